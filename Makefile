@@ -1,0 +1,153 @@
+# make            build everything into build/bin          make run     the trial, set-up included
+# make test       set-up, unit and flow tests              make lint    format, clang-tidy, house rules
+# make bench      Postern beside nginx, build/bench.json   make fuzz    run every fuzz target for FUZZ_SECONDS
+# make SAN=asan,ubsan test    make SAN=tsan test           make fuzz-replay   their corpora, once
+# make install DESTDIR= PREFIX=/usr/local                  make V=1     show the commands
+DAEMONS  := proxy authenticate authorize databroker
+PROGRAMS := $(addprefix postern-,$(DAEMONS)) postern
+comma    := ,
+MODE     := $(CC)-$(or $(subst $(comma),-,$(SAN)),plain)
+B        := build/$(MODE)
+BIN      := $(if $(SAN),$(B)/bin,build/bin)
+Q        := $(if $(V),,@)
+PREFIX   ?= /usr/local
+PORT     ?= 8443
+DIR      ?= run
+JOBS     := -j$(shell nproc)
+
+PKGS     := grpc libprotobuf-c libevent libevent_pthreads openssl libcurl sqlite3 jansson yaml-0.1 libpcre2-8 \
+            libnghttp2 jose libcrypt libseccomp
+WARN     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
+            -Wpointer-arith -Wcast-qual -Wwrite-strings -Wswitch-enum -Wimplicit-fallthrough -Wconversion \
+            $(if $(CI),-Werror)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE -D_FORTIFY_SOURCE=2
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+CFLAGS   ?= -O2 -g
+SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
+             $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP
+ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) -lpthread
+
+# Generated code is compiled without our warnings and never committed. Google's well-known types come
+# from protobuf's own package; protobuf-c ships no code for them.
+WELL_KNOWN := any duration empty field_mask struct timestamp wrappers
+PROTO_DIR  := $(shell pkg-config --variable=includedir protobuf 2>/dev/null || echo /usr/include)
+PROTOS     := $(wildcard proto/*.proto)
+PB_C       := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.c,$(PROTOS)) \
+              $(addprefix $(B)/gen/google/protobuf/,$(addsuffix .pb-c.c,$(WELL_KNOWN)))
+PB_H       := $(PB_C:.c=.h)
+OBJ         = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)/*.c))
+COMMON     := $(call OBJ,common) $(call OBJ,common/*)
+SHARED     := $(COMMON) $(PB_C:.c=.o)
+TESTS      := $(patsubst test/unit/%.c,$(B)/test/unit/%,$(wildcard test/unit/*/*_test.c test/unit/*/*/*_test.c))
+FUZZERS    := $(patsubst test/fuzz/%_fuzz.c,%,$(wildcard test/fuzz/*_fuzz.c))
+OWN        := $(wildcard $(addsuffix /*.[ch],common common/* $(DAEMONS) cli test/fuzz test/support) \
+              test/unit/*/*.[ch] test/unit/*/*/*.[ch])
+FUZZ_SECONDS ?= 60
+
+all: $(addprefix $(BIN)/,$(PROGRAMS))
+
+$(foreach d,$(DAEMONS),$(eval $(BIN)/postern-$(d): $(call OBJ,$(d)) $(SHARED)))
+$(BIN)/postern: $(call OBJ,cli) $(SHARED)
+$(addprefix $(BIN)/,$(PROGRAMS)):
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
+
+# A unit test links its module's folder without main.o: a test that reaches further does not link.
+$(foreach d,common $(DAEMONS) cli,$(eval $(filter $(B)/test/unit/$(d)/%,$(TESTS)): \
+    $(filter-out %/main.o,$(call OBJ,$(d))) $(SHARED) $(call OBJ,test/support)))
+$(B)/test/unit/%: $(B)/test/unit/%.o
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
+
+$(B)/gen/google/protobuf/%.pb-c.c $(B)/gen/google/protobuf/%.pb-c.h: $(PROTO_DIR)/google/protobuf/%.proto
+	@mkdir -p $(B)/gen; echo "  GEN   $@"
+	$(Q)protoc-c -I$(PROTO_DIR) --c_out=$(B)/gen $<
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
+	@mkdir -p $(B)/gen; echo "  GEN   $@"
+	$(Q)protoc-c -Iproto -I$(PROTO_DIR) --c_out=$(B)/gen $<
+$(B)/gen/%.o: $(B)/gen/%.c | $(PB_H)
+	@mkdir -p $(@D); echo "  CC    $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -w -c -o $@ $<
+$(B)/%.o: %.c $(B)/.flags | $(PB_H)
+	@mkdir -p $(@D); echo "  CC    $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# Rebuild when flags change, not only when sources do.
+$(B)/.flags: FORCE
+	@mkdir -p $(@D); echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' > $@
+
+# --- set-up: the missing Debian packages, and only those ---------------------------------------
+setup:
+	$(Q)deploy/setup.sh build
+setup-test:
+	$(Q)deploy/setup.sh build test
+
+# --- what people type --------------------------------------------------------------------------
+# Set-up first, then a make of its own: pkg-config's answers depend on it.
+run: setup
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)exec $(BIN)/postern up --dir $(DIR) --port $(PORT)
+
+test: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all unit-programs
+	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh
+
+unit-programs: $(TESTS)
+unit: $(TESTS)
+	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
+
+bench: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)BIN=$(BIN) test/bench/run.sh
+
+# --- fuzzing: clang's libFuzzer over one module each --------------------------------------------
+FB        := build/fuzz
+FUZZ_CC   := clang-14
+FUZZ_SAN  := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_OBJ   = $(patsubst %.c,$(FB)/%.o,$(wildcard $(1)/*.c))
+FUZZ_COMMON := $(call FUZZ_OBJ,common) $(call FUZZ_OBJ,common/*) \
+               $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(PB_C))
+FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS),$(filter-out %/main.o,$(call FUZZ_OBJ,$(d))))
+fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))
+$(FB)/bin/%: $(FB)/test/fuzz/%_fuzz.o $(FB)/libpostern.a
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(FUZZ_CC) -o $@ $< $(FB)/libpostern.a -fsanitize=fuzzer,address,undefined $(PKG_LIBS) -lpthread
+$(FB)/libpostern.a: $(FUZZ_COMMON) $(FUZZ_DAEMON_OBJ)
+	@rm -f $@; ar rcs $@ $^
+$(FB)/gen/%.o: $(B)/gen/%.c | $(PB_H)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(FUZZ_SAN) $(PKG_CFLAGS) -O1 -g -w -c -o $@ $<
+$(FB)/%.o: %.c | $(PB_H)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(FUZZ_SAN) $(PKG_CFLAGS) -O1 -g -MMD -MP -c -o $@ $<
+fuzz: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) fuzz-programs
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh $(FB)/bin run
+fuzz-replay: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) fuzz-programs
+	$(Q)test/fuzz/run.sh $(FB)/bin replay
+
+# --- rules of the house --------------------------------------------------------------------------
+TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(PKG_CFLAGS)
+lint: $(PB_H)
+	$(Q)clang-format-14 --dry-run -Werror $(OWN)
+	$(Q)printf '%s\n' $(filter %.c,$(OWN)) | xargs -P $(shell nproc) -n 4 sh -c 'clang-tidy-14 --quiet "$$@" -- $(TIDY_FLAGS) 2>/dev/null' tidy
+	$(Q)test/lint.sh
+format:
+	$(Q)clang-format-14 -i $(OWN)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/postern
+	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/postern
+
+clean:
+	rm -rf build
+
+FORCE:
+.PHONY: all run test unit unit-programs bench fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
+.SECONDARY:
+-include $(shell find $(B) $(FB) -name '*.d' 2>/dev/null)

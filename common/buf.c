@@ -1,0 +1,270 @@
+#include "common/buf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/mem.h"
+
+enum { BUF_FIRST = 256 };
+
+void buf_init(struct buf *b, size_t max)
+{
+    *b = (struct buf){ .max = max };
+}
+
+void buf_deinit(struct buf *b)
+{
+    mem_free(&b->p);
+    b->n = 0;
+    b->cap = 0;
+}
+
+void buf_reset(struct buf *b)
+{
+    b->n = 0;
+    b->err = ERR_OK;
+}
+
+char *buf_room(struct buf *b, size_t n)
+{
+    size_t want = 0;
+
+    if (b->err != ERR_OK) {
+        return NULL;
+    }
+    if (n > b->max || b->n > b->max - n) {
+        b->err = ERR_LIMIT;
+        return NULL;
+    }
+    want = b->n + n + 1; /* one more for buf_cstr */
+    if (want > b->cap) {
+        size_t cap = MAX(b->cap * 2, (size_t)BUF_FIRST);
+
+        cap = MAX(cap, want);
+        b->p = mem_realloc(b->p, cap, 1);
+        b->cap = cap;
+    }
+    return b->p + b->n;
+}
+
+void buf_grew(struct buf *b, size_t n)
+{
+    CHECK(b->n + n < b->cap || n == 0);
+    b->n += n;
+}
+
+void buf_add(struct buf *b, const void *p, size_t n)
+{
+    char *at = buf_room(b, n);
+
+    if (at != NULL && n != 0) {
+        memcpy(at, p, n);
+        b->n += n;
+    }
+}
+
+void buf_add_sv(struct buf *b, struct sv s)
+{
+    buf_add(b, s.p, s.n);
+}
+
+void buf_add_str(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
+}
+
+void buf_add_char(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
+
+void buf_add_u64(struct buf *b, uint64_t v)
+{
+    char digits[20];
+    size_t i = sizeof(digits);
+
+    do {
+        digits[--i] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    buf_add(b, digits + i, sizeof(digits) - i);
+}
+
+void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
+{
+    va_list again;
+    int n = 0;
+
+    va_copy(again, ap);
+    n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    if (n < 0) {
+        b->err = b->err == ERR_OK ? ERR_INTERNAL : b->err;
+        return;
+    }
+    if (buf_room(b, (size_t)n) != NULL) {
+        (void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+        b->n += (size_t)n;
+    }
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    buf_vprintf(b, fmt, ap);
+    va_end(ap);
+}
+
+/* Longest valid UTF-8 prefix of s that needs no escape. */
+static size_t json_plain(struct sv s)
+{
+    size_t i = 0;
+
+    while (i < s.n) {
+        unsigned char c = (unsigned char)s.p[i];
+        size_t len = 1;
+
+        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7f) {
+            break;
+        }
+        if (c >= 0x80) {
+            len = c >= 0xf0 ? 4 : (c >= 0xe0 ? 3 : 2);
+            if (s.n - i < len || !sv_is_utf8(sv_of(s.p + i, len))) {
+                break;
+            }
+        }
+        i += len;
+    }
+    return i;
+}
+
+static void json_escape(struct buf *b, unsigned char c)
+{
+    switch (c) {
+    case '"':
+        buf_add_str(b, "\\\"");
+        break;
+    case '\\':
+        buf_add_str(b, "\\\\");
+        break;
+    case '\n':
+        buf_add_str(b, "\\n");
+        break;
+    case '\r':
+        buf_add_str(b, "\\r");
+        break;
+    case '\t':
+        buf_add_str(b, "\\t");
+        break;
+    default:
+        if (c >= 0x80) {
+            buf_add_str(b, "\\ufffd");
+        } else {
+            buf_printf(b, "\\u%04x", c);
+        }
+    }
+}
+
+void buf_add_json(struct buf *b, struct sv s)
+{
+    buf_add_char(b, '"');
+    while (s.n > 0) {
+        size_t plain = json_plain(s);
+
+        buf_add(b, s.p, plain);
+        s = sv_from_at(s, plain);
+        if (s.n > 0) {
+            json_escape(b, (unsigned char)s.p[0]);
+            s = sv_from_at(s, 1);
+        }
+    }
+    buf_add_char(b, '"');
+}
+
+void buf_add_html(struct buf *b, struct sv s)
+{
+    size_t i = 0;
+
+    for (i = 0; i < s.n; i++) {
+        switch (s.p[i]) {
+        case '&':
+            buf_add_str(b, "&amp;");
+            break;
+        case '<':
+            buf_add_str(b, "&lt;");
+            break;
+        case '>':
+            buf_add_str(b, "&gt;");
+            break;
+        case '"':
+            buf_add_str(b, "&quot;");
+            break;
+        case '\'':
+            buf_add_str(b, "&#39;");
+            break;
+        default:
+            buf_add_char(b, s.p[i]);
+        }
+    }
+}
+
+void buf_add_urlenc(struct buf *b, struct sv s)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t i = 0;
+
+    for (i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            c == '-' || c == '.' || c == '_' || c == '~') {
+            buf_add_char(b, (char)c);
+        } else {
+            buf_add_char(b, '%');
+            buf_add_char(b, hex[c >> 4U]);
+            buf_add_char(b, hex[c & 15U]);
+        }
+    }
+}
+
+void buf_drop_front(struct buf *b, size_t n)
+{
+    CHECK(n <= b->n);
+    if (n == 0) {
+        return;
+    }
+    memmove(b->p, b->p + n, b->n - n);
+    b->n -= n;
+}
+
+struct sv buf_sv(const struct buf *b)
+{
+    return sv_of(b->p, b->n);
+}
+
+enum err buf_finish(const struct buf *b, struct sv *sv_out)
+{
+    if (b->err == ERR_OK) {
+        *sv_out = buf_sv(b);
+    }
+    return b->err;
+}
+
+const char *buf_cstr(struct buf *b)
+{
+    if (b->err != ERR_OK || b->p == NULL) {
+        return "";
+    }
+    b->p[b->n] = '\0';
+    return b->p;
+}
+
+char *buf_take(struct buf *b)
+{
+    char *text = mem_strdup(buf_cstr(b));
+
+    buf_deinit(b);
+    return text;
+}

@@ -1,0 +1,187 @@
+#include "common/loop.h"
+
+#include <pthread.h>
+
+#include <event2/thread.h>
+
+#include "common/mem.h"
+
+
+struct task {
+    struct task *next;
+    loop_fn fn;
+    void *arg;
+};
+
+struct queue {
+    struct task *first;
+    struct task **tail;
+};
+
+struct loop {
+    struct event_base *base;
+    struct event *wake;
+    pthread_mutex_t mutex;
+    struct queue posted;   /* under mutex */
+    struct queue deferred; /* loop thread only */
+    bool stopping;         /* under mutex */
+    bool running;
+    pthread_t thread;
+    loop_fn flush;
+    void *flush_arg;
+};
+
+static pthread_once_t evthread_once = PTHREAD_ONCE_INIT;
+
+static void evthread_on(void)
+{
+    CHECK(evthread_use_pthreads() == 0);
+}
+
+static void queue_init(struct queue *q)
+{
+    q->first = NULL;
+    q->tail = &q->first;
+}
+
+static void queue_add(struct queue *q, loop_fn fn, void *arg)
+{
+    struct task *t = MEM_NEW(struct task);
+
+    t->fn = fn;
+    t->arg = arg;
+    *q->tail = t;
+    q->tail = &t->next;
+}
+
+static void queue_run(struct task *first)
+{
+    while (first != NULL) {
+        struct task *t = first;
+
+        first = t->next;
+        t->fn(t->arg);
+        mem_free(&t);
+    }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    struct loop *loop = arg;
+    struct task *first = NULL;
+
+    (void)fd;
+    (void)what;
+    (void)pthread_mutex_lock(&loop->mutex);
+    first = loop->posted.first;
+    queue_init(&loop->posted);
+    (void)pthread_mutex_unlock(&loop->mutex);
+    queue_run(first);
+}
+
+struct loop *loop_new(void)
+{
+    struct loop *loop = MEM_NEW(struct loop);
+
+    (void)pthread_once(&evthread_once, evthread_on);
+    loop->base = event_base_new();
+    CHECK(loop->base != NULL);
+    loop->wake = event_new(loop->base, -1, EV_PERSIST, on_wake, loop);
+    CHECK(loop->wake != NULL);
+    (void)pthread_mutex_init(&loop->mutex, NULL);
+    queue_init(&loop->posted);
+    queue_init(&loop->deferred);
+    return loop;
+}
+
+void loop_free(struct loop **loop)
+{
+    struct loop *l = TAKE(*loop);
+
+    if (l == NULL) {
+        return;
+    }
+    queue_run(l->posted.first);
+    queue_run(l->deferred.first);
+    event_free(l->wake);
+    event_base_free(l->base);
+    (void)pthread_mutex_destroy(&l->mutex);
+    mem_free(&l);
+}
+
+struct event_base *loop_base(struct loop *loop)
+{
+    return loop->base;
+}
+
+void loop_on_flush(struct loop *loop, loop_fn flush, void *arg)
+{
+    loop->flush = flush;
+    loop->flush_arg = arg;
+}
+
+static bool run_deferred(struct loop *loop)
+{
+    struct task *first = loop->deferred.first;
+
+    queue_init(&loop->deferred);
+    queue_run(first);
+    return first != NULL;
+}
+
+static bool must_stop(struct loop *loop)
+{
+    bool stop = false;
+
+    (void)pthread_mutex_lock(&loop->mutex);
+    stop = loop->stopping;
+    (void)pthread_mutex_unlock(&loop->mutex);
+    return stop;
+}
+
+void loop_run(struct loop *loop)
+{
+    loop->thread = pthread_self();
+    __atomic_store_n(&loop->running, true, __ATOMIC_RELEASE);
+    while (!must_stop(loop)) {
+        if (loop->flush != NULL) {
+            loop->flush(loop->flush_arg);
+        }
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+        while (run_deferred(loop)) {
+        }
+    }
+    __atomic_store_n(&loop->running, false, __ATOMIC_RELEASE);
+}
+
+void loop_stop(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->mutex);
+    loop->stopping = true;
+    (void)pthread_mutex_unlock(&loop->mutex);
+    event_active(loop->wake, 0, 0);
+}
+
+void loop_post(struct loop *loop, loop_fn fn, void *arg)
+{
+    bool first = false;
+
+    (void)pthread_mutex_lock(&loop->mutex);
+    first = loop->posted.first == NULL;
+    queue_add(&loop->posted, fn, arg);
+    (void)pthread_mutex_unlock(&loop->mutex);
+    if (first) {
+        event_active(loop->wake, 0, 0);
+    }
+}
+
+void loop_defer(struct loop *loop, loop_fn fn, void *arg)
+{
+    queue_add(&loop->deferred, fn, arg);
+}
+
+bool loop_is_mine(const struct loop *loop)
+{
+    return !__atomic_load_n(&loop->running, __ATOMIC_ACQUIRE) ||
+           pthread_equal(loop->thread, pthread_self());
+}

@@ -1,0 +1,26 @@
+/* loop: one thread with one event_base; owner of all mutable state made on it.
+ * libevent's thread support is switched on by loop_new. */
+#pragma once
+
+#include <event2/event.h>
+
+#include "common/base.h"
+
+struct loop;
+
+struct loop *loop_new(void);
+void loop_free(struct loop **loop);
+struct event_base *loop_base(struct loop *loop);
+/* Runs until loop_stop. The calling thread becomes the loop's thread. Before every wait the flush
+ * hook runs (set it before loop_run), where one write can carry what many callbacks gathered. */
+typedef void (*loop_fn)(void *arg);
+void loop_on_flush(struct loop *loop, loop_fn flush, void *arg);
+void loop_run(struct loop *loop);
+void loop_stop(struct loop *loop); /* any thread */
+/* Runs fn on the loop's thread, in order; any thread. Lost if the loop never runs again. */
+void loop_post(struct loop *loop, loop_fn fn, void *arg);
+/* Runs fn at the end of this turn, after all callbacks that are due: for freeing what a caller up
+ * the stack may still touch. Loop thread only. */
+void loop_defer(struct loop *loop, loop_fn fn, void *arg);
+bool loop_is_mine(const struct loop *loop);
+#define LOOP_CHECK_THREAD(loop) CHECK(loop_is_mine(loop))

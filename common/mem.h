@@ -1,0 +1,21 @@
+/* mem: allocation that never returns NULL: out of memory stops the process, which the supervisor
+ * restarts. Sizes that come from outside go through a bounded buf, never straight to here.
+ * Any thread. */
+#pragma once
+
+#include "common/base.h"
+#include "common/sv.h"
+
+void *mem_alloc(size_t n);
+void *mem_zalloc(size_t n);
+/* count * size bytes, zeroed; an overflow stops the process. */
+void *mem_array(size_t count, size_t size);
+void *mem_realloc(void *p, size_t count, size_t size);
+void *mem_dup(const void *p, size_t n);
+char *mem_strdup(const char *s);
+/* A NUL-terminated copy; the text must hold no NUL (checked). */
+char *mem_svdup(struct sv s);
+/* Frees *p and sets it NULL; p is the address of any pointer: usable as CLEANUP(mem_free). */
+void mem_free(void *p);
+
+#define MEM_NEW(type) ((type *)mem_zalloc(sizeof(type)))

@@ -1,0 +1,207 @@
+#include "common/sv.h"
+
+#include <string.h>
+
+static unsigned char lower(char c)
+{
+    unsigned char u = (unsigned char)c;
+
+    return (u >= 'A' && u <= 'Z') ? (unsigned char)(u | 0x20U) : u;
+}
+
+struct sv sv_from(const char *s)
+{
+    return (struct sv){ .p = s, .n = s == NULL ? 0 : strlen(s) };
+}
+
+struct sv sv_of(const void *p, size_t n)
+{
+    return (struct sv){ .p = p, .n = n };
+}
+
+bool sv_eq(struct sv a, struct sv b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+bool sv_ieq(struct sv a, struct sv b)
+{
+    return a.n == b.n && sv_istarts(a, b);
+}
+
+bool sv_starts(struct sv s, struct sv prefix)
+{
+    return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
+}
+
+bool sv_istarts(struct sv s, struct sv prefix)
+{
+    size_t i = 0;
+
+    if (s.n < prefix.n) {
+        return false;
+    }
+    for (i = 0; i < prefix.n; i++) {
+        if (lower(s.p[i]) != lower(prefix.p[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sv_ends(struct sv s, struct sv suffix)
+{
+    return s.n >= suffix.n && sv_eq(sv_from_at(s, s.n - suffix.n), suffix);
+}
+
+int sv_cmp(struct sv a, struct sv b)
+{
+    size_t n = MIN(a.n, b.n);
+    int order = n == 0 ? 0 : memcmp(a.p, b.p, n);
+
+    if (order != 0) {
+        return order;
+    }
+    return (a.n > b.n) - (a.n < b.n);
+}
+
+size_t sv_find(struct sv s, char c)
+{
+    const char *hit = s.n == 0 ? NULL : memchr(s.p, c, s.n);
+
+    return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
+}
+
+size_t sv_rfind(struct sv s, char c)
+{
+    const char *hit = s.n == 0 ? NULL : memrchr(s.p, c, s.n);
+
+    return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
+}
+
+size_t sv_search(struct sv s, struct sv needle)
+{
+    const char *hit = NULL;
+
+    if (needle.n == 0) {
+        return 0;
+    }
+    if (s.n != 0) {
+        hit = memmem(s.p, s.n, needle.p, needle.n);
+    }
+    return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
+}
+
+struct sv sv_from_at(struct sv s, size_t start)
+{
+    CHECK(start <= s.n);
+    if (s.p == NULL) {
+        return s;
+    }
+    return (struct sv){ .p = s.p + start, .n = s.n - start };
+}
+
+struct sv sv_head(struct sv s, size_t n)
+{
+    CHECK(n <= s.n);
+    return (struct sv){ .p = s.p, .n = n };
+}
+
+struct sv sv_trim(struct sv s)
+{
+    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+        s.p++;
+        s.n--;
+    }
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
+        s.n--;
+    }
+    return s;
+}
+
+struct sv sv_cut(struct sv *s, char c)
+{
+    size_t at = sv_find(*s, c);
+    struct sv piece = *s;
+
+    if (at == SIZE_MAX) {
+        *s = (struct sv){ 0 };
+        return piece;
+    }
+    piece.n = at;
+    *s = sv_from_at(*s, at + 1);
+    return piece;
+}
+
+enum err sv_u64(struct sv s, uint64_t max, uint64_t *v_out)
+{
+    uint64_t v = 0;
+    size_t i = 0;
+
+    if (s.n == 0) {
+        return ERR_INVALID;
+    }
+    for (i = 0; i < s.n; i++) {
+        unsigned digit = (unsigned)(unsigned char)s.p[i] - '0';
+
+        if (digit > 9) {
+            return ERR_INVALID;
+        }
+        if (v > (max - MIN(digit, max)) / 10) {
+            return ERR_LIMIT;
+        }
+        v = v * 10 + digit;
+    }
+    if (v > max) {
+        return ERR_LIMIT;
+    }
+    *v_out = v;
+    return ERR_OK;
+}
+
+/* Length of the UTF-8 sequence at p with n bytes left, 0 where it is malformed (RFC 3629 §4). */
+static size_t utf8_sequence(const unsigned char *p, size_t n)
+{
+    size_t len = 0;
+    size_t i = 0;
+
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
+        len = 2;
+    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
+        len = 3;
+    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
+        len = 4;
+    }
+    if (len == 0 || n < len) {
+        return 0;
+    }
+    for (i = 1; i < len; i++) {
+        if ((p[i] & 0xc0U) != 0x80) {
+            return 0;
+        }
+    }
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) {
+        return 0;
+    }
+    return len;
+}
+
+bool sv_is_utf8(struct sv s)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+    size_t i = 0;
+
+    while (i < s.n) {
+        size_t len = utf8_sequence(p + i, s.n - i);
+
+        if (len == 0) {
+            return false;
+        }
+        i += len;
+    }
+    return true;
+}

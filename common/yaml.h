@@ -1,0 +1,32 @@
+/* yaml: one YAML (or JSON) document as a json_t tree with the place of every member, so that errors
+ * can name file:line:column. libyaml reads the events; the scalar rules are those of YAML 1.2 as
+ * Pomerium's loader applies them: only true/True/TRUE and false/… are booleans, 17:00 is a string,
+ * an unquoted full date becomes RFC 3339 text. Refused: duplicate and non-string keys, more than
+ * one document, aliases that expand past YAML_NODES_MAX nodes, depth over YAML_DEPTH_MAX.
+ * The result is immutable; any thread. */
+#pragma once
+
+#include <jansson.h>
+
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/sv.h"
+
+enum { YAML_DEPTH_MAX = 64, YAML_NODES_MAX = 4 * 1024 * 1024, YAML_BYTES_MAX = 64 * 1024 * 1024 };
+
+struct yaml_doc;
+
+struct yaml_pos {
+    int line;   /* from 1; 0: unknown */
+    int column; /* from 1 */
+};
+
+/* file names the text in errors. ERR_INVALID, ERR_LIMIT. An empty text is the JSON null. */
+MUST_CHECK enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out,
+                               struct diag *d);
+void yaml_free(struct yaml_doc **doc);
+json_t *yaml_root(const struct yaml_doc *doc); /* borrowed; do not change it */
+const char *yaml_file(const struct yaml_doc *doc);
+/* Where the key of a member, or an item, stands. (0,0) where parent is not of doc. */
+struct yaml_pos yaml_member_pos(const struct yaml_doc *doc, const json_t *object, const char *key);
+struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *array, size_t index);
