@@ -32,7 +32,8 @@ const char *err_name(enum err err)
 
 void check_failed(const char *cond, const char *file, int line)
 {
-    (void)fprintf(stderr, "{\"level\":\"error\",\"event\":\"bug\",\"check\":\"%s\",\"at\":\"%s:%d\"}\n",
+    (void)fprintf(stderr,
+                  "{\"level\":\"error\",\"event\":\"bug\",\"check\":\"%s\",\"at\":\"%s:%d\"}\n",
                   cond, file, line);
     abort();
 }

@@ -40,20 +40,20 @@ enum err {
 const char *err_name(enum err err);
 
 /* For our own bugs only: input, peers and files must never reach it. */
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (__builtin_expect(!(cond), 0)) {                                                        \
-            check_failed(#cond, __FILE__, __LINE__);                                               \
-        }                                                                                          \
+#define CHECK(cond)                                  \
+    do {                                             \
+        if (__builtin_expect(!(cond), 0)) {          \
+            check_failed(#cond, __FILE__, __LINE__); \
+        }                                            \
     } while (0)
 
 NORETURN void check_failed(const char *cond, const char *file, int line);
 
 /* CLEANUP(x_free) struct x *p = …;  frees p at scope end. TAKE(p) hands p on and leaves NULL. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
-#define TAKE(p)                                                                                    \
-    __extension__({                                                                                \
-        __typeof__(p) taken_ = (p);                                                                \
-        (p) = NULL;                                                                                \
-        taken_;                                                                                    \
+#define TAKE(p)                     \
+    __extension__({                 \
+        __typeof__(p) taken_ = (p); \
+        (p) = NULL;                 \
+        taken_;                     \
     })

@@ -14,5 +14,6 @@ int64_t clock_wall_s(void);
 void clock_test_shift(int64_t delta_ms);
 
 enum { CLOCK_TEXT_SIZE = 28 };
+
 /* 2026-11-23T10:00:00.123Z with its NUL; returns the text. */
 const char *clock_format(int64_t wall_ms, char text[CLOCK_TEXT_SIZE]);

@@ -20,6 +20,8 @@ struct diag {
 void diag_set(struct diag *d, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void diag_vset(struct diag *d, const char *fmt, va_list ap);
 void diag_at(struct diag *d, const char *file, int line, int column); /* keeps an earlier place */
+
 /* "file:line:column: sentence", as much of it as is known, into out with its NUL; returns out. */
 enum { DIAG_LINE = DIAG_TEXT + DIAG_FILE + 32 };
+
 const char *diag_format(const struct diag *d, char out[DIAG_LINE]);

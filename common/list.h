@@ -46,5 +46,5 @@ static inline void list_remove(struct list *node)
 #define LIST_ENTRY(ptr, type, member) CONTAINER_OF(ptr, type, member)
 #define LIST_FOREACH(it, head)        for ((it) = (head)->next; (it) != (head); (it) = (it)->next)
 /* The body may remove it, but not tmp. */
-#define LIST_FOREACH_SAFE(it, tmp, head)                                                           \
+#define LIST_FOREACH_SAFE(it, tmp, head) \
     for ((it) = (head)->next, (tmp) = (it)->next; (it) != (head); (it) = (tmp), (tmp) = (it)->next)

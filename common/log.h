@@ -15,6 +15,7 @@ enum log_kind { LOG_KV_NONE = 0, LOG_KV_SV, LOG_KV_U64, LOG_KV_I64, LOG_KV_BOOL 
 struct log_kv {
     const char *key;
     enum log_kind kind;
+
     union {
         struct sv sv;
         uint64_t u64;
@@ -39,12 +40,12 @@ MUST_CHECK enum err log_level_parse(struct sv name, enum log_level *level_out);
 
 void log_event(enum log_level level, const char *event, const struct log_kv *kv, size_t n);
 
-#define LOG_EVENT(level, event, ...)                                                               \
-    do {                                                                                           \
-        if (log_wants(level)) {                                                                    \
-            const struct log_kv kv_[] = { { .key = NULL }, __VA_ARGS__ };                          \
-            log_event((level), (event), kv_ + 1, ARRAY_LEN(kv_) - 1);                              \
-        }                                                                                          \
+#define LOG_EVENT(level, event, ...)                                      \
+    do {                                                                  \
+        if (log_wants(level)) {                                           \
+            const struct log_kv kv_[] = { { .key = NULL }, __VA_ARGS__ }; \
+            log_event((level), (event), kv_ + 1, ARRAY_LEN(kv_) - 1);     \
+        }                                                                 \
     } while (0)
 
 #define log_error(event, ...) LOG_EVENT(LOG_ERROR, event, ##__VA_ARGS__)
@@ -73,4 +74,5 @@ struct log_limit {
     uint32_t count;
     uint32_t dropped;
 };
+
 bool log_limit_pass(struct log_limit *limit, uint32_t burst);

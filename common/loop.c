@@ -6,7 +6,6 @@
 
 #include "common/mem.h"
 
-
 struct task {
     struct task *next;
     loop_fn fn;

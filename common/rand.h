@@ -10,5 +10,6 @@ uint64_t rand_u64(void);
 uint64_t rand_below(uint64_t bound);
 
 enum { RAND_UUID_SIZE = 37 };
+
 /* A version 4 UUID (RFC 9562 §5.4) with its NUL. */
 void rand_uuid(char text[RAND_UUID_SIZE]);

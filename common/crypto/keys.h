@@ -34,7 +34,8 @@ uint8_t keys_id(const struct keys *keys, size_t slot);
 /* The slot with that id, SIZE_MAX: none. */
 size_t keys_slot_of(const struct keys *keys, uint8_t id);
 /* n <= KEYS_MATERIAL_MAX bytes of key material for purpose; the caller wipes them. */
-void keys_derive(const struct keys *keys, size_t slot, enum keys_purpose purpose, void *out, size_t n);
+void keys_derive(const struct keys *keys, size_t slot, enum keys_purpose purpose, void *out,
+                 size_t n);
 
 /* A P-256 private key (EVP_PKEY) fixed by secret and purpose; the caller frees it with
  * EVP_PKEY_free. Derived by rejection-free reduction of 48 bytes (FIPS 186-5 A.2.1). */

@@ -1,0 +1,135 @@
+#include "common/crypto/token.h"
+
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "common/b64.h"
+#include "common/clock.h"
+#include "common/mem.h"
+#include "common/rand.h"
+#include "common/secret.h"
+
+/* Wire form:  0x01 | key id | role | expiry (8, big-endian) | id (36) | HMAC-SHA-256 (32) */
+enum {
+    VERSION = 1,
+    ID = 36,
+    BODY = 3 + 8 + ID,
+    MAC = 32,
+    WIRE = BODY + MAC,
+    LEEWAY_S = 60,
+    TTL_MAX_S = 10 * 366 * 86400
+};
+
+static const char prefix[] = "postern_";
+
+static void mac_of(const struct keys *keys, size_t slot, const unsigned char *body,
+                   unsigned char mac[MAC])
+{
+    unsigned char key[MAC];
+    unsigned n = 0;
+
+    keys_derive(keys, slot, KEYS_TOKEN, key, sizeof(key));
+    CHECK(HMAC(EVP_sha256(), key, sizeof(key), body, BODY, mac, &n) != NULL && n == MAC);
+    secret_wipe(key, sizeof(key));
+}
+
+enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s, struct buf *out)
+{
+    unsigned char wire[WIRE];
+    char id[RAND_UUID_SIZE];
+    uint64_t expires = 0;
+    int i = 0;
+
+    if (role == TOKEN_ROLE_NONE || ttl_s <= 0 || ttl_s > TTL_MAX_S) {
+        return ERR_INVALID;
+    }
+    expires = (uint64_t)(clock_wall_s() + ttl_s);
+    wire[0] = VERSION;
+    wire[1] = keys_id(keys, 0);
+    wire[2] = (unsigned char)role;
+    for (i = 10; i >= 3; i--) {
+        wire[i] = (unsigned char)(expires & 0xffU);
+        expires >>= 8U;
+    }
+    rand_uuid(id);
+    memcpy(wire + 11, id, ID);
+    mac_of(keys, 0, wire, wire + BODY);
+    buf_add_str(out, prefix);
+    b64_url_add(out, sv_of(wire, sizeof(wire)));
+    secret_wipe(wire, sizeof(wire));
+    return out->err;
+}
+
+static enum err check_mac(const struct keys *keys, const unsigned char *wire)
+{
+    size_t slot = keys_slot_of(keys, wire[1]);
+    unsigned char mac[MAC];
+
+    if (wire[0] != VERSION || slot == SIZE_MAX) {
+        return ERR_CRYPTO;
+    }
+    mac_of(keys, slot, wire, mac);
+    return secret_same(sv_of(mac, MAC), sv_of(wire + BODY, MAC)) ? ERR_OK : ERR_CRYPTO;
+}
+
+enum err token_verify(const struct keys *keys, struct sv text, struct token *token_out)
+{
+    unsigned char wire[TOKEN_TEXT_MAX];
+    struct token t = { .role = TOKEN_ROLE_NONE };
+    size_t n = 0;
+    size_t i = 0;
+    uint64_t expires = 0;
+
+    if (text.n > TOKEN_TEXT_MAX || !sv_starts(text, SV("postern_"))) {
+        return ERR_CRYPTO;
+    }
+    text = sv_from_at(text, sizeof(prefix) - 1);
+    if (b64_decode(text, wire, sizeof(wire), &n) != ERR_OK || n != WIRE ||
+        check_mac(keys, wire) != ERR_OK) {
+        return ERR_CRYPTO;
+    }
+    for (i = 3; i < 11; i++) {
+        expires = expires << 8U | wire[i];
+    }
+    t.expires_at_s = (int64_t)expires;
+    memcpy(t.id, wire + 11, ID);
+    if (token_role_name((enum token_role)wire[2]) == NULL) {
+        return ERR_CRYPTO;
+    }
+    t.role = (enum token_role)wire[2];
+    if (clock_wall_s() > t.expires_at_s + LEEWAY_S) {
+        return ERR_EXPIRED;
+    }
+    *token_out = t;
+    return ERR_OK;
+}
+
+const char *token_role_name(enum token_role role)
+{
+    switch (role) {
+    case TOKEN_ROLE_SESSION_ADMIN:
+        return "session-admin";
+    case TOKEN_ROLE_READER:
+        return "reader";
+    case TOKEN_ROLE_NONE:
+        break;
+    }
+    return NULL;
+}
+
+enum err token_role_parse(struct sv name, enum token_role *role_out)
+{
+    static const enum token_role roles[] = { TOKEN_ROLE_SESSION_ADMIN, TOKEN_ROLE_READER };
+
+    size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(roles); i++) {
+        if (sv_eq(name, sv_from(token_role_name(roles[i])))) {
+            *role_out = roles[i];
+            return ERR_OK;
+        }
+    }
+    return ERR_INVALID;
+}

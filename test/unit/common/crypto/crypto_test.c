@@ -1,0 +1,237 @@
+/* Sealed things open only where they were meant to; one changed bit anywhere is refused. */
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include "common/clock.h"
+#include "common/crypto/handle.h"
+#include "common/crypto/keys.h"
+#include "common/crypto/link.h"
+#include "common/crypto/seal.h"
+#include "common/crypto/token.h"
+#include "test/support/cmocka.h"
+
+static struct keys *keys_of(const char *first, const char *second)
+{
+    struct secret *s[2] = { secret_new(sv_of(first, 32)), NULL };
+    const struct secret *view[2] = { s[0], NULL };
+    struct keys *keys = NULL;
+    size_t n = 1;
+
+    if (second != NULL) {
+        s[1] = secret_new(sv_of(second, 32));
+        view[1] = s[1];
+        n = 2;
+    }
+    assert_int_equal(keys_new(view, n, &keys), ERR_OK);
+    secret_free(&s[0]);
+    secret_free(&s[1]);
+    return keys;
+}
+
+static const char old_secret[] = "0123456789abcdef0123456789abcdef";
+static const char new_secret[] = "fedcba9876543210fedcba9876543210";
+
+static void keys_refuse_wrong_sizes(void **state)
+{
+    struct secret *s = secret_new(SV("short"));
+    const struct secret *view[1] = { s };
+    struct keys *keys = NULL;
+
+    (void)state;
+    assert_int_equal(keys_new(view, 1, &keys), ERR_INVALID);
+    assert_int_equal(keys_new(view, 0, &keys), ERR_INVALID);
+    assert_null(keys);
+    secret_free(&s);
+}
+
+static void keys_differ_by_purpose_and_secret(void **state)
+{
+    struct keys *a = keys_of(old_secret, NULL);
+    struct keys *b = keys_of(new_secret, NULL);
+    unsigned char k[3][32];
+
+    (void)state;
+    keys_derive(a, 0, KEYS_HANDLE, k[0], 32);
+    keys_derive(a, 0, KEYS_LINK, k[1], 32);
+    keys_derive(b, 0, KEYS_HANDLE, k[2], 32);
+    assert_memory_not_equal(k[0], k[1], 32);
+    assert_memory_not_equal(k[0], k[2], 32);
+    keys_derive(a, 0, KEYS_HANDLE, k[1], 32);
+    assert_memory_equal(k[0], k[1], 32);
+    keys_free(&a);
+    keys_free(&b);
+}
+
+static void ec_key_is_stable_and_signs(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    EVP_PKEY *one = keys_ec_p256(keys, 0, KEYS_ASSERTION);
+    EVP_PKEY *two = keys_ec_p256(keys, 0, KEYS_ASSERTION);
+    EVP_PKEY *other = keys_ec_p256(keys, 0, KEYS_INTERNAL_CA);
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    unsigned char sig[128];
+    size_t n = sizeof(sig);
+
+    (void)state;
+    assert_int_equal(EVP_PKEY_eq(one, two), 1);
+    assert_int_not_equal(EVP_PKEY_eq(one, other), 1);
+    assert_int_equal(EVP_DigestSignInit(md, NULL, EVP_sha256(), NULL, one), 1);
+    assert_int_equal(EVP_DigestSign(md, sig, &n, (const unsigned char *)"x", 1), 1);
+    EVP_MD_CTX_reset(md);
+    assert_int_equal(EVP_DigestVerifyInit(md, NULL, EVP_sha256(), NULL, two), 1);
+    assert_int_equal(EVP_DigestVerify(md, sig, n, (const unsigned char *)"x", 1), 1);
+    EVP_MD_CTX_free(md);
+    EVP_PKEY_free(one);
+    EVP_PKEY_free(two);
+    EVP_PKEY_free(other);
+    keys_free(&keys);
+}
+
+static enum err open_copy(struct sealer *s, struct sv text, struct sv aad)
+{
+    CLEANUP(buf_deinit) struct buf out = { 0 };
+
+    buf_init(&out, SEAL_MAX);
+    return seal_open(s, text, aad, &out);
+}
+
+static void seal_refuses_every_changed_character(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    struct sealer *s = sealer_new(keys, KEYS_LOGIN_STATE);
+    struct sealer *other = sealer_new(keys, KEYS_LOGIN_CODE);
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    size_t i = 0;
+
+    (void)state;
+    buf_init(&text, 4096);
+    assert_int_equal(seal_make(s, SV("the return address"), SV("aad"), &text), ERR_OK);
+    assert_int_equal(open_copy(s, buf_sv(&text), SV("aad")), ERR_OK);
+    assert_int_equal(open_copy(s, buf_sv(&text), SV("aae")), ERR_CRYPTO);
+    assert_int_equal(open_copy(other, buf_sv(&text), SV("aad")), ERR_CRYPTO);
+    for (i = 0; i < text.n; i++) {
+        char before = text.p[i];
+
+        text.p[i] = before == 'A' ? 'B' : 'A';
+        assert_int_equal(open_copy(s, buf_sv(&text), SV("aad")), ERR_CRYPTO);
+        text.p[i] = before;
+        assert_int_equal(open_copy(s, sv_head(buf_sv(&text), i), SV("aad")), ERR_CRYPTO);
+    }
+    sealer_free(&s);
+    sealer_free(&other);
+    keys_free(&keys);
+}
+
+static void handle_is_bound_to_its_host_and_survives_rotation(void **state)
+{
+    struct keys *before = keys_of(old_secret, NULL);
+    struct keys *during = keys_of(new_secret, old_secret);
+    struct keys *after = keys_of(new_secret, NULL);
+    struct sealer *s[3] = { sealer_new(before, KEYS_HANDLE), sealer_new(during, KEYS_HANDLE),
+                            sealer_new(after, KEYS_HANDLE) };
+    struct handle h = { .session = "8d9f4a3e-0000-4000-8000-0123456789ab",
+                        .idp_id = "local",
+                        .record_version = 0x1122334455667788ULL,
+                        .issued_at_s = 1790000000 };
+    struct handle got = { 0 };
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    size_t i = 0;
+
+    (void)state;
+    buf_init(&text, HANDLE_TEXT_MAX);
+    assert_int_equal(handle_make(s[0], &h, SV("app.example"), &text), ERR_OK);
+    assert_true(text.n < 160); /* the whole cookie stays below 300 bytes */
+    assert_int_equal(handle_open(s[1], buf_sv(&text), SV("app.example"), &got), ERR_OK);
+    assert_string_equal(got.session, h.session);
+    assert_string_equal(got.idp_id, "local");
+    assert_true(got.record_version == h.record_version && got.issued_at_s == h.issued_at_s);
+    assert_int_equal(handle_open(s[0], buf_sv(&text), SV("evil.example"), &got), ERR_CRYPTO);
+    assert_int_equal(handle_open(s[2], buf_sv(&text), SV("app.example"), &got), ERR_CRYPTO);
+    for (i = 0; i < 3; i++) {
+        sealer_free(&s[i]);
+    }
+    keys_free(&before);
+    keys_free(&during);
+    keys_free(&after);
+}
+
+static void token_expires_and_knows_its_role(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    struct keys *foreign = keys_of(new_secret, NULL);
+    struct token t = { .role = TOKEN_ROLE_NONE };
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    (void)state;
+    buf_init(&text, TOKEN_TEXT_MAX);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_NONE, 60, &text), ERR_INVALID);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_SESSION_ADMIN, 60, &text), ERR_OK);
+    assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_OK);
+    assert_int_equal(t.role, TOKEN_ROLE_SESSION_ADMIN);
+    assert_int_equal(token_verify(foreign, buf_sv(&text), &t), ERR_CRYPTO);
+    clock_test_shift(125 * 1000);
+    assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_EXPIRED);
+    clock_test_shift(-125 * 1000);
+    text.p[20] = text.p[20] == 'A' ? 'B' : 'A';
+    assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_CRYPTO);
+    keys_free(&keys);
+    keys_free(&foreign);
+}
+
+static void link_covers_the_whole_url(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+    size_t i = 0;
+
+    (void)state;
+    buf_init(&url, LINK_MAX);
+    buf_add_str(&url, "https://login.example/.pomerium/sign_in?pomerium_redirect_uri=x");
+    assert_int_equal(link_sign(keys, &url), ERR_OK);
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_OK);
+    for (i = 0; i < url.n; i++) {
+        char before = url.p[i];
+
+        url.p[i] = before == '0' ? '1' : '0';
+        assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_CRYPTO);
+        url.p[i] = before;
+    }
+    buf_add_str(&url, "&pomerium_redirect_uri=y");
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_CRYPTO);
+    keys_free(&keys);
+}
+
+static void link_ends_after_five_minutes(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+
+    (void)state;
+    buf_init(&url, LINK_MAX);
+    buf_add_str(&url, "https://login.example/.pomerium/sign_out");
+    assert_int_equal(link_sign(keys, &url), ERR_OK);
+    clock_test_shift(361 * 1000);
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_EXPIRED);
+    clock_test_shift(-(361 + 65) * 1000);
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_EXPIRED);
+    clock_test_shift(65 * 1000);
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_OK);
+    keys_free(&keys);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_refuse_wrong_sizes),
+        cmocka_unit_test(keys_differ_by_purpose_and_secret),
+        cmocka_unit_test(ec_key_is_stable_and_signs),
+        cmocka_unit_test(seal_refuses_every_changed_character),
+        cmocka_unit_test(handle_is_bound_to_its_host_and_survives_rotation),
+        cmocka_unit_test(token_expires_and_knows_its_role),
+        cmocka_unit_test(link_covers_the_whole_url),
+        cmocka_unit_test(link_ends_after_five_minutes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
