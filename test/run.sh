@@ -1,0 +1,92 @@
+#!/bin/sh
+# Runs the suites and ends with "N passed, N failed".   test/run.sh [unit|policy|flow|browser …]
+# A unit program counts as one test for each cmocka test in it. Environment: BIN, UNIT, SAN.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+: "${BIN:=build/bin}" "${UNIT:=build/cc-plain/test/unit}" "${SAN:=}"
+suites=${*:-unit policy flow browser}
+passed=0
+failed=0
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+export BIN SAN
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
+export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$PWD/test/support/lsan.supp:print_suppressions=0}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/test/support/tsan.supp:halt_on_error=1:exitcode=99}"
+case $SAN in
+*tsan*) wrap="setarch -R" ;; # TSan wants its address space unshuffled
+*) wrap="" ;;
+esac
+
+add() { # passed, failed, name
+    passed=$((passed + $1))
+    failed=$((failed + $2))
+    [ "$2" = 0 ] || echo "FAILED  $3"
+}
+
+run_unit() {
+    for program in $(find "$UNIT" -name '*_test' -type f -perm -u+x | sort); do
+        name=${program#"$UNIT"/}
+        out=$logs/unit
+        $wrap timeout 300 "$program" >"$out" 2>&1
+        code=$?
+        ok=$(grep -c '^\[       OK \]' "$out")
+        bad=$(grep -c '^\[  FAILED  \] [a-z]' "$out")
+        if [ $code != 0 ]; then
+            [ "$bad" != 0 ] || bad=1
+            echo "--- $name: exit $code"
+            grep -vE '^\[( RUN|       OK)' "$out" | tail -n 60
+        elif [ "$ok" = 0 ]; then
+            bad=1
+            echo "--- $name: ran no test"
+        fi
+        add "$ok" "$bad" "$name"
+    done
+}
+
+run_policy() {
+    out=$logs/policy
+    for cases in ../shared/cases/policy/cases.jsonl test/policy/*.jsonl; do
+        [ -f "$cases" ] || continue
+        "$BIN/postern" policy test "$cases" >"$out" 2>&1
+        line=$(tail -n 1 "$out")
+        ok=$(echo "$line" | sed -n 's/^\([0-9]*\) passed, [0-9]* failed$/\1/p')
+        bad=$(echo "$line" | sed -n 's/^[0-9]* passed, \([0-9]*\) failed$/\1/p')
+        if [ -z "$ok" ] || [ -z "$bad" ]; then
+            ok=0
+            bad=1
+        fi
+        [ "$bad" = 0 ] || cat "$out"
+        add "$ok" "$bad" "$(basename "$cases")"
+    done
+}
+
+run_pytest() { # folder
+    out=$logs/pytest
+    # Debian's Python: the modules of the tests are its packages.
+    timeout 1500 /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short "test/$1" >"$out" 2>&1
+    code=$?
+    last=$(tail -n 1 "$out")
+    ok=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) passed.*/\1/p')
+    bad=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) failed.*/\1/p')
+    broken=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) error.*/\1/p')
+    bad=$((${bad:-0} + ${broken:-0}))
+    if [ $code != 0 ]; then
+        [ "$bad" != 0 ] || bad=1
+        tail -n 150 "$out"
+    fi
+    grep -E '^SKIPPED' "$out"
+    add "${ok:-0}" "$bad" "$1"
+}
+
+for suite in $suites; do
+    echo "== $suite"
+    case $suite in
+    unit) run_unit ;;
+    policy) run_policy ;;
+    *) run_pytest "$suite" ;;
+    esac
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" != 0 ]
