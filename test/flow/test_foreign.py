@@ -1,0 +1,129 @@
+"""The databroker as a foreign client meets it: Python's own gRPC, stubs from the published messages, a token."""
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+
+import grpc
+import pytest
+from stand import Stand, Upstream
+from trial import ROOT, wait_for
+
+USER = "user@example.com"
+
+
+@pytest.fixture(scope="module")
+def stubs():
+    out = tempfile.mkdtemp()
+    names = ["databroker", "session", "user", "authorize", "authenticate", "health"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
+                    f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
+    sys.path.insert(0, out)
+    return {n: (importlib.import_module(f"{n}_pb2"), importlib.import_module(f"{n}_pb2_grpc")) for n in names}
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    u = Upstream()
+    yield u
+    u.close()
+
+
+@pytest.fixture(scope="module")
+def stand(upstream):
+    s = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_any_authenticated_user: true
+""").start()
+    yield s
+    s.stop()
+
+
+def channel(stand, daemon):
+    ca = stand.cli("ca").stdout.encode()
+    return grpc.secure_channel(f"unix:{stand.folder}/{daemon}.sock", grpc.ssl_channel_credentials(ca),
+                               [("grpc.ssl_target_name_override", f"{daemon}.postern.internal"),
+                                ("grpc.enable_http_proxy", 0)])
+
+
+def token(stand, role="session-admin", ttl="1h"):
+    return stand.cli("token", "create", "--role", role, "--ttl", ttl).stdout.strip().splitlines()[-1]
+
+
+def test_revoke_by_a_foreign_client_with_a_token(stand, stubs):
+    pb, rpc = stubs["databroker"]
+    session_pb, _ = stubs["session"]
+    b = stand.browser()
+    b.login(stand.url("app"), USER)
+    assert b.fetch(stand.url("app")).status_code == 200
+    auth = [("authorization", "Bearer " + token(stand))]
+    api = rpc.DataBrokerServiceStub(channel(stand, "databroker"))
+    found = api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session", limit=100), metadata=auth, timeout=5)
+    assert found.total_count >= 1
+    sessions = []
+    for record in found.records:
+        s = session_pb.Session()
+        assert record.data.Unpack(s)
+        assert not s.oauth_token.access_token or "eyJ" not in s.oauth_token.access_token
+        sessions.append(s)
+    assert sessions[0].id and sessions[0].user_id
+    for record in found.records:
+        record.deleted_at.GetCurrentTime()
+    api.Put(pb.PutRequest(records=found.records), metadata=auth, timeout=5)
+    assert b.fetch(stand.url("app")).status_code == 401
+
+
+@pytest.mark.parametrize("metadata", [[], [("authorization", "Bearer nonsense")], [("authorization", "Bearer postern_AAAA")]])
+def test_no_token_no_answer(stand, stubs, metadata):
+    pb, rpc = stubs["databroker"]
+    api = rpc.DataBrokerServiceStub(channel(stand, "databroker"))
+    with pytest.raises(grpc.RpcError) as refused:
+        api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session"), metadata=metadata, timeout=5)
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_session_admin_may_not_make_records_or_ask_for_verdicts(stand, stubs):
+    pb, rpc = stubs["databroker"]
+    auth = [("authorization", "Bearer " + token(stand))]
+    api = rpc.DataBrokerServiceStub(channel(stand, "databroker"))
+    record = pb.Record(type="type.googleapis.com/session.Session", id="forged")
+    record.data.type_url = "type.googleapis.com/session.Session"
+    with pytest.raises(grpc.RpcError) as refused:
+        api.Put(pb.PutRequest(records=[record]), metadata=auth, timeout=5)
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.RpcError) as refused:
+        api.Clear(importlib.import_module("google.protobuf.empty_pb2").Empty(), metadata=auth, timeout=5)
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    check_pb, check_rpc = stubs["authorize"]
+    with pytest.raises(grpc.RpcError) as refused:
+        check_rpc.AuthorizeStub(channel(stand, "authorize")).Check(check_pb.CheckRequest(id=1), metadata=auth, timeout=5)
+    assert refused.value.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+    login_pb, login_rpc = stubs["authenticate"]
+    with pytest.raises(grpc.RpcError) as refused:
+        login_rpc.LoginStub(channel(stand, "authenticate")).Redeem(login_pb.RedeemRequest(code="x"), metadata=auth, timeout=5)
+    assert refused.value.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+def test_cli_lists_shows_and_revokes(stand):
+    b = stand.browser()
+    b.login(stand.url("app"), USER)
+    listed = stand.cli("sessions", "list").stdout
+    line = next(x for x in listed.splitlines() if USER in x)
+    session = next(w for w in line.split() if w.count("-") == 4)
+    assert USER in stand.cli("sessions", "show", session).stdout
+    stand.cli("sessions", "revoke", session)
+    assert b.fetch(stand.url("app")).status_code == 401
+    assert session not in stand.cli("sessions", "list").stdout
+    assert stand.cli("sessions", "revoke", session, check=False).returncode == 1
+    stranger = stand.cli("sessions", "list", env={"POSTERN_CONFIG": "/nonexistent"}, check=False)
+    assert stranger.returncode != 0 and "nonexistent" in stranger.stderr
+
+
+def test_health_service_answers_everyone(stand, stubs):
+    pb, rpc = stubs["health"]
+    for daemon in ("databroker", "authorize", "authenticate"):
+        answer = rpc.HealthStub(channel(stand, daemon)).Check(pb.HealthCheckRequest(), timeout=5)
+        assert answer.status == pb.HealthCheckResponse.SERVING

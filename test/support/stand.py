@@ -1,0 +1,266 @@
+"""A stand: the four daemons with a configuration of the test's own, and upstreams that tell what they got."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from trial import BIN, POSTERN, ROOT, Browser, free_port, wait_for
+
+PASSWORD = "flow-password"
+DAEMONS = ("databroker", "authorize", "authenticate", "proxy")
+_hash = []
+
+
+def password_hash():
+    """crypt(3) text of PASSWORD, made once by the product itself."""
+    if not _hash:
+        _hash.append(subprocess.run([POSTERN, "hash-password"], input=PASSWORD + "\n", capture_output=True,
+                                    text=True, check=True).stdout.strip())
+    return _hash[0]
+
+
+def make_certificate(folder, *names):
+    key, cert = os.path.join(folder, names[0] + ".key"), os.path.join(folder, names[0] + ".crt")
+    sans = ",".join(("IP:" if n[0].isdigit() else "DNS:") + n for n in names)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                    key, "-out", cert, "-days", "2", "-subj", "/CN=" + names[0], "-addext", "subjectAltName=" + sans],
+                   check=True, capture_output=True)
+    return key, cert
+
+
+USERS = {"admin@example.com": ["admins", "staff"], "user@example.com": ["staff"]}
+
+
+class Stand:
+    """Daemons run in a folder with unix sockets between them. routes: YAML list, `PORT` is replaced."""
+
+    def __init__(self, routes, settings="", tls=True, users=None, names=()):
+        self.folder = tempfile.mkdtemp(prefix="postern-stand-")
+        self.port = free_port()
+        self.tls = tls
+        self.processes = {}
+        self.routes, self.settings = routes, settings
+        self.key, self.ca = make_certificate(
+            self.folder, "app.localhost", "other.localhost", "admin.localhost", "public.localhost",
+            "authenticate.localhost", "127.0.0.1", *names)
+        self.secret = subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True,
+                                     check=True).stdout.strip()
+        with open(os.path.join(self.folder, "users.yaml"), "w") as f:
+            for email, groups in (users or USERS).items():
+                f.write(f'- email: {email}\n  name: {email.split("@")[0].title()}\n  password: "{password_hash()}"\n'
+                        f'  groups: {json.dumps(groups)}\n')
+        self.write_config()
+
+    def write_config(self, routes=None):
+        d = self.folder
+        if routes is not None:
+            self.routes = routes
+        listener = (f"certificates:\n  - cert: {self.ca}\n    key: {self.key}\n" if self.tls else "insecure_server: true\n")
+        provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
+        text = f"""address: 127.0.0.1:{self.port}
+{listener}shared_secret: {self.secret}
+authenticate_service_url: https://authenticate.localhost:{self.port}
+authenticate_internal_service_url: unix:{d}/authenticate-http.sock
+authenticate_grpc_url: unix:{d}/authenticate.sock
+authorize_service_url: unix:{d}/authorize.sock
+databroker_service_url: unix:{d}/databroker.sock
+databroker_storage_type: sqlite
+databroker_storage_connection_string: {d}/databroker.sqlite
+{provider}{self.settings}
+routes:
+{self.routes}
+""".replace("PORT", str(self.port))
+        path = os.path.join(d, "config.yaml")
+        with open(path + ".new", "w") as f:
+            f.write(text)
+        os.rename(path + ".new", path)
+        self.config = path
+
+    def start(self, order=DAEMONS):
+        for daemon in order:
+            self.start_one(daemon)
+        self.wait_ready()
+        return self
+
+    def start_one(self, daemon):
+        env = {**os.environ, "HEALTH_CHECK_ADDR": f"unix:{self.folder}/health-{daemon}.sock"}
+        if daemon != "proxy":
+            env["GRPC_ADDRESS"] = f"unix:{self.folder}/{daemon}.sock"
+        with open(self.log_file(daemon), "ab") as log:
+            self.processes[daemon] = subprocess.Popen(
+                [os.path.join(BIN, "postern-" + daemon), "--config", self.config], env=env, stdout=log, stderr=log, cwd=ROOT)
+        return self.processes[daemon]
+
+    def log_file(self, daemon):
+        return os.path.join(self.folder, daemon + ".log")
+
+    def logs(self, daemon):
+        lines = []
+        with open(self.log_file(daemon), errors="replace") as f:
+            for line in f:
+                if line.startswith("{"):
+                    lines.append(json.loads(line))
+        return lines
+
+    def wait_ready(self, seconds=30):
+        wait_for("the daemons to be ready", lambda: all(self.is_ready(d) for d in self.processes), seconds)
+
+    def is_ready(self, daemon):
+        if self.processes[daemon].poll() is not None:
+            with open(self.log_file(daemon), errors="replace") as f:
+                raise RuntimeError(f"{daemon} ended with {self.processes[daemon].returncode}:\n{f.read()[-3000:]}")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(2)
+            s.connect(f"{self.folder}/health-{daemon}.sock")
+            s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return s.recv(64).startswith(b"HTTP/1.1 200")
+
+    def kill(self, daemon, how=signal.SIGKILL):
+        self.processes[daemon].send_signal(how)
+        return self.processes[daemon].wait(30)
+
+    def stop(self):
+        for p in self.processes.values():
+            if p.poll() is None:
+                p.send_signal(signal.SIGTERM)
+        codes = {}
+        for daemon, p in self.processes.items():
+            try:
+                codes[daemon] = p.wait(20)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                codes[daemon] = "hung"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        bad = {d: c for d, c in codes.items() if c not in (0, -signal.SIGKILL)}
+        assert not bad, f"daemons that did not end cleanly: {bad}"
+
+    def browser(self):
+        return Browser(self)
+
+    def accounts(self):
+        return {email: PASSWORD for email in USERS}
+
+    def url(self, name, path="/"):
+        return f"http{'s' if self.tls else ''}://{name}.localhost:{self.port}{path}"
+
+    def cli(self, *args, check=True, env=None):
+        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "POSTERN_CONFIG": self.config, **(env or {})})
+        if check and done.returncode != 0:
+            raise AssertionError(f"postern {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+
+class Upstream:
+    """An HTTP/1.1 server that keeps the exact head of each request, and answers as it is told.
+
+    answer(head: bytes, body: bytes) → bytes of the whole response; the default tells the head back."""
+
+    def __init__(self, answer=None, raw=None):
+        self.heads, self.connections = [], 0
+        self.answer = answer or self.tell
+        self.raw = raw  # raw(socket): takes over the connection
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.open = set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.open.add(s)
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        try:
+            if self.raw:
+                self.raw(s)
+                return
+            data = b""
+            while True:
+                while b"\r\n\r\n" not in data:
+                    more = s.recv(65536)
+                    if not more:
+                        return
+                    data += more
+                head, data = data.split(b"\r\n\r\n", 1)
+                body, data = self.read_body(s, head, data)
+                self.heads.append(head)
+                s.sendall(self.answer(head, body))
+        except OSError:
+            pass
+        finally:
+            self.open.discard(s)
+            s.close()
+
+    @staticmethod
+    def read_body(s, head, data):
+        lower = head.lower()
+        if b"\r\ntransfer-encoding: chunked" in lower:
+            while not data.endswith(b"0\r\n\r\n"):
+                data += s.recv(65536)
+            return data, b""
+        length = 0
+        for line in lower.split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        while len(data) < length:
+            data += s.recv(65536)
+        return data[:length], data[length:]
+
+    @staticmethod
+    def tell(head, body):
+        text = json.dumps({"head": head.decode("latin-1"), "body": len(body)}).encode()
+        return (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + str(len(text)).encode() +
+                b"\r\n\r\n" + text)
+
+    def close(self):
+        self.listener.close()
+        for s in list(self.open):
+            s.close()
+
+
+def header(head, name):
+    """All values of a header in a request head as the upstream got it."""
+    if isinstance(head, bytes):
+        head = head.decode("latin-1")
+    found = []
+    for line in head.split("\r\n")[1:]:
+        key, _, value = line.partition(":")
+        if key.lower() == name.lower():
+            found.append(value.strip())
+    return found
+
+
+def raw_request(port, data, tls_context=None, name="app.localhost", seconds=10, half_close=False):
+    """Sends bytes, reads until the peer closes or seconds pass; returns what came."""
+    s = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    if tls_context:
+        s = tls_context.wrap_socket(s, server_hostname=name)
+    try:
+        s.sendall(data)
+        if half_close:
+            s.shutdown(socket.SHUT_WR)
+        got = b""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                more = s.recv(65536)
+            except (TimeoutError, ConnectionResetError):
+                break
+            if not more:
+                break
+            got += more
+        return got
+    finally:
+        s.close()
