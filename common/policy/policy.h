@@ -1,0 +1,115 @@
+/* policy: one route's policy, compiled. policy_compile turns the route's short allow forms and its
+ * PPL tree into native predicates; policy_eval answers a request without allocating, locking or
+ * I/O. A policy is immutable and refcounted; any thread. The language: docs/policy.md. */
+#pragma once
+
+#include <jansson.h>
+
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/policy/input.h"
+#include "common/policy/reason.h"
+#include "common/sv.h"
+#include "common/yaml.h"
+
+/* --- the verdict ------------------------------------------------------------------------------ */
+
+/* The first four are postern.Decision on the wire. */
+enum policy_outcome {
+    POLICY_DENY = 0,
+    POLICY_ALLOW,
+    POLICY_LOGIN,       /* nobody is logged in and the policy wants somebody */
+    POLICY_UNAVAILABLE, /* no verdict was possible; the reasons say why */
+    POLICY_DEVICE       /* a device must be registered first; without such a page: a denial */
+};
+
+enum policy_flag {
+    POLICY_FLAG_NO_REDIRECT = 1, /* LOGIN is always 401: a machine asks */
+    POLICY_FLAG_MCP_ERROR = 2,   /* DENY is a JSON-RPC error -32602 inside a 200 */
+    POLICY_FLAG_SSH_NEXT_KEY = 4 /* DENY is about this key only: the client may offer another */
+};
+
+/* The zero value denies. */
+struct policy_verdict {
+    enum policy_outcome outcome;
+    uint16_t status; /* HTTP: 200 ALLOW, 302 LOGIN and DEVICE, 503 UNAVAILABLE; DENY: 403, 404, 450,
+                        495, or 200 and 401 for MCP. policy_status says it for machines. */
+    bool allow;      /* what the allow side gave, and the deny side */
+    bool deny;
+    uint32_t flags; /* enum policy_flag */
+    uint64_t allow_reasons;
+    uint64_t deny_reasons;
+    struct sv device_type; /* DEVICE: which; lives as long as the policy */
+};
+
+/* The set that decided, for the reply and the audit line. */
+uint64_t policy_reasons(const struct policy_verdict *v);
+/* The status for this client: LOGIN and DEVICE are 302 for a navigation, 401 for anything else. */
+int policy_status(const struct policy_verdict *v, bool navigates);
+
+/* --- compile ---------------------------------------------------------------------------------- */
+
+/* Which kind of mistake; names as in reference/policy-language.md 7. */
+enum policy_fault {
+    POLICY_FAULT_NONE = 0,
+    POLICY_FAULT_YAML,
+    POLICY_FAULT_SHAPE,
+    POLICY_FAULT_UNKNOWN_CRITERION,
+    POLICY_FAULT_OPERATOR,
+    POLICY_FAULT_DATA,
+    POLICY_FAULT_ROUTE,
+    POLICY_FAULT_COMPILE
+};
+
+const char *policy_fault_name(enum policy_fault fault); /* "unknown-criterion", …; never NULL */
+
+/* What a policy is made from. All borrowed, read during policy_compile only. */
+struct policy_source {
+    const struct yaml_doc
+        *doc;          /* that the trees below are part of, for places in errors; or NULL */
+    const json_t *ppl; /* the route's `policy`; NULL: none */
+    const json_t *allowed_domains;    /* list of text, or NULL */
+    const json_t *allowed_users;      /* list of text: user ids or e-mail addresses, or NULL */
+    const json_t *allowed_idp_claims; /* object: name to list of values, or NULL */
+    bool allow_public_unauthenticated_access;
+    bool allow_any_authenticated_user;
+    bool cors_allow_preflight;
+    bool mcp_server;
+    bool mtls_default_deny; /* a client CA exists and enforcement is not `policy` */
+};
+
+/* Reads the keys above out of a route of config.yaml; mtls_default_deny is left as it is.
+ * ERR_INVALID: a key of the wrong type (always POLICY_FAULT_ROUTE). */
+MUST_CHECK enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
+                                           struct policy_source *source_out, struct diag *d);
+
+struct policy;
+
+/* One reference for the caller. ERR_INVALID: see *fault_out (may be NULL) and d (file:line:column
+ * where source.doc is given). A route whose policy does not compile must be answered with
+ * policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID), and only that route. */
+MUST_CHECK enum err policy_compile(const struct policy_source *source, struct policy **policy_out,
+                                   enum policy_fault *fault_out, struct diag *d);
+/* The same for a policy that stands alone as YAML or JSON text; base: the other members of the
+ * source, or NULL; its doc and ppl are not used. ERR_INVALID, ERR_LIMIT (fault yaml). */
+MUST_CHECK enum err policy_compile_text(struct sv text, const char *file,
+                                        const struct policy_source *base,
+                                        struct policy **policy_out, enum policy_fault *fault_out,
+                                        struct diag *d);
+struct policy *policy_ref(struct policy *policy);
+void policy_unref(struct policy **policy);
+
+/* --- evaluate --------------------------------------------------------------------------------- */
+
+/* Fills *v_out. policy NULL: UNAVAILABLE with policy-invalid. */
+void policy_eval(const struct policy *policy, const struct policy_input *in,
+                 struct policy_verdict *v_out);
+/* One of our own paths (/.pomerium/…), which no route's policy covers: ALLOW with pomerium-route, or
+ * LOGIN if it needs a session and there is none. */
+void policy_eval_internal(const struct policy_input *in, bool needs_session,
+                          struct policy_verdict *v_out);
+/* Verdicts without a policy. */
+struct policy_verdict policy_verdict_unavailable(enum policy_reason reason); /* 503 */
+struct policy_verdict policy_verdict_not_found(void);                        /* 404 */
+/* Whether one of our own paths needs a session (reference/policy-language.md 5). */
+bool policy_path_needs_session(struct sv path);
