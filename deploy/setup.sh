@@ -11,7 +11,7 @@ run="libgrpc29 libprotobuf-c1 libevent-2.1-7 libevent-pthreads-2.1-7 libssl3 lib
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket
  python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light wrk curl sqlite3
- golang-go git jq"
+ nodejs npm git jq"
 
 wanted=""
 for group in "$@"; do
@@ -28,8 +28,8 @@ done
 
 missing=""
 for package in $wanted; do
-    # A Go tool chain of one's own serves as well as Debian's.
-    if [ "$package" = golang-go ] && command -v go >/dev/null 2>&1; then
+    # A Node.js of one's own serves as well as Debian's.
+    if { [ "$package" = nodejs ] || [ "$package" = npm ]; } && command -v npm >/dev/null 2>&1; then
         continue
     fi
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)

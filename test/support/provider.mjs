@@ -1,0 +1,40 @@
+// A real OpenID provider for the flow tests: node provider.mjs '{"port", "issuer", "key", "cert", "redirect",
+// "logout", "secret", "alg", "accounts": {"login": {claims}}}'. Its own development pages ask for login and consent.
+import fs from 'node:fs';
+import https from 'node:https';
+import crypto from 'node:crypto';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+
+const settings = JSON.parse(process.argv[2]);
+const require = createRequire(settings.modules + '/');
+const { Provider } = await import(pathToFileURL(require.resolve('oidc-provider')).href);
+
+function signingKey(alg) {
+    const pair = alg.startsWith('ES')
+        ? crypto.generateKeyPairSync('ec', { namedCurve: { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' }[alg] })
+        : crypto.generateKeyPairSync('rsa', { modulusLength: 2048 });
+    return { ...pair.privateKey.export({ format: 'jwk' }), use: 'sig', alg };
+}
+
+const provider = new Provider(settings.issuer, {
+    clients: [{
+        client_id: 'postern',
+        client_secret: settings.secret,
+        redirect_uris: [settings.redirect],
+        post_logout_redirect_uris: [settings.logout],
+        id_token_signed_response_alg: settings.alg,
+    }],
+    jwks: { keys: [signingKey(settings.alg)] },
+    cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
+    scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],
+    pkce: { required: () => true, methods: ['S256'] },
+    conformIdTokenClaims: false,
+    async findAccount(ctx, id) {
+        const claims = settings.accounts[id];
+        return claims && { accountId: id, claims: async () => ({ sub: id, ...claims }) };
+    },
+});
+https.createServer({ key: fs.readFileSync(settings.key), cert: fs.readFileSync(settings.cert) }, provider.callback())
+    .listen(settings.port, '127.0.0.1');

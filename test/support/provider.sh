@@ -1,0 +1,12 @@
+#!/bin/sh
+# Installs node-oidc-provider, a certified OpenID provider that we did not write, into build/tools (a test tool
+# only) and prints its folder.
+set -eu
+cd "$(dirname "$0")/../.."
+version=8.8.1
+folder=$PWD/build/tools/oidc-provider-$version
+if [ ! -d "$folder/node_modules/oidc-provider" ]; then
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel=error "oidc-provider@$version" >&2
+fi
+echo "$folder"
