@@ -1,0 +1,349 @@
+#include "common/rpc/rpc.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/log.h>
+#include <grpc/support/time.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/rpc/core.h"
+
+#ifndef __has_feature /* clang only */
+#    define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#    include <sanitizer/tsan_interface.h>
+#    define TAG_GIVE(op) __tsan_release(op) /* gRPC is not instrumented: show the hand-over */
+#    define TAG_BACK(op) __tsan_acquire(op)
+#else
+#    define TAG_GIVE(op) ((void)(op))
+#    define TAG_BACK(op) ((void)(op))
+#endif
+
+struct rpc {
+    grpc_completion_queue *cq;
+    struct loop *loop; /* NULL: callbacks on the queue's thread */
+    struct event *wake;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    struct rpc_op *done; /* under mutex */
+    struct rpc_op **done_tail;
+    struct alarm *alarms; /* under mutex: those that have not fired */
+    bool stopping;        /* under mutex */
+};
+
+struct alarm {
+    struct rpc_op op;
+    struct rpc *rpc;
+    struct alarm *prev;
+    struct alarm *next;
+    grpc_alarm *alarm;
+    rpc_fn fn;
+    void *arg;
+};
+
+static void on_grpc_log(gpr_log_func_args *args)
+{
+    static struct log_limit limit;
+
+    if (args->severity == GPR_LOG_SEVERITY_ERROR && log_limit_pass(&limit, 5)) {
+        log_warn("rpc.core", KV_STR("text", args->message));
+    }
+}
+
+static pthread_once_t log_once = PTHREAD_ONCE_INIT;
+
+static void log_hook(void)
+{
+    gpr_set_log_function(on_grpc_log);
+}
+
+void rpc_core_up(void)
+{
+    (void)pthread_once(&log_once, log_hook);
+    grpc_init();
+}
+
+void rpc_core_down(void)
+{
+    grpc_shutdown();
+}
+
+grpc_completion_queue *rpc_cq(struct rpc *rpc)
+{
+    return rpc->cq;
+}
+
+void rpc_give(struct rpc_op *op)
+{
+    TAG_GIVE(op);
+}
+
+void rpc_start(grpc_call *call, const grpc_op *ops, size_t n, struct rpc_op *op)
+{
+    rpc_give(op);
+    CHECK(grpc_call_start_batch(call, ops, n, op, NULL) == GRPC_CALL_OK);
+}
+
+static void hand_over(struct rpc *rpc, struct rpc_op *op)
+{
+    bool first = false;
+
+    op->next = NULL;
+    (void)pthread_mutex_lock(&rpc->mutex);
+    first = rpc->done == NULL;
+    *rpc->done_tail = op;
+    rpc->done_tail = &op->next;
+    (void)pthread_mutex_unlock(&rpc->mutex);
+    if (first) {
+        event_active(rpc->wake, 0, 0);
+    }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    struct rpc *rpc = arg;
+    struct rpc_op *op = NULL;
+
+    (void)fd;
+    (void)what;
+    (void)pthread_mutex_lock(&rpc->mutex);
+    op = rpc->done;
+    rpc->done = NULL;
+    rpc->done_tail = &rpc->done;
+    (void)pthread_mutex_unlock(&rpc->mutex);
+    while (op != NULL) {
+        struct rpc_op *next = op->next;
+
+        op->done(op);
+        op = next;
+    }
+}
+
+static void *cq_main(void *arg)
+{
+    struct rpc *rpc = arg;
+
+    for (;;) {
+        grpc_event ev = grpc_completion_queue_next(rpc->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        struct rpc_op *op = ev.tag;
+
+        if (ev.type == GRPC_QUEUE_SHUTDOWN) {
+            return NULL;
+        }
+        TAG_BACK(op);
+        op->ok = ev.success != 0;
+        if (rpc->loop == NULL) {
+            op->done(op);
+        } else {
+            hand_over(rpc, op);
+        }
+    }
+}
+
+struct rpc *rpc_new(struct loop *loop)
+{
+    struct rpc *rpc = MEM_NEW(struct rpc);
+    sigset_t all;
+    sigset_t before;
+
+    rpc_core_up();
+    rpc->cq = grpc_completion_queue_create_for_next(NULL);
+    rpc->loop = loop;
+    rpc->done_tail = &rpc->done;
+    (void)pthread_mutex_init(&rpc->mutex, NULL);
+    if (loop != NULL) {
+        rpc->wake = event_new(loop_base(loop), -1, EV_PERSIST, on_wake, rpc);
+        CHECK(rpc->wake != NULL);
+    }
+    (void)sigfillset(&all); /* signals are the main thread's */
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    CHECK(pthread_create(&rpc->thread, NULL, cq_main, rpc) == 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rpc;
+}
+
+void rpc_free(struct rpc **rpc)
+{
+    struct rpc *r = TAKE(*rpc);
+    struct alarm *a = NULL;
+
+    if (r == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&r->mutex);
+    r->stopping = true;
+    for (a = r->alarms; a != NULL; a = a->next) {
+        grpc_alarm_cancel(a->alarm, NULL);
+    }
+    (void)pthread_mutex_unlock(&r->mutex);
+    grpc_completion_queue_shutdown(r->cq);
+    (void)pthread_join(r->thread, NULL);
+    if (r->wake != NULL) {
+        on_wake(-1, 0, r); /* what came back during the shutdown */
+        event_free(r->wake);
+    }
+    grpc_completion_queue_destroy(r->cq);
+    (void)pthread_mutex_destroy(&r->mutex);
+    mem_free(&r);
+    rpc_core_down();
+}
+
+static void alarm_unlink(struct alarm *a)
+{
+    struct rpc *rpc = a->rpc;
+
+    (void)pthread_mutex_lock(&rpc->mutex);
+    if (a->prev != NULL) {
+        a->prev->next = a->next;
+    } else {
+        rpc->alarms = a->next;
+    }
+    if (a->next != NULL) {
+        a->next->prev = a->prev;
+    }
+    (void)pthread_mutex_unlock(&rpc->mutex);
+}
+
+static void on_alarm(struct rpc_op *op)
+{
+    struct alarm *a = CONTAINER_OF(op, struct alarm, op);
+
+    alarm_unlink(a);
+    grpc_alarm_destroy(a->alarm, NULL);
+    a->fn(a->arg);
+    mem_free(&a);
+}
+
+void rpc_run(struct rpc *rpc, int64_t delay_ms, rpc_fn fn, void *arg)
+{
+    struct alarm *a = MEM_NEW(struct alarm);
+    gpr_timespec at = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                   gpr_time_from_millis(delay_ms, GPR_TIMESPAN));
+
+    *a = (struct alarm){ .op = { .done = on_alarm }, .rpc = rpc, .fn = fn, .arg = arg };
+    a->alarm = grpc_alarm_create(NULL);
+    (void)pthread_mutex_lock(&rpc->mutex);
+    CHECK(!rpc->stopping);
+    a->next = rpc->alarms;
+    if (a->next != NULL) {
+        a->next->prev = a;
+    }
+    rpc->alarms = a;
+    rpc_give(&a->op);
+    grpc_alarm_set(a->alarm, rpc->cq, at, &a->op, NULL);
+    (void)pthread_mutex_unlock(&rpc->mutex);
+}
+
+bool rpc_is_mine(const struct rpc *rpc)
+{
+    return rpc->loop == NULL ? pthread_equal(rpc->thread, pthread_self()) != 0 :
+                               loop_is_mine(rpc->loop);
+}
+
+struct sv rpc_message_bytes(grpc_byte_buffer *message, char **room)
+{
+    grpc_byte_buffer_reader reader;
+    grpc_slice slice;
+    struct sv bytes = { 0 };
+
+    *room = NULL;
+    if (message->type == GRPC_BB_RAW && message->data.raw.compression == GRPC_COMPRESS_NONE &&
+        message->data.raw.slice_buffer.count == 1) {
+        const grpc_slice *only = &message->data.raw.slice_buffer.slices[0];
+
+        return sv_of(GRPC_SLICE_START_PTR(*only), GRPC_SLICE_LENGTH(*only));
+    }
+    CHECK(grpc_byte_buffer_reader_init(&reader, message) == 1);
+    slice = grpc_byte_buffer_reader_readall(&reader);
+    *room = mem_dup(GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice));
+    bytes = sv_of(*room, GRPC_SLICE_LENGTH(slice));
+    grpc_slice_unref(slice);
+    grpc_byte_buffer_reader_destroy(&reader);
+    return bytes;
+}
+
+grpc_byte_buffer *rpc_message_of(struct sv bytes)
+{
+    grpc_slice slice = grpc_slice_from_copied_buffer(bytes.p == NULL ? "" : bytes.p, bytes.n);
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&slice, 1);
+
+    grpc_slice_unref(slice);
+    return message;
+}
+
+enum rpc_status rpc_status_of(enum err err)
+{
+    switch (err) {
+    case ERR_OK:
+        return RPC_OK;
+    case ERR_INVALID:
+        return RPC_INVALID_ARGUMENT;
+    case ERR_LIMIT:
+        return RPC_RESOURCE_EXHAUSTED;
+    case ERR_NOT_FOUND:
+        return RPC_NOT_FOUND;
+    case ERR_EXISTS:
+        return RPC_ALREADY_EXISTS;
+    case ERR_DENIED:
+        return RPC_PERMISSION_DENIED;
+    case ERR_EXPIRED:
+    case ERR_CRYPTO:
+        return RPC_UNAUTHENTICATED;
+    case ERR_TIMEOUT:
+        return RPC_DEADLINE_EXCEEDED;
+    case ERR_UNAVAILABLE:
+    case ERR_IO:
+    case ERR_AGAIN:
+        return RPC_UNAVAILABLE;
+    case ERR_UNSUPPORTED:
+        return RPC_UNIMPLEMENTED;
+    case ERR_CANCELLED:
+        return RPC_CANCELLED;
+    case ERR_ABORTED:
+        return RPC_ABORTED;
+    case ERR_INTERNAL:
+        return RPC_INTERNAL;
+    }
+    return RPC_UNKNOWN;
+}
+
+enum err rpc_status_err(enum rpc_status status)
+{
+    switch (status) {
+    case RPC_OK:
+        return ERR_OK;
+    case RPC_CANCELLED:
+        return ERR_CANCELLED;
+    case RPC_INVALID_ARGUMENT:
+    case RPC_FAILED_PRECONDITION:
+        return ERR_INVALID;
+    case RPC_DEADLINE_EXCEEDED:
+        return ERR_TIMEOUT;
+    case RPC_NOT_FOUND:
+        return ERR_NOT_FOUND;
+    case RPC_ALREADY_EXISTS:
+        return ERR_EXISTS;
+    case RPC_PERMISSION_DENIED:
+        return ERR_DENIED;
+    case RPC_RESOURCE_EXHAUSTED:
+        return ERR_LIMIT;
+    case RPC_ABORTED:
+        return ERR_ABORTED;
+    case RPC_UNIMPLEMENTED:
+        return ERR_UNSUPPORTED;
+    case RPC_UNAVAILABLE:
+        return ERR_UNAVAILABLE;
+    case RPC_UNAUTHENTICATED:
+        return ERR_CRYPTO;
+    case RPC_UNKNOWN:
+    case RPC_INTERNAL:
+        break;
+    }
+    return ERR_INTERNAL;
+}
