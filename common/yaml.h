@@ -21,11 +21,15 @@ struct yaml_pos {
     int column; /* from 1 */
 };
 
-/* file names the text in errors. ERR_INVALID, ERR_LIMIT. An empty text is the JSON null. */
+/* file names the text in errors. ERR_INVALID, ERR_LIMIT; ERR_UNSUPPORTED: a second document. A text
+ * without any document is the JSON null; yaml_is_empty tells it from a written one. NUL in texts,
+ * .inf, .nan and unknown tags are refused too; << merges mappings. */
 MUST_CHECK enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out,
                                struct diag *d);
-void yaml_free(struct yaml_doc **doc);
+/* Not yaml_free: libyaml exports a function of that name. */
+void yaml_doc_free(struct yaml_doc **doc);
 json_t *yaml_root(const struct yaml_doc *doc); /* borrowed; do not change it */
+bool yaml_is_empty(const struct yaml_doc *doc);
 const char *yaml_file(const struct yaml_doc *doc);
 /* Where the key of a member, or an item, stands. (0,0) where parent is not of doc. */
 struct yaml_pos yaml_member_pos(const struct yaml_doc *doc, const json_t *object, const char *key);
