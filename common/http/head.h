@@ -94,6 +94,8 @@ struct http_head {
     bool te_trailers;        /* TE: trailers and Connection: te (or gRPC's TE alone) */
     enum http_fault fault;   /* after HTTP_ERROR */
 
+    bool http2; /* set by the caller before http_head_add: the body's end is told by frames */
+
     /* responses: the request's method decides on the body; set by http_head_init_response */
     enum http_method request_method;
 
@@ -128,10 +130,10 @@ const struct http_field *http_head_find(const struct http_head *head, struct sv 
 /* Number of fields with that id. */
 size_t http_head_count(const struct http_head *head, enum http_name id);
 
-/* For heads that come from HTTP/2 (nghttp2 has parsed them): appends one regular field under the
- * same rules (lower-case names are the caller's check). HTTP_FAULT_NONE, or why not.
- * Then http_head_seal checks the whole: set method, method_text, target, form and host first.
- * Connection-bound fields are refused there (RFC 9113 §8.2.2). */
+/* For heads that come from HTTP/2 (nghttp2 has checked lower case and pseudo fields): after init set
+ * http2, method, method_text, target, form and host (:authority), append each regular field with
+ * http_head_add, then http_head_seal checks the whole. Connection-bound fields are refused there
+ * (RFC 9113 §8.2.2). HTTP_FAULT_NONE, or why not. */
 MUST_CHECK enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv value);
 MUST_CHECK enum http_fault http_head_seal(struct http_head *head);
 

@@ -47,7 +47,7 @@ struct http_url {
 enum { HTTP_URL_MAX = 8192 };
 
 /* scheme://host[:port][/path][?query][#fragment]; schemes are any RFC 3986 scheme, so callers test
- * url->scheme. Percent signs must be followed by two hexadecimal digits. *url must stay in place
+ * url->scheme. A percent sign in the path must begin an escape; queries are opaque. *url must stay in place
  * (host may point into it): copy with http_url_copy. ERR_INVALID, ERR_LIMIT (HTTP_URL_MAX). */
 MUST_CHECK enum err http_url_parse(struct sv text, struct http_url *url, struct diag *d);
 /* Copies with all texts in arena. */
@@ -72,5 +72,6 @@ bool http_url_set_has(const struct http_url_set *set, const struct http_url *url
  * http where https_only. url may be NULL. */
 MUST_CHECK enum err http_url_redirect_check(const struct http_url_set *set, struct sv text,
                                             bool https_only, struct http_url *url);
-/* A target on the same host: begins with one '/', and is not "//" or "/\": safe in Location. */
+/* A target on the same host, safe in Location: begins with '/', and its path holds no "//", no
+ * backslash and nothing that must be encoded. */
 bool http_url_is_local_path(struct sv text);

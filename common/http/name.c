@@ -1,0 +1,345 @@
+#include "common/http/name.h"
+
+#include <string.h>
+
+#include "common/http/chars.h"
+#include "common/mem.h"
+
+struct name_row {
+    struct sv text;
+    unsigned class;
+};
+
+static const struct name_row NAMES[HTTP_H_COUNT] = { [HTTP_H_OTHER] = { { "", 0 }, 0 },
+#define NAME_ROW(id, str, cls) [HTTP_H_##id] = { { (str), sizeof(str) - 1 }, (cls) },
+                                                     HTTP_NAMES(NAME_ROW)
+#undef NAME_ROW
+};
+
+/* Found by trying multipliers: at most one name stands one slot behind its own. The unit test
+ * looks every name up, so a name added without a slot fails it. */
+enum {
+    SLOTS = 256,
+    MUL_LEN = 248,
+    MUL_FIRST = 181,
+    MUL_LAST = 121,
+    MUL_MIDDLE = 230,
+    MUL_TAIL = 7
+};
+
+_Static_assert(HTTP_H_COUNT < 255, "slots are bytes");
+
+/* clang-format off */
+static const uint8_t SLOT[SLOTS] = {
+    [1] = HTTP_H_UPGRADE_INSECURE_REQUESTS,
+    [7] = HTTP_H_FROM,
+    [8] = HTTP_H_X_FRAME_OPTIONS,
+    [9] = HTTP_H_ACCEPT_CHARSET,
+    [10] = HTTP_H_PRAGMA,
+    [16] = HTTP_H_HTTP2_SETTINGS,
+    [20] = HTTP_H_X_FORWARDED_PORT,
+    [21] = HTTP_H_ACCEPT_LANGUAGE,
+    [31] = HTTP_H_MAX_FORWARDS,
+    [35] = HTTP_H_SERVER,
+    [37] = HTTP_H_VARY,
+    [39] = HTTP_H_CONTENT_LENGTH,
+    [40] = HTTP_H_ACCESS_CONTROL_REQUEST_HEADERS,
+    [44] = HTTP_H_X_POMERIUM_JWT_ASSERTION,
+    [46] = HTTP_H_KEEP_ALIVE,
+    [50] = HTTP_H_PROXY_AUTHORIZATION,
+    [51] = HTTP_H_CONTENT_RANGE,
+    [52] = HTTP_H_USER_AGENT,
+    [60] = HTTP_H_X_XSS_PROTECTION,
+    [69] = HTTP_H_DATE,
+    [70] = HTTP_H_ACCEPT_ENCODING,
+    [85] = HTTP_H_TRANSFER_ENCODING,
+    [90] = HTTP_H_SEC_WEBSOCKET_ACCEPT,
+    [92] = HTTP_H_RETRY_AFTER,
+    [94] = HTTP_H_FORWARDED,
+    [96] = HTTP_H_X_POMERIUM_AUTHORIZATION,
+    [97] = HTTP_H_SEC_FETCH_DEST,
+    [98] = HTTP_H_IF_NONE_MATCH,
+    [101] = HTTP_H_PURPOSE,
+    [102] = HTTP_H_HOST,
+    [107] = HTTP_H_AGE,
+    [114] = HTTP_H_SEC_WEBSOCKET_PROTOCOL,
+    [118] = HTTP_H_STRICT_TRANSPORT_SECURITY,
+    [126] = HTTP_H_LOCATION,
+    [127] = HTTP_H_SET_COOKIE,
+    [130] = HTTP_H_PROXY_AUTHENTICATE,
+    [135] = HTTP_H_IF_RANGE,
+    [137] = HTTP_H_SEC_FETCH_MODE,
+    [138] = HTTP_H_CONTENT_SECURITY_POLICY,
+    [139] = HTTP_H_ACCESS_CONTROL_REQUEST_METHOD,
+    [151] = HTTP_H_LINK,
+    [154] = HTTP_H_X_REAL_IP,
+    [155] = HTTP_H_TE,
+    [166] = HTTP_H_X_REQUEST_ID,
+    [167] = HTTP_H_IF_MODIFIED_SINCE,
+    [168] = HTTP_H_CONTENT_ENCODING,
+    [170] = HTTP_H_RANGE,
+    [171] = HTTP_H_PRIORITY,
+    [172] = HTTP_H_ACCEPT,
+    [173] = HTTP_H_AUTHORIZATION,
+    [174] = HTTP_H_PROXY_CONNECTION,
+    [178] = HTTP_H_ORIGIN,
+    [179] = HTTP_H_SEC_FETCH_SITE,
+    [183] = HTTP_H_COOKIE,
+    [188] = HTTP_H_LAST_MODIFIED,
+    [189] = HTTP_H_X_FORWARDED_PROTO,
+    [191] = HTTP_H_VIA,
+    [192] = HTTP_H_CONTENT_TYPE,
+    [193] = HTTP_H_CACHE_CONTROL,
+    [194] = HTTP_H_EXPIRES,
+    [197] = HTTP_H_REFERER,
+    [200] = HTTP_H_UPGRADE,
+    [203] = HTTP_H_CONNECTION,
+    [209] = HTTP_H_ALT_SVC,
+    [211] = HTTP_H_WWW_AUTHENTICATE,
+    [219] = HTTP_H_EXPECT,
+    [220] = HTTP_H_X_FORWARDED_HOST,
+    [225] = HTTP_H_ETAG,
+    [226] = HTTP_H_SEC_PURPOSE,
+    [227] = HTTP_H_TRAILER,
+    [230] = HTTP_H_SEC_FETCH_USER,
+    [231] = HTTP_H_CONTENT_DISPOSITION,
+    [233] = HTTP_H_X_FORWARDED_FOR,
+    [234] = HTTP_H_ALT_USED,
+    [236] = HTTP_H_SEC_WEBSOCKET_VERSION,
+    [237] = HTTP_H_SEC_WEBSOCKET_KEY,
+    [242] = HTTP_H_IF_MATCH,
+    [248] = HTTP_H_ACCEPT_RANGES,
+    [249] = HTTP_H_X_REQUESTED_WITH,
+    [253] = HTTP_H_X_ENVOY_EXTERNAL_ADDRESS,
+};
+
+/* clang-format on */
+
+static unsigned name_slot(struct sv s)
+{
+    unsigned tail = (unsigned char)http_char_lower(s.p[s.n > 3 ? s.n - 4 : 0]);
+
+    return ((unsigned)s.n * MUL_LEN + (unsigned char)http_char_lower(s.p[0]) * MUL_FIRST +
+            (unsigned char)http_char_lower(s.p[s.n - 1]) * MUL_LAST +
+            (unsigned char)http_char_lower(s.p[s.n / 2]) * MUL_MIDDLE + tail * MUL_TAIL) %
+           SLOTS;
+}
+
+/* b is lower case already. */
+static bool same_folded(struct sv a, struct sv b)
+{
+    size_t i = 0;
+
+    if (a.n != b.n) {
+        return false;
+    }
+    for (i = 0; i < a.n; i++) {
+        if (http_char_lower(a.p[i]) != b.p[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum http_name http_name_id(struct sv name)
+{
+    unsigned slot = 0;
+    unsigned try = 0;
+
+    if (name.n == 0) {
+        return HTTP_H_OTHER;
+    }
+    slot = name_slot(name);
+    for (try = 0; try < 2; try++) {
+        unsigned id = SLOT[(slot + try) % SLOTS];
+
+        if (id == HTTP_H_OTHER) {
+            return HTTP_H_OTHER;
+        }
+        if (same_folded(name, NAMES[id].text)) {
+            return (enum http_name)id;
+        }
+    }
+    return HTTP_H_OTHER;
+}
+
+struct sv http_name_text(enum http_name id)
+{
+    return (unsigned)id < HTTP_H_COUNT ? NAMES[id].text : SV("");
+}
+
+unsigned http_name_class(enum http_name id)
+{
+    return (unsigned)id < HTTP_H_COUNT ? NAMES[id].class : 0;
+}
+
+bool http_is_token(struct sv s)
+{
+    size_t i = 0;
+
+    for (i = 0; i < s.n; i++) {
+        if (!http_char_is(s.p[i], HTTP_CH_TOKEN)) {
+            return false;
+        }
+    }
+    return s.n > 0;
+}
+
+bool http_is_value(struct sv s)
+{
+    size_t i = 0;
+
+    for (i = 0; i < s.n; i++) {
+        if (!http_char_is(s.p[i], HTTP_CH_VALUE)) {
+            return false;
+        }
+    }
+    return sv_trim(s).n == s.n;
+}
+
+static char loose(char c)
+{
+    bool alnum =
+        http_char_is(c, HTTP_CH_UNRESERVED) && c != '-' && c != '.' && c != '_' && c != '~';
+
+    return alnum ? http_char_lower(c) : '-';
+}
+
+bool http_name_eq_loose(struct sv a, struct sv b)
+{
+    size_t i = 0;
+
+    if (a.n != b.n) {
+        return false;
+    }
+    for (i = 0; i < a.n; i++) {
+        if (loose(a.p[i]) != loose(b.p[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Members lie in chains by a hash of their folded text. Nearly every name of a request is no
+ * member and is told apart by its length and first byte, before anything is hashed. */
+enum { CHAINS = 64, LENGTHS = 64 };
+
+struct member {
+    struct member *next;
+    struct sv name; /* folded; memory behind the struct */
+};
+
+struct http_name_set {
+    struct member *chain[CHAINS];
+    struct member *prefixes;
+    uint64_t first_of_len[LENGTHS]; /* by length: bit first byte % 64 of the names that long */
+    size_t count;
+};
+
+static unsigned fold_hash(struct sv s)
+{
+    uint32_t h = 2166136261U;
+    size_t i = 0;
+
+    for (i = 0; i < s.n; i++) {
+        h = (h ^ (unsigned char)loose(s.p[i])) * 16777619U;
+    }
+    return (h ^ (h >> 16U)) % CHAINS;
+}
+
+static uint64_t first_bit(char c)
+{
+    return UINT64_C(1) << ((unsigned char)loose(c) % 64U);
+}
+
+struct http_name_set *http_name_set_new(void)
+{
+    return MEM_NEW(struct http_name_set);
+}
+
+static void members_free(struct member *m)
+{
+    while (m != NULL) {
+        struct member *next = m->next;
+
+        mem_free(&m);
+        m = next;
+    }
+}
+
+void http_name_set_free(struct http_name_set **set)
+{
+    size_t i = 0;
+
+    if (*set == NULL) {
+        return;
+    }
+    for (i = 0; i < CHAINS; i++) {
+        members_free((*set)->chain[i]);
+    }
+    members_free((*set)->prefixes);
+    mem_free(set);
+}
+
+static enum err member_add(struct http_name_set *set, struct member **head, struct sv name)
+{
+    struct member *m = NULL;
+    char *text = NULL;
+    size_t i = 0;
+
+    if (!http_is_token(name)) {
+        return ERR_INVALID;
+    }
+    if (set->count >= HTTP_NAME_SET_MAX) {
+        return ERR_LIMIT;
+    }
+    m = mem_alloc(sizeof(*m) + name.n);
+    text = (char *)(m + 1);
+    for (i = 0; i < name.n; i++) {
+        text[i] = loose(name.p[i]);
+    }
+    m->name = sv_of(text, name.n);
+    m->next = *head;
+    *head = m;
+    set->count++;
+    return ERR_OK;
+}
+
+enum err http_name_set_add(struct http_name_set *set, struct sv name)
+{
+    enum err err = member_add(set, &set->chain[fold_hash(name)], name);
+
+    if (err == ERR_OK) {
+        set->first_of_len[name.n % LENGTHS] |= first_bit(name.p[0]);
+    }
+    return err;
+}
+
+enum err http_name_set_add_prefix(struct http_name_set *set, struct sv prefix)
+{
+    return member_add(set, &set->prefixes, prefix);
+}
+
+bool http_name_set_has(const struct http_name_set *set, struct sv name)
+{
+    const struct member *m = NULL;
+
+    if (set == NULL || name.n == 0) {
+        return false;
+    }
+    for (m = set->prefixes; m != NULL; m = m->next) {
+        if (name.n >= m->name.n && loose(name.p[0]) == m->name.p[0] &&
+            http_name_eq_loose(sv_head(name, m->name.n), m->name)) {
+            return true;
+        }
+    }
+    if ((set->first_of_len[name.n % LENGTHS] & first_bit(name.p[0])) == 0) {
+        return false;
+    }
+    for (m = set->chain[fold_hash(name)]; m != NULL; m = m->next) {
+        if (http_name_eq_loose(name, m->name)) {
+            return true;
+        }
+    }
+    return false;
+}
