@@ -15,6 +15,7 @@ struct rpc_op {
 };
 
 grpc_completion_queue *rpc_cq(struct rpc *rpc);
+struct loop *rpc_loop(struct rpc *rpc); /* NULL: callbacks on the queue's thread */
 /* To be called right before an op is given to gRPC: shows ThreadSanitizer the hand-over. */
 void rpc_give(struct rpc_op *op);
 /* Starts a batch; a refusal is our own bug. */

@@ -9,6 +9,7 @@
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rpc/core.h"
@@ -25,6 +26,17 @@
 #    define TAG_BACK(op) ((void)(op))
 #endif
 
+enum { LAME_STATUS = 14 };
+
+/* Something to run later; kept in the order of its time. */
+struct task {
+    struct rpc_op op;
+    struct task *next;
+    int64_t due_ms; /* monotonic */
+    rpc_fn fn;
+    void *arg;
+};
+
 struct rpc {
     grpc_completion_queue *cq;
     struct loop *loop; /* NULL: callbacks on the queue's thread */
@@ -33,18 +45,15 @@ struct rpc {
     pthread_mutex_t mutex;
     struct rpc_op *done; /* under mutex */
     struct rpc_op **done_tail;
-    struct alarm *alarms; /* under mutex: those that have not fired */
-    bool stopping;        /* under mutex */
-};
-
-struct alarm {
-    struct rpc_op op;
-    struct rpc *rpc;
-    struct alarm *prev;
-    struct alarm *next;
-    grpc_alarm *alarm;
-    rpc_fn fn;
-    void *arg;
+    struct task *tasks; /* under mutex, soonest first */
+    int64_t due_ms;     /* of the first task; INT64_MAX without one; atomic */
+    bool stopping;      /* under mutex */
+    /* An empty batch on a call that goes nowhere is how another thread wakes the queue's: the C
+     * core has no alarm of its own. */
+    grpc_channel *lame;
+    grpc_call *kick_call;
+    struct rpc_op kick_op;
+    bool kicked; /* under mutex: one is on its way */
 };
 
 static void on_grpc_log(gpr_log_func_args *args)
@@ -77,6 +86,11 @@ void rpc_core_down(void)
 grpc_completion_queue *rpc_cq(struct rpc *rpc)
 {
     return rpc->cq;
+}
+
+struct loop *rpc_loop(struct rpc *rpc)
+{
+    return rpc->loop;
 }
 
 void rpc_give(struct rpc_op *op)
@@ -125,23 +139,96 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+static void dispatch(struct rpc *rpc, struct rpc_op *op)
+{
+    if (rpc->loop == NULL) {
+        op->done(op);
+    } else {
+        hand_over(rpc, op);
+    }
+}
+
+static void on_task(struct rpc_op *op)
+{
+    struct task *t = CONTAINER_OF(op, struct task, op);
+
+    t->fn(t->arg);
+    mem_free(&t);
+}
+
+/* Takes the tasks whose time has come, or all of them. */
+static struct task *take_due(struct rpc *rpc, bool all)
+{
+    int64_t now = clock_mono_ms();
+    struct task *first = NULL;
+    struct task **end = &first;
+
+    (void)pthread_mutex_lock(&rpc->mutex);
+    first = rpc->tasks;
+    while (*end != NULL && (all || (*end)->due_ms <= now)) {
+        end = &(*end)->next;
+    }
+    rpc->tasks = *end;
+    *end = NULL;
+    __atomic_store_n(&rpc->due_ms, rpc->tasks == NULL ? INT64_MAX : rpc->tasks->due_ms,
+                     __ATOMIC_RELAXED);
+    (void)pthread_mutex_unlock(&rpc->mutex);
+    return first;
+}
+
+static void run_tasks(struct rpc *rpc, bool all)
+{
+    struct task *t = take_due(rpc, all);
+
+    while (t != NULL) {
+        struct task *next = t->next;
+
+        t->op.ok = true;
+        dispatch(rpc, &t->op);
+        t = next;
+    }
+}
+
+static gpr_timespec wait_until(const struct rpc *rpc)
+{
+    int64_t due = __atomic_load_n(&rpc->due_ms, __ATOMIC_RELAXED);
+
+    if (due == INT64_MAX) {
+        return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    }
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                        gpr_time_from_millis(MAX(due - clock_mono_ms(), 0) + 1, GPR_TIMESPAN));
+}
+
+static void on_kick(struct rpc *rpc)
+{
+    (void)pthread_mutex_lock(&rpc->mutex);
+    rpc->kicked = false;
+    (void)pthread_mutex_unlock(&rpc->mutex);
+}
+
 static void *cq_main(void *arg)
 {
     struct rpc *rpc = arg;
 
     for (;;) {
-        grpc_event ev = grpc_completion_queue_next(rpc->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        grpc_event ev = grpc_completion_queue_next(rpc->cq, wait_until(rpc), NULL);
         struct rpc_op *op = ev.tag;
 
         if (ev.type == GRPC_QUEUE_SHUTDOWN) {
             return NULL;
         }
-        TAG_BACK(op);
-        op->ok = ev.success != 0;
-        if (rpc->loop == NULL) {
-            op->done(op);
-        } else {
-            hand_over(rpc, op);
+        if (ev.type == GRPC_OP_COMPLETE) {
+            TAG_BACK(op);
+            op->ok = ev.success != 0;
+            if (op == &rpc->kick_op) {
+                on_kick(rpc);
+            } else {
+                dispatch(rpc, op);
+            }
+        }
+        if (clock_mono_ms() >= __atomic_load_n(&rpc->due_ms, __ATOMIC_RELAXED)) {
+            run_tasks(rpc, false);
         }
     }
 }
@@ -154,6 +241,11 @@ struct rpc *rpc_new(struct loop *loop)
 
     rpc_core_up();
     rpc->cq = grpc_completion_queue_create_for_next(NULL);
+    rpc->lame = grpc_lame_client_channel_create("kick", (grpc_status_code)LAME_STATUS, "kick");
+    rpc->kick_call = grpc_channel_create_call(rpc->lame, NULL, 0, rpc->cq,
+                                              grpc_slice_from_static_string("/kick"), NULL,
+                                              gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    rpc->due_ms = INT64_MAX;
     rpc->loop = loop;
     rpc->done_tail = &rpc->done;
     (void)pthread_mutex_init(&rpc->mutex, NULL);
@@ -171,19 +263,18 @@ struct rpc *rpc_new(struct loop *loop)
 void rpc_free(struct rpc **rpc)
 {
     struct rpc *r = TAKE(*rpc);
-    struct alarm *a = NULL;
 
     if (r == NULL) {
         return;
     }
     (void)pthread_mutex_lock(&r->mutex);
     r->stopping = true;
-    for (a = r->alarms; a != NULL; a = a->next) {
-        grpc_alarm_cancel(a->alarm, NULL);
-    }
     (void)pthread_mutex_unlock(&r->mutex);
+    grpc_call_unref(r->kick_call);
+    grpc_channel_destroy(r->lame);
     grpc_completion_queue_shutdown(r->cq);
     (void)pthread_join(r->thread, NULL);
+    run_tasks(r, true);
     if (r->wake != NULL) {
         on_wake(-1, 0, r); /* what came back during the shutdown */
         event_free(r->wake);
@@ -194,56 +285,34 @@ void rpc_free(struct rpc **rpc)
     rpc_core_down();
 }
 
-static void alarm_unlink(struct alarm *a)
-{
-    struct rpc *rpc = a->rpc;
-
-    (void)pthread_mutex_lock(&rpc->mutex);
-    if (a->prev != NULL) {
-        a->prev->next = a->next;
-    } else {
-        rpc->alarms = a->next;
-    }
-    if (a->next != NULL) {
-        a->next->prev = a->prev;
-    }
-    (void)pthread_mutex_unlock(&rpc->mutex);
-}
-
-static void on_alarm(struct rpc_op *op)
-{
-    struct alarm *a = CONTAINER_OF(op, struct alarm, op);
-
-    alarm_unlink(a);
-    grpc_alarm_destroy(a->alarm, NULL);
-    a->fn(a->arg);
-    mem_free(&a);
-}
-
 void rpc_run(struct rpc *rpc, int64_t delay_ms, rpc_fn fn, void *arg)
 {
-    struct alarm *a = MEM_NEW(struct alarm);
-    gpr_timespec at = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                                   gpr_time_from_millis(delay_ms, GPR_TIMESPAN));
+    struct task *t = MEM_NEW(struct task);
+    struct task **at = NULL;
 
-    *a = (struct alarm){ .op = { .done = on_alarm }, .rpc = rpc, .fn = fn, .arg = arg };
-    a->alarm = grpc_alarm_create(NULL);
+    *t = (struct task){
+        .op = { .done = on_task }, .due_ms = clock_mono_ms() + delay_ms, .fn = fn, .arg = arg
+    };
     (void)pthread_mutex_lock(&rpc->mutex);
     CHECK(!rpc->stopping);
-    a->next = rpc->alarms;
-    if (a->next != NULL) {
-        a->next->prev = a;
+    at = &rpc->tasks;
+    while (*at != NULL && (*at)->due_ms <= t->due_ms) {
+        at = &(*at)->next;
     }
-    rpc->alarms = a;
-    rpc_give(&a->op);
-    grpc_alarm_set(a->alarm, rpc->cq, at, &a->op, NULL);
+    t->next = *at;
+    *at = t;
+    __atomic_store_n(&rpc->due_ms, rpc->tasks->due_ms, __ATOMIC_RELAXED);
+    if (rpc->tasks == t && !rpc->kicked && !pthread_equal(rpc->thread, pthread_self())) {
+        rpc->kicked = true;
+        rpc_start(rpc->kick_call, NULL, 0, &rpc->kick_op);
+    }
     (void)pthread_mutex_unlock(&rpc->mutex);
 }
 
 bool rpc_is_mine(const struct rpc *rpc)
 {
-    return rpc->loop == NULL ? pthread_equal(rpc->thread, pthread_self()) != 0 :
-                               loop_is_mine(rpc->loop);
+    return rpc->loop == NULL ? pthread_equal(rpc->thread, pthread_self()) != 0
+                             : loop_is_mine(rpc->loop);
 }
 
 struct sv rpc_message_bytes(grpc_byte_buffer *message, char **room)

@@ -71,7 +71,8 @@ static enum err scan_field(const ProtobufCMessageDescriptor *type, struct cursor
     if (err != ERR_OK || key >> 3U == 0 || key >> 3U > 0x1fffffff) {
         return ERR_INVALID;
     }
-    field = type == NULL ? NULL : protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3U));
+    field =
+        type == NULL ? NULL : protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3U));
     switch (key & 7U) {
     case WIRE_VARINT:
         return varint(c, &n);

@@ -1,0 +1,793 @@
+#include "common/rpc/server.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <grpc/grpc_security.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+
+#include "health.pb-c.h"
+
+#include "common/clock.h"
+#include "common/crypto/token.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/rpc/core.h"
+#include "common/rpc/scan.h"
+#include "common/secret.h"
+
+enum { ACCEPTS = 64, TEXT_MAX = 256 };
+
+struct rpc_server {
+    struct rpc *rpc;
+    grpc_server *server;
+    struct rpc_server_opts opts;
+    struct list calls; /* accepted, not closed */
+    size_t n_calls;    /* of those */
+    size_t pending;    /* accepts and calls that still have ops out */
+    bool stopping;
+    bool serving;
+    int port;
+    char unix_path[108]; /* "" for TCP */
+    struct rpc_op shut_op;
+    pthread_mutex_t mutex; /* over idle and the certificate */
+    pthread_cond_t idle_cond;
+    bool idle;
+    int64_t cert_until_ms; /* when a new certificate is due */
+};
+
+enum call_state { CALL_WAITING = 0, CALL_READING, CALL_OPEN, CALL_ENDING, CALL_OVER };
+
+/*  WAITING --accepted--> READING --request--> OPEN --reply, fail, finish--> ENDING --all ops back--> OVER
+ *  (a refused call goes from WAITING to ENDING) */
+struct rpc_call {
+    struct rpc_server *server;
+    struct list in_calls;
+    enum call_state state;
+    grpc_call *call;
+    grpc_call_details details;
+    grpc_metadata_array metadata;
+    const struct rpc_method *method;
+    enum rpc_role role;
+    char who[TOKEN_ID_SIZE];
+    unsigned ops; /* out with gRPC */
+    struct rpc_op accept_op;
+    struct rpc_op close_op;
+    struct rpc_op read_op;
+    struct rpc_op write_op;
+    struct rpc_op end_op;
+    int cancelled; /* gRPC writes it for close_op */
+    grpc_byte_buffer *in;
+    grpc_byte_buffer *out;
+    bool sent_head;
+    bool writing;
+    bool reading_done; /* the client said its last */
+    bool gone;         /* the client left */
+    bool health_watch;
+    bool finish_wanted;
+    enum rpc_status finish_status;
+    char finish_text[TEXT_MAX];
+    const struct rpc_stream_ops *ops_of;
+    void *arg;
+};
+
+static void accept_next(struct rpc_server *server);
+
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void server_maybe_idle(struct rpc_server *server)
+{
+    if (server->stopping && server->pending == 0) {
+        (void)pthread_mutex_lock(&server->mutex);
+        server->idle = true;
+        (void)pthread_cond_signal(&server->idle_cond);
+        (void)pthread_mutex_unlock(&server->mutex);
+    }
+}
+
+static void call_free(struct rpc_call *call)
+{
+    struct rpc_server *server = call->server;
+
+    list_remove(&call->in_calls);
+    if (call->call != NULL) {
+        grpc_call_unref(call->call);
+    }
+    grpc_call_details_destroy(&call->details);
+    grpc_metadata_array_destroy(&call->metadata);
+    if (call->in != NULL) {
+        grpc_byte_buffer_destroy(call->in);
+    }
+    if (call->out != NULL) {
+        grpc_byte_buffer_destroy(call->out);
+    }
+    mem_free(&call);
+    server->pending--;
+    server_maybe_idle(server);
+}
+
+/* An op came back; after the last one of a call that is ending, tells its owner and frees it. */
+static void call_op_back(struct rpc_call *call)
+{
+    call->ops--;
+    if (call->state != CALL_ENDING || call->ops != 0) {
+        return;
+    }
+    call->state = CALL_OVER;
+    call->server->n_calls--;
+    if (call->ops_of != NULL && call->ops_of->on_closed != NULL) {
+        call->ops_of->on_closed(call->arg);
+    }
+    call_free(call);
+}
+
+static size_t head_op(struct rpc_call *call, grpc_op *op)
+{
+    if (call->sent_head) {
+        return 0;
+    }
+    call->sent_head = true;
+    *op = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA };
+    return 1;
+}
+
+static void on_ended(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, end_op);
+
+    if (!op->ok || (call->method != NULL && call->method->client_streams)) {
+        grpc_call_cancel(call->call, NULL); /* or the read that is out would stay out */
+    }
+    call_op_back(call);
+}
+
+static void call_end(struct rpc_call *call, enum rpc_status status, const char *text,
+                     const ProtobufCMessage *response)
+{
+    grpc_op ops[3];
+    size_t n = 0;
+    grpc_slice details = grpc_slice_from_copied_string(text == NULL ? "" : text);
+
+    CHECK(call->state != CALL_ENDING && call->state != CALL_OVER);
+    call->state = CALL_ENDING;
+    n = head_op(call, &ops[0]);
+    if (response != NULL) {
+        size_t size = protobuf_c_message_get_packed_size(response);
+        grpc_slice slice = grpc_slice_malloc(size);
+
+        (void)protobuf_c_message_pack(response, GRPC_SLICE_START_PTR(slice));
+        call->out = grpc_raw_byte_buffer_create(&slice, 1);
+        grpc_slice_unref(slice);
+        ops[n++] =
+            (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->out };
+    }
+    ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER,
+                          .data.send_status_from_server = { .status = (grpc_status_code)status,
+                                                            .status_details = &details } };
+    call->end_op.done = on_ended;
+    call->ops++;
+    rpc_start(call->call, ops, n, &call->end_op);
+    grpc_slice_unref(details);
+}
+
+void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response)
+{
+    call_end(call, RPC_OK, NULL, response);
+}
+
+void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *text)
+{
+    call_end(call, status == RPC_OK ? RPC_INTERNAL : status, text, NULL);
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static void on_written(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, write_op);
+
+    call->writing = false;
+    if (call->out != NULL) {
+        grpc_byte_buffer_destroy(call->out);
+        call->out = NULL;
+    }
+    if (!op->ok) {
+        call->gone = true;
+    }
+    if (call->finish_wanted && call->state == CALL_OPEN) {
+        call_end(call, call->finish_status, call->finish_text, NULL);
+    } else if (call->state == CALL_OPEN && !call->gone && call->ops_of != NULL &&
+               call->ops_of->on_writable != NULL) {
+        call->ops_of->on_writable(call->arg);
+    }
+    call_op_back(call);
+}
+
+void rpc_call_send(struct rpc_call *call, struct sv bytes)
+{
+    grpc_op ops[2];
+    size_t n = head_op(call, &ops[0]);
+
+    CHECK(rpc_call_can_send(call));
+    call->out = rpc_message_of(bytes);
+    ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->out };
+    call->writing = true;
+    call->write_op.done = on_written;
+    call->ops++;
+    rpc_start(call->call, ops, n, &call->write_op);
+}
+
+bool rpc_call_can_send(const struct rpc_call *call)
+{
+    return call->state == CALL_OPEN && !call->writing && !call->gone && !call->finish_wanted;
+}
+
+void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *text)
+{
+    if (call->state != CALL_OPEN || call->finish_wanted) {
+        return;
+    }
+    if (!call->writing) {
+        call_end(call, status, text, NULL);
+        return;
+    }
+    call->finish_wanted = true;
+    call->finish_status = status;
+    (void)snprintf(call->finish_text, sizeof(call->finish_text), "%s", text == NULL ? "" : text);
+}
+
+void rpc_call_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, void *arg)
+{
+    call->ops_of = ops;
+    call->arg = arg;
+}
+
+static void read_next(struct rpc_call *call);
+
+static void on_stream_read(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, read_op);
+
+    if (op->ok && call->in != NULL && call->state == CALL_OPEN) {
+        char *room = NULL;
+        struct sv bytes = rpc_message_bytes(call->in, &room);
+
+        call->ops_of->on_message(call->arg, bytes);
+        mem_free(&room);
+    } else if (call->in == NULL) {
+        call->reading_done = true;
+    }
+    if (call->in != NULL) {
+        grpc_byte_buffer_destroy(call->in);
+        call->in = NULL;
+    }
+    if (call->state == CALL_OPEN && call->reading_done) {
+        rpc_call_finish(call, RPC_OK, NULL);
+    } else if (call->state == CALL_OPEN) {
+        read_next(call);
+    }
+    call_op_back(call);
+}
+
+static void read_next(struct rpc_call *call)
+{
+    grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->in };
+
+    call->read_op.done = on_stream_read;
+    call->ops++;
+    rpc_start(call->call, &op, 1, &call->read_op);
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static void run_handler(struct rpc_call *call, struct sv bytes)
+{
+    ProtobufCMessage *request = NULL;
+    enum err err = rpc_unpack(call->method->request, bytes, NULL, &request);
+
+    if (err != ERR_OK) {
+        rpc_call_fail(call, err == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
+                      "the request is no message of its type");
+        return;
+    }
+    call->method->handler(call, request, call->server->opts.arg);
+    protobuf_c_message_free_unpacked(request, NULL);
+}
+
+static void on_request_read(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, read_op);
+
+    if (call->state == CALL_READING) {
+        call->state = CALL_OPEN;
+        if (op->ok && call->in != NULL) {
+            char *room = NULL;
+            grpc_byte_buffer *in = call->in;
+            struct sv bytes = rpc_message_bytes(in, &room);
+
+            call->in = NULL;
+            run_handler(call, bytes);
+            mem_free(&room);
+            grpc_byte_buffer_destroy(in);
+        } else {
+            rpc_call_fail(call, RPC_INVALID_ARGUMENT, "the request is missing or too large");
+        }
+    }
+    call_op_back(call);
+}
+
+static void on_client_closed(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, close_op);
+
+    if (call->cancelled != 0) {
+        call->gone = true;
+        if (call->state == CALL_OPEN && call->ops_of != NULL) {
+            rpc_call_finish(call, RPC_CANCELLED, "the caller left");
+        }
+    }
+    call_op_back(call);
+}
+
+static void start_call(struct rpc_call *call)
+{
+    grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->in };
+
+    if (call->method->client_streams) {
+        grpc_op head = { .op = GRPC_OP_SEND_INITIAL_METADATA };
+
+        call->state = CALL_OPEN;
+        call->method->handler(call, NULL, call->server->opts.arg);
+        if (call->state != CALL_OPEN) {
+            return;
+        }
+        CHECK(call->ops_of != NULL && call->ops_of->on_message != NULL);
+        call->sent_head = true;
+        call->writing = true; /* the head counts as a write: on_writable follows it */
+        call->write_op.done = on_written;
+        call->ops++;
+        rpc_start(call->call, &head, 1, &call->write_op);
+        read_next(call);
+        return;
+    }
+    call->state = CALL_READING;
+    call->read_op.done = on_request_read;
+    call->ops++;
+    rpc_start(call->call, &op, 1, &call->read_op);
+}
+
+/* ---- who calls ------------------------------------------------------------------------------- */
+
+static enum rpc_role role_by_certificate(grpc_call *call)
+{
+    grpc_auth_context *auth = grpc_call_auth_context(call);
+    enum rpc_role role = RPC_NOBODY;
+
+    if (auth != NULL && grpc_auth_context_peer_is_authenticated(auth) == 1) {
+        grpc_auth_property_iterator it =
+            grpc_auth_context_find_properties_by_name(auth, GRPC_PEER_SPIFFE_ID_PROPERTY_NAME);
+        const grpc_auth_property *one = grpc_auth_property_iterator_next(&it);
+
+        /* Two ids in one certificate name nobody. */
+        if (one != NULL && grpc_auth_property_iterator_next(&it) == NULL) {
+            role = rpc_role_of_spiffe(sv_of(one->value, one->value_length));
+        }
+    }
+    grpc_auth_context_release(auth);
+    return role;
+}
+
+static struct sv slice_sv(const grpc_slice *slice)
+{
+    return sv_of(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
+}
+
+static enum rpc_role role_by_token(struct rpc_call *call)
+{
+    const struct keys *keys = rpc_identity_keys(call->server->opts.identity);
+    struct token token = { .role = TOKEN_ROLE_NONE };
+    struct sv prefix = SV("Bearer ");
+    struct sv shown = { 0 };
+    size_t i = 0;
+
+    for (i = 0; i < call->metadata.count; i++) {
+        if (sv_eq(slice_sv(&call->metadata.metadata[i].key), SV("authorization"))) {
+            if (shown.p != NULL) {
+                return RPC_NOBODY; /* two tokens: which one would it be */
+            }
+            shown = slice_sv(&call->metadata.metadata[i].value);
+        }
+    }
+    if (!sv_istarts(shown, prefix) ||
+        token_verify(keys, sv_from_at(shown, prefix.n), &token) != ERR_OK) {
+        return RPC_NOBODY;
+    }
+    (void)snprintf(call->who, sizeof(call->who), "%s", token.id);
+    switch (token.role) {
+    case TOKEN_ROLE_SESSION_ADMIN:
+        return RPC_TOKEN_SESSION_ADMIN;
+    case TOKEN_ROLE_READER:
+        return RPC_TOKEN_READER;
+    case TOKEN_ROLE_NONE:
+        break;
+    }
+    return RPC_NOBODY;
+}
+
+static void identify(struct rpc_call *call)
+{
+    call->role = role_by_certificate(call->call);
+    if (call->role == RPC_NOBODY) {
+        call->role = role_by_token(call);
+    }
+    if (call->who[0] == '\0') {
+        (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));
+    }
+}
+
+enum rpc_role rpc_call_role(const struct rpc_call *call)
+{
+    return call->role;
+}
+
+const char *rpc_call_who(const struct rpc_call *call)
+{
+    return call->who;
+}
+
+/* ---- health ---------------------------------------------------------------------------------- */
+
+static Grpc__Health__V1__HealthCheckResponse health_of(const struct rpc_server *server)
+{
+    Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+    r.status = __atomic_load_n(&server->serving, __ATOMIC_RELAXED)
+                   ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
+                   : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
+    return r;
+}
+
+static void health_check(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    Grpc__Health__V1__HealthCheckResponse r = health_of(call->server);
+
+    (void)request;
+    (void)arg;
+    rpc_call_reply(call, &r.base);
+}
+
+static void health_send(struct rpc_call *call)
+{
+    Grpc__Health__V1__HealthCheckResponse r = health_of(call->server);
+    uint8_t bytes[16];
+    size_t n = protobuf_c_message_get_packed_size(&r.base);
+
+    CHECK(n <= sizeof(bytes));
+    (void)protobuf_c_message_pack(&r.base, bytes);
+    if (rpc_call_can_send(call)) {
+        rpc_call_send(call, sv_of(bytes, n));
+    }
+}
+
+static void health_watch(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    static const struct rpc_stream_ops quiet = { .on_message = NULL };
+
+    (void)request;
+    (void)arg;
+    call->health_watch = true;
+    rpc_call_stream(call, &quiet, call);
+    health_send(call);
+}
+
+static const struct rpc_method health_methods[] = {
+    { .path = "/grpc.health.v1.Health/Check",
+      .request = &grpc__health__v1__health_check_request__descriptor,
+      .handler = health_check },
+    { .path = "/grpc.health.v1.Health/Watch",
+      .request = &grpc__health__v1__health_check_request__descriptor,
+      .handler = health_watch },
+};
+
+/* ---- accepting ------------------------------------------------------------------------------- */
+
+static const struct rpc_method *find_method(const struct rpc_server *server, struct sv path,
+                                            bool *open_out)
+{
+    size_t i = 0;
+
+    *open_out = false;
+    for (i = 0; i < server->opts.n_methods; i++) {
+        if (sv_eq(path, sv_from(server->opts.methods[i].path))) {
+            return &server->opts.methods[i];
+        }
+    }
+    for (i = 0; i < ARRAY_LEN(health_methods); i++) {
+        if (sv_eq(path, sv_from(health_methods[i].path))) {
+            *open_out = true;
+            return &health_methods[i];
+        }
+    }
+    return NULL;
+}
+
+static void admit(struct rpc_call *call)
+{
+    static struct log_limit limit;
+    bool open = false;
+    struct sv path = slice_sv(&call->details.method);
+
+    call->method = find_method(call->server, path, &open);
+    if (call->method == NULL) {
+        rpc_call_fail(call, RPC_UNIMPLEMENTED, "no such method");
+        return;
+    }
+    if (call->server->n_calls > RPC_CALLS_MAX) {
+        rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "too many calls are open");
+        return;
+    }
+    identify(call);
+    if (open || (call->method->roles & BIT(call->role)) != 0) {
+        start_call(call);
+        return;
+    }
+    if (log_limit_pass(&limit, 10)) {
+        log_warn("rpc.refused", KV_STR("caller", call->who), KV_SV("method", path));
+    }
+    if (call->role == RPC_NOBODY) {
+        rpc_call_fail(call, RPC_UNAUTHENTICATED,
+                      "show a certificate of the internal CA or a valid token");
+    } else {
+        rpc_call_fail(call, RPC_PERMISSION_DENIED, "the caller's role may not use this method");
+    }
+}
+
+static void on_accepted(struct rpc_op *op)
+{
+    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, accept_op);
+    struct rpc_server *server = call->server;
+    grpc_op close = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                      .data.recv_close_on_server.cancelled = &call->cancelled };
+
+    if (!op->ok) {
+        call_free(call);
+        return;
+    }
+    if (!server->stopping) {
+        accept_next(server);
+    }
+    list_push_back(&server->calls, &call->in_calls);
+    server->n_calls++;
+    call->close_op.done = on_client_closed;
+    call->ops = 2; /* this one and the watch for the client's end */
+    rpc_start(call->call, &close, 1, &call->close_op);
+    admit(call);
+    call_op_back(call);
+}
+
+static void accept_next(struct rpc_server *server)
+{
+    struct rpc_call *call = MEM_NEW(struct rpc_call);
+
+    call->server = server;
+    list_init(&call->in_calls);
+    grpc_call_details_init(&call->details);
+    grpc_metadata_array_init(&call->metadata);
+    call->accept_op.done = on_accepted;
+    server->pending++;
+    rpc_give(&call->accept_op);
+    CHECK(grpc_server_request_call(server->server, &call->call, &call->details, &call->metadata,
+                                   rpc_cq(server->rpc), rpc_cq(server->rpc),
+                                   &call->accept_op) == GRPC_CALL_OK);
+}
+
+/* gRPC asks before every handshake: a certificate is renewed long before it ends. */
+static grpc_ssl_certificate_config_reload_status on_certificate(
+    void *arg, grpc_ssl_server_certificate_config **config)
+{
+    struct rpc_server *server = arg;
+    grpc_ssl_pem_key_cert_pair pair = { 0 };
+    char *cert = NULL;
+    char *key = NULL;
+    bool due = false;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    due = clock_mono_ms() >= server->cert_until_ms;
+    if (due) {
+        server->cert_until_ms = clock_mono_ms() + (int64_t)RPC_CERT_RENEW_S * 1000;
+    }
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (!due) {
+        return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+    }
+    rpc_identity_issue(server->opts.identity, RPC_CERT_LIFE_S, &cert, &key);
+    pair = (grpc_ssl_pem_key_cert_pair){ .private_key = key, .cert_chain = cert };
+    *config = grpc_ssl_server_certificate_config_create(rpc_identity_ca_pem(server->opts.identity),
+                                                        &pair, 1);
+    secret_wipe(key, strlen(key));
+    mem_free(&key);
+    mem_free(&cert);
+    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+}
+
+static grpc_server_credentials *credentials(struct rpc_server *server)
+{
+    return grpc_ssl_server_credentials_create_with_options(
+        grpc_ssl_server_credentials_create_options_using_config_fetcher(
+            GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY, on_certificate, server));
+}
+
+static grpc_server *new_server(void)
+{
+    char reuse[] = GRPC_ARG_ALLOW_REUSEPORT;
+    char in_max[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH;
+    char ping_min[] = GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS;
+    char idle_pings[] = GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS;
+    grpc_arg args[] = {
+        { .type = GRPC_ARG_INTEGER, .key = reuse, .value.integer = 0 },
+        { .type = GRPC_ARG_INTEGER, .key = in_max, .value.integer = RPC_MESSAGE_MAX },
+        { .type = GRPC_ARG_INTEGER, .key = ping_min, .value.integer = 5000 },
+        { .type = GRPC_ARG_INTEGER, .key = idle_pings, .value.integer = 1 },
+    };
+    grpc_channel_args list = { .num_args = ARRAY_LEN(args), .args = args };
+
+    return grpc_server_create(&list, NULL);
+}
+
+static enum err bind_address(struct rpc_server *server, const char *address, struct diag *d)
+{
+    struct sv text = sv_from(address);
+    struct sv unix_prefix = SV("unix:");
+    grpc_server_credentials *creds = NULL;
+    mode_t before = 0;
+
+    if (sv_starts(text, unix_prefix)) {
+        struct sv path = sv_from_at(text, unix_prefix.n);
+
+        if (path.n == 0 || path.n >= sizeof(server->unix_path)) {
+            diag_set(d, "the socket path in '%s' is empty or longer than 107 bytes", address);
+            return ERR_INVALID;
+        }
+        memcpy(server->unix_path, path.p, path.n);
+    }
+    creds = credentials(server);
+    before = umask(0077); /* the socket is for its owner alone */
+    server->port = grpc_server_add_http2_port(server->server, address, creds);
+    (void)umask(before);
+    grpc_server_credentials_release(creds);
+    if (server->port == 0) {
+        diag_set(d, "cannot listen on %s: the address is in use or not ours", address);
+        return ERR_IO;
+    }
+    return ERR_OK;
+}
+
+static void start_accepting(void *arg)
+{
+    struct rpc_server *server = arg;
+    int i = 0;
+
+    for (i = 0; i < ACCEPTS; i++) {
+        accept_next(server);
+    }
+    server->pending--; /* this task itself */
+}
+
+static void server_destroy(struct rpc_server *server)
+{
+    grpc_server_destroy(server->server);
+    (void)pthread_mutex_destroy(&server->mutex);
+    (void)pthread_cond_destroy(&server->idle_cond);
+    mem_free(&server);
+}
+
+enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
+                        struct rpc_server **server_out, struct diag *d)
+{
+    struct rpc_server *server = MEM_NEW(struct rpc_server);
+    enum err err = ERR_OK;
+
+    server->rpc = rpc;
+    server->opts = *opts;
+    server->cert_until_ms = INT64_MIN;
+    list_init(&server->calls);
+    (void)pthread_mutex_init(&server->mutex, NULL);
+    (void)pthread_cond_init(&server->idle_cond, NULL);
+    server->server = new_server();
+    grpc_server_register_completion_queue(server->server, rpc_cq(rpc), NULL);
+    err = bind_address(server, opts->address, d);
+    if (err != ERR_OK) {
+        server_destroy(server);
+        return err;
+    }
+    grpc_server_start(server->server);
+    server->pending = 1;
+    rpc_run(rpc, 0, start_accepting, server);
+    *server_out = server;
+    return ERR_OK;
+}
+
+int rpc_server_port(const struct rpc_server *server)
+{
+    return server->port;
+}
+
+static void tell_watchers(struct rpc_server *server)
+{
+    struct list *it = NULL;
+
+    LIST_FOREACH(it, &server->calls) {
+        struct rpc_call *call = LIST_ENTRY(it, struct rpc_call, in_calls);
+
+        if (call->health_watch) {
+            health_send(call);
+        }
+    }
+}
+
+void rpc_server_set_serving(struct rpc_server *server, bool serving)
+{
+    if (__atomic_exchange_n(&server->serving, serving, __ATOMIC_RELAXED) != serving) {
+        tell_watchers(server);
+    }
+}
+
+static void on_shut(struct rpc_op *op)
+{
+    struct rpc_server *server = CONTAINER_OF(op, struct rpc_server, shut_op);
+
+    server->pending--;
+    server_maybe_idle(server);
+}
+
+static void begin_shutdown(void *arg)
+{
+    struct rpc_server *server = arg;
+
+    server->stopping = true;
+    server->pending++;
+    server->shut_op.done = on_shut;
+    rpc_give(&server->shut_op);
+    grpc_server_shutdown_and_notify(server->server, rpc_cq(server->rpc), &server->shut_op);
+    grpc_server_cancel_all_calls(server->server);
+}
+
+static bool server_is_idle(struct rpc_server *server)
+{
+    bool idle = false;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    idle = server->idle;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return idle;
+}
+
+void rpc_server_free(struct rpc_server **server)
+{
+    struct rpc_server *s = TAKE(*server);
+
+    if (s == NULL) {
+        return;
+    }
+    rpc_run(s->rpc, 0, begin_shutdown, s);
+    if (rpc_loop(s->rpc) != NULL) {
+        while (!server_is_idle(s)) {
+            (void)event_base_loop(loop_base(rpc_loop(s->rpc)), EVLOOP_ONCE);
+        }
+    } else {
+        (void)pthread_mutex_lock(&s->mutex);
+        while (!s->idle) {
+            (void)pthread_cond_wait(&s->idle_cond, &s->mutex);
+        }
+        (void)pthread_mutex_unlock(&s->mutex);
+    }
+    if (s->unix_path[0] != '\0') {
+        (void)unlink(s->unix_path);
+    }
+    server_destroy(s);
+}
