@@ -149,8 +149,9 @@ enum err date_parse(struct sv text, struct date *date_out)
 
 static int64_t wall_s(const struct date *date)
 {
-    return date_days(date->year, date->month, date->day) * DAY_S + date->hour * 3600 +
-           date->minute * 60 + date->second - date->offset_s;
+    int second_of_day = date->hour * 3600 + date->minute * 60 + date->second;
+
+    return date_days(date->year, date->month, date->day) * DAY_S + second_of_day - date->offset_s;
 }
 
 int64_t date_wall_ms(const struct date *date)

@@ -1,0 +1,95 @@
+#include "common/policy/set.h"
+
+#include <string.h>
+
+#include "common/map.h"
+#include "common/mem.h"
+
+struct policy_text policy_text_of(struct sv s)
+{
+    uint64_t hash = map_hash(s);
+
+    return (struct policy_text){ .s = s, .hash = hash == 0 ? 1 : hash };
+}
+
+bool policy_text_eq(const struct policy_text *a, const struct policy_text *b)
+{
+    if (a->s.n != b->s.n || (a->hash != b->hash && a->hash != 0 && b->hash != 0)) {
+        return false;
+    }
+    return a->s.n == 0 || memcmp(a->s.p, b->s.p, a->s.n) == 0;
+}
+
+void policy_names_add(struct policy_names *names, struct sv text)
+{
+    if (names->count == names->cap) {
+        names->cap = names->cap == 0 ? 4 : names->cap * 2;
+        names->items = mem_realloc(names->items, names->cap, sizeof(*names->items));
+    }
+    names->items[names->count++] = policy_text_of(text);
+}
+
+void policy_names_append(struct policy_names *names, const struct policy_names *more)
+{
+    size_t i = 0;
+
+    for (i = 0; i < more->count; i++) {
+        policy_names_add(names, more->items[i].s);
+    }
+}
+
+void policy_names_deinit(struct policy_names *names)
+{
+    mem_free(&names->items);
+    *names = (struct policy_names){ 0 };
+}
+
+/* The slot of text, or the free one where it would stand. */
+static size_t find_slot(const struct policy_text *slots, size_t mask,
+                        const struct policy_text *text)
+{
+    size_t i = (size_t)text->hash & mask;
+
+    while (slots[i].hash != 0 && !policy_text_eq(&slots[i], text)) {
+        i = (i + 1) & mask;
+    }
+    return i;
+}
+
+struct policy_set policy_set_build(struct arena *arena, const struct policy_names *names)
+{
+    struct policy_set set = { 0 };
+    struct policy_text *slots = NULL;
+    size_t size = 1;
+    size_t i = 0;
+
+    if (names->count == 0) {
+        return set;
+    }
+    while (size < names->count * 2) {
+        size *= 2;
+    }
+    slots = arena_zalloc(arena, size * sizeof(*slots));
+    for (i = 0; i < names->count; i++) {
+        size_t at = find_slot(slots, size - 1, &names->items[i]);
+
+        set.count += slots[at].hash == 0 ? 1 : 0;
+        slots[at] = names->items[i];
+    }
+    set.slots = slots;
+    set.mask = size - 1;
+    return set;
+}
+
+bool policy_set_has(const struct policy_set *set, const struct policy_text *text)
+{
+    struct policy_text with_hash = *text;
+
+    if (set->count == 0) {
+        return false;
+    }
+    if (with_hash.hash == 0) {
+        with_hash = policy_text_of(text->s);
+    }
+    return set->slots[find_slot(set->slots, set->mask, &with_hash)].hash != 0;
+}
