@@ -1,0 +1,327 @@
+/* config: everything config.yaml and the environment say, checked and frozen. One struct, immutable
+ * and refcounted: a reload makes a new one, whoever works with the old one keeps a reference. Any
+ * thread.
+ *
+ *   - Texts are struct sv that point into the configuration; behind each stands a NUL that n does
+ *     not count, so .p serves as a C string. A text that is not set is { NULL, 0 }.
+ *   - Lists are pointer and count; an empty one is { NULL, 0 }.
+ *   - Times are milliseconds; 0 means none, where the comment says so.
+ *   - File names are absolute: relative ones count from the folder of the configuration file.
+ *   - Secrets are struct secret and appear in no message.
+ *
+ * A policy is kept as it was written: common/policy compiles it, and a mistake in it closes its own
+ * route, not the configuration. How to change a key, its limits and its default: docs/configuration.md,
+ * which is generated from the rows in common/config/rows.c. */
+#pragma once
+
+#include <jansson.h>
+
+#include "common/base.h"
+#include "common/crypto/keys.h"
+#include "common/log.h"
+#include "common/secret.h"
+#include "common/sv.h"
+#include "common/yaml.h"
+
+/* Which program reads: decides defaults (grpc_address, health_check_addr) and which private files
+ * are opened (certificate keys: proxy; client secret of the provider: authenticate). */
+enum config_part {
+    CONFIG_PART_NONE = 0, /* the command line: only checks */
+    CONFIG_PART_PROXY,
+    CONFIG_PART_AUTHENTICATE,
+    CONFIG_PART_AUTHORIZE,
+    CONFIG_PART_DATABROKER
+};
+
+enum { CONFIG_ROUTES_MAX = 100000, CONFIG_LIST_MAX = 4096, CONFIG_FILE_MAX = 64 * 1024 * 1024 };
+
+struct config_strings {
+    struct sv *v;
+    size_t n;
+};
+
+/* A name and its value: headers, claim headers (name: the header, value: the claim), parameters. */
+struct config_pair {
+    struct sv name;
+    struct sv value;
+};
+
+struct config_pairs {
+    struct config_pair *v;
+    size_t n;
+};
+
+enum config_scheme {
+    CONFIG_SCHEME_NONE = 0,
+    CONFIG_SCHEME_HTTP,
+    CONFIG_SCHEME_HTTPS,
+    CONFIG_SCHEME_UNIX /* plain HTTP over a unix socket */
+};
+
+/* An HTTP server: an upstream, authenticate inside and outside. */
+struct config_url {
+    struct sv text; /* in its one spelling, without final slash; for logs and for building links */
+    enum config_scheme scheme;
+    bool tls;
+    struct sv host;   /* lower case, IPv6 in brackets; not set for UNIX */
+    uint16_t port;    /* never 0 for HTTP and HTTPS */
+    bool port_given;  /* false: it is the scheme's */
+    struct sv path;   /* begins with '/', without final slash; not set where there is none */
+    struct sv socket; /* UNIX: absolute file name */
+};
+
+/* Where a gRPC server listens or is found. */
+struct config_target {
+    struct sv text; /* "unix:/absolute/path" or "host:port" */
+    bool is_unix;
+    struct sv host; /* name or address, IPv6 without brackets; may be empty when listening */
+    uint16_t port;
+    struct sv socket; /* unix: absolute file name */
+};
+
+struct config_targets {
+    struct config_target *v;
+    size_t n;
+};
+
+/* An upstream of a route. */
+struct config_upstream {
+    struct config_url url;
+    uint32_t weight; /* 1 where none is given */
+};
+
+enum config_match_kind {
+    CONFIG_MATCH_PREFIX =
+        0,             /* textual, as Pomerium's file format says; value "/" where none is given */
+    CONFIG_MATCH_PATH, /* the whole path */
+    CONFIG_MATCH_REGEX /* PCRE2 over the whole path; compiled once here, so it is valid */
+};
+
+enum config_jwt_issuer { CONFIG_JWT_ISSUER_HOST = 0 /* IssuerHostOnly */, CONFIG_JWT_ISSUER_URI };
+
+struct config_redirect {
+    bool https_redirect;
+    struct sv scheme_redirect; /* "http" or "https" */
+    struct sv host_redirect;
+    uint16_t port_redirect; /* 0: not set */
+    struct sv path_redirect;
+    struct sv prefix_rewrite;
+    uint16_t response_code; /* 301, 302, 303, 307, 308 */
+    bool strip_query;
+};
+
+enum config_action {
+    CONFIG_ACTION_NONE = 0,
+    CONFIG_ACTION_UPSTREAM, /* to */
+    CONFIG_ACTION_REDIRECT,
+    CONFIG_ACTION_RESPONSE
+};
+
+struct config_route {
+    uint64_t id;       /* equal in every program that reads the same route; never 0 */
+    struct sv id_text; /* the explicit id, or id as 16 hexadecimal digits */
+    struct sv name;
+    struct sv description;
+    size_t index;     /* place in the list: file order decides between routes of one host */
+    const char *file; /* where it stands */
+    int line;
+    int column;
+
+    /* from */
+    struct sv from;  /* in its one spelling: scheme://host[:port] */
+    bool from_https; /* false: http */
+    struct sv host;  /* lower case, IPv6 in brackets; with wildcard: the pattern */
+    bool wildcard;   /* host holds one or more '*', each for any run of bytes, also none */
+    uint16_t port;   /* 0: any port */
+
+    enum config_match_kind match;
+    struct sv match_value;
+
+    enum config_action action;
+    struct config_upstream *upstreams; /* UPSTREAM */
+    size_t n_upstreams;
+    struct config_redirect redirect; /* REDIRECT */
+    uint16_t response_status;        /* RESPONSE: 200..599 */
+    struct sv response_body;
+
+    struct sv prefix_rewrite; /* set: replaces the matched prefix, or the path where match is not a
+                                 prefix. `to` with a path gives it where nothing else does */
+    bool preserve_host_header;
+    struct config_pairs set_request_headers; /* "$$" already is "$" */
+    struct config_strings remove_request_headers;
+    struct config_pairs
+        set_response_headers;   /* all that apply: defaults, the global, the route's */
+    bool pass_identity_headers; /* the route's, else the global */
+    enum config_jwt_issuer jwt_issuer_format; /* the route's, else the global */
+    struct config_strings jwt_groups_filter;  /* the route's and the global together */
+    bool allow_websockets;
+    bool allow_spdy;
+    struct config_strings allow_upgrades; /* lower case; the route's, else the global; without
+                                                    websocket and spdy/3.1 of the two above */
+    int64_t timeout_ms;      /* whole answer; 0: none. As Pomerium: given, else none for upgrades,
+                                else default_upstream_timeout */
+    int64_t idle_timeout_ms; /* 0: none */
+
+    bool tls_skip_verify;
+    struct sv tls_upstream_server_name; /* not set: the upstream's host */
+    struct sv tls_custom_ca;            /* PEM; not set: the system's */
+
+    bool cors_allow_preflight;
+    bool allow_public_unauthenticated_access;
+    bool allow_any_authenticated_user;
+    /* The whole route as written and the document it is part of: policy_source_of_route() reads the
+     * policy and the allow lists out of it. They live as long as the configuration. */
+    const json_t *json;
+    const struct yaml_doc *doc;
+};
+
+/* A certificate of the public listener. In other programs than the proxy key is NULL. */
+struct config_certificate {
+    struct sv cert_file; /* not set where it was given in place */
+    struct sv cert_pem;  /* leaf first, then its chain */
+    struct secret *key_pem;
+};
+
+enum config_idp { CONFIG_IDP_NONE = 0, CONFIG_IDP_LOCAL, CONFIG_IDP_OIDC };
+
+enum config_storage { CONFIG_STORAGE_SQLITE = 0, CONFIG_STORAGE_MEMORY };
+
+enum config_slashes {
+    CONFIG_SLASHES_REJECT = 0,
+    CONFIG_SLASHES_KEEP,
+    CONFIG_SLASHES_UNESCAPE_REDIRECT,
+    CONFIG_SLASHES_UNESCAPE_FORWARD
+};
+
+enum config_underscores {
+    CONFIG_UNDERSCORES_REJECT = 0,
+    CONFIG_UNDERSCORES_ALLOW,
+    CONFIG_UNDERSCORES_DROP
+};
+
+enum config_same_site { CONFIG_SAME_SITE_LAX = 0, CONFIG_SAME_SITE_STRICT, CONFIG_SAME_SITE_NONE };
+
+struct config {
+    /* --- about this configuration --- */
+    enum config_part part;
+    struct sv file;    /* "" where there is only the environment */
+    struct sv folder;  /* of the file; absolute */
+    char checksum[17]; /* 64 bits of the contents of all files and the environment, hexadecimal:
+                             for /status and logs */
+    struct config_strings files; /* every file that was read, for the watcher */
+
+    /* --- listening --- */
+    struct sv address;    /* "host:port", ":port" or "unix:/path" */
+    bool insecure_server; /* plain HTTP on address */
+    struct config_certificate *certificates;
+    size_t n_certificates;
+    int64_t timeout_read_ms;             /* whole request; 0: none */
+    int64_t timeout_write_ms;            /* whole stream; 0: none */
+    int64_t timeout_idle_ms;             /* between requests; 0: none */
+    int64_t default_upstream_timeout_ms; /* 0: none */
+    bool normalize_path;
+    bool merge_slashes;
+    enum config_slashes path_with_escaped_slashes_action;
+    enum config_underscores headers_with_underscores_action;
+    struct config_pairs
+        set_response_headers; /* defaults and the global ones: for our own replies */
+    struct config_strings allow_upgrades;
+
+    /* --- secrets --- */
+    struct secret *shared_secret;          /* 32 bytes; never NULL */
+    struct secret *shared_secret_previous; /* NULL: no rotation under way */
+    struct keys *keys;                     /* derived from the two */
+    struct secret *signing_key;            /* PEM, one or more keys; NULL: derived from keys */
+
+    /* --- the parts and how they find each other --- */
+    struct sv grpc_address; /* where this part serves gRPC: "unix:/path", "host:port" or ":port" */
+    bool grpc_insecure;     /* plaintext gRPC: only for tests on one machine */
+    int64_t grpc_client_timeout_ms;
+    struct config_targets authorize;             /* authorize_service_url(s); at least one */
+    struct config_targets databroker;            /* databroker_service_url(s); at least one */
+    struct config_target authenticate_grpc;      /* authenticate_grpc_url: Login.Redeem */
+    struct config_url authenticate_service_url;  /* what browsers see; scheme NONE: no login */
+    struct config_url authenticate_internal_url; /* what the proxy forwards to, and where
+                                                       authenticate listens for HTTP */
+    int64_t authorize_timeout_ms;
+    int64_t databroker_max_staleness_ms;
+    struct sv health_check_addr; /* "host:port", "unix:/path"; not set: off */
+    enum log_level log_level;
+
+    /* --- sessions --- */
+    struct sv cookie_name; /* without the __Host- that is put before it */
+    int64_t cookie_expire_ms;
+    bool cookie_http_only;
+    enum config_same_site cookie_same_site;
+    struct sv signout_redirect_url; /* absolute URL or not set */
+
+    /* --- identity provider --- */
+    enum config_idp idp_provider;
+    struct sv idp_provider_url; /* OIDC: the issuer */
+    struct sv idp_client_id;
+    struct secret *idp_client_secret; /* NULL outside authenticate, or a public client */
+    struct config_strings idp_scopes;
+    struct config_pairs idp_request_params;
+    struct sv idp_ca_file;          /* PEM bundle to verify the provider with; not set: system's */
+    struct sv idp_local_users_file; /* LOCAL */
+
+    /* --- identity headers --- */
+    bool pass_identity_headers;
+    struct config_pairs jwt_claims_headers; /* name: header, value: claim */
+    enum config_jwt_issuer jwt_issuer_format;
+    struct config_strings jwt_groups_filter;
+
+    /* --- store --- */
+    enum config_storage databroker_storage_type;
+    struct sv databroker_storage_connection_string; /* SQLITE: absolute file name */
+
+    /* --- routes, in file order --- */
+    struct config_route *routes;
+    size_t n_routes;
+};
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+struct config_opts {
+    const char *file; /* NULL: the environment alone */
+    enum config_part part;
+    const char *const *env; /* NAME=value, NULL-terminated; NULL: none. Usually environ */
+};
+
+/* One mistake, with its place, in the order of the files. Values of secrets are never part of it. */
+struct config_errors;
+
+size_t config_errors_count(const struct config_errors *errors);
+/* "config.yaml:12:5: …"; i < count. Lives as long as errors. */
+const char *config_errors_text(const struct config_errors *errors, size_t i);
+void config_errors_free(struct config_errors **errors);
+
+/* Reads, checks all, freezes. On success one reference for the caller and *errors_out NULL; else every
+ * mistake that was found (at most CONFIG_ERRORS_MAX). ERR_INVALID: mistakes; ERR_IO: the file cannot
+ * be read. Blocks on files: at start, or in a job. */
+enum { CONFIG_ERRORS_MAX = 100 };
+MUST_CHECK enum err config_load(const struct config_opts *opts, struct config **config_out,
+                                struct config_errors **errors_out);
+/* The same from a text, for tests and tools; opts->file names it and is not opened. */
+MUST_CHECK enum err config_parse(struct sv text, const struct config_opts *opts,
+                                 struct config **config_out, struct config_errors **errors_out);
+struct config *config_ref(const struct config *config);
+void config_unref(struct config **config);
+
+/* --- looking up ---------------------------------------------------------------------------------- */
+
+/* NULL: no such route. Constant time. */
+const struct config_route *config_route_by_id(const struct config *config, uint64_t id);
+/* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */
+bool config_route_has_host(const struct config_route *route, struct sv host);
+/* Whether any route, or the authenticate host, goes by this host and port: where a login may lead
+ * back to. */
+bool config_has_host(const struct config *config, struct sv host, uint16_t port);
+const char *config_part_name(enum config_part part); /* "proxy" …; "postern" */
+
+/* --- documentation ------------------------------------------------------------------------------- */
+
+struct buf;
+
+/* docs/configuration.md, generated from the rows. */
+void config_docs(struct buf *out);
