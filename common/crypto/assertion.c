@@ -112,33 +112,38 @@ static int add_text(const char *text, size_t n, void *arg)
     return 0;
 }
 
+/* The public half of a key; NULL: it has none. */
+static json_t *key_public(const struct assertion_key *key)
+{
+    json_t *pub = json_deep_copy(key->jwk);
+
+    if (pub == NULL || !jose_jwk_pub(NULL, pub) || json_object_get(pub, "d") != NULL ||
+        json_object_set_new(pub, "use", json_string("sig")) != 0) {
+        json_decref(pub);
+        return NULL;
+    }
+    (void)json_object_del(pub, "key_ops");
+    return pub;
+}
+
 /* The public text, once all keys are in. */
 static enum err keys_publish(struct assertion_keys *keys)
 {
     json_t *list = json_array();
     json_t *jwks = json_pack("{s:o}", "keys", list);
     enum err err = ERR_OK;
+    struct buf text;
 
     for (size_t i = 0; i < keys->count && err == ERR_OK; i++) {
-        json_t *pub = json_deep_copy(keys->key[i].jwk);
-
-        if (pub == NULL || !jose_jwk_pub(NULL, pub) || json_object_get(pub, "d") != NULL) {
-            err = ERR_CRYPTO;
-        } else {
-            (void)json_object_del(pub, "key_ops");
-            CHECK(json_object_set_new(pub, "use", json_string("sig")) == 0);
-            CHECK(json_array_append(list, pub) == 0);
-        }
-        json_decref(pub);
+        /* Appending NULL fails. */
+        err = json_array_append_new(list, key_public(&keys->key[i])) == 0 ? ERR_OK : ERR_CRYPTO;
     }
+    buf_init(&text, JWKS_MAX);
     if (err == ERR_OK) {
-        struct buf text;
-
-        buf_init(&text, JWKS_MAX);
-        CHECK(json_dump_callback(jwks, add_text, &text, JSON_COMPACT) == 0);
-        err = text.err;
+        err = json_dump_callback(jwks, add_text, &text, JSON_COMPACT) == 0 ? text.err : ERR_CRYPTO;
         keys->jwks = buf_take(&text);
     }
+    buf_deinit(&text);
     json_decref(jwks);
     return err;
 }
