@@ -131,7 +131,8 @@ const struct http_field *http_head_find(const struct http_head *head, struct sv 
 size_t http_head_count(const struct http_head *head, enum http_name id);
 
 /* For heads that come from HTTP/2 (nghttp2 has checked lower case and pseudo fields): after init set
- * http2, method, method_text, target, form and host (:authority), append each regular field with
+ * http2, method, method_text, target (:path; :authority for a plain CONNECT) and host (:authority),
+ * append each regular field with
  * http_head_add, then http_head_seal checks the whole. Connection-bound fields are refused there
  * (RFC 9113 §8.2.2). HTTP_FAULT_NONE, or why not. */
 MUST_CHECK enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv value);

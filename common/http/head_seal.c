@@ -204,14 +204,45 @@ static bool single_is(const struct http_head *head, enum http_name id, struct sv
     return http_head_count(head, id) == 1 && sv_ieq(http_head_value(head, id), text);
 }
 
+/* :path, or :authority for CONNECT without :protocol. nghttp2 lets more bytes through than the
+ * request line of HTTP/1 may hold. */
+static enum http_fault seal_http2_target(struct http_head *head)
+{
+    struct sv t = head->target;
+    size_t i = 0;
+
+    for (i = 0; i < t.n; i++) {
+        if (!http_char_is(t.p[i], HTTP_CH_QUERY)) {
+            return HTTP_FAULT_TARGET;
+        }
+    }
+    if (t.n > 0 && t.p[0] == '/') {
+        head->form = HTTP_FORM_ORIGIN;
+    } else if (sv_eq(t, SV("*")) && head->method == HTTP_OPTIONS) {
+        head->form = HTTP_FORM_ASTERISK;
+    } else if (head->method == HTTP_CONNECT && sv_eq(t, head->host)) {
+        head->form = HTTP_FORM_AUTHORITY;
+    } else {
+        return HTTP_FAULT_TARGET_FORM;
+    }
+    if (head->method == HTTP_UNKNOWN || head->method == HTTP_TRACE) {
+        return head->method == HTTP_TRACE ? HTTP_FAULT_METHOD_REFUSED : HTTP_FAULT_METHOD_UNKNOWN;
+    }
+    return HTTP_FAULT_NONE;
+}
+
 static enum http_fault seal_http2(struct http_head *head)
 {
     static const enum http_name bound[] = { HTTP_H_CONNECTION, HTTP_H_KEEP_ALIVE,
                                             HTTP_H_PROXY_CONNECTION, HTTP_H_TRANSFER_ENCODING,
                                             HTTP_H_UPGRADE };
 
+    enum http_fault fault = seal_http2_target(head);
     size_t i = 0;
 
+    if (fault != HTTP_FAULT_NONE) {
+        return fault;
+    }
     for (i = 0; i < ARRAY_LEN(bound); i++) {
         if (head->at[bound[i]] != 0) {
             return HTTP_FAULT_CONNECTION;
