@@ -303,6 +303,20 @@ struct sv http_canon_decode(struct sv path, struct arena *arena)
     return sv_of(p, n);
 }
 
+size_t http_canon_encoded_len(struct sv path, size_t decoded_n)
+{
+    size_t i = 0;
+
+    while (i < path.n && decoded_n > 0) {
+        bool whole = path.p[i] == '%' && is_escape(path, i) && escape_value(path, i) != '/' &&
+                     escape_value(path, i) != '\\';
+
+        i += whole ? 3 : 1;
+        decoded_n--;
+    }
+    return i;
+}
+
 bool http_canon_param_within(struct sv path, size_t prefix_n)
 {
     size_t end = MIN(prefix_n, path.n);

@@ -58,6 +58,10 @@ MUST_CHECK enum http_fault http_canon_path(struct sv raw, const struct http_cano
                                            bool *unescaped_out);
 /* Decodes a canonical path as in http_request.decoded; path itself where nothing is escaped. */
 struct sv http_canon_decode(struct sv path, struct arena *arena);
+/* Routes and policies match `decoded`: "/%40admin" must meet the route "/@admin", as it does at the
+ * upstream. Rewrites then cut `path`: the number of its bytes that the first decoded_n bytes of the
+ * decoded path stand for. */
+size_t http_canon_encoded_len(struct sv path, size_t decoded_n);
 /* True when a path parameter (';' or %3B) stands in a segment that the first prefix_n bytes of the
- * canonical path touch: Java servers cut it off, so a matched prefix may not hold one. */
+ * path (canonical or decoded) touch: Java servers cut it off, so a matched prefix may not hold one. */
 bool http_canon_param_within(struct sv path, size_t prefix_n);

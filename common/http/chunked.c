@@ -33,31 +33,48 @@ static enum http_chunk_state on_digit(struct http_chunked *c, char ch)
     return HTTP_CHUNK_DIGITS;
 }
 
+/* Inside "…". */
+static enum http_chunk_state on_quoted(struct http_chunked *c, char ch)
+{
+    if (!http_char_is(ch, HTTP_CH_VALUE)) {
+        return bad(c, HTTP_FAULT_CHUNK);
+    }
+    if (c->state == HTTP_CHUNK_ESCAPED) {
+        return HTTP_CHUNK_QUOTED;
+    }
+    if (ch == '"') {
+        return HTTP_CHUNK_EXTENSION;
+    }
+    return ch == '\\' ? HTTP_CHUNK_ESCAPED : HTTP_CHUNK_QUOTED;
+}
+
+/* ";" name [ "=" ( token / quoted-string ) ]. Blanks around "=" and ";" (BWS) are a sender's error
+ * that a recipient may refuse. */
 static enum http_chunk_state on_extension(struct http_chunked *c, char ch)
 {
-    bool quoted = c->state == HTTP_CHUNK_QUOTED;
+    bool behind_separator = c->last == ';' || c->last == '=';
+    char last = c->last;
 
+    c->last = ch;
     if (++c->line_bytes > HTTP_CHUNK_EXTENSION_MAX || ++c->extension_bytes > EXTENSIONS_MAX) {
         return bad(c, HTTP_FAULT_CHUNK_LARGE);
     }
-    if (c->state == HTTP_CHUNK_ESCAPED) {
-        return http_char_is(ch, HTTP_CH_VALUE) ? HTTP_CHUNK_QUOTED : bad(c, HTTP_FAULT_CHUNK);
+    if (c->state != HTTP_CHUNK_EXTENSION) {
+        return on_quoted(c, ch);
     }
-    if (ch == '"') {
-        return quoted ? HTTP_CHUNK_EXTENSION : HTTP_CHUNK_QUOTED;
+    if (ch == '"' && last == '=') {
+        return HTTP_CHUNK_QUOTED;
     }
-    if (quoted) {
-        if (ch == '\\') {
-            return HTTP_CHUNK_ESCAPED;
-        }
-        return http_char_is(ch, HTTP_CH_VALUE) ? HTTP_CHUNK_QUOTED : bad(c, HTTP_FAULT_CHUNK);
+    if (http_char_is(ch, HTTP_CH_TOKEN) && last != '"') {
+        return HTTP_CHUNK_EXTENSION;
+    }
+    if (behind_separator || (ch == '=' && last == '"')) {
+        return bad(c, HTTP_FAULT_CHUNK); /* an empty name or value */
     }
     if (ch == '\r') {
         return HTTP_CHUNK_SIZE_LF;
     }
-    /* Blanks around "=" and ";" (BWS) are a sender's error that a recipient may refuse. */
-    return http_char_is(ch, HTTP_CH_TOKEN) || ch == '=' || ch == ';' ? HTTP_CHUNK_EXTENSION
-                                                                     : bad(c, HTTP_FAULT_CHUNK);
+    return ch == '=' || ch == ';' ? HTTP_CHUNK_EXTENSION : bad(c, HTTP_FAULT_CHUNK);
 }
 
 static enum http_chunk_state on_size_end(struct http_chunked *c)
@@ -85,6 +102,7 @@ static enum http_chunk_state step(struct http_chunked *c, char ch)
         if (ch == '\r') {
             return HTTP_CHUNK_SIZE_LF;
         }
+        c->last = ch;
         return ch == ';' ? HTTP_CHUNK_EXTENSION : on_digit(c, ch);
     case HTTP_CHUNK_EXTENSION:
     case HTTP_CHUNK_QUOTED:

@@ -54,6 +54,7 @@ struct http_chunked {
     uint32_t digits;
     uint32_t extension_bytes; /* of all chunks: bounded by 16 * HTTP_CHUNK_EXTENSION_MAX */
     uint32_t line_bytes;      /* extension bytes of this chunk */
+    char last;                /* byte before, in an extension */
     const struct http_name_set *refuse;
     struct http_rules rules;
     struct http_head trailer;
