@@ -26,7 +26,7 @@ CFLAGS   ?= -O2 -g
 SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
              $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP
 ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) -lpthread
 
@@ -131,7 +131,7 @@ fuzz-replay: setup-test
 	$(Q)test/fuzz/run.sh $(FB)/bin replay
 
 # --- rules of the house --------------------------------------------------------------------------
-TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(PKG_CFLAGS)
+TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(PKG_CFLAGS)
 lint: $(PB_H)
 	$(Q)clang-format-14 --dry-run -Werror $(OWN)
 	$(Q)printf '%s\n' $(filter %.c,$(OWN)) | xargs -P $(shell nproc) -n 4 sh -c 'clang-tidy-14 --quiet "$$@" -- $(TIDY_FLAGS) 2>/dev/null' tidy

@@ -79,3 +79,8 @@ void mem_free(void *p)
     free(*slot);
     *slot = NULL;
 }
+
+void mem_release(void *p)
+{
+    free(p);
+}

@@ -18,4 +18,7 @@ char *mem_svdup(struct sv s);
 /* Frees *p and sets it NULL; p is the address of any pointer: usable as CLEANUP(mem_free). */
 void mem_free(void *p);
 
+/* Frees what a library allocated with malloc and handed over. */
+void mem_release(void *p);
+
 #define MEM_NEW(type) ((type *)mem_zalloc(sizeof(type)))

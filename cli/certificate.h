@@ -1,0 +1,10 @@
+/* certificate: the trial's own certificate authority and the certificate of its hosts. */
+#pragma once
+
+#include "cli/trial.h"
+#include "common/base.h"
+#include "common/diag.h"
+
+/* Makes ca.pem and ca-key.pem once, server.pem and server-key.pem when missing or within 30 days of
+ * their end. ERR_IO, ERR_CRYPTO (the files are no certificate or do not fit). */
+MUST_CHECK enum err cli_certificates_make(const struct cli_trial *t, struct diag *d);

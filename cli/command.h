@@ -1,0 +1,43 @@
+/* command: one word of `postern WORD …`. main gets argv from the word on; it prints for people and
+ * returns the exit code: 0 done, 1 refused or failed, 2 used wrongly. */
+#pragma once
+
+#include "common/base.h"
+#include "common/buf.h"
+#include "common/config/config.h"
+#include "common/rpc/client.h"
+
+typedef int (*cli_main_fn)(int argc, char **argv);
+
+struct cli_command {
+    const char *name;
+    const char *summary;
+    cli_main_fn main;
+};
+
+int cli_up_main(int argc, char **argv);
+int cli_demo_main(int argc, char **argv);
+int cli_policy_main(int argc, char **argv);
+int cli_sessions_main(int argc, char **argv);
+int cli_users_main(int argc, char **argv);
+int cli_token_main(int argc, char **argv);
+int cli_ca_main(int argc, char **argv);
+int cli_validate_main(int argc, char **argv);
+int cli_healthcheck_main(int argc, char **argv);
+int cli_hash_main(int argc, char **argv);
+
+/* "postern: " and the sentence on standard error; returns code. */
+int cli_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* The configuration that $POSTERN_CONFIG names, else file, else ./run/config.yaml. Prints every
+ * mistake. NULL: it cannot be used. */
+struct config *cli_config(const char *file);
+
+/* "24h", "90m", "3600s", "7d" in seconds; ERR_INVALID. */
+MUST_CHECK enum err cli_duration(const char *text, int64_t *seconds_out);
+
+/* Asks the health listener at host:port or unix:/path; bounded by 3 s. */
+bool cli_is_ready(const char *address);
+
+/* Appends the yescrypt hash of password. ERR_UNSUPPORTED: libcrypt knows none. */
+MUST_CHECK enum err cli_hash_password(const char *password, struct buf *out);

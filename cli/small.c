@@ -1,0 +1,289 @@
+/* The commands of a few lines: token, ca, validate, healthcheck, hash-password. */
+#include <crypt.h>
+#include <getopt.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "common/crypto/token.h"
+#include "common/mem.h"
+#include "common/secret.h"
+
+enum { PASSWORD_MAX = 512, ANSWER_MAX = 64 };
+
+/* ---- token, ca ------------------------------------------------------------------------------- */
+
+static const char token_help[] =
+    "usage: postern token create --role ROLE [--ttl 24h] [--config FILE]\n\n"
+    "Prints a token for a client of the databroker, to be sent as `authorization: Bearer …`.\n"
+    "  --role   session-admin: list and revoke sessions; reader: read records\n"
+    "  --ttl    how long it is good: 90m, 24h, 30d (24h)\n";
+
+static int token_create(const char *file, const char *role_name, const char *ttl_text)
+{
+    enum token_role role = TOKEN_ROLE_NONE;
+    struct config *config = NULL;
+    struct buf text;
+    int64_t ttl_s = 0;
+    int code = 1;
+
+    if (role_name == NULL || token_role_parse(sv_from(role_name), &role) != ERR_OK) {
+        return cli_fail(2, "--role must be session-admin or reader");
+    }
+    if (cli_duration(ttl_text, &ttl_s) != ERR_OK) {
+        return cli_fail(2, "--ttl '%s' is no duration such as 90m, 24h or 30d", ttl_text);
+    }
+    config = cli_config(file);
+    if (config == NULL) {
+        return 1;
+    }
+    buf_init(&text, TOKEN_TEXT_MAX);
+    if (token_make(config->keys, role, ttl_s, &text) == ERR_OK) {
+        (void)printf("%s\n", buf_cstr(&text));
+        code = 0;
+    } else {
+        (void)cli_fail(2, "--ttl %s is too long", ttl_text);
+    }
+    buf_deinit(&text);
+    config_unref(&config);
+    return code;
+}
+
+int cli_token_main(int argc, char **argv)
+{
+    static const struct option options[] = { { "role", required_argument, NULL, 'r' },
+                                             { "ttl", required_argument, NULL, 't' },
+                                             { "config", required_argument, NULL, 'c' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             { 0 } };
+    const char *role = NULL;
+    const char *ttl = "24h";
+    const char *file = NULL;
+    int option = 0;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
+           -1) { /* NOLINT(concurrency-mt-unsafe) */
+        switch (option) {
+        case 'r':
+            role = optarg;
+            break;
+        case 't':
+            ttl = optarg;
+            break;
+        case 'c':
+            file = optarg;
+            break;
+        default:
+            (void)fputs(token_help, option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    if (argc - optind != 1 || strcmp(argv[optind], "create") != 0) {
+        (void)fputs(token_help, stderr);
+        return 2;
+    }
+    return token_create(file, role, ttl);
+}
+
+int cli_ca_main(int argc, char **argv)
+{
+    struct config *config = NULL;
+    struct rpc_identity *identity = NULL;
+
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        (void)puts(
+            "usage: postern ca\n\nPrints the certificates that a client of the parts' gRPC must "
+            "trust. The server's name is ROLE.postern.internal.");
+        return 0;
+    }
+    config = cli_config(NULL);
+    if (config == NULL) {
+        return 1;
+    }
+    identity = rpc_identity_new(config->keys, RPC_CLI);
+    (void)fputs(rpc_identity_ca_pem(identity), stdout);
+    rpc_identity_free(&identity);
+    config_unref(&config);
+    return 0;
+}
+
+/* ---- validate -------------------------------------------------------------------------------- */
+
+int cli_validate_main(int argc, char **argv)
+{
+    struct config *config = NULL;
+
+    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+        (void)puts(
+            "usage: postern validate [FILE]\n\nChecks a configuration; prints each mistake with "
+            "file, line and column. Exit code 1 if there is one.");
+        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    config = cli_config(argc == 2 ? argv[1] : NULL);
+    if (config == NULL) {
+        return 1;
+    }
+    (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
+                 config->n_routes == 1 ? "" : "s");
+    config_unref(&config);
+    return 0;
+}
+
+/* ---- healthcheck ----------------------------------------------------------------------------- */
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) != 0) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int connect_tcp(const char *address)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+    struct addrinfo *found = NULL;
+    struct sv host = sv_from(address);
+    char host_room[256];
+    size_t colon = sv_rfind(host, ':');
+    int fd = -1;
+
+    if (colon == SIZE_MAX || colon >= sizeof(host_room)) {
+        return -1;
+    }
+    memcpy(host_room, address, colon);
+    host_room[colon] = '\0';
+    if (getaddrinfo(colon == 0 ? NULL : host_room, address + colon + 1, &hints, &found) != 0) {
+        return -1;
+    }
+    fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+bool cli_is_ready(const char *address)
+{
+    static const char request[] =
+        "GET /readyz HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n";
+    static const char yes[] = "HTTP/1.1 200";
+    struct timeval patience = { .tv_sec = 3 };
+    char answer[ANSWER_MAX] = { 0 };
+    size_t n = 0;
+    int fd = strncmp(address, "unix:", 5) == 0 ? connect_unix(address + 5) : connect_tcp(address);
+
+    if (fd < 0) {
+        return false;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(request) - 1) {
+        while (n < sizeof(yes) - 1) {
+            ssize_t got = recv(fd, answer + n, sizeof(answer) - 1 - n, 0);
+
+            if (got <= 0) {
+                break;
+            }
+            n += (size_t)got;
+        }
+    }
+    (void)close(fd);
+    return memcmp(answer, yes, sizeof(yes) - 1) == 0;
+}
+
+int cli_healthcheck_main(int argc, char **argv)
+{
+    if (argc != 2 || argv[1][0] == '-') {
+        (void)puts("usage: postern healthcheck ADDRESS\n\nExit code 0 when the part whose "
+                   "health_check_addr is ADDRESS (host:port or unix:/path) is ready, else 1.");
+        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    return cli_is_ready(argv[1]) ? 0 : cli_fail(1, "%s is not ready", argv[1]);
+}
+
+/* ---- hash-password --------------------------------------------------------------------------- */
+
+enum err cli_hash_password(const char *password, struct buf *out)
+{
+    char setting[CRYPT_GENSALT_OUTPUT_SIZE];
+    void *data = NULL;
+    int size = 0;
+    char *hash = NULL;
+
+    if (crypt_gensalt_rn("$y$", 0, NULL, 0, setting, (int)sizeof(setting)) == NULL) {
+        return ERR_UNSUPPORTED;
+    }
+    hash = crypt_ra(password, setting, &data, &size);
+    if (hash != NULL && hash[0] != '*') {
+        buf_add_str(out, hash);
+    } else {
+        out->err = ERR_INTERNAL;
+    }
+    secret_wipe(data, (size_t)size);
+    mem_release(data);
+    return out->err;
+}
+
+static bool read_password(char room[PASSWORD_MAX])
+{
+    struct termios before;
+    struct termios quiet;
+    bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+    char *got = NULL;
+
+    if (terminal) {
+        quiet = before;
+        quiet.c_lflag &= (tcflag_t) ~(unsigned)ECHO;
+        (void)fputs("Password: ", stderr);
+        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    }
+    got = fgets(room, PASSWORD_MAX, stdin);
+    if (terminal) {
+        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+        (void)fputc('\n', stderr);
+    }
+    if (got != NULL) {
+        room[strcspn(room, "\r\n")] = '\0';
+    }
+    return got != NULL && room[0] != '\0';
+}
+
+int cli_hash_main(int argc, char **argv)
+{
+    char password[PASSWORD_MAX] = { 0 };
+    struct buf hash;
+    int code = 1;
+
+    if (argc > 1) {
+        (void)puts(
+            "usage: postern hash-password\n\nReads a password from standard input and prints its "
+            "yescrypt hash for the users file.");
+        return strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    if (!read_password(password)) {
+        return cli_fail(1, "no password was given on standard input");
+    }
+    buf_init(&hash, CRYPT_OUTPUT_SIZE);
+    if (cli_hash_password(password, &hash) == ERR_OK) {
+        (void)printf("%s\n", buf_cstr(&hash));
+        code = 0;
+    } else {
+        (void)cli_fail(1, "this system's libcrypt knows no yescrypt");
+    }
+    secret_wipe(password, sizeof(password));
+    buf_deinit(&hash);
+    return code;
+}

@@ -1,0 +1,319 @@
+/* postern up: all parts and the demo app on this machine, in the foreground. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/file.h"
+#include "cli/supervise.h"
+#include "cli/trial.h"
+#include "common/clock.h"
+#include "common/mem.h"
+
+enum { TEXT = 2 * TRIAL_PATH, READY_WAIT_MS = 30000, GRACE_MS = 7000, ACCOUNTS_MAX = 4096 };
+
+static const char help[] =
+    "usage: postern up [--dir run] [--port 8443] [--verbose]\n\n"
+    "Runs databroker, authorize, authenticate, proxy and a demo app until Ctrl-C.\n"
+    "  --dir      where keys, accounts, configuration and sessions live; made on the first start\n"
+    "  --port     port of https://demo.localhost\n"
+    "  --verbose  logs on this terminal instead of DIR/log\n";
+
+/* In the order in which they end: nobody is left asking one that is gone. */
+enum { PROXY, AUTHENTICATE, AUTHORIZE, DATABROKER, DEMO, N_CHILDREN };
+
+static const char *const names[N_CHILDREN] = { "proxy", "authenticate", "authorize", "databroker",
+                                               "demo" };
+
+struct up {
+    struct cli_trial trial;
+    uint16_t port;
+    bool verbose;
+    char program[N_CHILDREN][PATH_MAX + 32];
+    char config[TRIAL_PATH];
+    char log[N_CHILDREN][TRIAL_PATH];
+    char env[N_CHILDREN][CHILD_ENV][TEXT];
+    char listen[TEXT];
+    struct cli_child children[N_CHILDREN];
+};
+
+/* The sentence that a newcomer needs most. */
+static enum err check_port(uint16_t port, struct diag *d)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET,
+                              .sin_port = htons(port),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    enum err err = ERR_OK;
+
+    if (fd < 0) {
+        diag_set(d, "no socket to be had");
+        return ERR_IO;
+    }
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&at, sizeof(at)) != 0) {
+        if (errno == EACCES) {
+            diag_set(d, "port %u needs root; take one above 1023 with PORT= or --port", port);
+        } else {
+            diag_set(d, "port %u is in use; take another one with PORT= or --port", port);
+        }
+        err = ERR_IO;
+    }
+    (void)close(fd);
+    return err;
+}
+
+static enum err find_programs(struct up *up, struct diag *d)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash = NULL;
+    int i = 0;
+
+    if (n <= 0) {
+        diag_set(d, "cannot find where the programs are (/proc is not there)");
+        return ERR_IO;
+    }
+    self[n] = '\0';
+    slash = strrchr(self, '/');
+    *slash = '\0';
+    for (i = 0; i < DEMO; i++) {
+        (void)snprintf(up->program[i], sizeof(up->program[i]), "%s/postern-%s", self, names[i]);
+    }
+    (void)snprintf(up->program[DEMO], sizeof(up->program[DEMO]), "%s/postern", self);
+    return ERR_OK;
+}
+
+static void set_env(struct up *up, int child, int slot, const char *key, const char *value)
+{
+    (void)snprintf(up->env[child][slot], TEXT, "%s=%s", key, value);
+    up->children[child].env[slot] = up->env[child][slot];
+}
+
+static void describe_children(struct up *up)
+{
+    char value[TEXT];
+    int i = 0;
+
+    (void)cli_trial_path(&up->trial, "config.yaml", up->config);
+    for (i = 0; i < N_CHILDREN; i++) {
+        struct cli_child *c = &up->children[i];
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "log/%s.log", names[i]);
+        (void)cli_trial_path(&up->trial, name, up->log[i]);
+        c->name = names[i];
+        c->log = up->verbose ? NULL : up->log[i];
+        c->argv[0] = up->program[i];
+        c->argv[1] = i == DEMO ? "demo-app" : "--config";
+        c->argv[2] = i == DEMO ? "--listen" : up->config;
+        (void)snprintf(value, sizeof(value), "https://authenticate.localhost:%u", up->port);
+        set_env(up, i, 0, "AUTHENTICATE_SERVICE_URL", value);
+        (void)snprintf(value, sizeof(value), "127.0.0.1:%u", up->port);
+        set_env(up, i, 1, "ADDRESS", value);
+        (void)snprintf(value, sizeof(value), "unix:%s/sock/health-%s.sock", up->trial.folder,
+                       names[i]);
+        set_env(up, i, 2, "HEALTH_CHECK_ADDR", value);
+        (void)snprintf(value, sizeof(value), "unix:%s/sock/%s.sock", up->trial.folder, names[i]);
+        set_env(up, i, 3, "GRPC_ADDRESS", value);
+    }
+    (void)snprintf(up->listen, sizeof(up->listen), "unix:%s/sock/demo.sock", up->trial.folder);
+    up->children[DEMO].argv[3] = up->listen;
+}
+
+static enum err start_all(struct up *up, struct diag *d)
+{
+    static const int order[N_CHILDREN] = { DATABROKER, AUTHORIZE, AUTHENTICATE, DEMO, PROXY };
+    size_t i = 0;
+
+    for (i = 0; i < N_CHILDREN; i++) {
+        enum err err = cli_child_start(&up->children[order[i]], d);
+
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    return ERR_OK;
+}
+
+static bool all_ready(struct up *up)
+{
+    bool ready = true;
+    int i = 0;
+
+    for (i = 0; i < DEMO; i++) {
+        struct cli_child *c = &up->children[i];
+
+        if (!c->once_ready) {
+            c->once_ready =
+                c->pid > 0 && cli_is_ready(up->env[i][2] + strlen("HEALTH_CHECK_ADDR="));
+        }
+        ready = ready && c->once_ready;
+    }
+    return ready;
+}
+
+static void print_ready(const struct up *up)
+{
+    char path[TRIAL_PATH];
+    char *accounts = NULL;
+
+    (void)printf("\nPostern is ready: https://demo.localhost:%u/\n\n", up->port);
+    if (cli_file_read(cli_trial_path(&up->trial, "accounts.txt", path), ACCOUNTS_MAX, &accounts,
+                      NULL) == ERR_OK) {
+        (void)printf("Accounts (e-mail, password):\n%s\n", accounts);
+        mem_free(&accounts);
+    }
+    (void)printf("Only group admins may open  https://admin.localhost:%u/\n"
+                 "Everybody may open          https://public.localhost:%u/\n\n",
+                 up->port, up->port);
+    (void)printf(
+        "To trust its certificates:  curl --cacert %s/ca.pem …, or import that file as an authority\n"
+        "                            in your browser (it is valid for localhost names only)\n"
+        "Routes and policies:        %s/config.yaml\n"
+        "Logs:                       %s/log/\n"
+        "Ctrl-C stops everything.\n",
+        up->trial.folder, up->trial.folder, up->trial.folder);
+    (void)fflush(stdout);
+}
+
+/* False: it was interrupted or gave up. */
+static bool wait_ready(struct up *up)
+{
+    int64_t until = clock_mono_ms() + READY_WAIT_MS;
+    int i = 0;
+
+    while (!all_ready(up)) {
+        if (cli_supervise_turn(up->children, N_CHILDREN, 100)) {
+            return false;
+        }
+        if (clock_mono_ms() > until) {
+            for (i = 0; i < DEMO; i++) {
+                if (!up->children[i].once_ready) {
+                    (void)cli_fail(1, "%s did not become ready within %d s; its log is %s",
+                                   names[i], READY_WAIT_MS / 1000, up->log[i]);
+                }
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+static int run(struct up *up)
+{
+    struct diag d = { .line = 0 };
+    int code = 0;
+
+    cli_supervise_signals();
+    if (start_all(up, &d) != ERR_OK) {
+        code = cli_fail(1, "%s", d.text);
+    } else if (!wait_ready(up)) {
+        code = 1;
+    } else {
+        print_ready(up);
+        while (!cli_supervise_turn(up->children, N_CHILDREN, 60000)) {
+        }
+        (void)fputs("stopping\n", stderr);
+    }
+    cli_supervise_stop(up->children, N_CHILDREN, GRACE_MS);
+    return code;
+}
+
+/* Two at once in one folder would take each other's sockets. Held until the process ends. */
+static enum err lock_folder(const struct up *up, struct diag *d)
+{
+    char path[TRIAL_PATH];
+    int fd = open(cli_trial_path(&up->trial, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        diag_set(d, "cannot write in %s", up->trial.folder);
+        return ERR_IO;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)close(fd);
+        diag_set(d, "another postern up already runs in %s", up->trial.folder);
+        return ERR_EXISTS;
+    }
+    return ERR_OK;
+}
+
+static enum err prepare(struct up *up, const char *folder, struct diag *d)
+{
+    enum err err = check_port(up->port, d);
+
+    err = err != ERR_OK ? err : find_programs(up, d);
+    err = err != ERR_OK ? err : cli_trial_prepare(&up->trial, folder, d);
+    err = err != ERR_OK ? err : lock_folder(up, d);
+    return err;
+}
+
+static int start(const char *folder, uint16_t port, bool verbose)
+{
+    struct up *up = MEM_NEW(struct up);
+    struct diag d = { .line = 0 };
+    struct config *config = NULL;
+    int code = 1;
+
+    up->port = port;
+    up->verbose = verbose;
+    if (prepare(up, folder, &d) != ERR_OK) {
+        (void)cli_fail(1, "%s", d.text);
+    } else {
+        describe_children(up);
+        config = cli_config(up->config);
+        if (config != NULL) {
+            config_unref(&config);
+            code = run(up);
+        }
+    }
+    mem_free(&up);
+    return code;
+}
+
+int cli_up_main(int argc, char **argv)
+{
+    static const struct option options[] = { { "dir", required_argument, NULL, 'd' },
+                                             { "port", required_argument, NULL, 'p' },
+                                             { "verbose", no_argument, NULL, 'v' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             { 0 } };
+    const char *folder = "run";
+    uint64_t port = 8443;
+    bool verbose = false;
+    int option = 0;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
+           -1) { /* NOLINT(concurrency-mt-unsafe) */
+        switch (option) {
+        case 'd':
+            folder = optarg;
+            break;
+        case 'p':
+            if (sv_u64(sv_from(optarg), UINT16_MAX, &port) != ERR_OK || port == 0) {
+                return cli_fail(2, "--port %s is no port (1 to 65535)", optarg);
+            }
+            break;
+        case 'v':
+            verbose = true;
+            break;
+        default:
+            (void)fputs(help, option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    if (optind != argc) {
+        (void)fputs(help, stderr);
+        return 2;
+    }
+    return start(folder, (uint16_t)port, verbose);
+}
