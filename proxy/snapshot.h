@@ -1,0 +1,69 @@
+/* proxy_snapshot: one configuration, made ready for requests: routes by host, compiled patterns,
+ * TLS contexts, header rules, keys. Built whole or not at all on the main thread, immutable after,
+ * shared by the workers, refcounted: a request keeps the one it began with. */
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "common/base.h"
+#include "common/config/config.h"
+#include "common/crypto/assertion.h"
+#include "common/diag.h"
+#include "common/http/canon.h"
+#include "common/http/cookie.h"
+#include "common/http/name.h"
+
+enum { PROXY_HOST_MAX = 300 };
+
+/* Where requests go; connections to it are pooled under its key. */
+struct proxy_target {
+    char *key; /* everything that decides whether a connection may be shared */
+    const struct config_url *url;
+    SSL_CTX *tls;      /* NULL: plain */
+    char *server_name; /* what its certificate must say */
+    bool verify;
+    char *host_header; /* host[:port] for the Host field */
+};
+
+struct proxy_route {
+    const struct config_route *config; /* NULL: an internal route of ours */
+    void *regex;                       /* pcre2_code */
+    struct proxy_target *targets;
+    size_t n_targets;
+    uint32_t turn;                     /* round robin; atomic */
+    struct http_name_set *drop;        /* request fields that the route removes or sets */
+    struct http_name_set *drop_answer; /* response fields that it sets */
+};
+
+struct proxy_snapshot {
+    struct config *config;
+    struct map *hosts;      /* host → struct proxy_host; private to snapshot.c */
+    struct proxy_host *all; /* wildcard routes, in order */
+    struct proxy_route *routes;
+    size_t n_routes;
+    struct proxy_route authenticate; /* the login host; n_targets 0: none */
+    char authenticate_host[PROXY_HOST_MAX];
+    SSL_CTX *tls;      /* of the listener; NULL: insecure_server */
+    struct map *certs; /* name or *.name → SSL_CTX */
+    SSL_CTX **contexts;
+    size_t n_contexts;
+    struct http_name_set *ours; /* request fields that nobody may bring along */
+    struct http_cookie_names cookies;
+    char cookie_name[128]; /* __Host-… */
+    char login_name[136];  /* __Host-…_login */
+    struct http_canon_rules canon;
+    struct http_rules head;
+    struct assertion_keys *assertion;
+    int refs; /* atomic */
+};
+
+MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
+                                       struct proxy_snapshot **snapshot_out, struct diag *d);
+struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
+void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
+/* The first route that fits; NULL: none. host is lower case, path canonical and decoded. */
+struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
+                                         uint16_t port, struct sv decoded);
+bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host);
+/* The next target in turn. */
+struct proxy_target *proxy_route_target(struct proxy_route *route);
