@@ -60,6 +60,8 @@ static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_AUTHORIZE_UNAVAILABLE] = "authorize-unavailable",
     [POLICY_REASON_INTERNAL_ERROR] = "internal-error",
     [POLICY_REASON_REQUEST_INVALID] = "request-invalid",
+    [POLICY_REASON_IDENTITY_TOO_LARGE] = "identity-too-large",
+    [POLICY_REASON_IDENTITY_INVALID] = "identity-invalid",
 };
 
 const char *policy_reason_name(enum policy_reason reason)

@@ -69,8 +69,10 @@ enum policy_reason {
     POLICY_REASON_AUTHORIZE_TIMEOUT = 54,     /* no answer within authorize_timeout */
     POLICY_REASON_AUTHORIZE_UNAVAILABLE = 55, /* no authorize to ask */
     POLICY_REASON_INTERNAL_ERROR = 56,
-    POLICY_REASON_REQUEST_INVALID = 57, /* the check itself breaks its rules */
-    POLICY_REASON_COUNT = 58            /* at most 64 */
+    POLICY_REASON_REQUEST_INVALID = 57,    /* the check itself breaks its rules */
+    POLICY_REASON_IDENTITY_TOO_LARGE = 58, /* the identity headers exceed their bound */
+    POLICY_REASON_IDENTITY_INVALID = 59,   /* a claim holds bytes that no header may carry */
+    POLICY_REASON_COUNT = 60               /* at most 64 */
 };
 
 /* The bit of a reason in a set. */
