@@ -1,0 +1,74 @@
+/* proxy_authz: the worker's side of CheckStream: one bidirectional gRPC stream over HTTP/2, spoken
+ * with nghttp2 on the worker's own loop. Checks gather while a message is on its way and leave
+ * together in the next; no timer waits for more. A check is answered within timeout_ms, or its
+ * callback gets PROXY_VERDICT_NONE, which is a 503. A broken stream is opened again (50 ms to 1 s
+ * apart) and its open checks are sent again.
+ * Owned by one worker. Wire: proto/authorize.proto; gRPC framing: 5 bytes in front of a message. */
+#pragma once
+
+#include "authorize.pb-c.h"
+
+#include "common/base.h"
+#include "common/loop.h"
+#include "common/rpc/identity.h"
+#include "common/sv.h"
+
+struct proxy_authz;
+
+enum proxy_verdict {
+    PROXY_VERDICT_NONE = 0, /* nobody answered */
+    PROXY_VERDICT_UNAVAILABLE,
+    PROXY_VERDICT_DENY,
+    PROXY_VERDICT_LOGIN,
+    PROXY_VERDICT_ALLOW
+};
+
+/* A header of an identity block. */
+struct proxy_identity_header {
+    struct sv name;
+    struct sv value;
+};
+
+/* Refcounted; one worker. */
+struct proxy_identity {
+    unsigned refs;
+    size_t n;
+    struct proxy_identity_header *headers;
+};
+
+void proxy_identity_unref(struct proxy_identity **identity);
+
+struct proxy_answer {
+    enum proxy_verdict verdict;
+    unsigned status;         /* of DENY and UNAVAILABLE; 0: 403, 503 */
+    const uint32_t *reasons; /* enum policy_reason, sorted */
+    size_t n_reasons;
+    struct proxy_identity *identity; /* one reference for the callee, or NULL */
+    int64_t valid_until_s;           /* 0: no end */
+    struct sv user;
+    struct sv email;
+};
+
+/* answer is valid until it returns. */
+typedef void (*proxy_answer_fn)(void *arg, const struct proxy_answer *answer);
+
+struct proxy_authz_opts {
+    struct loop *loop;
+    const struct rpc_identity *identity;
+    const char *target; /* "unix:/path" or "host:port" with a numeric host */
+    int64_t timeout_ms;
+    /* These sessions, or all open connections, must be checked again. */
+    void (*on_changed)(void *arg, const struct sv *sessions, size_t n, bool all);
+    void *arg;
+};
+
+struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts);
+void proxy_authz_free(struct proxy_authz **authz); /* open checks get no callback any more */
+/* id of check is set here. Returns a handle for proxy_authz_cancel, never 0; 0: too many are open,
+ * the callback has not run and will not. */
+uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *check,
+                           proxy_answer_fn fn, void *arg);
+void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle);
+/* Sends what has gathered; once a loop turn. */
+void proxy_authz_flush(struct proxy_authz *authz);
+bool proxy_authz_is_up(const struct proxy_authz *authz);
