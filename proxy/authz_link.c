@@ -30,8 +30,8 @@ struct proxy_link {
     struct proxy_link_opts opts;
     enum proxy_link_state state;
     struct proxy_io io;
-    struct event read_event;
-    struct event write_event;
+    struct event *read_event;
+    struct event *write_event;
     bool writing;
     bool broken; /* seen inside a callback: take down when it is over */
     nghttp2_session *session;
@@ -139,9 +139,9 @@ static void want_write(struct proxy_link *link, bool want)
     }
     link->writing = want;
     if (want) {
-        CHECK(event_add(&link->write_event, NULL) == 0);
+        CHECK(event_add(link->write_event, NULL) == 0);
     } else {
-        (void)event_del(&link->write_event);
+        (void)event_del(link->write_event);
     }
 }
 
@@ -484,11 +484,11 @@ static void link_connect(struct proxy_link *link)
         link_down(link, "cannot connect");
         return;
     }
-    CHECK(event_assign(&link->read_event, base, link->io.fd, EV_READ | EV_PERSIST, on_readable,
+    CHECK(event_assign(link->read_event, base, link->io.fd, EV_READ | EV_PERSIST, on_readable,
                        link) == 0);
-    CHECK(event_assign(&link->write_event, base, link->io.fd, EV_WRITE | EV_PERSIST, on_writable,
+    CHECK(event_assign(link->write_event, base, link->io.fd, EV_WRITE | EV_PERSIST, on_writable,
                        link) == 0);
-    CHECK(event_add(&link->read_event, NULL) == 0);
+    CHECK(event_add(link->read_event, NULL) == 0);
     link->writing = false;
     want_write(link, true); /* tells when it is connected */
     proxy_timer_set(link->opts.wheel, &link->timer, clock_mono_ms() + CONNECT_MS);
@@ -496,10 +496,8 @@ static void link_connect(struct proxy_link *link)
 
 static void link_reset(struct proxy_link *link)
 {
-    if (link->io.fd >= 0 && event_initialized(&link->read_event)) {
-        (void)event_del(&link->read_event);
-        (void)event_del(&link->write_event);
-    }
+    (void)event_del(link->read_event);
+    (void)event_del(link->write_event);
     proxy_timer_clear(&link->timer);
     proxy_io_close(&link->io);
     nghttp2_session_del(link->session);
@@ -548,6 +546,9 @@ struct proxy_link *proxy_link_new(const struct proxy_link_opts *opts)
     link->io.fd = -1;
     link->backoff_ms = BACKOFF_FIRST_MS;
     list_init(&link->sent);
+    link->read_event = event_new(loop_base(opts->loop), -1, 0, on_readable, link);
+    link->write_event = event_new(loop_base(opts->loop), -1, 0, on_writable, link);
+    CHECK(link->read_event != NULL && link->write_event != NULL);
     buf_init(&link->gather, AUTHZ_MESSAGE_MAX);
     buf_init(&link->message, AUTHZ_MESSAGE_MAX);
     buf_init(&link->in, (size_t)AUTHZ_MESSAGE_MAX * 4);
@@ -565,6 +566,8 @@ void proxy_link_free(struct proxy_link **link)
         return;
     }
     link_reset(l);
+    event_free(l->read_event);
+    event_free(l->write_event);
     SSL_CTX_free(l->ctx);
     mem_free(&l->blocks.slots);
     buf_deinit(&l->gather);
