@@ -7,7 +7,7 @@
 
 enum { HEAD_BYTES = 65536, LINE_BYTES = 16384, VERSION_LEN = 8 };
 
-static const struct http_rules DEFAULT_RULES = { 0 };
+static const struct http_rules default_rules = { 0 };
 
 static uint32_t or_default(uint32_t v, uint32_t def)
 {
@@ -20,7 +20,7 @@ void http_head_init(struct http_head *head, enum http_kind kind, const struct ht
     uint32_t most = 0;
 
     *head = (struct http_head){ .fields = fields, .kind = kind };
-    head->rules = rules == NULL ? &DEFAULT_RULES : rules;
+    head->rules = rules == NULL ? &default_rules : rules;
     most = or_default(head->rules->fields, HTTP_FIELDS_DEFAULT);
     head->cap = (uint32_t)MIN(cap, (size_t)MIN(most, (uint32_t)HTTP_FIELDS_MAX));
     head->begun = kind == HTTP_TRAILER;

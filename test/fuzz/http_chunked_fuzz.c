@@ -3,7 +3,9 @@
 #include "common/buf.h"
 #include "common/http/chunked.h"
 #include "common/mem.h"
+#include "test/fuzz/http_must.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct result {
@@ -36,14 +38,14 @@ static struct result decode(struct sv text, size_t piece, struct buf *body)
         do {
             r.step = http_chunked_next(&c, &in, &part);
             if (r.step == HTTP_DATA) {
-                CHECK(part.n > 0);
+                must(part.n > 0);
                 buf_add_sv(body, part);
             }
         } while (r.step == HTTP_DATA);
         start = end - in.n;
         mem_free(&copy);
     } while (r.step == HTTP_MORE && end < text.n);
-    CHECK(c.total == body->n && (r.step == HTTP_ERROR) == (c.fault != HTTP_FAULT_NONE));
+    must(c.total == body->n && (r.step == HTTP_ERROR) == (c.fault != HTTP_FAULT_NONE));
     r.fault = c.fault;
     r.consumed = start;
     r.trailers = c.trailer.n;
@@ -66,12 +68,13 @@ static void check_encoded_again(const struct buf *body)
     }
     buf_add_sv(&text, HTTP_CHUNK_LAST);
     r = decode(buf_sv(&text), text.n, &out);
-    CHECK(r.step == HTTP_DONE && r.consumed == text.n);
-    CHECK(sv_eq(buf_sv(&out), buf_sv(body)));
+    must(r.step == HTTP_DONE && r.consumed == text.n);
+    must(sv_eq(buf_sv(&out), buf_sv(body)));
     buf_deinit(&text);
     buf_deinit(&out);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct buf whole_body;
@@ -90,10 +93,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         buf_reset(&body);
         r = decode(sv_of(data, size), piece, &body);
-        CHECK(r.step == whole.step && r.fault == whole.fault);
-        CHECK(sv_eq(buf_sv(&body), buf_sv(&whole_body)));
+        must(r.step == whole.step && r.fault == whole.fault);
+        must(sv_eq(buf_sv(&body), buf_sv(&whole_body)));
         if (r.step == HTTP_DONE) {
-            CHECK(r.consumed == whole.consumed && r.trailers == whole.trailers);
+            must(r.consumed == whole.consumed && r.trailers == whole.trailers);
         }
     }
     if (whole.step == HTTP_DONE) {

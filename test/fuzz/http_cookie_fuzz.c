@@ -5,10 +5,12 @@
 #include "common/http/cookie.h"
 #include "common/http/date.h"
 #include "common/http/form.h"
+#include "test/fuzz/http_must.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct http_cookie_names OURS = { .exact = { { "o", 1 } },
+static const struct http_cookie_names ours = { .exact = { { "o", 1 } },
                                                .prefix = { { "__Host-", 7 } },
                                                .n_exact = 1,
                                                .n_prefix = 1 };
@@ -17,7 +19,7 @@ static const struct http_cookie_names OURS = { .exact = { { "o", 1 } },
 static bool next_foreign(struct sv *header, struct sv *name_out, struct sv *value_out)
 {
     while (http_cookie_next(header, name_out, value_out, NULL)) {
-        if (!http_cookie_is_ours(&OURS, *name_out)) {
+        if (!http_cookie_is_ours(&ours, *name_out)) {
             return true;
         }
     }
@@ -38,18 +40,18 @@ static void check_strip(struct sv header)
 
     buf_init(&out, 1 << 20);
     buf_init(&again, 1 << 20);
-    what = http_cookie_strip(header, &OURS, &out);
+    what = http_cookie_strip(header, &ours, &out);
     left = what == HTTP_COOKIE_SAME ? header : buf_sv(&out);
-    CHECK(what != HTTP_COOKIE_EMPTY || out.n == 0);
-    CHECK(left.n <= header.n);
+    must(what != HTTP_COOKIE_EMPTY || out.n == 0);
+    must(left.n <= header.n);
     if (left.n > 0) {
-        CHECK(http_cookie_strip(left, &OURS, &again) != HTTP_COOKIE_STRIPPED);
+        must(http_cookie_strip(left, &ours, &again) != HTTP_COOKIE_STRIPPED);
     }
     while (next_foreign(&rest, &name, &value)) {
-        CHECK(http_cookie_next(&left, &name2, &value2, NULL));
-        CHECK(sv_eq(name, name2) && sv_eq(value, value2));
+        must(http_cookie_next(&left, &name2, &value2, NULL));
+        must(sv_eq(name, name2) && sv_eq(value, value2));
     }
-    CHECK(left.p == NULL || !http_cookie_next(&left, &name2, &value2, NULL));
+    must(left.p == NULL || !http_cookie_next(&left, &name2, &value2, NULL));
     buf_deinit(&out);
     buf_deinit(&again);
 }
@@ -64,17 +66,18 @@ static void check_form(struct sv text)
     arena_init(&arena);
     buf_init(&b, 1 << 20);
     if (http_form_get(text, SV("code"), &arena, &value) == ERR_OK) {
-        CHECK(sv_is_utf8(value) && sv_find(value, '\0') == SIZE_MAX);
+        must(sv_is_utf8(value) && sv_find(value, '\0') == SIZE_MAX);
         http_form_add(&b, SV("code"), value);
         if (b.n <= HTTP_FORM_BYTES_MAX) {
-            CHECK(http_form_get(buf_sv(&b), SV("code"), &arena, &decoded) == ERR_OK);
-            CHECK(sv_eq(value, decoded));
+            must(http_form_get(buf_sv(&b), SV("code"), &arena, &decoded) == ERR_OK);
+            must(sv_eq(value, decoded));
         }
     }
     buf_deinit(&b);
     arena_deinit(&arena);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sv text = sv_of(data, size);
@@ -89,14 +92,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_form(text);
     buf_init(&b, 1 << 16);
     if (http_set_cookie_add(&b, &cookie) == ERR_OK) {
-        CHECK(sv_find(buf_sv(&b), '\n') == SIZE_MAX);
+        must(sv_find(buf_sv(&b), '\n') == SIZE_MAX);
     }
     buf_deinit(&b);
     if (http_date_parse(text, &at) == ERR_OK) {
         char again[HTTP_DATE_LEN + 1];
 
         http_date_format(at, again);
-        CHECK(sv_eq(text, sv_from(again)));
+        must(sv_eq(text, sv_from(again)));
     }
     return 0;
 }

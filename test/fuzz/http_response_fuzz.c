@@ -2,25 +2,27 @@
 #include "common/buf.h"
 #include "common/http/head.h"
 #include "common/mem.h"
+#include "test/fuzz/http_must.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FIELDS = 40 };
 
-static const enum http_method METHODS[] = { HTTP_GET, HTTP_HEAD, HTTP_CONNECT, HTTP_POST };
+static const enum http_method methods[] = { HTTP_GET, HTTP_HEAD, HTTP_CONNECT, HTTP_POST };
 
 static void check_same(const struct http_head *a, const struct http_head *b)
 {
     uint32_t i = 0;
 
-    CHECK(a->fault == b->fault && a->n == b->n && a->status == b->status);
-    CHECK(sv_eq(a->reason, b->reason) && a->minor == b->minor);
-    CHECK(a->framing == b->framing && a->content_length == b->content_length);
-    CHECK(a->keep_alive == b->keep_alive && a->upgrade == b->upgrade);
+    must(a->fault == b->fault && a->n == b->n && a->status == b->status);
+    must(sv_eq(a->reason, b->reason) && a->minor == b->minor);
+    must(a->framing == b->framing && a->content_length == b->content_length);
+    must(a->keep_alive == b->keep_alive && a->upgrade == b->upgrade);
     for (i = 0; i < a->n; i++) {
-        CHECK(sv_eq(a->fields[i].name, b->fields[i].name));
-        CHECK(sv_eq(a->fields[i].value, b->fields[i].value));
-        CHECK(a->fields[i].flags == b->fields[i].flags);
+        must(sv_eq(a->fields[i].name, b->fields[i].name));
+        must(sv_eq(a->fields[i].value, b->fields[i].value));
+        must(a->fields[i].flags == b->fields[i].flags);
     }
 }
 
@@ -38,9 +40,9 @@ static void check_cut(struct sv bytes, size_t cut, const struct http_head *whole
         mem_free(&front);
         step = http_head_parse(&head, bytes);
     }
-    CHECK(step == want && head.fault == whole->fault);
+    must(step == want && head.fault == whole->fault);
     if (step == HTTP_DONE) {
-        CHECK(head.size == whole->size);
+        must(head.size == whole->size);
         check_same(&head, whole);
     }
     mem_free(&front);
@@ -51,10 +53,10 @@ static void check_message(const struct http_head *head)
     bool bodyless = head->status < 200 || head->status == 204 || head->status == 304 ||
                     head->request_method == HTTP_HEAD;
 
-    CHECK(head->status >= 100 && head->status <= 599);
-    CHECK(!bodyless || head->framing == HTTP_BODY_NONE);
-    CHECK(head->framing != HTTP_BODY_UNTIL_CLOSE || !head->keep_alive);
-    CHECK(head->framing != HTTP_BODY_CHUNKED || head->minor == 1);
+    must(head->status >= 100 && head->status <= 599);
+    must(!bodyless || head->framing == HTTP_BODY_NONE);
+    must(head->framing != HTTP_BODY_UNTIL_CLOSE || !head->keep_alive);
+    must(head->framing != HTTP_BODY_CHUNKED || head->minor == 1);
 }
 
 static void check_written_again(const struct http_head *head)
@@ -76,11 +78,12 @@ static void check_written_again(const struct http_head *head)
     }
     buf_add_str(&text, "\r\n");
     http_head_init_response(&again, NULL, head->request_method, fields, ARRAY_LEN(fields));
-    CHECK(http_head_parse(&again, buf_sv(&text)) == HTTP_DONE);
+    must(http_head_parse(&again, buf_sv(&text)) == HTTP_DONE);
     check_same(&again, head);
     buf_deinit(&text);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct http_field fields[FIELDS];
@@ -93,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     bytes = sv_of(data + 1, size - 1);
-    http_head_init_response(&head, NULL, METHODS[data[0] % ARRAY_LEN(METHODS)], fields,
+    http_head_init_response(&head, NULL, methods[data[0] % ARRAY_LEN(methods)], fields,
                             ARRAY_LEN(fields));
     step = http_head_parse(&head, bytes);
     for (cut = bytes.n < 200 ? 0 : data[0]; cut <= bytes.n; cut += bytes.n < 200 ? 1 : 97) {

@@ -5,7 +5,9 @@
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/http/url.h"
+#include "test/fuzz/http_must.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_authority(struct sv text)
@@ -19,10 +21,10 @@ static void check_authority(struct sv text)
     if (http_authority_parse(text, &auth) != ERR_OK) {
         return;
     }
-    CHECK(http_host_canonical(auth.host, out, &host) == ERR_OK);
-    CHECK(host.n > 0 && host.n <= HTTP_HOST_MAX);
-    CHECK(http_host_canonical(host, out2, &again) == ERR_OK);
-    CHECK(sv_eq(host, again));
+    must(http_host_canonical(auth.host, out, &host) == ERR_OK);
+    must(host.n > 0 && host.n <= HTTP_HOST_MAX);
+    must(http_host_canonical(host, out2, &again) == ERR_OK);
+    must(sv_eq(host, again));
 }
 
 static void check_url(struct sv text)
@@ -43,38 +45,39 @@ static void check_url(struct sv text)
     http_url_add(&b, &url);
     /* The canonical text may be one byte longer than the bound (a path of "/"). */
     if (b.n <= HTTP_URL_MAX) {
-        CHECK(http_url_parse(buf_sv(&b), &again, NULL) == ERR_OK);
-        CHECK(http_url_same_origin(&url, &again));
-        CHECK(sv_eq(url.query, again.query) && sv_eq(url.fragment, again.fragment));
-        CHECK(url.path.n == 0 || sv_eq(url.path, again.path));
+        must(http_url_parse(buf_sv(&b), &again, NULL) == ERR_OK);
+        must(http_url_same_origin(&url, &again));
+        must(sv_eq(url.query, again.query) && sv_eq(url.fragment, again.fragment));
+        must(url.path.n == 0 || sv_eq(url.path, again.path));
         http_url_add(&b2, &again);
-        CHECK(sv_eq(buf_sv(&b), buf_sv(&b2)));
+        must(sv_eq(buf_sv(&b), buf_sv(&b2)));
     }
     http_url_copy(&url, &arena, &copy);
-    CHECK(http_url_same_origin(&url, &copy));
+    must(http_url_same_origin(&url, &copy));
     buf_deinit(&b);
     buf_deinit(&b2);
     arena_deinit(&arena);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct http_url_set *set = http_url_set_new();
     struct sv text = sv_of(data, size);
     struct http_url url;
 
-    CHECK(http_url_set_add(set, SV("app.example")) == ERR_OK);
-    CHECK(http_url_set_add(set, SV("b.example:8443")) == ERR_OK);
+    must(http_url_set_add(set, SV("app.example")) == ERR_OK);
+    must(http_url_set_add(set, SV("b.example:8443")) == ERR_OK);
     if (size > 0) {
         check_authority(text);
         check_url(text);
         if (http_url_redirect_check(set, text, true, &url) == ERR_OK) {
-            CHECK(url.scheme == HTTP_SCHEME_HTTPS);
-            CHECK((sv_eq(url.host, SV("app.example")) && url.port == 443) ||
-                  (sv_eq(url.host, SV("b.example")) && url.port == 8443));
+            must(url.scheme == HTTP_SCHEME_HTTPS);
+            must((sv_eq(url.host, SV("app.example")) && url.port == 443) ||
+                 (sv_eq(url.host, SV("b.example")) && url.port == 8443));
         }
         if (http_url_is_local_path(text)) {
-            CHECK(text.p[0] == '/' && (text.n == 1 || (text.p[1] != '/' && text.p[1] != '\\')));
+            must(text.p[0] == '/' && (text.n == 1 || (text.p[1] != '/' && text.p[1] != '\\')));
         }
     }
     http_url_set_free(&set);
