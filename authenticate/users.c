@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "common/arena.h"
+#include "common/buf.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/secret.h"
@@ -150,7 +151,7 @@ enum err authn_users_parse(struct sv text, const char *file, struct authn_users 
                            struct diag *d)
 {
     CLEANUP(authn_users_unref) struct authn_users *users = MEM_NEW(struct authn_users);
-    CLEANUP(yaml_free) struct yaml_doc *doc = NULL;
+    CLEANUP(yaml_doc_free) struct yaml_doc *doc = NULL;
     enum err err = ERR_OK;
 
     arena_init(&users->arena);
