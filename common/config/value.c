@@ -517,7 +517,6 @@ static bool read_address(struct config_reader *r, const struct config_row *row,
                          const struct config_value *v, void *base)
 {
     struct sv text = { 0 };
-    struct config_url link = { 0 };
 
     if (!config_want_text(r, v, &text)) {
         return false;
@@ -536,11 +535,7 @@ static bool read_address(struct config_reader *r, const struct config_row *row,
         return config_read_origin(r, v, text, (row->flags & CFG_UNIX) != 0,
                                   SLOT(struct config_url, base, row));
     }
-    if (!config_read_upstream_url(r, v, text, &link)) {
-        return false;
-    }
-    if (link.scheme == CONFIG_SCHEME_UNIX) {
-        config_error(r, v->place, "%s: expected http:// or https://", v->key);
+    if (!config_check_link(r, v, text)) {
         return false;
     }
     *SLOT(struct sv, base, row) = config_keep(r, text);
