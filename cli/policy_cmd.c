@@ -1,9 +1,8 @@
-#include "cli/policy_cmd.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/command.h"
 #include "cli/policy_case.h"
 #include "common/diag.h"
 #include "common/mem.h"

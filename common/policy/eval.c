@@ -440,8 +440,8 @@ static void deny(struct policy_verdict *v, uint64_t reasons, bool mcp_server,
     }
 }
 
-static void login(struct policy_verdict *v, enum policy_outcome outcome, uint64_t wanted,
-                  bool mcp_server)
+static void ask_first(struct policy_verdict *v, enum policy_outcome outcome, uint64_t wanted,
+                      bool mcp_server)
 {
     v->outcome = outcome;
     v->status = mcp_server ? 401 : 302;
@@ -449,29 +449,34 @@ static void login(struct policy_verdict *v, enum policy_outcome outcome, uint64_
     v->reasons = (v->allow_reasons & wanted) != 0 ? v->allow_reasons : v->deny_reasons;
 }
 
-/* The ladder of reference/policy-language.md 2.1: certificate, login, device, deny, allow. */
+/* The ladder of reference/policy-language.md 2.1: certificate, login, device, deny, allow; each
+ * step stands before what follows, whatever the values of the sides. */
 static void decide_http(const struct policy *policy, const struct policy_input *in,
                         struct policy_verdict *v)
 {
     uint64_t both = v->allow_reasons | v->deny_reasons;
 
-    if ((v->deny_reasons & cert_reasons) != 0) {
-        deny(v, v->deny_reasons, policy->mcp_server, in);
-    } else if ((both & login_reasons) != 0) {
-        login(v, POLICY_LOGIN, login_reasons, policy->mcp_server);
-    } else if ((both & device_reasons) != 0) {
-        if (in->device_page) {
-            allow(v, device_reasons);
-        } else {
-            login(v, POLICY_DEVICE, device_reasons, policy->mcp_server);
+    if ((v->deny_reasons & cert_reasons) == 0) {
+        if ((both & login_reasons) != 0) {
+            ask_first(v, POLICY_LOGIN, login_reasons, policy->mcp_server);
+            return;
         }
-    } else if (v->deny) {
-        deny(v, v->deny_reasons, policy->mcp_server, in);
-    } else if (v->allow) {
-        allow(v, v->allow_reasons);
-    } else {
-        deny(v, v->allow_reasons, policy->mcp_server, in);
+        if ((both & device_reasons) != 0 && !in->device_page) {
+            ask_first(v, POLICY_DEVICE, device_reasons, policy->mcp_server);
+            return;
+        }
+        if ((both & device_reasons) != 0) {
+            allow(v, device_reasons); /* the page where the device is registered */
+            return;
+        }
+        if (v->allow && !v->deny) {
+            allow(v, v->allow_reasons);
+            return;
+        }
     }
+    /* A certificate's reason refuses even on a deny side that is false. */
+    deny(v, v->deny || (v->deny_reasons & cert_reasons) != 0 ? v->deny_reasons : v->allow_reasons,
+         policy->mcp_server, in);
 }
 
 /* Section 2.2: a refused key comes before login, since another key may be offered. */
@@ -483,7 +488,7 @@ static void decide_ssh(const struct policy_input *in, struct policy_verdict *v)
         deny(v, both & ssh_key_reasons, false, in);
         v->flags |= POLICY_FLAG_SSH_NEXT_KEY;
     } else if ((both & login_reasons) != 0) {
-        login(v, POLICY_LOGIN, login_reasons, false);
+        ask_first(v, POLICY_LOGIN, login_reasons, false);
     } else if (v->allow && !v->deny) {
         allow(v, v->allow_reasons);
     } else {
@@ -522,7 +527,7 @@ void policy_eval_internal(const struct policy_input *in, bool needs_session,
 
     if (needs_session && !in->session) {
         v.allow_reasons = login_reasons;
-        login(&v, POLICY_LOGIN, login_reasons, false);
+        ask_first(&v, POLICY_LOGIN, login_reasons, false);
     } else {
         v.allow = true;
         v.allow_reasons = POLICY_REASON_BIT(POLICY_REASON_POMERIUM_ROUTE);

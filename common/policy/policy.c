@@ -122,6 +122,7 @@ static enum err add_pred(struct build *b, struct build_block *block,
         block->cap = block->cap == 0 ? 4 : block->cap * 2;
         block->preds = mem_realloc(block->preds, block->cap, sizeof(*block->preds));
     }
+    CHECK(block->preds != NULL);
     block->preds[block->count++] = pred;
     return ERR_OK;
 }
