@@ -35,6 +35,7 @@ static void check_again(const ProtobufCMessageDescriptor *type, const ProtobufCM
     mem_free(&bytes);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): the name is libFuzzer's */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -43,18 +43,18 @@ CHECK, HEALTH = "/postern.Authorize/Check", "/grpc.health.v1.Health/Check"
 check = proxy.unary_unary(CHECK, **SAME)
 bearer = [("authorization", f"Bearer {token}")]
 
-expect("unary", check(b"\x08\x29", timeout=5), b"\x0a\x02\x08\x2a")
-expect("health", proxy.unary_unary(HEALTH, **SAME)(b"", timeout=5), b"\x08\x01")
+expect("unary", check(b"\x08\x29", timeout=60), b"\x0a\x02\x08\x2a")
+expect("health", proxy.unary_unary(HEALTH, **SAME)(b"", timeout=60), b"\x08\x01")
 
 # Who may: nobody may not, a good token may, a broken one not, two tokens not even if both are good.
 asked = stranger.unary_unary(CHECK, **SAME)
-expect("nobody", status_of(lambda: asked(b"", timeout=5)), grpc.StatusCode.UNAUTHENTICATED)
-expect("token", status_of(lambda: asked(b"", timeout=5, metadata=bearer)), grpc.StatusCode.OK)
-expect("changed token", status_of(lambda: asked(b"", timeout=5, metadata=[("authorization", f"Bearer {token}x")])),
+expect("nobody", status_of(lambda: asked(b"", timeout=60)), grpc.StatusCode.UNAUTHENTICATED)
+expect("token", status_of(lambda: asked(b"", timeout=60, metadata=bearer)), grpc.StatusCode.OK)
+expect("changed token", status_of(lambda: asked(b"", timeout=60, metadata=[("authorization", f"Bearer {token}x")])),
        grpc.StatusCode.UNAUTHENTICATED)
-expect("two tokens", status_of(lambda: asked(b"", timeout=5, metadata=bearer * 2)), grpc.StatusCode.UNAUTHENTICATED)
+expect("two tokens", status_of(lambda: asked(b"", timeout=60, metadata=bearer * 2)), grpc.StatusCode.UNAUTHENTICATED)
 expect("token for a proxy's method",
-       status_of(lambda: list(stranger.unary_stream("/test/Follow", **SAME)(b"", timeout=5, metadata=bearer))),
+       status_of(lambda: list(stranger.unary_stream("/test/Follow", **SAME)(b"", timeout=60, metadata=bearer))),
        grpc.StatusCode.PERMISSION_DENIED)
 
 # What they may send.
@@ -71,14 +71,14 @@ for what, message, wanted in (
         ("bad UTF-8", b"\x22\x02\xc3\x28", grpc.StatusCode.INVALID_ARGUMENT),
         ("no message of that type", deep, grpc.StatusCode.INVALID_ARGUMENT),
         ("an oversize message", b"\x1a\x80\x80\xc0\x02" + bytes(5 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED)):
-    expect(what, status_of(lambda m=message: check(m, timeout=5)), wanted)
-expect("compressed", status_of(lambda: check(b"\x1a\x80\x80\x20" + bytes(1 << 19), timeout=5,
+    expect(what, status_of(lambda m=message: check(m, timeout=60)), wanted)
+expect("compressed", status_of(lambda: check(b"\x1a\x80\x80\x20" + bytes(1 << 19), timeout=60,
                                              compression=grpc.Compression.Gzip)), grpc.StatusCode.UNIMPLEMENTED)
-expect("much metadata", status_of(lambda: check(b"", timeout=5, metadata=[("x", "y" * 20000)])),
+expect("much metadata", status_of(lambda: check(b"", timeout=60, metadata=[("x", "y" * 20000)])),
        grpc.StatusCode.RESOURCE_EXHAUSTED)
-expect("unknown method", status_of(lambda: proxy.unary_unary("/postern.Authorize/No", **SAME)(b"", timeout=5)),
+expect("unknown method", status_of(lambda: proxy.unary_unary("/postern.Authorize/No", **SAME)(b"", timeout=60)),
        grpc.StatusCode.UNIMPLEMENTED)
-expect("a large health request", status_of(lambda: stranger.unary_unary(HEALTH, **SAME)(bytes(5000), timeout=5)),
+expect("a large health request", status_of(lambda: stranger.unary_unary(HEALTH, **SAME)(bytes(5000), timeout=60)),
        grpc.StatusCode.RESOURCE_EXHAUSTED)
 expect("a deadline", status_of(lambda: check(b"\x08\x0e", timeout=0.2)), grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -93,7 +93,7 @@ def questions():
 
 
 answers = []
-for a in proxy.stream_stream("/postern.Authorize/CheckStream", **SAME)(questions(), timeout=20):
+for a in proxy.stream_stream("/postern.Authorize/CheckStream", **SAME)(questions(), timeout=60):
     answers.append(a)
     turn.release()
 expect("the echo", answers, [b"%d" % i for i in range(500)])
@@ -102,7 +102,7 @@ expect("the echo", answers, [b"%d" % i for i in range(500)])
 watchers = [stranger.unary_stream("/grpc.health.v1.Health/Watch", **SAME)(b"") for _ in range(160)]
 told = [w for w in watchers if status_of(lambda w=w: next(w)) == grpc.StatusCode.OK]
 expect("watchers", len(told), 128)
-expect("a proxy beside them", check(b"\x08\x01", timeout=5), b"\x0a\x02\x08\x02")
+expect("a proxy beside them", check(b"\x08\x01", timeout=60), b"\x0a\x02\x08\x02")
 for w in watchers:
     w.cancel()
 proxy.close()
