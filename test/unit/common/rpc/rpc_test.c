@@ -588,6 +588,8 @@ int main(void)
     buf_init(&echo.held, 1 << 20);
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     buf_deinit(&echo.held);
+    (void)snprintf(address, sizeof(address), "/tmp/postern-rpc-test-%d.sock.lock", (int)getpid());
+    (void)unlink(address);
     loop_free(&loop);
     keys_free(&keys);
     keys_free(&foreign_keys);
