@@ -215,6 +215,8 @@ struct config {
     bool insecure_server; /* plain HTTP on address */
     struct config_certificate *certificates;
     size_t n_certificates;
+    struct sv certificate_pem;           /* private to the reader, as the next */
+    struct secret *certificate_key_pem;  /* moves into certificates */
     int64_t timeout_read_ms;             /* whole request; 0: none */
     int64_t timeout_write_ms;            /* whole stream; 0: none */
     int64_t timeout_idle_ms;             /* between requests; 0: none */

@@ -24,8 +24,8 @@ struct rpc_client {
     enum rpc_role server;
     const struct rpc_identity *identity;
     char *ca_pem;
-    char *token; /* "Bearer …" or NULL */
-    int64_t renew_ms;
+    char *token;      /* "Bearer …" or NULL */
+    int64_t issued_s; /* when the channel's certificate was made */
 };
 
 struct rpc_pending {
@@ -84,6 +84,8 @@ static grpc_channel *connect_channel(const struct rpc_client *c)
     char ping_wait[] = GRPC_ARG_KEEPALIVE_TIMEOUT_MS;
     char ping_idle[] = GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS;
     char ping_data[] = GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA;
+    char codings[] = GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET;
+    char retries[] = GRPC_ARG_ENABLE_RETRIES;
     grpc_arg args[] = {
         { .type = GRPC_ARG_STRING, .key = name_key, .value.string = name },
         { .type = GRPC_ARG_INTEGER, .key = initial, .value.integer = 100 },
@@ -95,6 +97,8 @@ static grpc_channel *connect_channel(const struct rpc_client *c)
         { .type = GRPC_ARG_INTEGER, .key = ping_wait, .value.integer = 5000 },
         { .type = GRPC_ARG_INTEGER, .key = ping_idle, .value.integer = 1 },
         { .type = GRPC_ARG_INTEGER, .key = ping_data, .value.integer = 0 },
+        { .type = GRPC_ARG_INTEGER, .key = codings, .value.integer = BIT(GRPC_COMPRESS_NONE) },
+        { .type = GRPC_ARG_INTEGER, .key = retries, .value.integer = 0 },
     };
     grpc_channel_args list = { .num_args = ARRAY_LEN(args), .args = args };
     grpc_channel_credentials *creds = credentials(c);
@@ -111,24 +115,25 @@ static grpc_channel *connect_channel(const struct rpc_client *c)
  * channel alive until they are over. */
 static void renew(struct rpc_client *c)
 {
-    if (c->channel != NULL && (c->identity == NULL || clock_mono_ms() < c->renew_ms)) {
+    if (c->channel != NULL && (c->identity == NULL || !rpc_identity_due(c->issued_s))) {
         return;
     }
     if (c->channel != NULL) {
         grpc_channel_destroy(c->channel);
     }
     c->channel = connect_channel(c);
-    c->renew_ms = clock_mono_ms() + (int64_t)RPC_CERT_RENEW_S * 1000;
+    c->issued_s = clock_wall_s();
 }
 
 static void client_init(struct rpc_client *c, const struct rpc_client_opts *opts)
 {
     struct sv target = sv_from(opts->target);
     struct sv https = SV("https://");
+    struct sv http = SV("http://"); /* Pomerium's files have it; TLS all the same */
 
     CHECK(opts->identity != NULL || opts->ca_pem != NULL);
-    if (sv_starts(target, https)) {
-        target = sv_from_at(target, https.n);
+    if (sv_starts(target, https) || sv_starts(target, http)) {
+        target = sv_from_at(target, sv_starts(target, https) ? https.n : http.n);
         target = sv_head(target, target.n - (sv_ends(target, SV("/")) ? 1 : 0));
     }
     c->target = mem_svdup(target);
@@ -369,7 +374,9 @@ static void on_follow_read(struct rpc_op *op)
         }
         mem_free(&room);
         grpc_byte_buffer_destroy(in);
-        follow_read(p);
+        if (!p->cancelled) { /* else the queue may be shutting down */
+            follow_read(p);
+        }
     }
     follow_op_back(p);
 }

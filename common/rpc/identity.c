@@ -63,10 +63,13 @@ static void add_name(X509_NAME *name, const char *text)
                                      0) == 1);
 }
 
-static void add_extension(X509 *cert, int nid, const char *value)
+static void add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 {
-    X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
+    X509V3_CTX ctx = { .flags = 0 };
+    X509_EXTENSION *ext = NULL;
 
+    X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
+    ext = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
     CHECK(ext != NULL && X509_add_ext(cert, ext, -1) == 1);
     X509_EXTENSION_free(ext);
 }
@@ -86,8 +89,9 @@ static X509 *make_ca(const struct keys *keys, size_t slot, EVP_PKEY *key)
     add_name(X509_get_subject_name(ca), subject);
     CHECK(X509_set_issuer_name(ca, X509_get_subject_name(ca)) == 1);
     CHECK(X509_set_pubkey(ca, key) == 1);
-    add_extension(ca, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
-    add_extension(ca, NID_key_usage, "critical,keyCertSign");
+    add_extension(ca, ca, NID_basic_constraints, "critical,CA:TRUE,pathlen:0");
+    add_extension(ca, ca, NID_key_usage, "critical,keyCertSign");
+    add_extension(ca, ca, NID_subject_key_identifier, "hash");
     CHECK(X509_sign(ca, key, EVP_sha256()) != 0);
     return ca;
 }
@@ -168,12 +172,20 @@ static X509 *issue(const struct rpc_identity *id, EVP_PKEY *key, int64_t life_s)
     add_name(X509_get_subject_name(cert), name);
     CHECK(X509_set_issuer_name(cert, X509_get_subject_name(id->ca[0])) == 1);
     CHECK(X509_set_pubkey(cert, key) == 1);
-    add_extension(cert, NID_basic_constraints, "critical,CA:FALSE");
-    add_extension(cert, NID_key_usage, "critical,digitalSignature");
-    add_extension(cert, NID_ext_key_usage, "serverAuth,clientAuth");
-    add_extension(cert, NID_subject_alt_name, san);
+    add_extension(cert, id->ca[0], NID_basic_constraints, "critical,CA:FALSE");
+    add_extension(cert, id->ca[0], NID_key_usage, "critical,digitalSignature");
+    add_extension(cert, id->ca[0], NID_ext_key_usage, "serverAuth,clientAuth");
+    add_extension(cert, id->ca[0], NID_subject_alt_name, san);
+    add_extension(cert, id->ca[0], NID_authority_key_identifier, "keyid:always");
     CHECK(X509_sign(cert, id->ca_key, EVP_sha256()) != 0);
     return cert;
+}
+
+bool rpc_identity_due(int64_t issued_s)
+{
+    int64_t age_s = clock_wall_s() - issued_s;
+
+    return age_s >= RPC_CERT_RENEW_S || age_s < -BACKDATE_S;
 }
 
 void rpc_identity_issue(const struct rpc_identity *identity, int64_t life_s, char **cert_pem_out,

@@ -40,8 +40,11 @@ const char *rpc_identity_ca_pem(const struct rpc_identity *identity);
 /* Issues a fresh certificate and key, PEM; the caller frees both with mem_free and wipes the key. */
 void rpc_identity_issue(const struct rpc_identity *identity, int64_t life_s, char **cert_pem_out,
                         char **key_pem_out);
+/* Whether a certificate made at that time (wall clock; 0: none yet) should be replaced: half of its
+ * life is over, or the clock was set back to before it. */
+bool rpc_identity_due(int64_t issued_s);
 /* A client context for our own HTTP/2 client: TLS 1.2 or later, our certificate, ALPN h2, the
- * server's chain verified. The caller frees it with SSL_CTX_free and makes a new one after
- * RPC_CERT_RENEW_S. Per connection call rpc_identity_expect before the handshake. */
+ * server's chain verified. The caller frees it with SSL_CTX_free and makes a new one when
+ * rpc_identity_due. Per connection call rpc_identity_expect before the handshake. */
 SSL_CTX *rpc_identity_client_ctx(const struct rpc_identity *identity);
 void rpc_identity_expect(SSL *ssl, enum rpc_role server);

@@ -3,8 +3,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
@@ -12,33 +10,31 @@
 
 #include "health.pb-c.h"
 
-#include "common/clock.h"
 #include "common/crypto/token.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rpc/core.h"
+#include "common/rpc/listen.h"
 #include "common/rpc/scan.h"
-#include "common/secret.h"
 
-enum { ACCEPTS = 64, TEXT_MAX = 256 };
+enum { ACCEPTS = 64, TEXT_MAX = 256, STRANGER_BYTES_MAX = 1024 };
 
 struct rpc_server {
     struct rpc *rpc;
     grpc_server *server;
     struct rpc_server_opts opts;
+    struct rpc_listen listen;
     struct list calls; /* accepted, not closed */
     size_t n_calls;    /* of those */
     size_t pending;    /* accepts and calls that still have ops out */
     bool stopping;
     bool serving;
-    int port;
-    char unix_path[108]; /* "" for TCP */
+    size_t n_strangers; /* open calls of methods that are open to anyone */
     struct rpc_op shut_op;
-    pthread_mutex_t mutex; /* over idle and the certificate */
+    pthread_mutex_t mutex; /* over idle */
     pthread_cond_t idle_cond;
     bool idle;
-    int64_t cert_until_ms; /* when a new certificate is due */
 };
 
 enum call_state { CALL_WAITING = 0, CALL_READING, CALL_OPEN, CALL_ENDING, CALL_OVER };
@@ -69,6 +65,7 @@ struct rpc_call {
     bool reading_done; /* the client said its last */
     bool gone;         /* the client left */
     bool health_watch;
+    bool stranger; /* of a method that is open to anyone: counted */
     bool finish_wanted;
     enum rpc_status finish_status;
     char finish_text[TEXT_MAX];
@@ -120,6 +117,7 @@ static void call_op_back(struct rpc_call *call)
     }
     call->state = CALL_OVER;
     call->server->n_calls--;
+    call->server->n_strangers -= call->stranger ? 1 : 0;
     if (call->ops_of != NULL && call->ops_of->on_closed != NULL) {
         call->ops_of->on_closed(call->arg);
     }
@@ -288,8 +286,11 @@ static void read_next(struct rpc_call *call)
 static void run_handler(struct rpc_call *call, struct sv bytes)
 {
     ProtobufCMessage *request = NULL;
-    enum err err = rpc_unpack(call->method->request, bytes, NULL, &request);
+    enum err err = ERR_LIMIT;
 
+    if (!call->stranger || bytes.n <= STRANGER_BYTES_MAX) {
+        err = rpc_unpack(call->method->request, bytes, NULL, &request);
+    }
     if (err != ERR_OK) {
         rpc_call_fail(call, err == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
                       "the request is no message of its type");
@@ -527,7 +528,11 @@ static void admit(struct rpc_call *call)
         rpc_call_fail(call, RPC_UNIMPLEMENTED, "no such method");
         return;
     }
-    if (call->server->n_calls > RPC_CALLS_MAX) {
+    if (open) {
+        call->stranger = true;
+        call->server->n_strangers++;
+    }
+    if (call->server->n_calls > RPC_CALLS_MAX || call->server->n_strangers > RPC_STRANGERS_MAX) {
         rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "too many calls are open");
         return;
     }
@@ -586,87 +591,6 @@ static void accept_next(struct rpc_server *server)
                                    &call->accept_op) == GRPC_CALL_OK);
 }
 
-/* gRPC asks before every handshake: a certificate is renewed long before it ends. */
-static grpc_ssl_certificate_config_reload_status on_certificate(
-    void *arg, grpc_ssl_server_certificate_config **config)
-{
-    struct rpc_server *server = arg;
-    grpc_ssl_pem_key_cert_pair pair = { 0 };
-    char *cert = NULL;
-    char *key = NULL;
-    bool due = false;
-
-    (void)pthread_mutex_lock(&server->mutex);
-    due = clock_mono_ms() >= server->cert_until_ms;
-    if (due) {
-        server->cert_until_ms = clock_mono_ms() + (int64_t)RPC_CERT_RENEW_S * 1000;
-    }
-    (void)pthread_mutex_unlock(&server->mutex);
-    if (!due) {
-        return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
-    }
-    rpc_identity_issue(server->opts.identity, RPC_CERT_LIFE_S, &cert, &key);
-    pair = (grpc_ssl_pem_key_cert_pair){ .private_key = key, .cert_chain = cert };
-    *config = grpc_ssl_server_certificate_config_create(rpc_identity_ca_pem(server->opts.identity),
-                                                        &pair, 1);
-    secret_wipe(key, strlen(key));
-    mem_free(&key);
-    mem_free(&cert);
-    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
-}
-
-static grpc_server_credentials *credentials(struct rpc_server *server)
-{
-    return grpc_ssl_server_credentials_create_with_options(
-        grpc_ssl_server_credentials_create_options_using_config_fetcher(
-            GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY, on_certificate, server));
-}
-
-static grpc_server *new_server(void)
-{
-    char reuse[] = GRPC_ARG_ALLOW_REUSEPORT;
-    char in_max[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH;
-    char ping_min[] = GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS;
-    char idle_pings[] = GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS;
-    grpc_arg args[] = {
-        { .type = GRPC_ARG_INTEGER, .key = reuse, .value.integer = 0 },
-        { .type = GRPC_ARG_INTEGER, .key = in_max, .value.integer = RPC_MESSAGE_MAX },
-        { .type = GRPC_ARG_INTEGER, .key = ping_min, .value.integer = 5000 },
-        { .type = GRPC_ARG_INTEGER, .key = idle_pings, .value.integer = 1 },
-    };
-    grpc_channel_args list = { .num_args = ARRAY_LEN(args), .args = args };
-
-    return grpc_server_create(&list, NULL);
-}
-
-static enum err bind_address(struct rpc_server *server, const char *address, struct diag *d)
-{
-    struct sv text = sv_from(address);
-    struct sv unix_prefix = SV("unix:");
-    grpc_server_credentials *creds = NULL;
-    mode_t before = 0;
-
-    if (sv_starts(text, unix_prefix)) {
-        struct sv path = sv_from_at(text, unix_prefix.n);
-
-        if (path.n == 0 || path.n >= sizeof(server->unix_path)) {
-            diag_set(d, "the socket path in '%s' is empty or longer than 107 bytes", address);
-            return ERR_INVALID;
-        }
-        memcpy(server->unix_path, path.p, path.n);
-    }
-    creds = credentials(server);
-    before = umask(0077); /* the socket is for its owner alone */
-    server->port = grpc_server_add_http2_port(server->server, address, creds);
-    (void)umask(before);
-    grpc_server_credentials_release(creds);
-    if (server->port == 0) {
-        diag_set(d, "cannot listen on %s: the address is in use or not ours", address);
-        return ERR_IO;
-    }
-    return ERR_OK;
-}
-
 static void start_accepting(void *arg)
 {
     struct rpc_server *server = arg;
@@ -681,6 +605,7 @@ static void start_accepting(void *arg)
 static void server_destroy(struct rpc_server *server)
 {
     grpc_server_destroy(server->server);
+    rpc_listen_deinit(&server->listen);
     (void)pthread_mutex_destroy(&server->mutex);
     (void)pthread_cond_destroy(&server->idle_cond);
     mem_free(&server);
@@ -694,13 +619,13 @@ enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
 
     server->rpc = rpc;
     server->opts = *opts;
-    server->cert_until_ms = INT64_MIN;
+    rpc_listen_init(&server->listen, opts->identity);
     list_init(&server->calls);
     (void)pthread_mutex_init(&server->mutex, NULL);
     (void)pthread_cond_init(&server->idle_cond, NULL);
-    server->server = new_server();
+    server->server = rpc_listen_server();
     grpc_server_register_completion_queue(server->server, rpc_cq(rpc), NULL);
-    err = bind_address(server, opts->address, d);
+    err = rpc_listen_bind(&server->listen, server->server, opts->address, d);
     if (err != ERR_OK) {
         server_destroy(server);
         return err;
@@ -714,7 +639,7 @@ enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
 
 int rpc_server_port(const struct rpc_server *server)
 {
-    return server->port;
+    return server->listen.port;
 }
 
 static void tell_watchers(struct rpc_server *server)
@@ -785,9 +710,6 @@ void rpc_server_free(struct rpc_server **server)
             (void)pthread_cond_wait(&s->idle_cond, &s->mutex);
         }
         (void)pthread_mutex_unlock(&s->mutex);
-    }
-    if (s->unix_path[0] != '\0') {
-        (void)unlink(s->unix_path);
     }
     server_destroy(s);
 }

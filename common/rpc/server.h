@@ -12,7 +12,9 @@
 #include "common/rpc/rpc.h"
 #include "common/sv.h"
 
-enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_CALLS_MAX = 4096 };
+/* Beyond these a call is RESOURCE_EXHAUSTED; strangers are callers of the health service, which must
+ * not keep others out. Compressed messages are UNIMPLEMENTED. */
+enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_CALLS_MAX = 4096, RPC_STRANGERS_MAX = 128 };
 
 struct rpc_server;
 struct rpc_call;
@@ -39,7 +41,8 @@ struct rpc_server_opts {
     void *arg; /* for the handlers */
 };
 
-/* ERR_IO: the address cannot be had; d says why. */
+/* ERR_IO: the address cannot be had; ERR_EXISTS: a living process serves that socket; ERR_INVALID:
+ * no socket path; d says why. */
 MUST_CHECK enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
                                    struct rpc_server **server_out, struct diag *d);
 int rpc_server_port(const struct rpc_server *server);

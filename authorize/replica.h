@@ -1,0 +1,98 @@
+/* authz_replica: what authorize knows of sessions, users and directory users, built from the
+ * databroker's records. Lookups allocate nothing and do no I/O. Owned by the check thread, the only
+ * one that reads or writes it: see README.md for why one thread is enough. */
+#pragma once
+
+#include "databroker.pb-c.h"
+
+#include "authorize/claims.h"
+#include "common/base.h"
+#include "common/list.h"
+#include "common/policy/input.h"
+#include "common/sv.h"
+
+#define AUTHZ_TYPE_SESSION   "type.googleapis.com/session.Session"
+#define AUTHZ_TYPE_USER      "type.googleapis.com/user.User"
+#define AUTHZ_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
+
+enum { AUTHZ_GROUPS_MAX = 16384 };
+
+struct authz_replica;
+
+/* A user with what is known of them. Exists while a record or a session names it. */
+struct authz_person {
+    struct policy_text id;
+    uint64_t user_version; /* of the user record; 0: none */
+    uint64_t user_digest;
+    struct policy_text name;
+    struct policy_text email;
+    struct authz_claims *claims;
+    uint64_t directory_version; /* of the directory record; 0: none */
+    uint64_t directory_digest;
+    struct policy_text directory_email;
+    struct policy_text directory_name;
+    struct policy_text *groups;
+    size_t n_groups;
+    struct list sessions; /* authz_session.of_person */
+};
+
+struct authz_session {
+    struct policy_text id;
+    struct authz_person *person; /* never NULL; its id may be "" */
+    struct list of_person;
+    struct list impersonating;       /* member of the replica's list where impersonates is set */
+    struct policy_text impersonates; /* session id, "": itself */
+    struct policy_text idp_id;
+    struct authz_claims *claims;
+    uint64_t version; /* of the session record */
+    uint64_t digest;
+    uint64_t epoch;       /* grows, replica-wide, when anything about the session or its person
+                             changes: what was made from it is then stale */
+    int64_t expires_at_s; /* 0: no end */
+};
+
+/* Hears which open connections must be checked again: the session ended or changed. The id is valid
+ * during the call. */
+typedef void (*authz_changed_fn)(void *arg, struct sv session_id);
+
+struct authz_replica *authz_replica_new(void);
+void authz_replica_free(struct authz_replica **replica);
+void authz_replica_on_change(struct authz_replica *replica, authz_changed_fn changed, void *arg);
+
+/* Takes a record in: of a type that is none of ours it only moves the version. A record that is not
+ * newer than what is there changes nothing. A record that cannot be read removes what was there:
+ * its session then counts as none. Never fails; what it could not read is counted. */
+void authz_replica_apply(struct authz_replica *replica, const Databroker__Record *record);
+/* The same for a record that was asked for beside the stream: moves no version, and counts only if
+ * the stream has not been past it. */
+void authz_replica_apply_ahead(struct authz_replica *replica, const Databroker__Record *record);
+
+/* How far the stream has been followed. */
+uint64_t authz_replica_version(const struct authz_replica *replica);
+void authz_replica_set_version(struct authz_replica *replica, uint64_t version);
+
+/* NULL: no such session. Whether it lives now is authz_session_live's answer. */
+const struct authz_session *authz_replica_session(const struct authz_replica *replica,
+                                                  struct sv id);
+/* Expiry is compared here, at the moment of use. */
+bool authz_session_live(const struct authz_session *session, int64_t now_s);
+/* What policies see of session: who it impersonates, if anybody. NULL: it impersonates one that is
+ * not there or not live. */
+const struct authz_session *authz_replica_effective(const struct authz_replica *replica,
+                                                    const struct authz_session *session,
+                                                    int64_t now_s);
+/* Fills the who-part of in from an effective session. */
+void authz_session_input(const struct authz_session *session, struct policy_input *in);
+/* Directory e-mail if there is one, else the user's; may be empty. */
+struct sv authz_person_email(const struct authz_person *person);
+struct sv authz_person_name(const struct authz_person *person);
+
+struct authz_replica_counts {
+    size_t sessions;
+    size_t persons;
+    size_t texts;
+    uint64_t unreadable; /* records that could not be read, since the start */
+};
+
+void authz_replica_count(const struct authz_replica *replica,
+                         struct authz_replica_counts *counts_out);

@@ -1,0 +1,182 @@
+/* Rules between settings. */
+#include <string.h>
+
+#include "common/config/reader.h"
+#include "common/mem.h"
+
+static bool is_given(const bool *given, const char *name)
+{
+    for (size_t i = 0; i < config_rows_global.n; i++) {
+        if (strcmp(config_rows_global.v[i].name, name) == 0) {
+            return given[i];
+        }
+    }
+    CHECK(false);
+    return false;
+}
+
+static struct config_place whole(const struct config_reader *r)
+{
+    return (struct config_place){ r->c->file.n != 0 ? r->c->file.p : "environment", 0, 0 };
+}
+
+static bool serves_pages(const struct config_reader *r)
+{
+    return r->opts->part == CONFIG_PART_PROXY || r->opts->part == CONFIG_PART_NONE;
+}
+
+static void check_listener(struct config_reader *r, const bool *given)
+{
+    struct config *c = r->c;
+
+    if (is_given(given, "certificate") != is_given(given, "certificate_key")) {
+        config_error(r, whole(r), "\"certificate\" and \"certificate_key\" belong together");
+    } else if (c->certificate_pem.n != 0 && c->certificate_key_pem != NULL) {
+        struct config_value v = { .key = "certificate", .place = whole(r) };
+        struct config_certificate *all =
+            arena_zalloc(&r->box->arena, (c->n_certificates + 1) * sizeof(*all));
+
+        if (!config_pem_pair(r, &v, c->certificate_pem, secret_bytes(c->certificate_key_pem))) {
+            return;
+        }
+        if (c->n_certificates != 0) {
+            memcpy(all, c->certificates, c->n_certificates * sizeof(*all));
+        }
+        all[c->n_certificates].cert_pem = c->certificate_pem;
+        all[c->n_certificates].key_pem = TAKE(c->certificate_key_pem);
+        c->certificates = all;
+        c->n_certificates++;
+    }
+    if (serves_pages(r) && !c->insecure_server && c->n_certificates == 0 &&
+        !is_given(given, "certificates") && !is_given(given, "certificate")) {
+        config_error(
+            r, whole(r),
+            "no certificate to serve with: set \"certificates\", or \"insecure_server: true\" "
+            "behind something that ends TLS");
+    }
+    if (c->grpc_insecure) {
+        config_error(r, whole(r),
+                     "grpc_insecure: gRPC between the parts always is TLS here; leave it "
+                     "out");
+    }
+}
+
+static bool needs_login(const struct config *c)
+{
+    for (size_t i = 0; i < c->n_routes; i++) {
+        if (!c->routes[i].allow_public_unauthenticated_access) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_login(struct config_reader *r, const bool *given)
+{
+    struct config *c = r->c;
+    bool authn = r->opts->part == CONFIG_PART_AUTHENTICATE || r->opts->part == CONFIG_PART_NONE;
+
+    if (c->authenticate_service_url.scheme == CONFIG_SCHEME_NONE) {
+        if (!is_given(given, "authenticate_service_url") && needs_login(c)) {
+            config_error(r, whole(r),
+                         "\"authenticate_service_url\" is missing: people need a place to log in, "
+                         "unless all routes are public");
+        }
+        return;
+    }
+    for (size_t i = 0; i < c->n_routes; i++) {
+        const struct config_route *route = &c->routes[i];
+        const struct config_url *url = &c->authenticate_service_url;
+
+        if (!route->wildcard && sv_eq(route->host, url->host) &&
+            (route->port == 0 || route->port == url->port)) {
+            config_error(r, (struct config_place){ route->file, route->line, route->column },
+                         "this host is the one of authenticate_service_url");
+        }
+    }
+    if (!authn) {
+        return;
+    }
+    if (c->idp_provider == CONFIG_IDP_NONE && !is_given(given, "idp_provider")) {
+        config_error(r, whole(r), "\"idp_provider\" is missing: oidc or local");
+    }
+    if (c->idp_provider == CONFIG_IDP_OIDC && c->idp_provider_url.n == 0 &&
+        !is_given(given, "idp_provider_url")) {
+        config_error(r, whole(r), "idp_provider oidc needs \"idp_provider_url\"");
+    }
+    if (c->idp_provider == CONFIG_IDP_OIDC && c->idp_client_id.n == 0 &&
+        !is_given(given, "idp_client_id")) {
+        config_error(r, whole(r), "idp_provider oidc needs \"idp_client_id\"");
+    }
+    if (c->idp_provider == CONFIG_IDP_LOCAL && c->idp_local_users_file.n == 0) {
+        config_error(r, whole(r), "idp_provider local needs \"idp_local_users_file\"");
+    }
+}
+
+static void set_part_defaults(struct config_reader *r)
+{
+    static const char *const health[] = { [CONFIG_PART_PROXY] = "127.0.0.1:28080",
+                                          [CONFIG_PART_AUTHENTICATE] = "127.0.0.1:28081",
+                                          [CONFIG_PART_AUTHORIZE] = "127.0.0.1:28082",
+                                          [CONFIG_PART_DATABROKER] = "127.0.0.1:28083" };
+    struct config *c = r->c;
+    struct config_value v = { .key = "grpc_address", .place = whole(r) };
+    struct buf b;
+
+    if (c->grpc_address.n == 0 && r->opts->part > CONFIG_PART_PROXY) {
+        buf_init(&b, 256);
+        buf_printf(&b, "unix:sock/%s.sock", config_part_name(r->opts->part));
+        (void)config_read_listen(r, &v, buf_sv(&b), &c->grpc_address);
+        buf_deinit(&b);
+    }
+    if (sv_eq(c->health_check_addr, SV("off"))) {
+        c->health_check_addr = (struct sv){ 0 };
+    } else if (c->health_check_addr.n == 0 && r->opts->part != CONFIG_PART_NONE) {
+        c->health_check_addr = sv_from(health[r->opts->part]);
+    }
+    if (c->databroker_storage_type == CONFIG_STORAGE_SQLITE) {
+        struct sv name = c->databroker_storage_connection_string;
+
+        if (sv_starts(name, SV("file://"))) {
+            name = sv_from_at(name, 7);
+        }
+        c->databroker_storage_connection_string = config_path(r, name);
+    }
+}
+
+static void make_keys(struct config_reader *r)
+{
+    const struct secret *secrets[KEYS_SLOTS_MAX] = { r->c->shared_secret,
+                                                     r->c->shared_secret_previous };
+    size_t n = r->c->shared_secret_previous == NULL ? 1 : 2;
+
+    if (r->c->shared_secret == NULL) {
+        return; /* reported */
+    }
+    if (n == 2 && secret_eq(secrets[0], secret_bytes(secrets[1]))) {
+        config_error(r, whole(r),
+                     "shared_secret_previous is the same as shared_secret; leave it out");
+        return;
+    }
+    CHECK(keys_new(secrets, n, &r->c->keys) == ERR_OK);
+}
+
+void config_check(struct config_reader *r, const bool *given)
+{
+    for (size_t i = 0; i < config_rows_global.n; i++) {
+        const struct config_row *row = &config_rows_global.v[i];
+
+        if ((row->flags & CFG_REQUIRED) != 0 && !given[i]) {
+            config_error(
+                r, whole(r), "\"%s\" is missing: %s", row->name,
+                row->type == CFG_SECRET_KEY
+                    ? "all parts need the same one; make it with: head -c32 /dev/urandom | "
+                      "base64"
+                    : "it has no default");
+        }
+    }
+    set_part_defaults(r);
+    make_keys(r);
+    check_listener(r, given);
+    check_login(r, given);
+}

@@ -1,0 +1,217 @@
+/* What a route takes over from the global settings, and its id. */
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include "common/config/reader.h"
+#include "common/crypto/keys.h"
+#include "common/mem.h"
+
+static const int64_t idle_default_ms = 300000; /* Envoy's, which Pomerium leaves as it is */
+
+/* --- headers ------------------------------------------------------------------------------------- */
+
+static void put(struct config_pairs *list, struct config_pair pair)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (sv_ieq(list->v[i].name, pair.name)) {
+            list->v[i] = pair;
+            return;
+        }
+    }
+    list->v[list->n++] = pair;
+}
+
+static struct config_pairs overlay(struct config_reader *r, struct config_pairs under,
+                                   struct config_pairs over)
+{
+    struct config_pairs list = { 0 };
+
+    if (over.n == 0) {
+        return under;
+    }
+    list.v = arena_zalloc(&r->box->arena, (under.n + over.n) * sizeof(struct config_pair));
+    for (size_t i = 0; i < under.n; i++) {
+        put(&list, under.v[i]);
+    }
+    for (size_t i = 0; i < over.n; i++) {
+        put(&list, over.v[i]);
+    }
+    return list;
+}
+
+static void finish_response_headers(struct config_reader *r)
+{
+    static struct config_pair defaults[] = {
+        { { "X-Frame-Options", 15 }, { "SAMEORIGIN", 10 } },
+        { { "X-XSS-Protection", 16 }, { "1; mode=block", 13 } },
+        { { "Strict-Transport-Security", 25 },
+          { "max-age=31536000; includeSubDomains; preload", 44 } },
+    };
+    struct config_pairs under = { defaults, r->c->insecure_server ? 2 : 3 };
+    struct config_pairs over = r->c->set_response_headers;
+    struct config_pairs rest = { 0 };
+
+    rest.v = arena_zalloc(&r->box->arena, (over.n + 1) * sizeof(struct config_pair));
+    for (size_t i = 0; i < over.n; i++) {
+        if (sv_eq(over.v[i].name, SV("disable"))) {
+            under.n = 0;
+        } else {
+            rest.v[rest.n++] = over.v[i];
+        }
+    }
+    r->c->set_response_headers = overlay(r, under, rest);
+}
+
+/* --- ids ----------------------------------------------------------------------------------------- */
+
+/* The first 64 bits of SHA-256 over what makes the route, each part with its NUL. */
+static uint64_t route_id(const struct config_route *route)
+{
+    static const char *const kinds[] = { "prefix", "path", "regex" };
+    uint8_t sum[EVP_MAX_MD_SIZE];
+    uint64_t id = 0;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+
+    CHECK(md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
+    if (route->id_text.n != 0) {
+        CHECK(EVP_DigestUpdate(md, "id", 3) == 1);
+        CHECK(EVP_DigestUpdate(md, route->id_text.p, route->id_text.n + 1) == 1);
+    } else {
+        const char *kind = kinds[route->match];
+
+        CHECK(EVP_DigestUpdate(md, "from", 5) == 1);
+        CHECK(EVP_DigestUpdate(md, route->from.p, route->from.n + 1) == 1);
+        CHECK(EVP_DigestUpdate(md, kind, strlen(kind) + 1) == 1);
+        CHECK(EVP_DigestUpdate(md, route->match_value.p, route->match_value.n + 1) == 1);
+    }
+    CHECK(EVP_DigestFinal_ex(md, sum, NULL) == 1);
+    EVP_MD_CTX_free(md);
+    for (size_t i = 0; i < 8; i++) {
+        id = id << 8 | sum[i];
+    }
+    return id == 0 ? 1 : id;
+}
+
+static void set_id(struct config_reader *r, struct config_route *route)
+{
+    char text[17];
+    struct config_place place = { route->file, route->line, route->column };
+    struct config_route *other = NULL;
+    bool own = route->id_text.n != 0;
+    int n = 0;
+
+    route->id = route_id(route);
+    if (!own) {
+        n = snprintf(text, sizeof(text), "%016llx", (unsigned long long)route->id);
+        route->id_text = config_keep(r, sv_of(text, (size_t)n));
+    }
+    other = map_set(r->box->by_id, sv_of(&route->id, sizeof(route->id)), route);
+    if (other != NULL) {
+        config_error(r, place,
+                     own ? "this id is the one of the route at line %d already"
+                         : "from and path are those of the route at line %d, so this route would "
+                           "never be used; an \"id\" of its own makes it another route",
+                     other->line);
+    }
+}
+
+/* --- all ----------------------------------------------------------------------------------------- */
+
+static void finish_upgrades(struct config_route *route)
+{
+    struct config_strings *list = &route->allow_upgrades;
+    size_t n = 0;
+
+    for (size_t i = 0; i < list->n; i++) {
+        if (sv_ieq(list->v[i], SV("websocket"))) {
+            route->allow_websockets = true;
+        } else if (sv_ieq(list->v[i], SV("spdy/3.1"))) {
+            route->allow_spdy = true;
+        } else {
+            list->v[n++] = list->v[i];
+        }
+    }
+    list->n = n;
+}
+
+static void lower_all(struct config_reader *r, struct config_strings *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        char *p = arena_str(&r->box->arena, list->v[i]);
+
+        for (size_t k = 0; k < list->v[i].n; k++) {
+            p[k] = (char)(p[k] >= 'A' && p[k] <= 'Z' ? p[k] | 0x20 : p[k]);
+        }
+        list->v[i] = sv_of(p, list->v[i].n);
+    }
+}
+
+static struct config_strings join(struct config_reader *r, struct config_strings a,
+                                  struct config_strings b)
+{
+    struct config_strings list = { 0 };
+
+    if (a.n == 0 || b.n == 0) {
+        return a.n == 0 ? b : a;
+    }
+    list.v = arena_zalloc(&r->box->arena, (a.n + b.n) * sizeof(struct sv));
+    list.n = a.n + b.n;
+    memcpy(list.v, a.v, a.n * sizeof(struct sv));
+    memcpy(list.v + a.n, b.v, b.n * sizeof(struct sv));
+    return list;
+}
+
+static struct config_strings copy(struct config_reader *r, struct config_strings a)
+{
+    struct config_strings list = { NULL, a.n };
+
+    if (a.n != 0) {
+        list.v = arena_alloc(&r->box->arena, a.n * sizeof(struct sv));
+        memcpy(list.v, a.v, a.n * sizeof(struct sv));
+    }
+    return list;
+}
+
+static void finish_route(struct config_reader *r, size_t i)
+{
+    const struct config *c = r->c;
+    struct config_route *route = &c->routes[i];
+    bool upgrades = false;
+
+    if (!config_route_given(r, i, "pass_identity_headers")) {
+        route->pass_identity_headers = c->pass_identity_headers;
+    }
+    if (!config_route_given(r, i, "jwt_issuer_format")) {
+        route->jwt_issuer_format = c->jwt_issuer_format;
+    }
+    if (!config_route_given(r, i, "allow_upgrades")) {
+        route->allow_upgrades = copy(r, c->allow_upgrades);
+    }
+    lower_all(r, &route->allow_upgrades);
+    finish_upgrades(route);
+    upgrades = route->allow_websockets || route->allow_spdy || route->allow_upgrades.n != 0;
+    if (!config_route_given(r, i, "timeout")) {
+        route->timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
+    }
+    if (!config_route_given(r, i, "idle_timeout")) {
+        route->idle_timeout_ms = upgrades ? 0 : idle_default_ms;
+    }
+    route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);
+    route->set_response_headers = overlay(r, c->set_response_headers, route->set_response_headers);
+    if (route->prefix_rewrite.n == 0 && route->match != CONFIG_MATCH_REGEX &&
+        route->n_upstreams != 0 && route->upstreams[0].url.path.n != 0) {
+        route->prefix_rewrite = route->upstreams[0].url.path;
+    }
+    if (route->from.n != 0) {
+        set_id(r, route);
+    }
+}
+
+void config_finish_routes(struct config_reader *r)
+{
+    finish_response_headers(r);
+    for (size_t i = 0; i < r->c->n_routes; i++) {
+        finish_route(r, i);
+    }
+}

@@ -1,0 +1,133 @@
+/* config_reader: one pass over a configuration: where it stands, what was wrong so far, the memory it
+ * fills. Private to common/config/. One thread. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <openssl/types.h>
+
+#include "common/arena.h"
+#include "common/config/config.h"
+#include "common/config/rows.h"
+#include "common/map.h"
+
+enum { CONFIG_DOCS_MAX = 64 };
+
+/* What a struct config is part of. */
+struct config_box {
+    struct config config;
+    atomic_uint refs;
+    struct arena arena;
+    struct map *by_id; /* 8 bytes of id to struct config_route */
+    struct yaml_doc *docs[CONFIG_DOCS_MAX];
+    size_t n_docs;
+};
+
+struct config_place {
+    const char *file; /* lives as long as the reader's box */
+    int line;
+    int column;
+};
+
+struct config_value {
+    json_t *json;               /* borrowed, not changed */
+    const struct yaml_doc *doc; /* that json is of; NULL: of none */
+    struct config_place place;
+    const char *key; /* as written; for messages */
+};
+
+/* Files that were opened or should have been: what a watcher looks at. */
+struct config_files {
+    char **v;
+    size_t n;
+    size_t cap;
+};
+
+void config_files_deinit(struct config_files *files);
+void config_files_add(struct config_files *files, const char *name);
+
+struct config_reader {
+    const struct config_opts *opts;
+    struct config_box *box;
+    struct config *c; /* of box */
+    struct config_errors *errors;
+    struct config_files *files;
+    EVP_MD_CTX *sum;
+    bool *route_given; /* one a route and row */
+};
+
+/* errors.c */
+struct config_errors *config_errors_new(void);
+void config_error(struct config_reader *r, struct config_place place, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+void config_error_diag(struct config_reader *r, struct config_place place, const struct diag *d);
+void config_errors_sort(struct config_errors *errors);
+
+/* reader.c */
+struct sv config_keep(struct config_reader *r, struct sv s);
+/* Absolute and kept. */
+struct sv config_path(struct config_reader *r, struct sv path);
+/* The whole file, kept; false and reported otherwise. Adds it to the watched ones and the sum. */
+bool config_read_file(struct config_reader *r, const struct config_value *v, struct sv path,
+                      size_t max, struct sv *text_out);
+/* Parses a text as a document that lives as long as the configuration; NULL and reported. */
+const struct yaml_doc *config_document(struct config_reader *r, struct sv text, const char *file,
+                                       struct config_place place);
+struct config_value config_member(const struct config_value *object, const char *key, json_t *json);
+struct config_value config_item(const struct config_value *array, size_t i);
+/* Reads the members of an object by a table; given (one bool a row, may be NULL) says which were there.
+ * Unknown keys are reported. env: keys that the environment overrides, one bool a row, or NULL. */
+void config_read_object(struct config_reader *r, const struct config_rows *rows,
+                        const struct config_value *object, void *base, bool *given,
+                        const bool *env);
+/* v names a file that holds the value of row. */
+void config_read_file_value(struct config_reader *r, const struct config_row *row,
+                            const struct config_value *v, void *base);
+/* Writes the defaults of a table into base. */
+void config_read_defaults(struct config_reader *r, const struct config_rows *rows, void *base);
+/* Overrides from the environment; sets env and given of the rows that it found. */
+void config_read_env(struct config_reader *r, const struct config_rows *rows, void *base,
+                     bool *given, bool *env);
+/* The value of NAME in opts->env; NULL: none, or empty. */
+const char *config_env(const struct config_reader *r, const char *name);
+
+/* value.c: one value into its slot; false and reported otherwise. */
+bool config_read_value(struct config_reader *r, const struct config_row *row,
+                       const struct config_value *v, void *base);
+bool config_want_text(struct config_reader *r, const struct config_value *v, struct sv *text_out);
+/* Go's form: 1h30m, 1.5s, 300ms, 0. ERR_INVALID, ERR_LIMIT. */
+MUST_CHECK enum err config_duration(struct sv text, int64_t *ms_out);
+
+/* net.c: addresses and URLs. */
+bool config_read_origin(struct config_reader *r, const struct config_value *v, struct sv text,
+                        bool unix_too, struct config_url *url_out);
+bool config_read_upstream_url(struct config_reader *r, const struct config_value *v, struct sv text,
+                              struct config_url *url_out);
+bool config_read_listen(struct config_reader *r, const struct config_value *v, struct sv text,
+                        struct sv *listen_out);
+bool config_read_target(struct config_reader *r, const struct config_value *v, struct sv text,
+                        struct config_target *target_out);
+
+/* pem.c */
+bool config_pem_certs(struct config_reader *r, const struct config_value *v, struct sv pem);
+bool config_pem_pair(struct config_reader *r, const struct config_value *v, struct sv cert,
+                     struct sv key);
+/* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
+struct sv config_pem_text(struct config_reader *r, struct sv text);
+
+/* certificates.c, route.c, finish.c, check.c */
+void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_routes(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_from(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_to(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_redirect(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_response(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_claims(struct config_reader *r, const struct config_value *v, void *base);
+bool config_route_given(const struct config_reader *r, size_t route, const char *name);
+void config_finish_routes(struct config_reader *r);
+void config_check(struct config_reader *r, const bool *given);
+
+/* load.c: config_load, and what was opened on the way, also when it failed; sum_out: hexadecimal. */
+MUST_CHECK enum err config_load_tracked(const struct config_opts *opts, struct config **config_out,
+                                        struct config_errors **errors_out,
+                                        struct config_files *files, char sum_out[17]);

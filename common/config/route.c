@@ -1,0 +1,442 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <string.h>
+
+#include <pcre2.h>
+
+#include "common/config/reader.h"
+#include "common/http/url.h"
+#include "common/mem.h"
+
+static const char prefix_key[] = "prefix";
+static const char path_key[] = "path";
+static const char regex_key[] = "regex";
+
+static size_t row_index(const char *name)
+{
+    for (size_t i = 0; i < config_rows_route.n; i++) {
+        if (strcmp(config_rows_route.v[i].name, name) == 0) {
+            return i;
+        }
+    }
+    CHECK(false);
+    return 0;
+}
+
+bool config_route_given(const struct config_reader *r, size_t route, const char *name)
+{
+    return r->route_given[route * config_rows_route.n + row_index(name)];
+}
+
+/* --- from -------------------------------------------------------------------------------------- */
+
+/* The host between "//" and the next '/', ':' (outside brackets), '?' or '#'. */
+static struct sv host_part(struct sv text)
+{
+    size_t at = sv_search(text, SV("://"));
+    struct sv rest = sv_from_at(text, at + 3);
+    size_t n = 0;
+
+    while (n < rest.n && strchr("/:?#", rest.p[n]) == NULL) {
+        n++;
+    }
+    return sv_head(rest, n);
+}
+
+/* A host with '*' is parsed with a letter in its place, which leaves everything else to the one parser
+ * of URLs. */
+static bool read_wildcard_host(struct config_reader *r, struct sv written,
+                               struct config_route *route)
+{
+    char *lower = arena_alloc(&r->box->arena, written.n + 1);
+    size_t n = written.n;
+
+    for (size_t i = 0; i < n; i++) {
+        char c = written.p[i];
+
+        lower[i] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+    }
+    if (n > 1 && lower[n - 1] == '.') {
+        n--;
+    }
+    lower[n] = '\0';
+    route->host = sv_of(lower, n);
+    route->wildcard = true;
+    return true;
+}
+
+static void set_from_text(struct config_reader *r, struct config_route *route, bool port_given)
+{
+    struct buf b;
+
+    buf_init(&b, HTTP_URL_MAX);
+    buf_printf(&b, "http%s://", route->from_https ? "s" : "");
+    buf_add_sv(&b, route->host);
+    if (port_given) {
+        buf_printf(&b, ":%u", route->port);
+    }
+    route->from = config_keep(r, buf_sv(&b));
+    buf_deinit(&b);
+}
+
+void config_read_from(struct config_reader *r, const struct config_value *v, void *base)
+{
+    struct config_route *route = base;
+    struct sv text = { 0 };
+    struct sv plain = { 0 };
+    struct http_url url = { 0 };
+    struct diag d = { 0 };
+
+    if (!config_want_text(r, v, &text)) {
+        return;
+    }
+    if (sv_istarts(text, SV("tcp+")) || sv_istarts(text, SV("udp+")) ||
+        sv_istarts(text, SV("ssh:"))) {
+        config_error(r, v->place, "from: Postern does not have %.*s routes yet", 3, text.p);
+        return;
+    }
+    plain = config_keep(r, text);
+    if (sv_search(text, SV("://")) != SIZE_MAX && sv_find(host_part(text), '*') != SIZE_MAX) {
+        char *p = arena_str(&r->box->arena, text);
+
+        for (size_t i = 0; i < text.n; i++) {
+            p[i] = (char)(p[i] == '*' ? 'w' : p[i]);
+        }
+        plain = sv_of(p, text.n);
+    }
+    if (http_url_parse(plain, &url, &d) != ERR_OK ||
+        (url.scheme != HTTP_SCHEME_HTTPS && url.scheme != HTTP_SCHEME_HTTP)) {
+        config_error(r, v->place, "from: expected https://host or https://host:port%s%s",
+                     d.text[0] != '\0' ? ": " : "", d.text);
+        return;
+    }
+    if (url.has_query || url.has_fragment || (url.path.n != 0 && !sv_eq(url.path, SV("/")))) {
+        config_error(r, v->place,
+                     "from: only a host and a port; write a path as \"prefix\" or \"path\"");
+        return;
+    }
+    route->from_https = url.scheme == HTTP_SCHEME_HTTPS;
+    route->port = url.port_given ? url.port : 0;
+    if (plain.p != NULL && sv_find(host_part(text), '*') != SIZE_MAX) {
+        (void)read_wildcard_host(r, host_part(text), route);
+    } else {
+        route->host = config_keep(r, url.host);
+    }
+    set_from_text(r, route, url.port_given);
+}
+
+/* --- to, redirect, response ---------------------------------------------------------------------- */
+
+static bool read_upstream(struct config_reader *r, const struct config_value *v,
+                          struct config_upstream *out)
+{
+    struct sv text = { 0 };
+    size_t comma = 0;
+    uint64_t weight = 1;
+
+    if (!config_want_text(r, v, &text)) {
+        return false;
+    }
+    if (sv_istarts(text, SV("h2c:")) || sv_istarts(text, SV("tcp:")) ||
+        sv_istarts(text, SV("udp:")) || sv_istarts(text, SV("ssh:")) ||
+        sv_istarts(text, SV("https+unix:"))) {
+        config_error(r, v->place,
+                     "to: Postern does not have upstreams of this kind yet; there are "
+                     "http://, https:// and unix:");
+        return false;
+    }
+    comma = sv_rfind(text, ',');
+    if (comma != SIZE_MAX) {
+        if (sv_u64(sv_from_at(text, comma + 1), 1000000, &weight) != ERR_OK || weight == 0) {
+            config_error(r, v->place, "to: expected URL,WEIGHT with a weight from 1 to 1000000");
+            return false;
+        }
+        text = sv_head(text, comma);
+    }
+    out->weight = (uint32_t)weight;
+    return config_read_upstream_url(r, v, text, &out->url);
+}
+
+void config_read_to(struct config_reader *r, const struct config_value *v, void *base)
+{
+    struct config_route *route = base;
+    bool single = json_is_string(v->json);
+    size_t n = single ? 1 : json_array_size(v->json);
+    size_t weighted = 0;
+
+    if (n == 0 || n > CONFIG_LIST_MAX) {
+        config_error(r, v->place, "to: expected an address or a list of addresses");
+        return;
+    }
+    route->action = CONFIG_ACTION_UPSTREAM;
+    route->upstreams = arena_zalloc(&r->box->arena, n * sizeof(struct config_upstream));
+    for (size_t i = 0; i < n; i++) {
+        struct config_value item = single ? *v : config_item(v, i);
+
+        if (read_upstream(r, &item, &route->upstreams[i])) {
+            route->n_upstreams++;
+            weighted += json_string_value(item.json) != NULL &&
+                                strchr(json_string_value(item.json), ',') != NULL
+                            ? 1
+                            : 0;
+        }
+    }
+    if (weighted != 0 && weighted != route->n_upstreams) {
+        config_error(r, v->place, "to: give all upstreams a weight or none");
+    }
+}
+
+void config_read_redirect(struct config_reader *r, const struct config_value *v, void *base)
+{
+    struct config_route *route = base;
+    bool given[16] = { false };
+    struct config_redirect *redirect = &route->redirect;
+
+    CHECK(config_rows_redirect.n <= ARRAY_LEN(given));
+    route->action = CONFIG_ACTION_REDIRECT;
+    config_read_defaults(r, &config_rows_redirect, redirect);
+    config_read_object(r, &config_rows_redirect, v, redirect, given, NULL);
+    if (redirect->response_code > 303 && redirect->response_code < 307) {
+        config_error(r, v->place, "redirect: response_code is 301, 302, 303, 307 or 308");
+    }
+    if (redirect->scheme_redirect.n != 0 && !sv_eq(redirect->scheme_redirect, SV("http")) &&
+        !sv_eq(redirect->scheme_redirect, SV("https"))) {
+        config_error(r, v->place, "redirect: scheme_redirect is http or https");
+    }
+    if (redirect->https_redirect && redirect->scheme_redirect.n != 0) {
+        config_error(r, v->place,
+                     "redirect: https_redirect and scheme_redirect exclude each other");
+    }
+    if (redirect->path_redirect.n != 0 && redirect->prefix_rewrite.n != 0) {
+        config_error(r, v->place, "redirect: path_redirect and prefix_rewrite exclude each other");
+    }
+    if (json_object_size(v->json) == 0) {
+        config_error(r, v->place, "redirect: it says nothing");
+    }
+}
+
+void config_read_response(struct config_reader *r, const struct config_value *v, void *base)
+{
+    struct config_route *route = base;
+    bool given[4] = { false };
+
+    route->action = CONFIG_ACTION_RESPONSE;
+    config_read_object(r, &config_rows_response, v, route, given, NULL);
+}
+
+void config_read_claims(struct config_reader *r, const struct config_value *v, void *base)
+{
+    void *it = NULL;
+
+    (void)base;
+    if (!json_is_object(v->json)) {
+        config_error(r, v->place, "allowed_idp_claims: expected a mapping of claims to lists");
+        return;
+    }
+    for (it = json_object_iter(v->json); it != NULL; it = json_object_iter_next(v->json, it)) {
+        if (!json_is_array(json_object_iter_value(it))) {
+            struct config_value item =
+                config_member(v, json_object_iter_key(it), json_object_iter_value(it));
+
+            config_error(r, item.place, "allowed_idp_claims: expected a list of values");
+        }
+    }
+}
+
+/* --- path ---------------------------------------------------------------------------------------- */
+
+static bool regex_compiles(struct config_reader *r, const struct config_value *v, struct sv text)
+{
+    int code = 0;
+    PCRE2_SIZE at = 0;
+    PCRE2_UCHAR8 why[128] = { 0 };
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)text.p, text.n, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
+                                   &code, &at, NULL);
+
+    if (re == NULL) {
+        (void)pcre2_get_error_message(code, why, sizeof(why));
+        config_error(r, v->place, "regex: at character %zu: %s", (size_t)at + 1, (const char *)why);
+        return false;
+    }
+    pcre2_code_free(re);
+    return true;
+}
+
+static void read_match(struct config_reader *r, const struct config_value *v,
+                       struct config_route *route)
+{
+    static const struct {
+        const char *key;
+        enum config_match_kind kind;
+    } kinds[] = { { prefix_key, CONFIG_MATCH_PREFIX },
+                  { path_key, CONFIG_MATCH_PATH },
+                  { regex_key, CONFIG_MATCH_REGEX } };
+
+    size_t found = 0;
+
+    route->match_value = SV("/");
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        json_t *json = json_object_get(v->json, kinds[i].key);
+        struct config_value item = { 0 };
+
+        if (!json_is_string(json)) {
+            continue;
+        }
+        item = config_member(v, kinds[i].key, json);
+        found++;
+        route->match = kinds[i].kind;
+        route->match_value =
+            config_keep(r, sv_of(json_string_value(json), json_string_length(json)));
+        if (kinds[i].kind == CONFIG_MATCH_REGEX) {
+            (void)regex_compiles(r, &item, route->match_value);
+        } else if (!sv_starts(route->match_value, SV("/"))) {
+            config_error(r, item.place, "%s: expected a path that begins with /", kinds[i].key);
+        }
+        if (found > 1) {
+            config_error(r, item.place, "prefix, path and regex exclude each other");
+        }
+    }
+}
+
+/* --- a route ------------------------------------------------------------------------------------- */
+
+/* "$$" is "$"; "${pomerium…}" and other tokens are not built yet and must not go out as they are. */
+static void read_tokens(struct config_reader *r, const struct config_route *route,
+                        struct config_place place)
+{
+    for (size_t i = 0; i < route->set_request_headers.n; i++) {
+        struct config_pair *p = &route->set_request_headers.v[i];
+        char *out = arena_alloc(&r->box->arena, p->value.n + 1);
+        size_t n = 0;
+
+        if (sv_ieq(p->name, SV("host")) || sv_starts(p->name, SV(":"))) {
+            config_error(r, place, "set_request_headers: Host is chosen by preserve_host_header");
+        }
+        for (size_t k = 0; k < p->value.n; k++) {
+            char c = p->value.p[k];
+            struct sv rest = sv_from_at(p->value, k);
+
+            if (sv_starts(rest, SV("$$"))) {
+                k++;
+            } else if (sv_starts(rest, SV("$pomerium")) || sv_starts(rest, SV("${"))) {
+                config_error(r, place,
+                             "set_request_headers: Postern does not have tokens such as "
+                             "${pomerium.access_token} yet; write $$ for a dollar sign");
+                return;
+            }
+            out[n++] = c;
+        }
+        out[n] = '\0';
+        p->value = sv_of(out, n);
+    }
+}
+
+static void check_combinations(struct config_reader *r, const struct config_value *v,
+                               const struct config_route *route)
+{
+    bool users = json_array_size(json_object_get(v->json, "allowed_users")) != 0;
+    bool domains = json_array_size(json_object_get(v->json, "allowed_domains")) != 0;
+    size_t actions = (json_object_get(v->json, "to") != NULL ? 1U : 0U) +
+                     (json_object_get(v->json, "redirect") != NULL ? 1U : 0U) +
+                     (json_object_get(v->json, "response") != NULL ? 1U : 0U);
+
+    if (actions != 1) {
+        config_error(r, v->place,
+                     "a route has exactly one of \"to\", \"redirect\" and \"response\"");
+    }
+    if (route->allow_public_unauthenticated_access &&
+        (route->allow_any_authenticated_user || domains || users)) {
+        config_error(r, v->place,
+                     "allow_public_unauthenticated_access lets everybody in: it excludes "
+                     "allow_any_authenticated_user, allowed_domains and allowed_users");
+    }
+    if (route->allow_any_authenticated_user && (domains || users)) {
+        config_error(r, v->place,
+                     "allow_any_authenticated_user lets everybody in who is logged in: it excludes "
+                     "allowed_domains and allowed_users");
+    }
+    if (route->prefix_rewrite.n != 0 && !sv_starts(route->prefix_rewrite, SV("/"))) {
+        config_error(r, v->place, "prefix_rewrite: expected a path that begins with /");
+    }
+    if (route->prefix_rewrite.n != 0 && route->match == CONFIG_MATCH_REGEX) {
+        config_error(r, v->place, "prefix_rewrite has no meaning with regex");
+    }
+}
+
+static void read_route(struct config_reader *r, const struct config_value *v, size_t i)
+{
+    struct config_route *route = &r->c->routes[i];
+    bool *given = &r->route_given[i * config_rows_route.n];
+
+    route->index = i;
+    route->file = v->place.file;
+    route->line = v->place.line;
+    route->column = v->place.column;
+    route->json = v->json;
+    route->doc = v->doc;
+    config_read_defaults(r, &config_rows_route, route);
+    config_read_object(r, &config_rows_route, v, route, given, NULL);
+    if (!json_is_object(v->json)) {
+        return;
+    }
+    read_match(r, v, route);
+    read_tokens(r, route, v->place);
+    check_combinations(r, v, route);
+}
+
+void config_read_routes(struct config_reader *r, const struct config_value *v, void *base)
+{
+    struct config *c = base;
+    size_t n = json_array_size(v->json);
+
+    if (!json_is_array(v->json)) {
+        config_error(r, v->place, "%s: expected a list of routes", v->key);
+        return;
+    }
+    if (c->routes != NULL) {
+        config_error(r, v->place, "\"policy\" is the older name of \"routes\": use one of them");
+        return;
+    }
+    if (n > CONFIG_ROUTES_MAX) {
+        config_error(r, v->place, "%s: more than %d routes", v->key, CONFIG_ROUTES_MAX);
+        return;
+    }
+    c->routes = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_route));
+    c->n_routes = n;
+    r->route_given = arena_zalloc(&r->box->arena, (n + 1) * config_rows_route.n * sizeof(bool));
+    for (size_t i = 0; i < n; i++) {
+        struct config_value item = config_item(v, i);
+
+        read_route(r, &item, i);
+    }
+}
+
+bool config_route_has_host(const struct config_route *route, struct sv host)
+{
+    struct sv pattern = route->host;
+    size_t p = 0;
+    size_t h = 0;
+    size_t star = SIZE_MAX;
+    size_t mark = 0;
+
+    if (!route->wildcard) {
+        return sv_eq(pattern, host);
+    }
+    while (h < host.n) {
+        if (p < pattern.n && pattern.p[p] == '*') {
+            star = p++;
+            mark = h;
+        } else if (p < pattern.n && pattern.p[p] == host.p[h]) {
+            p++;
+            h++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            h = ++mark;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.n && pattern.p[p] == '*') {
+        p++;
+    }
+    return p == pattern.n;
+}

@@ -1,0 +1,540 @@
+#include "common/config/rows.h"
+
+#include <string.h>
+
+#include "common/config/reader.h"
+
+#define G(member)  offsetof(struct config, member)
+#define R(member)  offsetof(struct config_route, member)
+#define RD(member) offsetof(struct config_redirect, member)
+#define UNSUPPORTED(n)                       \
+    {                                        \
+        .name = (n), .type = CFG_UNSUPPORTED \
+    }
+
+enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
+
+static const struct config_choice choices_idp[] = { { "local", CONFIG_IDP_LOCAL },
+                                                    { "oidc", CONFIG_IDP_OIDC },
+                                                    { NULL, 0 } };
+static const struct config_choice choices_storage[] = { { "sqlite", CONFIG_STORAGE_SQLITE },
+                                                        { "memory", CONFIG_STORAGE_MEMORY },
+                                                        { NULL, 0 } };
+static const struct config_choice choices_slashes[] = {
+    { "reject_request", CONFIG_SLASHES_REJECT },
+    { "keep_unchanged", CONFIG_SLASHES_KEEP },
+    { "unescape_and_redirect", CONFIG_SLASHES_UNESCAPE_REDIRECT },
+    { "unescape_and_forward", CONFIG_SLASHES_UNESCAPE_FORWARD },
+    { NULL, 0 }
+};
+static const struct config_choice choices_underscores[] = {
+    { "reject_request", CONFIG_UNDERSCORES_REJECT },
+    { "allow", CONFIG_UNDERSCORES_ALLOW },
+    { "drop_header", CONFIG_UNDERSCORES_DROP },
+    { NULL, 0 }
+};
+static const struct config_choice choices_same_site[] = { { "lax", CONFIG_SAME_SITE_LAX },
+                                                          { "strict", CONFIG_SAME_SITE_STRICT },
+                                                          { "none", CONFIG_SAME_SITE_NONE },
+                                                          { NULL, 0 } };
+static const struct config_choice choices_issuer[] = { { "IssuerHostOnly", CONFIG_JWT_ISSUER_HOST },
+                                                       { "IssuerURI", CONFIG_JWT_ISSUER_URI },
+                                                       { NULL, 0 } };
+static const struct config_choice choices_level[] = {
+    { "info", LOG_INFO },   { "error", LOG_ERROR }, { "warn", LOG_WARN },
+    { "debug", LOG_DEBUG }, { "trace", LOG_TRACE }, { NULL, 0 }
+};
+
+static const struct config_row global_rows[] = {
+    /* --- listening --- */
+    { "address", CFG_LISTEN, 0, G(address), .def_text = ":443",
+      .doc = "Where the proxy listens: `host:port`, `:port` or `unix:/path`." },
+    { "insecure_server", CFG_BOOL, 0, G(insecure_server),
+      .doc = "Plain HTTP on `address`, for use behind something that ends TLS." },
+    { "certificates", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_certificates,
+      .doc =
+          "List of `cert:` and `key:` files (PEM) for the public listener. The one whose names fit "
+          "is used; the first for visitors that name no host." },
+    { "certificate", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY, G(certificate_pem),
+      .doc = "One certificate in place (PEM, or base64 of it), with `certificate_key`." },
+    { "certificate_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY,
+      G(certificate_key_pem), .doc = "The key of `certificate`." },
+    { "timeout_read", CFG_DURATION, CFG_RELOAD, G(timeout_read_ms), 0, DAY, 30 * SECOND,
+      .doc = "For reading a whole request; 0 is no limit." },
+    { "timeout_write", CFG_DURATION, CFG_RELOAD, G(timeout_write_ms), 0, DAY, 0,
+      .doc = "For a whole stream; 0 is no limit." },
+    { "timeout_idle", CFG_DURATION, CFG_RELOAD, G(timeout_idle_ms), 0, DAY, 5 * MINUTE,
+      .doc = "How long a connection may wait for its next request; 0 is no limit." },
+    { "default_upstream_timeout", CFG_DURATION, CFG_RELOAD, G(default_upstream_timeout_ms), 0, DAY,
+      30 * SECOND, .doc = "`timeout` of routes that have none." },
+    { "normalize_path", CFG_BOOL, CFG_RELOAD, G(normalize_path), .def = 1,
+      .doc = "Resolve `.` and `..` in paths before anything looks at them." },
+    { "merge_slashes", CFG_BOOL, CFG_RELOAD, G(merge_slashes), .def = 1,
+      .doc = "Make one slash of several in paths." },
+    { "path_with_escaped_slashes_action", CFG_ENUM, CFG_RELOAD, G(path_with_escaped_slashes_action),
+      .choices = choices_slashes, .doc = "What to do with `%2F` and `%5C` in paths." },
+    { "headers_with_underscores_action", CFG_ENUM, CFG_RELOAD, G(headers_with_underscores_action),
+      .choices = choices_underscores,
+      .doc = "What to do with header names that hold `_`. Names that would look like an identity "
+             "header of ours are dropped in any case." },
+    { "set_response_headers", CFG_HEADERS, CFG_RELOAD, G(set_response_headers),
+      .doc =
+          "Headers of every response, over the defaults `X-Frame-Options`, `X-XSS-Protection` and "
+          "(with TLS) `Strict-Transport-Security`. The name `disable` turns the defaults off." },
+    { "allow_upgrades", CFG_TOKENS, CFG_RELOAD, G(allow_upgrades),
+      .doc = "`Upgrade` names allowed on every route." },
+
+    /* --- secrets --- */
+    { "shared_secret", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_REQUIRED, G(shared_secret),
+      .doc =
+          "32 bytes as base64, the same for all parts; all other keys are derived from it. Make one "
+          "with `head -c32 /dev/urandom \\| base64`." },
+    { "shared_secret_previous", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_OURS, G(shared_secret_previous),
+      .doc =
+          "The secret before the current one, while it is being replaced: still trusted, no longer "
+          "used to make anything." },
+    { "cookie_secret", CFG_SECRET_KEY, CFG_HAS_FILE, SIZE_MAX,
+      .doc =
+          "Checked for its form and otherwise unused: keys for cookies come from `shared_secret`." },
+    { "signing_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE, G(signing_key),
+      .doc =
+          "PEM (or base64 of it) of the keys that sign the identity assertion, P-256 or RSA; the first "
+          "signs, all are published. Without it a key is derived from `shared_secret`." },
+
+    /* --- the parts --- */
+    { "services", CFG_IGNORED, 0, SIZE_MAX, .doc = "Each part is a program of its own here." },
+    { "grpc_address", CFG_LISTEN, 0, G(grpc_address),
+      .doc = "Where this part serves gRPC: `host:port`, `:port` or `unix:/path`. Usually set by "
+             "`GRPC_ADDRESS` for each part. Default: `unix:sock/<part>.sock`." },
+    { "grpc_insecure", CFG_BOOL, 0, G(grpc_insecure),
+      .doc = "Only `false`: gRPC between the parts always is mutual TLS." },
+    { "grpc_client_timeout", CFG_DURATION, CFG_RELOAD, G(grpc_client_timeout_ms), 100, 5 * MINUTE,
+      10 * SECOND, .doc = "For calls between the parts, but the check of a request." },
+    { "authorize_service_url", CFG_TARGETS, CFG_PLURAL, G(authorize),
+      .def_text = "unix:sock/authorize.sock",
+      .doc = "Where authorize is: one or a list of `unix:/path` or `https://host:port`." },
+    { "databroker_service_url", CFG_TARGETS, CFG_PLURAL, G(databroker),
+      .def_text = "unix:sock/databroker.sock", .doc = "Where the databroker is." },
+    { "authenticate_grpc_url", CFG_TARGET, CFG_OURS, G(authenticate_grpc),
+      .def_text = "unix:sock/authenticate.sock",
+      .doc = "Where authenticate serves gRPC; the proxy redeems one-time codes there." },
+    { "authenticate_service_url", CFG_ORIGIN, 0, G(authenticate_service_url),
+      .doc =
+          "The address of the login pages as browsers see it: `https://host[:port]`. Needed unless "
+          "every route is public." },
+    { "authenticate_internal_service_url", CFG_ORIGIN, CFG_UNIX, G(authenticate_internal_url),
+      .def_text = "unix:sock/authenticate-http.sock",
+      .doc =
+          "Where authenticate serves its pages to the proxy: `http://host:port` or `unix:/path`." },
+    { "authorize_timeout", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(authorize_timeout_ms), 10, MINUTE,
+      2 * SECOND, .doc = "A check without an answer for so long is 503." },
+    { "databroker_max_staleness", CFG_DURATION, CFG_RELOAD | CFG_OURS,
+      G(databroker_max_staleness_ms), SECOND, HOUR, 30 * SECOND,
+      .doc =
+          "Authorize without a live stream from the databroker for longer than this answers 503 to "
+          "whoever has a session." },
+    { "health_check_addr", CFG_LISTEN, CFG_MAY_BE_OFF, G(health_check_addr),
+      .doc =
+          "Where `/healthz`, `/readyz`, `/startupz` and `/status` are served; `off` for nowhere. "
+          "Default: `127.0.0.1:28080` proxy, `28081` authenticate, `28082` authorize, `28083` "
+          "databroker." },
+    { "log_level", CFG_ENUM, CFG_RELOAD, G(log_level), .def = LOG_INFO, .choices = choices_level,
+      .doc = "How much is logged." },
+
+    /* --- sessions --- */
+    { "cookie_name", CFG_TEXT, 0, G(cookie_name), 1, 64, .def_text = "_pomerium",
+      .doc = "Name of the session cookie; browsers see it as `__Host-<name>`." },
+    { "cookie_expire", CFG_DURATION, CFG_RELOAD, G(cookie_expire_ms), MINUTE, 400LL * DAY,
+      14 * HOUR, .doc = "How long a login lasts." },
+    { "cookie_http_only", CFG_BOOL, CFG_RELOAD, G(cookie_http_only), .def = 1,
+      .doc = "`HttpOnly` on the session cookie." },
+    { "cookie_same_site", CFG_ENUM, CFG_RELOAD, G(cookie_same_site), .choices = choices_same_site,
+      .doc = "`SameSite` of the session cookie." },
+    { "signout_redirect_url", CFG_LINK, CFG_RELOAD, G(signout_redirect_url),
+      .doc = "Where people go after they signed out; without it they see a page." },
+
+    /* --- identity provider --- */
+    { "idp_provider", CFG_ENUM, CFG_RELOAD, G(idp_provider), .choices = choices_idp,
+      .def_shown = "none",
+      .doc =
+          "Who says who people are: `oidc` for any OpenID Connect provider, `local` for a file." },
+    { "idp_provider_url", CFG_LINK, CFG_RELOAD, G(idp_provider_url),
+      .doc = "`oidc`: the issuer, exactly as the provider writes it." },
+    { "idp_client_id", CFG_TEXT, CFG_RELOAD, G(idp_client_id), 1, 1024,
+      .doc = "`oidc`: the client id." },
+    { "idp_client_secret", CFG_SECRET_TEXT, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_AUTHN,
+      G(idp_client_secret), .doc = "`oidc`: the client's secret." },
+    { "idp_scopes", CFG_STRINGS, CFG_RELOAD, G(idp_scopes),
+      .doc =
+          "`oidc`: what to ask for, instead of `openid`, `email`, `profile` and what the provider "
+          "needs for groups." },
+    { "idp_request_params", CFG_PAIRS, CFG_RELOAD, G(idp_request_params),
+      .doc = "`oidc`: more parameters of the authorization request." },
+    { "idp_ca_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN, G(idp_ca_file),
+      .doc = "`oidc`: certificates (PEM) to verify the provider with, instead of the system's." },
+    { "idp_local_users_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN,
+      G(idp_local_users_file), .doc = "`local`: the users, see [login.md](login.md)." },
+
+    /* --- identity headers --- */
+    { "pass_identity_headers", CFG_BOOL, CFG_RELOAD, G(pass_identity_headers),
+      .doc = "Send `X-Pomerium-Jwt-Assertion` and the claim headers to upstreams." },
+    { "jwt_claims_headers", CFG_CLAIM_HEADERS, CFG_RELOAD, G(jwt_claims_headers),
+      .doc = "Claims to send as headers too: a list of claims (`email` becomes "
+             "`X-Pomerium-Claim-Email`), or a map of header to claim." },
+    { "jwt_issuer_format", CFG_ENUM, CFG_RELOAD, G(jwt_issuer_format), .choices = choices_issuer,
+      .doc = "`iss` of the assertion: the host alone or `https://host/`." },
+    { "jwt_groups_filter", CFG_STRINGS, CFG_RELOAD, G(jwt_groups_filter),
+      .doc = "Only these groups appear in the assertion; empty means all." },
+
+    /* --- store --- */
+    { "databroker_storage_type", CFG_ENUM, 0, G(databroker_storage_type),
+      .choices = choices_storage, .doc = "Where sessions are kept." },
+    { "databroker_storage_connection_string", CFG_TEXT, 0, G(databroker_storage_connection_string),
+      1, 4096, .def_text = "databroker.sqlite", .doc = "`sqlite`: the file." },
+
+    /* --- routes --- */
+    { "routes", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_routes,
+      .doc = "The routes, see below." },
+    { "policy", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_routes,
+      .doc = "Older name of `routes`." },
+
+    /* --- Pomerium's, not here --- */
+    { "cookie_domain", CFG_REMOVED,
+      .doc = "the session cookie is bound to its host; every host gets its own" },
+    { "cookie_secure", CFG_REMOVED, .doc = "the session cookie always is Secure" },
+    { "policy_file", CFG_REMOVED, .doc = "write routes in this file" },
+    { "client_ca", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "client_ca_file", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "idp_service_account", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "idp_refresh_directory_timeout", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "idp_refresh_directory_interval", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "idp_qps", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "forward_auth_url", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "authenticate_callback_path", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "tracing_provider", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "tracing_sample_rate", CFG_REMOVED, .doc = "Pomerium removed it" },
+    UNSUPPORTED("http_redirect_addr"),
+    UNSUPPORTED("installation_id"),
+    UNSUPPORTED("proxy_log_level"),
+    UNSUPPORTED("access_log_fields"),
+    UNSUPPORTED("authorize_log_fields"),
+    UNSUPPORTED("certificate_authority"),
+    UNSUPPORTED("certificate_authority_file"),
+    UNSUPPORTED("override_certificate_name"),
+    UNSUPPORTED("tls_derive"),
+    UNSUPPORTED("downstream_mtls"),
+    UNSUPPORTED("autocert"),
+    UNSUPPORTED("autocert_use_staging"),
+    UNSUPPORTED("autocert_ca"),
+    UNSUPPORTED("autocert_email"),
+    UNSUPPORTED("autocert_eab_key_id"),
+    UNSUPPORTED("autocert_eab_mac_key"),
+    UNSUPPORTED("autocert_must_staple"),
+    UNSUPPORTED("autocert_dir"),
+    UNSUPPORTED("autocert_trusted_ca"),
+    UNSUPPORTED("autocert_trusted_ca_file"),
+    UNSUPPORTED("codec_type"),
+    UNSUPPORTED("http3_advertise_port"),
+    UNSUPPORTED("skip_xff_append"),
+    UNSUPPORTED("xff_num_trusted_hops"),
+    UNSUPPORTED("use_proxy_protocol"),
+    UNSUPPORTED("circuit_breaker_thresholds"),
+    UNSUPPORTED("dns_lookup_family"),
+    UNSUPPORTED("dns_query_timeout"),
+    UNSUPPORTED("dns_query_tries"),
+    UNSUPPORTED("dns_refresh_rate"),
+    UNSUPPORTED("dns_failure_refresh_rate"),
+    UNSUPPORTED("dns_udp_max_queries"),
+    UNSUPPORTED("dns_use_tcp"),
+    UNSUPPORTED("dns_resolvers"),
+    UNSUPPORTED("idp_access_token_allowed_audiences"),
+    UNSUPPORTED("identity_providers"),
+    UNSUPPORTED("bearer_token_format"),
+    UNSUPPORTED("programmatic_redirect_domain_whitelist"),
+    UNSUPPORTED("authorize_internal_service_url"),
+    UNSUPPORTED("databroker_internal_service_url"),
+    UNSUPPORTED("databroker_storage_connection_string_file"),
+    UNSUPPORTED("databroker_cluster_node_id"),
+    UNSUPPORTED("databroker_cluster_leader_id"),
+    UNSUPPORTED("databroker_cluster_nodes"),
+    UNSUPPORTED("databroker_raft_bind_address"),
+    UNSUPPORTED("google_cloud_serverless_authentication_service_account"),
+    UNSUPPORTED("metrics_address"),
+    UNSUPPORTED("metrics_basic_auth"),
+    UNSUPPORTED("metrics_certificate"),
+    UNSUPPORTED("metrics_certificate_file"),
+    UNSUPPORTED("metrics_certificate_key"),
+    UNSUPPORTED("metrics_certificate_key_file"),
+    UNSUPPORTED("metrics_client_ca"),
+    UNSUPPORTED("metrics_client_ca_file"),
+    UNSUPPORTED("debug_address"),
+    UNSUPPORTED("health_check_systemd_disabled"),
+    UNSUPPORTED("otel_traces_exporter"),
+    UNSUPPORTED("otel_traces_sampler_arg"),
+    UNSUPPORTED("otel_resource_attributes"),
+    UNSUPPORTED("otel_log_level"),
+    UNSUPPORTED("otel_attribute_value_length_limit"),
+    UNSUPPORTED("otel_exporter_otlp_endpoint"),
+    UNSUPPORTED("otel_exporter_otlp_traces_endpoint"),
+    UNSUPPORTED("otel_exporter_otlp_protocol"),
+    UNSUPPORTED("otel_exporter_otlp_traces_protocol"),
+    UNSUPPORTED("otel_exporter_otlp_headers"),
+    UNSUPPORTED("otel_exporter_otlp_traces_headers"),
+    UNSUPPORTED("otel_exporter_otlp_timeout"),
+    UNSUPPORTED("otel_exporter_otlp_traces_timeout"),
+    UNSUPPORTED("otel_bsp_schedule_delay"),
+    UNSUPPORTED("otel_bsp_max_export_batch_size"),
+    UNSUPPORTED("envoy_admin_address"),
+    UNSUPPORTED("envoy_admin_access_log_path"),
+    UNSUPPORTED("envoy_admin_profile_path"),
+    UNSUPPORTED("envoy_bind_config_source_address"),
+    UNSUPPORTED("envoy_bind_config_freebind"),
+    UNSUPPORTED("envoy_dynamic_extensions"),
+    UNSUPPORTED("runtime_flags"),
+    UNSUPPORTED("ssh_address"),
+    UNSUPPORTED("ssh_host_keys"),
+    UNSUPPORTED("ssh_host_key_files"),
+    UNSUPPORTED("ssh_user_ca_key"),
+    UNSUPPORTED("ssh_user_ca_key_file"),
+    UNSUPPORTED("ssh_rls_enabled"),
+    UNSUPPORTED("ssh_rls_additional_entries"),
+    UNSUPPORTED("mcp_allowed_client_id_domains"),
+    UNSUPPORTED("mcp_allowed_as_metadata_domains"),
+    UNSUPPORTED("blob_storage"),
+    UNSUPPORTED("session_recording_concurrency"),
+    UNSUPPORTED("auto_apply_changesets"),
+    UNSUPPORTED("primary_color"),
+    UNSUPPORTED("secondary_color"),
+    UNSUPPORTED("darkmode_primary_color"),
+    UNSUPPORTED("darkmode_secondary_color"),
+    UNSUPPORTED("logo_url"),
+    UNSUPPORTED("favicon_url"),
+    UNSUPPORTED("error_message_first_paragraph"),
+    UNSUPPORTED("directory_provider"),
+    UNSUPPORTED("directory_provider_options"),
+    UNSUPPORTED("directory_provider_refresh_interval"),
+    UNSUPPORTED("directory_provider_refresh_timeout"),
+};
+
+static const struct config_row route_rows[] = {
+    { "from", CFG_OBJECT, CFG_REQUIRED, SIZE_MAX, .read = config_read_from,
+      .doc =
+          "The address people use: `https://host[:port]`. A `*` in the host stands for any text; "
+          "exact hosts win. Without a port any port fits." },
+    { "to", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_to,
+      .doc = "The application: one address or a list: `http://host:port`, `https://host:port`, "
+             "`unix:///path`. A path in it replaces the matched prefix." },
+    { "redirect", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_redirect,
+      .doc = "Answer with a redirect instead of `to`: `https_redirect`, `scheme_redirect`, "
+             "`host_redirect`, `port_redirect`, `path_redirect`, `prefix_rewrite`, `response_code` "
+             "(301), `strip_query`." },
+    { "response", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_response,
+      .doc = "Answer with `status` and `body` instead of `to`." },
+    { "id", CFG_TEXT, 0, R(id_text), 1, 128,
+      .doc = "A stable name for the logs; without it one is derived from `from` and the path." },
+    { "name", CFG_TEXT, 0, R(name), 1, 256, .doc = "A name for people." },
+    { "description", CFG_TEXT, 0, R(description), 0, 4096, .doc = "A sentence for people." },
+    { "prefix", CFG_TEXT, 0, SIZE_MAX, 1, 4096,
+      .doc =
+          "Only paths that begin so, as text: `/a` fits `/ab` too. Routes are tried in the order of "
+          "the file." },
+    { "path", CFG_TEXT, 0, SIZE_MAX, 1, 4096, .doc = "Only this path." },
+    { "regex", CFG_TEXT, 0, SIZE_MAX, 1, 4096,
+      .doc = "Only paths that this fits as a whole (PCRE2)." },
+    { "prefix_rewrite", CFG_TEXT, 0, R(prefix_rewrite), 1, 4096,
+      .doc = "Put this in place of the matched prefix." },
+    { "preserve_host_header", CFG_BOOL, 0, R(preserve_host_header),
+      .doc = "Send the visitor's `Host`, not the upstream's." },
+    { "set_request_headers", CFG_HEADERS, 0, R(set_request_headers),
+      .doc = "Headers to set on the way to the upstream. `$$` is `$`." },
+    { "remove_request_headers", CFG_TOKENS, 0, R(remove_request_headers),
+      .doc = "Headers to remove on the way to the upstream." },
+    { "set_response_headers", CFG_HEADERS, 0, R(set_response_headers),
+      .doc = "Headers of this route's responses, over the global ones." },
+    { "pass_identity_headers", CFG_BOOL, 0, R(pass_identity_headers), .def_shown = "the global one",
+      .doc = "Send identity headers to this upstream." },
+    { "jwt_issuer_format", CFG_ENUM, 0, R(jwt_issuer_format), .choices = choices_issuer,
+      .def_shown = "the global one", .doc = "As the global setting." },
+    { "jwt_groups_filter", CFG_STRINGS, 0, R(jwt_groups_filter),
+      .doc = "More groups for the assertion of this route." },
+    { "allow_websockets", CFG_BOOL, 0, R(allow_websockets), .doc = "Allow WebSockets." },
+    { "allow_spdy", CFG_BOOL, 0, R(allow_spdy), .doc = "Allow `spdy/3.1` (kubectl exec)." },
+    { "allow_upgrades", CFG_TOKENS, 0, R(allow_upgrades), .def_shown = "the global ones",
+      .doc = "Other `Upgrade` names to allow." },
+    { "timeout", CFG_DURATION, 0, R(timeout_ms), 0, DAY,
+      .def_shown = "`default_upstream_timeout`; none where upgrades are allowed",
+      .doc = "For a whole answer; 0 is no limit." },
+    { "idle_timeout", CFG_DURATION, 0, R(idle_timeout_ms), 0, DAY,
+      .def_shown = "5m; none where upgrades are allowed",
+      .doc = "How long nothing may move in either direction; 0 is no limit." },
+    { "tls_skip_verify", CFG_BOOL, 0, R(tls_skip_verify),
+      .doc = "Do not verify the upstream's certificate." },
+    { "tls_upstream_server_name", CFG_TEXT, 0, R(tls_upstream_server_name), 1, 255,
+      .doc = "The name to ask for and to verify at the upstream." },
+    { "tls_custom_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_custom_ca),
+      .doc = "Certificates (PEM, or base64 of it) to verify the upstream with." },
+    { "policy", CFG_OBJECT, 0, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
+    { "allow_public_unauthenticated_access", CFG_BOOL, 0, R(allow_public_unauthenticated_access),
+      .doc = "Everybody may, without a login." },
+    { "allow_any_authenticated_user", CFG_BOOL, 0, R(allow_any_authenticated_user),
+      .doc = "Everybody who is logged in may." },
+    { "allowed_users", CFG_STRINGS, 0, SIZE_MAX,
+      .doc = "These may: e-mail addresses or user ids." },
+    { "allowed_domains", CFG_STRINGS, 0, SIZE_MAX,
+      .doc = "People with an e-mail address there may." },
+    { "allowed_idp_claims", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_claims,
+      .doc = "People with one of these values in these claims may: `claim: [value, …]`." },
+    { "cors_allow_preflight", CFG_BOOL, 0, R(cors_allow_preflight),
+      .doc = "CORS preflight requests need no login." },
+
+    { "allowed_groups", CFG_REMOVED,
+      .doc = "write `policy: [{allow: {and: [{groups: {has: NAME}}]}}]`" },
+    { "set_authorization_header", CFG_REMOVED, .doc = "Pomerium removed it" },
+    { "tls_server_name", CFG_REMOVED, .doc = "use tls_upstream_server_name" },
+    UNSUPPORTED("logo_url"),
+    UNSUPPORTED("regex_priority_order"),
+    UNSUPPORTED("regex_rewrite_pattern"),
+    UNSUPPORTED("regex_rewrite_substitution"),
+    UNSUPPORTED("host_rewrite"),
+    UNSUPPORTED("host_rewrite_header"),
+    UNSUPPORTED("host_path_regex_rewrite_pattern"),
+    UNSUPPORTED("host_path_regex_rewrite_substitution"),
+    UNSUPPORTED("rewrite_response_headers"),
+    UNSUPPORTED("sub_policies"),
+    UNSUPPORTED("show_error_details"),
+    UNSUPPORTED("depends_on"),
+    UNSUPPORTED("idp_client_id"),
+    UNSUPPORTED("idp_client_secret"),
+    UNSUPPORTED("idp_access_token_allowed_audiences"),
+    UNSUPPORTED("identity_providers"),
+    UNSUPPORTED("bearer_token_format"),
+    UNSUPPORTED("tls_downstream_server_name"),
+    UNSUPPORTED("tls_client_cert"),
+    UNSUPPORTED("tls_client_cert_file"),
+    UNSUPPORTED("tls_client_key"),
+    UNSUPPORTED("tls_client_key_file"),
+    UNSUPPORTED("tls_downstream_client_ca"),
+    UNSUPPORTED("tls_downstream_client_ca_file"),
+    UNSUPPORTED("tls_upstream_allow_renegotiation"),
+    UNSUPPORTED("kubernetes_service_account_token"),
+    UNSUPPORTED("kubernetes_service_account_token_file"),
+    UNSUPPORTED("enable_google_cloud_serverless_authentication"),
+    UNSUPPORTED("load_balancing_policy"),
+    UNSUPPORTED("health_checks"),
+    UNSUPPORTED("outlier_detection"),
+    UNSUPPORTED("healthy_panic_threshold"),
+    UNSUPPORTED("circuit_breaker_thresholds"),
+    UNSUPPORTED("upstream_tunnel"),
+    UNSUPPORTED("mcp"),
+    UNSUPPORTED("session_recording"),
+};
+
+static const struct config_choice choices_scheme[] = { { "http", 1 }, { "https", 2 }, { NULL, 0 } };
+
+static const struct config_row redirect_rows[] = {
+    { "https_redirect", CFG_BOOL, 0, RD(https_redirect), .doc = "To https." },
+    { "scheme_redirect", CFG_TEXT, 0, RD(scheme_redirect), 4, 5, .choices = choices_scheme,
+      .doc = "To this scheme." },
+    { "host_redirect", CFG_TEXT, 0, RD(host_redirect), 1, 255, .doc = "To this host." },
+    { "port_redirect", CFG_NUMBER, 0, RD(port_redirect), 1, 65535, .doc = "To this port." },
+    { "path_redirect", CFG_TEXT, 0, RD(path_redirect), 1, 4096, .doc = "To this path." },
+    { "prefix_rewrite", CFG_TEXT, 0, RD(prefix_rewrite), 1, 4096,
+      .doc = "In place of the prefix." },
+    { "response_code", CFG_NUMBER, 0, RD(response_code), 301, 308, 301, .doc = "The status." },
+    { "strip_query", CFG_BOOL, 0, RD(strip_query), .doc = "Without the query." },
+};
+
+static const struct config_row response_rows[] = {
+    { "status", CFG_NUMBER, CFG_REQUIRED, R(response_status), 200, 599, .doc = "The status." },
+    { "body", CFG_TEXT, 0, R(response_body), 0, 1024 * 1024, .doc = "The body." },
+};
+
+const struct config_rows config_rows_global = { global_rows, ARRAY_LEN(global_rows), "setting" };
+const struct config_rows config_rows_route = { route_rows, ARRAY_LEN(route_rows),
+                                               "setting of a route" };
+const struct config_rows config_rows_redirect = { redirect_rows, ARRAY_LEN(redirect_rows),
+                                                  "setting of a redirect" };
+const struct config_rows config_rows_response = { response_rows, ARRAY_LEN(response_rows),
+                                                  "setting of a response" };
+
+const struct config_row *config_rows_find(const struct config_rows *rows, struct sv name,
+                                          bool *is_file_out)
+{
+    *is_file_out = false;
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct config_row *row = &rows->v[i];
+        struct sv known = sv_from(row->name);
+        struct sv rest = { 0 };
+
+        if (sv_eq(known, name)) {
+            return row;
+        }
+        if ((row->flags & (CFG_HAS_FILE | CFG_PLURAL)) == 0 || !sv_starts(name, known)) {
+            continue;
+        }
+        rest = sv_from_at(name, known.n);
+        if ((row->flags & CFG_HAS_FILE) != 0 && sv_eq(rest, SV("_file"))) {
+            *is_file_out = true;
+            return row;
+        }
+        if ((row->flags & CFG_PLURAL) != 0 && sv_eq(rest, SV("s"))) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+enum { NAME_MAX_LEN = 64 };
+
+/* Optimal string alignment distance: insert, delete, change, swap of neighbours. */
+static unsigned distance(struct sv a, struct sv b)
+{
+    unsigned rows[3][NAME_MAX_LEN + 1] = { { 0 } };
+    unsigned *before = rows[0];
+    unsigned *last = rows[1];
+    unsigned *now = rows[2];
+
+    for (size_t j = 0; j <= b.n; j++) {
+        last[j] = (unsigned)j;
+    }
+    for (size_t i = 1; i <= a.n; i++) {
+        unsigned *spare = before;
+
+        now[0] = (unsigned)i;
+        for (size_t j = 1; j <= b.n; j++) {
+            unsigned cost = a.p[i - 1] == b.p[j - 1] ? 0 : 1;
+
+            now[j] = MIN(MIN(last[j] + 1, now[j - 1] + 1), last[j - 1] + cost);
+            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1]) {
+                now[j] = MIN(now[j], before[j - 2] + 1);
+            }
+        }
+        before = last;
+        last = now;
+        now = spare;
+    }
+    return last[b.n];
+}
+
+const char *config_rows_nearest(const struct config_rows *rows, struct sv name)
+{
+    const char *best = NULL;
+    unsigned best_distance = name.n < 4 ? 2 : (unsigned)(name.n / 3 + 2);
+
+    if (name.n == 0 || name.n > NAME_MAX_LEN) {
+        return NULL;
+    }
+    for (size_t i = 0; i < rows->n; i++) {
+        struct sv known = sv_from(rows->v[i].name);
+
+        if (known.n <= NAME_MAX_LEN && rows->v[i].type > CFG_IGNORED) {
+            unsigned d = distance(name, known);
+
+            if (d < best_distance) {
+                best_distance = d;
+                best = rows->v[i].name;
+            }
+        }
+    }
+    return best;
+}

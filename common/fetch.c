@@ -1,0 +1,348 @@
+#include "common/fetch.h"
+
+#include <string.h>
+
+#include <curl/curl.h>
+
+#include "common/buf.h"
+#include "common/list.h"
+#include "common/mem.h"
+#include "common/secret.h"
+
+struct fetcher {
+    struct loop *loop;
+    CURLM *multi;
+    struct event *timer;
+    char *ca_file;
+    struct list open;
+};
+
+struct fetch {
+    struct list node;
+    struct fetcher *fetcher;
+    CURL *easy;
+    struct curl_slist *headers;
+    struct buf body;
+    char *post;
+    char error[CURL_ERROR_SIZE];
+    fetch_done_fn done;
+    void *arg;
+    struct event *refused; /* answers a request that never began */
+};
+
+struct fetch_socket {
+    struct event *event;
+};
+
+static void fetch_free(struct fetch *f)
+{
+    list_remove(&f->node);
+    if (f->easy != NULL) {
+        (void)curl_multi_remove_handle(f->fetcher->multi, f->easy);
+        curl_easy_cleanup(f->easy);
+    }
+    for (struct curl_slist *h = f->headers; h != NULL; h = h->next) {
+        secret_wipe(h->data, strlen(h->data));
+    }
+    curl_slist_free_all(f->headers);
+    if (f->post != NULL) {
+        secret_wipe(f->post, strlen(f->post));
+    }
+    mem_free(&f->post);
+    if (f->body.p != NULL) {
+        secret_wipe(f->body.p, f->body.n);
+    }
+    buf_deinit(&f->body);
+    if (f->refused != NULL) {
+        event_free(f->refused);
+    }
+    mem_free(&f);
+}
+
+static enum err code_err(CURLcode code)
+{
+    if (code == CURLE_OK) {
+        return ERR_OK;
+    }
+    if (code == CURLE_OPERATION_TIMEDOUT) {
+        return ERR_TIMEOUT;
+    }
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+        return ERR_CRYPTO;
+    }
+    if (code == CURLE_WRITE_ERROR || code == CURLE_FILESIZE_EXCEEDED) {
+        return ERR_LIMIT;
+    }
+    return code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ? ERR_INVALID
+                                                                             : ERR_UNAVAILABLE;
+}
+
+static void fetch_finish(struct fetch *f, CURLcode code)
+{
+    struct fetch_answer answer = { .err = code_err(code), .text = "" };
+    fetch_done_fn done = f->done;
+    void *arg = f->arg;
+
+    if (answer.err == ERR_OK) {
+        (void)curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+        answer.body = buf_sv(&f->body);
+    } else {
+        answer.text = f->error[0] != '\0' ? f->error : curl_easy_strerror(code);
+    }
+    list_remove(&f->node);
+    done(arg, &answer);
+    fetch_free(f);
+}
+
+static void collect(struct fetcher *fetcher)
+{
+    CURLMsg *msg = NULL;
+    int left = 0;
+
+    for (msg = curl_multi_info_read(fetcher->multi, &left); msg != NULL;
+         msg = curl_multi_info_read(fetcher->multi, &left)) {
+        struct fetch *f = NULL;
+
+        if (msg->msg == CURLMSG_DONE) {
+            CURLcode code = msg->data.result;
+
+            (void)curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&f);
+            fetch_finish(f, code);
+        }
+    }
+}
+
+static void on_socket_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct fetcher *fetcher = arg;
+    int mask = ((what & EV_READ) != 0 ? CURL_CSELECT_IN : 0) |
+               ((what & EV_WRITE) != 0 ? CURL_CSELECT_OUT : 0);
+    int running = 0;
+
+    (void)curl_multi_socket_action(fetcher->multi, fd, mask, &running);
+    collect(fetcher);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct fetcher *fetcher = arg;
+    int running = 0;
+
+    (void)fd;
+    (void)what;
+    (void)curl_multi_socket_action(fetcher->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    collect(fetcher);
+}
+
+static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+    struct fetcher *fetcher = arg;
+    struct timeval tv = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
+
+    (void)multi;
+    if (timeout_ms < 0) {
+        (void)event_del(fetcher->timer);
+    } else {
+        (void)event_add(fetcher->timer, &tv);
+    }
+    return 0;
+}
+
+static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+    struct fetcher *fetcher = arg;
+    struct fetch_socket *s = socket_arg;
+    short events = EV_PERSIST;
+
+    (void)easy;
+    if (what == CURL_POLL_REMOVE) {
+        if (s != NULL) {
+            event_free(s->event);
+            mem_free(&s);
+            (void)curl_multi_assign(fetcher->multi, fd, NULL);
+        }
+        return 0;
+    }
+    if (s == NULL) {
+        s = MEM_NEW(struct fetch_socket);
+        (void)curl_multi_assign(fetcher->multi, fd, s);
+    } else {
+        event_free(s->event);
+    }
+    events = (short)(events | ((what & CURL_POLL_IN) != 0 ? EV_READ : 0) |
+                     ((what & CURL_POLL_OUT) != 0 ? EV_WRITE : 0));
+    s->event = event_new(loop_base(fetcher->loop), fd, events, on_socket_event, fetcher);
+    CHECK(s->event != NULL && event_add(s->event, NULL) == 0);
+    return 0;
+}
+
+struct fetcher *fetcher_new(struct loop *loop, const char *ca_file)
+{
+    struct fetcher *fetcher = MEM_NEW(struct fetcher);
+
+    CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+    fetcher->loop = loop;
+    fetcher->multi = curl_multi_init();
+    fetcher->timer = event_new(loop_base(loop), -1, 0, on_timer, fetcher);
+    CHECK(fetcher->multi != NULL && fetcher->timer != NULL);
+    fetcher->ca_file = ca_file == NULL ? NULL : mem_strdup(ca_file);
+    list_init(&fetcher->open);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_SOCKETDATA, fetcher) == CURLM_OK);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERDATA, fetcher) == CURLM_OK);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, 64L) == CURLM_OK);
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_MAXCONNECTS, 8L) == CURLM_OK);
+    return fetcher;
+}
+
+void fetcher_free(struct fetcher **fetcher)
+{
+    if (*fetcher == NULL) {
+        return;
+    }
+    CHECK(list_empty(&(*fetcher)->open));
+    (void)curl_multi_cleanup((*fetcher)->multi);
+    event_free((*fetcher)->timer);
+    mem_free(&(*fetcher)->ca_file);
+    mem_free(fetcher);
+    curl_global_cleanup();
+}
+
+static size_t on_body(const char *p, size_t size, size_t n, void *arg)
+{
+    struct fetch *f = arg;
+
+    buf_add(&f->body, p, size * n);
+    return f->body.err == ERR_OK ? size * n : 0;
+}
+
+static bool host_is_local(struct sv host)
+{
+    return sv_ieq(host, SV("localhost")) || sv_ends(host, SV(".localhost")) ||
+           sv_starts(host, SV("127.")) || sv_eq(host, SV("[::1]"));
+}
+
+static struct sv url_host(struct sv url)
+{
+    size_t at = sv_search(url, SV("://"));
+    struct sv rest = at == SIZE_MAX ? (struct sv){ .p = NULL } : sv_from_at(url, at + 3);
+    size_t end = 0;
+
+    while (end < rest.n && rest.p[end] != '/' && rest.p[end] != '?' && rest.p[end] != '#') {
+        end++;
+    }
+    rest = sv_head(rest, end);
+    if (rest.n > 0 && rest.p[0] == '[') {
+        size_t close = sv_find(rest, ']');
+
+        return close == SIZE_MAX ? rest : sv_head(rest, close + 1);
+    }
+    end = sv_find(rest, ':');
+    return end == SIZE_MAX ? rest : sv_head(rest, end);
+}
+
+static bool url_allowed(struct sv url)
+{
+    struct sv host = url_host(url);
+
+    return host.n > 0 && sv_find(host, '@') == SIZE_MAX &&
+           (sv_istarts(url, SV("https://")) ||
+            (sv_istarts(url, SV("http://")) && host_is_local(host)));
+}
+
+#define SET(option, value) ok = ok && curl_easy_setopt(f->easy, option, value) == CURLE_OK
+
+static bool prepare(struct fetch *f, const struct fetch_request *request)
+{
+    bool ok = true;
+
+    SET(CURLOPT_URL, request->url);
+    SET(CURLOPT_PRIVATE, f);
+    SET(CURLOPT_ERRORBUFFER, f->error);
+    SET(CURLOPT_PROTOCOLS_STR, "https,http");
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)FETCH_CONNECT_MS);
+    SET(CURLOPT_TIMEOUT_MS,
+        (long)(request->timeout_ms > 0 ? request->timeout_ms : FETCH_TIMEOUT_MS));
+    SET(CURLOPT_WRITEFUNCTION, on_body);
+    SET(CURLOPT_WRITEDATA, f);
+    SET(CURLOPT_DNS_CACHE_TIMEOUT, 5L);
+    SET(CURLOPT_USERAGENT, "postern");
+    if (f->fetcher->ca_file != NULL) {
+        SET(CURLOPT_CAINFO, f->fetcher->ca_file);
+        SET(CURLOPT_CAPATH, NULL);
+    }
+    if (host_is_local(url_host(sv_from(request->url)))) {
+        SET(CURLOPT_PROXY, "");
+    }
+    if (f->post != NULL) {
+        SET(CURLOPT_POSTFIELDSIZE, (long)strlen(f->post));
+        SET(CURLOPT_POSTFIELDS, f->post);
+    }
+    SET(CURLOPT_HTTPHEADER, f->headers);
+    return ok;
+}
+
+#undef SET
+
+static void add_header(struct fetch *f, const char *text)
+{
+    struct curl_slist *grown = curl_slist_append(f->headers, text);
+
+    CHECK(grown != NULL);
+    f->headers = grown;
+}
+
+static void on_refused(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    fetch_finish(arg, CURLE_URL_MALFORMAT);
+}
+
+struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *request,
+                          fetch_done_fn done, void *arg)
+{
+    struct fetch *f = MEM_NEW(struct fetch);
+    struct timeval now = { 0, 0 };
+
+    LOOP_CHECK_THREAD(fetcher->loop);
+    f->fetcher = fetcher;
+    f->done = done;
+    f->arg = arg;
+    buf_init(&f->body, FETCH_BODY_MAX);
+    list_push_back(&fetcher->open, &f->node);
+    f->easy = curl_easy_init();
+    CHECK(f->easy != NULL);
+    f->post = request->body.p == NULL ? NULL : mem_svdup(request->body);
+    add_header(f, "Accept: application/json");
+    if (request->authorization != NULL) {
+        struct buf line;
+
+        buf_init(&line, 65536);
+        buf_add_str(&line, "Authorization: ");
+        buf_add_str(&line, request->authorization);
+        add_header(f, buf_cstr(&line));
+        secret_wipe(line.p, line.n);
+        buf_deinit(&line);
+    }
+    if (!url_allowed(sv_from(request->url)) || !prepare(f, request) ||
+        curl_multi_add_handle(fetcher->multi, f->easy) != CURLM_OK) {
+        f->refused = event_new(loop_base(fetcher->loop), -1, 0, on_refused, f);
+        CHECK(f->refused != NULL && event_add(f->refused, &now) == 0);
+    }
+    return f;
+}
+
+void fetch_cancel(struct fetch **fetch)
+{
+    if (*fetch != NULL) {
+        fetch_free(*fetch);
+        *fetch = NULL;
+    }
+}

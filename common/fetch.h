@@ -1,0 +1,43 @@
+/* fetch: small HTTP requests to services that Postern depends on (the identity provider), by libcurl's
+ * multi interface on the loop. Bounded in time and size, no redirects, certificates always verified,
+ * http only to loopback. HTTPS_PROXY and NO_PROXY count, but never for loopback and .localhost.
+ * Loop thread only. */
+#pragma once
+
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/loop.h"
+#include "common/sv.h"
+
+enum { FETCH_BODY_MAX = 1024 * 1024, FETCH_TIMEOUT_MS = 10000, FETCH_CONNECT_MS = 5000 };
+
+struct fetcher;
+struct fetch;
+
+/* ca_file: PEM bundle to verify servers with instead of the system's; NULL: the system's. */
+struct fetcher *fetcher_new(struct loop *loop, const char *ca_file);
+/* All fetches must be over or cancelled. */
+void fetcher_free(struct fetcher **fetcher);
+
+struct fetch_request {
+    const char *url;           /* https://…, or http:// with a loopback host */
+    struct sv body;            /* form text: makes it a POST; { NULL, 0 }: a GET */
+    const char *authorization; /* value of Authorization, or NULL; wiped after use */
+    int64_t timeout_ms;        /* 0: FETCH_TIMEOUT_MS */
+};
+
+struct fetch_answer {
+    enum err err;     /* ERR_OK: an answer of any status came whole; ERR_TIMEOUT, ERR_LIMIT (body),
+                         ERR_CRYPTO (certificate), ERR_UNAVAILABLE, ERR_INVALID (url) */
+    long status;      /* 0 without an answer */
+    struct sv body;   /* valid until the callback returns */
+    const char *text; /* why there is none, for logs and diag; "" */
+};
+
+typedef void (*fetch_done_fn)(void *arg, const struct fetch_answer *answer);
+
+/* done is called exactly once, later, unless the fetch is cancelled before. */
+struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *request,
+                          fetch_done_fn done, void *arg);
+/* *fetch becomes NULL; NULL is fine. Not from within done. */
+void fetch_cancel(struct fetch **fetch);

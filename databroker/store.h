@@ -1,0 +1,133 @@
+/* broker_store: where records are kept, as an interface. What an implementation promises:
+ *  - versions grow by one over the whole store and are never given twice, not even after a restart;
+ *  - a write is applied whole or not at all, and its done runs after it is on disk;
+ *  - what was acknowledged is seen by every read that begins later;
+ *  - a read sees one state of the store, and no read waits for a write or the other way round;
+ *  - no transaction is open while anything but the store itself runs.
+ * Writes are queued to one writer, which commits many in one transaction. Reads block the calling
+ * thread: call them from a job. Every wait has a deadline in clock_mono_ms time. */
+#pragma once
+
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/rand.h"
+#include "common/sv.h"
+#include "databroker/record.h"
+
+struct broker_store;
+
+enum { BROKER_RETENTION_MS = 3600000 }; /* how long a change stays in the log, at least */
+
+struct broker_store_opts {
+    const char *target;   /* SQLite: a file; NULL: memory, gone when the process ends */
+    unsigned readers;     /* reads at once, 1..16; 0: 2 */
+    size_t queue_max;     /* writes that may wait; 0: 4096 */
+    int64_t retention_ms; /* 0: BROKER_RETENTION_MS */
+    int64_t sweep_ms;     /* time between two sweeps; 0: one minute */
+    uint32_t max_pages;   /* SQLite: bound of the file's size; 0: none */
+    /* After every commit that changed records or options; on the writer's thread; must not block. */
+    void (*on_commit)(void *arg);
+    void *arg;
+};
+
+/* A type's options: what the client gave, unread, and what the store acts on. */
+struct broker_options {
+    struct sv type;
+    struct sv bytes;   /* databroker.Options on the wire */
+    uint64_t capacity; /* 0: none. The oldest records beyond it are deleted. */
+    int64_t ttl_ms;    /* 0: none. Records not written for that long are deleted. */
+};
+
+enum broker_write_kind {
+    BROKER_WRITE_NONE = 0,
+    BROKER_WRITE_PUT,
+    BROKER_WRITE_OPTIONS,
+    BROKER_WRITE_CLEAR,
+    BROKER_WRITE_LEASE_ACQUIRE,
+    BROKER_WRITE_LEASE_RENEW,
+    BROKER_WRITE_LEASE_RELEASE,
+    BROKER_WRITE_PROBE, /* writes and reads back one row: is the writer alive, is there room? */
+    BROKER_WRITE_SWEEP  /* what the writer does each minute: prune, expire, trim; one small batch */
+};
+
+/* One write. The caller owns it and all it points to; both stay until done has run. */
+struct broker_write {
+    enum broker_write_kind kind;
+    int64_t deadline_ms;            /* not begun by then: ERR_TIMEOUT, nothing was written */
+    struct broker_records *records; /* PUT: in; versions and times out. deleted_us > 0: delete */
+    struct broker_options options;  /* OPTIONS */
+    struct sv lease_name;
+    struct sv lease_id; /* RENEW, RELEASE */
+    int64_t lease_ms;   /* ACQUIRE, RENEW */
+
+    char lease_id_out[RAND_UUID_SIZE]; /* ACQUIRE */
+    uint64_t server_version_out;
+    uint64_t old_server_version_out; /* CLEAR */
+    uint64_t swept_out;              /* SWEEP: rows; 0: nothing was left to do */
+
+    /* ERR_OK: it is on disk.  ERR_EXISTS: somebody else holds the lease.  ERR_ABORTED: if_version
+     * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written. */
+    enum err err;
+    void (*done)(struct broker_write *w); /* on the writer's thread; must not block */
+    void *arg;
+    struct broker_write *next; /* the store's */
+};
+
+struct broker_query {
+    struct sv type;
+    struct sv text;       /* part of the id or the data, ASCII letters of either case; "": all */
+    const struct sv *ids; /* NULL: any; else only these */
+    size_t id_count;
+    uint64_t offset;
+    size_t limit; /* <= BROKER_BATCH_RECORDS */
+};
+
+struct broker_info {
+    uint64_t server_version;
+    uint64_t earliest_version; /* the oldest change that is still in the log */
+    uint64_t latest_version;
+};
+
+struct broker_store_ops {
+    const char *name;
+    /* ERR_UNSUPPORTED: made by a newer version. ERR_EXISTS: another databroker has it open.
+     * ERR_IO, ERR_INVALID (no database, damaged): d says what to do. */
+    enum err (*open)(const struct broker_store_opts *opts, struct broker_store **store_out,
+                     struct diag *d);
+    /* Ends the writer after what is queued; no call may be under way. */
+    void (*close)(struct broker_store **store);
+
+    /* Any thread. ERR_LIMIT: the queue is full; then done does not run. */
+    enum err (*submit)(struct broker_store *store, struct broker_write *w);
+
+    /* Reads; any thread but the writer's; lists come initialised and are added to.
+     * All: ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO. */
+
+    /* ERR_NOT_FOUND: absent or deleted. */
+    enum err (*get)(struct broker_store *store, struct sv type, struct sv id, int64_t deadline_ms,
+                    struct broker_records *out);
+    /* Records that live, in order of id. more: the page ended before limit. */
+    enum err (*query)(struct broker_store *store, const struct broker_query *query,
+                      int64_t deadline_ms, struct broker_records *out);
+    /* The next page of all records that live, in order of type and id, behind *after (its type and
+     * id; both "": from the start). type "": all types. */
+    enum err (*page)(struct broker_store *store, struct sv type, const struct broker_record *after,
+                     int64_t deadline_ms, struct broker_records *out);
+    /* Changes in order with version > after. ERR_ABORTED: other server version, or the log no
+     * longer (or not yet) reaches after. type "": all. latest_version of out is how far the page
+     * has read: the next call goes on behind it, whether or not a change fitted type. */
+    enum err (*changes)(struct broker_store *store, uint64_t server_version, uint64_t after,
+                        struct sv type, int64_t deadline_ms, struct broker_records *out);
+    /* Adds a record that has only a type for each type with records that live. */
+    enum err (*types)(struct broker_store *store, int64_t deadline_ms, struct broker_records *out);
+    /* Adds a record with type and data (the options' bytes). type "": every type that has any. */
+    enum err (*options)(struct broker_store *store, struct sv type, int64_t deadline_ms,
+                        struct broker_records *out);
+    enum err (*info)(struct broker_store *store, int64_t deadline_ms, struct broker_info *info_out);
+};
+
+extern const struct broker_store_ops broker_store_sqlite;
+
+/* Submits w and waits for it; for tests and start-up, never on a loop. Returns w->err. */
+MUST_CHECK enum err broker_store_write(const struct broker_store_ops *ops,
+                                       struct broker_store *store, struct broker_write *w);

@@ -1,0 +1,282 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/mem.h"
+#include "databroker/store_sqlite_int.h"
+
+enum {
+    APPLICATION_ID = 0x506f7374, /* "Post": tells our files from other people's */
+    SCHEMA = 1,                  /* a newer one is refused */
+    CHECK_MS = 60000,            /* for quick_check at start */
+    QUEUE_MAX = 4096,
+    READERS = 2,
+    READERS_MAX = 16,
+    SWEEP_MS = 60000
+};
+
+static const char schema_sql[] =
+    "CREATE TABLE store (one INTEGER PRIMARY KEY CHECK (one = 1), schema INTEGER NOT NULL, "
+    "server_version INTEGER NOT NULL, latest_version INTEGER NOT NULL, "
+    "log_floor INTEGER NOT NULL, probe INTEGER NOT NULL);"
+    "CREATE TABLE records (type TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, "
+    "modified_us INTEGER NOT NULL, data_type TEXT NOT NULL, data BLOB NOT NULL, "
+    "UNIQUE (type, id));"
+    "CREATE INDEX records_by_age ON records (type, modified_us);"
+    "CREATE TABLE changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, id TEXT NOT NULL, "
+    "modified_us INTEGER NOT NULL, deleted_us INTEGER NOT NULL, data_type TEXT NOT NULL, "
+    "data BLOB NOT NULL);"
+    "CREATE TABLE options (type TEXT PRIMARY KEY, bytes BLOB NOT NULL, capacity INTEGER NOT NULL, "
+    "ttl_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE leases (name TEXT PRIMARY KEY, id TEXT NOT NULL, expires_us INTEGER NOT NULL) "
+    "WITHOUT ROWID;"
+    "CREATE INDEX leases_by_end ON leases (expires_us);";
+
+/* Two processes that both count versions would damage each other. */
+static enum err lock_file(struct broker_store *store, struct diag *d)
+{
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+
+    buf_init(&path, 4096);
+    buf_printf(&path, "%s.lock", store->name);
+    store->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (store->lock_fd < 0) {
+        diag_set(d, "cannot create %s: %s", buf_cstr(&path), strerrordesc_np(errno));
+        return ERR_IO;
+    }
+    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        diag_set(d, "%s is in use by another databroker", store->name);
+        return ERR_EXISTS;
+    }
+    return ERR_OK;
+}
+
+/* Sessions are in it: nobody else may read it. SQLite gives its other files the same mode. */
+static enum err create_file(const char *name, struct diag *d)
+{
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        diag_set(d, "cannot open %s: %s", name, strerrordesc_np(errno));
+        return ERR_IO;
+    }
+    (void)close(fd);
+    return ERR_OK;
+}
+
+static enum err create_schema(struct broker_conn *conn, struct diag *d)
+{
+    CLEANUP(buf_deinit) struct buf sql = { 0 };
+    uint64_t server_version = 0;
+
+    while (server_version == 0) {
+        server_version = rand_u64();
+    }
+    buf_init(&sql, 8192);
+    buf_printf(&sql,
+               "BEGIN IMMEDIATE; PRAGMA application_id = %d; %s INSERT INTO store VALUES "
+               "(1, %d, %lld, 0, 0, 0); COMMIT;",
+               APPLICATION_ID, schema_sql, SCHEMA, (long long)server_version);
+    return broker_conn_exec(conn, buf_cstr(&sql), d);
+}
+
+static enum err quick_check(struct broker_store *store, struct diag *d)
+{
+    struct broker_conn *conn = store->writer;
+    sqlite3_stmt *stmt = NULL;
+    struct sv answer = SV("");
+    enum err err = ERR_OK;
+    int rc = 0;
+
+    conn->deadline_ms = clock_mono_ms() + CHECK_MS;
+    rc = sqlite3_prepare_v2(conn->db, "PRAGMA quick_check(1)", -1, &stmt, NULL);
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(stmt);
+    }
+    if ((rc & 0xff) == SQLITE_INTERRUPT) {
+        log_warn("store.check-unfinished", KV_I64("after_ms", CHECK_MS));
+    } else {
+        answer = rc == SQLITE_ROW ? broker_col_sv(stmt, 0) : sv_from(sqlite3_errmsg(conn->db));
+        if (!sv_eq(answer, SV("ok"))) {
+            diag_set(d, "%s is damaged (%.*s): restore it from a backup", store->name,
+                     (int)MIN(answer.n, (size_t)200), answer.p);
+            err = ERR_INVALID;
+        }
+    }
+    (void)sqlite3_finalize(stmt);
+    return err;
+}
+
+/* Makes an empty file ours, or makes sure that it is. */
+static enum err check_schema(struct broker_store *store, struct diag *d)
+{
+    struct broker_conn *conn = store->writer;
+    int64_t tables = 0;
+    int64_t application = 0;
+    int64_t schema = 0;
+    enum err err = broker_conn_number(conn, "SELECT count(*) FROM sqlite_schema", &tables, d);
+
+    if (err == ERR_OK && tables == 0) {
+        return create_schema(conn, d);
+    }
+    if (err == ERR_OK) {
+        err = broker_conn_number(conn, "PRAGMA application_id", &application, d);
+    }
+    if (err == ERR_OK && application != APPLICATION_ID) {
+        diag_set(d, "%s belongs to another program", store->name);
+        return ERR_INVALID;
+    }
+    if (err == ERR_OK) {
+        err = broker_conn_number(conn, "SELECT schema FROM store", &schema, d);
+    }
+    if (err == ERR_OK && schema != SCHEMA) {
+        diag_set(d, "%s has schema %lld, this databroker knows %d: start the newer version",
+                 store->name, (long long)schema, SCHEMA);
+        return ERR_UNSUPPORTED;
+    }
+    return err == ERR_OK ? quick_check(store, d) : err;
+}
+
+static enum err open_writer(struct broker_store *store, struct diag *d)
+{
+    static const char durable[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
+                                  "PRAGMA journal_size_limit = 67108864; "
+                                  "PRAGMA wal_autocheckpoint = 1000";
+    enum err err = broker_conn_open(store->name, &store->writer, d);
+
+    if (err == ERR_OK && store->opts.target != NULL) {
+        err = broker_conn_exec(store->writer, durable, d);
+    }
+    if (err == ERR_OK) {
+        err = check_schema(store, d);
+    }
+    if (err == ERR_OK && store->opts.max_pages > 0) {
+        CLEANUP(buf_deinit) struct buf sql = { 0 };
+
+        buf_init(&sql, 128);
+        buf_printf(&sql, "PRAGMA max_page_count = %u", store->opts.max_pages);
+        err = broker_conn_exec(store->writer, buf_cstr(&sql), d);
+    }
+    return err == ERR_OK ? broker_conn_state(store->writer, &store->state) : err;
+}
+
+static enum err open_readers(struct broker_store *store, struct diag *d)
+{
+    unsigned i = 0;
+
+    for (i = 0; i < store->opts.readers; i++) {
+        struct broker_conn *conn = NULL;
+        enum err err = broker_conn_open(store->name, &conn, d);
+
+        if (err == ERR_OK) {
+            err = broker_conn_exec(conn, "PRAGMA query_only = 1", d);
+        }
+        if (err != ERR_OK) {
+            broker_conn_free(&conn);
+            return err;
+        }
+        conn->next = store->readers;
+        store->readers = conn;
+    }
+    return ERR_OK;
+}
+
+static void store_close(struct broker_store **store)
+{
+    struct broker_store *s = TAKE(*store);
+
+    if (s == NULL) {
+        return;
+    }
+    broker_store_writer_stop(s);
+    while (s->readers != NULL) {
+        struct broker_conn *conn = s->readers;
+
+        s->readers = conn->next;
+        broker_conn_free(&conn);
+    }
+    broker_conn_free(&s->writer);
+    if (s->lock_fd >= 0) {
+        (void)close(s->lock_fd);
+    }
+    (void)pthread_cond_destroy(&s->wake);
+    (void)pthread_cond_destroy(&s->idle);
+    (void)pthread_mutex_destroy(&s->mutex);
+    mem_free(&s->name);
+    mem_free(&s);
+}
+
+static char *memory_name(void)
+{
+    CLEANUP(buf_deinit) struct buf name = { 0 };
+
+    buf_init(&name, 64);
+    buf_printf(&name, "file:/postern-%llx?vfs=memdb", (unsigned long long)rand_u64());
+    return buf_take(&name);
+}
+
+static struct broker_store *store_new(const struct broker_store_opts *opts)
+{
+    struct broker_store *store = MEM_NEW(struct broker_store);
+    pthread_condattr_t attr;
+
+    store->opts = *opts;
+    store->opts.readers = opts->readers == 0 ? READERS : MIN(opts->readers, READERS_MAX);
+    store->opts.queue_max = opts->queue_max == 0 ? QUEUE_MAX : opts->queue_max;
+    store->opts.retention_ms = opts->retention_ms == 0 ? BROKER_RETENTION_MS : opts->retention_ms;
+    store->opts.sweep_ms = opts->sweep_ms == 0 ? SWEEP_MS : opts->sweep_ms;
+    store->name = opts->target != NULL ? mem_strdup(opts->target) : memory_name();
+    store->lock_fd = -1;
+    store->tail = &store->first;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&store->mutex, NULL);
+    (void)pthread_cond_init(&store->wake, &attr);
+    (void)pthread_cond_init(&store->idle, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return store;
+}
+
+static enum err store_open(const struct broker_store_opts *opts, struct broker_store **store_out,
+                           struct diag *d)
+{
+    CLEANUP(store_close) struct broker_store *store = store_new(opts);
+    enum err err = ERR_OK;
+
+    if (opts->target != NULL) {
+        err = lock_file(store, d);
+        if (err == ERR_OK) {
+            err = create_file(store->name, d);
+        }
+    }
+    if (err == ERR_OK) {
+        err = open_writer(store, d);
+    }
+    if (err == ERR_OK) {
+        err = open_readers(store, d);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    broker_store_writer_start(store);
+    *store_out = TAKE(store);
+    return ERR_OK;
+}
+
+const struct broker_store_ops broker_store_sqlite = {
+    .name = "sqlite",
+    .open = store_open,
+    .close = store_close,
+    .submit = broker_store_submit,
+    .get = broker_store_get,
+    .query = broker_store_query,
+    .page = broker_store_page,
+    .changes = broker_store_changes,
+    .types = broker_store_types,
+    .options = broker_store_options,
+    .info = broker_store_info,
+};

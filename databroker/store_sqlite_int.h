@@ -1,0 +1,60 @@
+/* The inside of the SQLite store, shared by store_sqlite*.c only.
+ * Threads: the writer's thread owns writer, state and sweeping; queue and idle readers are under
+ * mutex; a reader belongs to the thread that took it. No lock is held while SQLite runs. */
+#pragma once
+
+#include <pthread.h>
+
+#include "databroker/store.h"
+#include "databroker/store_sqlite_conn.h"
+
+struct broker_store {
+    struct broker_store_opts opts;
+    char *name; /* file or URI */
+    int lock_fd;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t wake; /* the writer: something is queued, or stop */
+    pthread_cond_t idle; /* readers: one came back */
+    struct broker_write *first;
+    struct broker_write **tail;
+    size_t waiting;
+    bool stopping;
+    struct broker_conn *readers;
+
+    pthread_t thread;
+    bool running;
+    struct broker_conn *writer;
+    struct broker_state state;
+    int64_t sweep_at_ms;
+    bool sweeping;
+};
+
+/* store_sqlite_write.c */
+void broker_store_writer_start(struct broker_store *store);
+void broker_store_writer_stop(struct broker_store *store);
+MUST_CHECK enum err broker_store_submit(struct broker_store *store, struct broker_write *w);
+
+/* store_sqlite_sweep.c: one small batch; *swept_out counts its rows. Within the transaction. */
+MUST_CHECK enum err broker_store_sweep(struct broker_store *store, uint64_t *swept_out);
+/* store_sqlite_write.c: writes one record or tombstone at the next version. */
+MUST_CHECK enum err broker_store_put_record(struct broker_store *store,
+                                            struct broker_record *record);
+
+/* store_sqlite_read.c */
+MUST_CHECK enum err broker_store_get(struct broker_store *store, struct sv type, struct sv id,
+                                     int64_t deadline_ms, struct broker_records *out);
+MUST_CHECK enum err broker_store_query(struct broker_store *store, const struct broker_query *query,
+                                       int64_t deadline_ms, struct broker_records *out);
+MUST_CHECK enum err broker_store_page(struct broker_store *store, struct sv type,
+                                      const struct broker_record *after, int64_t deadline_ms,
+                                      struct broker_records *out);
+MUST_CHECK enum err broker_store_changes(struct broker_store *store, uint64_t server_version,
+                                         uint64_t after, struct sv type, int64_t deadline_ms,
+                                         struct broker_records *out);
+MUST_CHECK enum err broker_store_types(struct broker_store *store, int64_t deadline_ms,
+                                       struct broker_records *out);
+MUST_CHECK enum err broker_store_options(struct broker_store *store, struct sv type,
+                                         int64_t deadline_ms, struct broker_records *out);
+MUST_CHECK enum err broker_store_info(struct broker_store *store, int64_t deadline_ms,
+                                      struct broker_info *info_out);

@@ -1,0 +1,447 @@
+/* The writer: one thread takes what is queued, applies it in one transaction and tells each caller
+ * after the commit. While a commit waits for the disk the next writes gather. */
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/mem.h"
+#include "databroker/store_sqlite_int.h"
+
+enum {
+    GROUP_MAX = 256,               /* writes of one transaction */
+    GROUP_BYTES = 8 * 1024 * 1024, /* and their records' bytes */
+    GROUP_MS = 5000                /* and its time */
+};
+
+enum err broker_store_submit(struct broker_store *store, struct broker_write *w)
+{
+    enum err err = ERR_OK;
+
+    w->next = NULL;
+    (void)pthread_mutex_lock(&store->mutex);
+    if (store->stopping) {
+        err = ERR_UNAVAILABLE;
+    } else if (store->waiting >= store->opts.queue_max) {
+        err = ERR_LIMIT;
+    } else {
+        *store->tail = w;
+        store->tail = &w->next;
+        store->waiting++;
+        (void)pthread_cond_signal(&store->wake);
+    }
+    (void)pthread_mutex_unlock(&store->mutex);
+    return err;
+}
+
+/* Takes up to a group of writes; waits for one until it is time to sweep. *n_out 0: sweep or stop. */
+static bool take_group(struct broker_store *store, struct broker_write **group, size_t *n_out)
+{
+    struct timespec until = { .tv_sec = store->sweep_at_ms / 1000,
+                              .tv_nsec = store->sweep_at_ms % 1000 * 1000000 };
+    size_t bytes = 0;
+    size_t n = 0;
+    int rc = 0;
+    bool go_on = true;
+
+    (void)pthread_mutex_lock(&store->mutex);
+    while (store->first == NULL && !store->stopping && !store->sweeping && rc == 0) {
+        rc = pthread_cond_timedwait(&store->wake, &store->mutex, &until);
+    }
+    while (store->first != NULL && n < GROUP_MAX && bytes < GROUP_BYTES) {
+        struct broker_write *w = store->first;
+
+        group[n] = w;
+        n++;
+        bytes += w->records != NULL ? w->records->bytes : 0;
+        store->first = w->next;
+        store->waiting--;
+    }
+    if (store->first == NULL) {
+        store->tail = &store->first;
+    }
+    go_on = n > 0 || !store->stopping;
+    (void)pthread_mutex_unlock(&store->mutex);
+    *n_out = n;
+    return go_on;
+}
+
+enum err broker_store_put_record(struct broker_store *store, struct broker_record *record)
+{
+    struct broker_conn *conn = store->writer;
+    bool deletion = record->deleted_us != 0;
+    sqlite3_stmt *stmt = NULL;
+    enum err err = ERR_OK;
+
+    record->version = store->state.latest_version + 1;
+    record->modified_us = clock_wall_us();
+    if (deletion) {
+        record->deleted_us = record->modified_us;
+        record->data = SV("");
+        stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_DELETE);
+        broker_bind_sv(stmt, 1, record->type);
+        broker_bind_sv(stmt, 2, record->id);
+    } else {
+        stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_PUT);
+        broker_bind_u64(stmt, 1, record->version);
+        broker_bind_sv(stmt, 2, record->type);
+        broker_bind_sv(stmt, 3, record->id);
+        broker_bind_i64(stmt, 4, record->modified_us);
+        broker_bind_sv(stmt, 5, record->data_type);
+        broker_bind_blob(stmt, 6, record->data);
+    }
+    err = broker_conn_run(conn, stmt);
+    if (err != ERR_OK) {
+        return err;
+    }
+    stmt = broker_conn_stmt(conn, BROKER_SQL_CHANGE_PUT);
+    broker_bind_u64(stmt, 1, record->version);
+    broker_bind_sv(stmt, 2, record->type);
+    broker_bind_sv(stmt, 3, record->id);
+    broker_bind_i64(stmt, 4, record->modified_us);
+    broker_bind_i64(stmt, 5, record->deleted_us);
+    broker_bind_sv(stmt, 6, record->data_type);
+    broker_bind_blob(stmt, 7, record->data);
+    err = broker_conn_run(conn, stmt);
+    if (err == ERR_OK) {
+        store->state.latest_version = record->version;
+    }
+    return err;
+}
+
+static enum err check_version(struct broker_conn *conn, const struct broker_record *record)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_VERSION);
+    bool row = false;
+    bool same = false;
+    enum err err = ERR_OK;
+
+    broker_bind_sv(stmt, 1, record->type);
+    broker_bind_sv(stmt, 2, record->id);
+    err = broker_conn_step(conn, stmt, &row);
+    if (row) {
+        same = broker_col_u64(stmt, 0) == record->if_version;
+        broker_conn_done(stmt);
+    }
+    return err != ERR_OK || same ? err : ERR_ABORTED;
+}
+
+static enum err apply_put(struct broker_store *store, struct broker_write *w)
+{
+    size_t i = 0;
+    enum err err = ERR_OK;
+
+    for (i = 0; i < w->records->count && err == ERR_OK; i++) {
+        struct broker_record *record = &w->records->items[i];
+
+        if (record->if_version != 0) {
+            err = check_version(store->writer, record);
+        }
+        if (err == ERR_OK) {
+            err = broker_store_put_record(store, record);
+        }
+    }
+    return err;
+}
+
+static enum err apply_options(struct broker_store *store, struct broker_write *w)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_OPTIONS_PUT);
+
+    broker_bind_sv(stmt, 1, w->options.type);
+    broker_bind_blob(stmt, 2, w->options.bytes);
+    broker_bind_u64(stmt, 3, w->options.capacity);
+    broker_bind_i64(stmt, 4, w->options.ttl_ms);
+    return broker_conn_run(store->writer, stmt);
+}
+
+/* Leases stay: they guard things that must happen once, whatever becomes of the records. */
+static enum err apply_clear(struct broker_store *store, struct broker_write *w)
+{
+    static const enum broker_sql steps[] = { BROKER_SQL_CLEAR_RECORDS, BROKER_SQL_CLEAR_CHANGES,
+                                             BROKER_SQL_CLEAR_OPTIONS };
+
+    size_t i = 0;
+    enum err err = ERR_OK;
+
+    for (i = 0; i < ARRAY_LEN(steps) && err == ERR_OK; i++) {
+        err = broker_conn_run(store->writer, broker_conn_stmt(store->writer, steps[i]));
+    }
+    w->old_server_version_out = store->state.server_version;
+    do {
+        store->state.server_version = rand_u64();
+    } while (store->state.server_version == 0 ||
+             store->state.server_version == w->old_server_version_out);
+    store->state.log_floor = store->state.latest_version;
+    return err;
+}
+
+/* Who holds w's lease now. *held_out: somebody; *mine_out: whoever shows w->lease_id. */
+static enum err lease_look(struct broker_store *store, const struct broker_write *w, bool *held_out,
+                           bool *mine_out)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_LEASE_GET);
+    bool row = false;
+    enum err err = ERR_OK;
+
+    *held_out = false;
+    *mine_out = false;
+    broker_bind_sv(stmt, 1, w->lease_name);
+    err = broker_conn_step(store->writer, stmt, &row);
+    if (row) {
+        *held_out = sqlite3_column_int64(stmt, 1) > clock_wall_us();
+        *mine_out = *held_out && sv_eq(broker_col_sv(stmt, 0), w->lease_id);
+        broker_conn_done(stmt);
+    }
+    return err;
+}
+
+static enum err lease_put(struct broker_store *store, const struct broker_write *w, struct sv id)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_LEASE_PUT);
+
+    broker_bind_sv(stmt, 1, w->lease_name);
+    broker_bind_sv(stmt, 2, id);
+    broker_bind_i64(stmt, 3, clock_wall_us() + w->lease_ms * 1000);
+    return broker_conn_run(store->writer, stmt);
+}
+
+static enum err apply_lease(struct broker_store *store, struct broker_write *w)
+{
+    bool held = false;
+    bool mine = false;
+    sqlite3_stmt *stmt = NULL;
+    enum err err = lease_look(store, w, &held, &mine);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (w->kind == BROKER_WRITE_LEASE_ACQUIRE) {
+        if (held) {
+            return ERR_EXISTS;
+        }
+        rand_uuid(w->lease_id_out);
+        return lease_put(store, w, sv_from(w->lease_id_out));
+    }
+    if (w->kind == BROKER_WRITE_LEASE_RENEW) {
+        return mine ? lease_put(store, w, w->lease_id) : ERR_EXISTS;
+    }
+    stmt = broker_conn_stmt(store->writer, BROKER_SQL_LEASE_DELETE);
+    broker_bind_sv(stmt, 1, w->lease_name);
+    broker_bind_sv(stmt, 2, w->lease_id);
+    return broker_conn_run(store->writer, stmt);
+}
+
+static enum err apply_probe(struct broker_store *store)
+{
+    struct broker_conn *conn = store->writer;
+    int64_t now = clock_wall_us();
+    sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_PROBE_PUT);
+    bool row = false;
+    enum err err = ERR_OK;
+
+    broker_bind_i64(stmt, 1, now);
+    err = broker_conn_run(conn, stmt);
+    if (err != ERR_OK) {
+        return err;
+    }
+    stmt = broker_conn_stmt(conn, BROKER_SQL_PROBE_GET);
+    err = broker_conn_step(conn, stmt, &row);
+    if (row) {
+        err = sqlite3_column_int64(stmt, 0) == now ? ERR_OK : ERR_IO;
+        broker_conn_done(stmt);
+    }
+    return err;
+}
+
+static enum err apply(struct broker_store *store, struct broker_write *w)
+{
+    switch (w->kind) {
+    case BROKER_WRITE_PUT:
+        return apply_put(store, w);
+    case BROKER_WRITE_OPTIONS:
+        return apply_options(store, w);
+    case BROKER_WRITE_CLEAR:
+        return apply_clear(store, w);
+    case BROKER_WRITE_LEASE_ACQUIRE:
+    case BROKER_WRITE_LEASE_RENEW:
+    case BROKER_WRITE_LEASE_RELEASE:
+        return apply_lease(store, w);
+    case BROKER_WRITE_PROBE:
+        return apply_probe(store);
+    case BROKER_WRITE_SWEEP:
+        return broker_store_sweep(store, &w->swept_out);
+    case BROKER_WRITE_NONE:
+        break;
+    }
+    return ERR_INTERNAL;
+}
+
+static enum err run(struct broker_store *store, enum broker_sql which)
+{
+    return broker_conn_run(store->writer, broker_conn_stmt(store->writer, which));
+}
+
+/* Applies w within the transaction, whole or not at all. Returns an error only if the transaction
+ * is beyond repair; what became of w alone is in w->err. */
+static enum err apply_one(struct broker_store *store, struct broker_write *w)
+{
+    struct broker_state before = store->state;
+    enum err err = run(store, BROKER_SQL_SAVEPOINT);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    w->err = apply(store, w);
+    if (w->err != ERR_OK) {
+        store->state = before;
+        if (sqlite3_get_autocommit(store->writer->db) != 0) {
+            return w->err; /* SQLite itself has rolled all back: disk full, I/O error, interrupt */
+        }
+        err = run(store, BROKER_SQL_SAVEPOINT_BACK);
+    }
+    w->server_version_out = store->state.server_version;
+    return err == ERR_OK ? run(store, BROKER_SQL_SAVEPOINT_DONE) : err;
+}
+
+static enum err save_state(struct broker_store *store)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_STATE_PUT);
+
+    broker_bind_u64(stmt, 1, store->state.server_version);
+    broker_bind_u64(stmt, 2, store->state.latest_version);
+    broker_bind_u64(stmt, 3, store->state.log_floor);
+    return broker_conn_run(store->writer, stmt);
+}
+
+static enum err transact(struct broker_store *store, struct broker_write *const *group, size_t n)
+{
+    struct broker_state before = store->state;
+    size_t i = 0;
+    enum err err = ERR_OK;
+
+    store->writer->deadline_ms = clock_mono_ms() + GROUP_MS;
+    err = run(store, BROKER_SQL_BEGIN_WRITE);
+    for (i = 0; i < n && err == ERR_OK; i++) {
+        err = apply_one(store, group[i]);
+    }
+    if (err == ERR_OK && memcmp(&before, &store->state, sizeof(before)) != 0) {
+        err = save_state(store);
+    }
+    if (err == ERR_OK) {
+        err = run(store, BROKER_SQL_COMMIT);
+    }
+    if (err != ERR_OK) {
+        store->state = before;
+        broker_conn_rollback(store->writer);
+    }
+    return err;
+}
+
+static bool is_news(const struct broker_write *w)
+{
+    return w->err == ERR_OK &&
+           (w->kind == BROKER_WRITE_PUT || w->kind == BROKER_WRITE_OPTIONS ||
+            w->kind == BROKER_WRITE_CLEAR || (w->kind == BROKER_WRITE_SWEEP && w->swept_out > 0));
+}
+
+/* Commits the group together; if that fails each write gets a transaction of its own, so that a
+ * small one (a sign-out) may succeed where a large one found the disk full. */
+static void commit_group(struct broker_store *store, struct broker_write *const *group, size_t n)
+{
+    bool news = false;
+    size_t i = 0;
+    enum err err = transact(store, group, n);
+
+    for (i = 0; i < n; i++) {
+        if (err != ERR_OK) {
+            enum err alone = n > 1 ? transact(store, &group[i], 1) : err;
+
+            group[i]->err = alone != ERR_OK ? alone : group[i]->err;
+        }
+        news = news || is_news(group[i]);
+    }
+    if (news && store->opts.on_commit != NULL) {
+        store->opts.on_commit(store->opts.arg);
+    }
+    for (i = 0; i < n; i++) {
+        if (group[i]->done != NULL) {
+            group[i]->done(group[i]); /* group[i] is gone */
+        }
+    }
+}
+
+/* Drops the writes whose callers no longer wait. */
+static size_t drop_late(struct broker_write **group, size_t n)
+{
+    int64_t now = clock_mono_ms();
+    size_t kept = 0;
+    size_t i = 0;
+
+    for (i = 0; i < n; i++) {
+        if (group[i]->deadline_ms != 0 && now > group[i]->deadline_ms) {
+            group[i]->err = ERR_TIMEOUT;
+            group[i]->done(group[i]);
+        } else {
+            group[kept] = group[i];
+            kept++;
+        }
+    }
+    return kept;
+}
+
+static void sweep(struct broker_store *store)
+{
+    struct broker_write w = { .kind = BROKER_WRITE_SWEEP };
+    struct broker_write *group[] = { &w };
+
+    commit_group(store, group, 1);
+    store->sweeping = w.err == ERR_OK && w.swept_out > 0;
+    if (!store->sweeping) {
+        store->sweep_at_ms = clock_mono_ms() + store->opts.sweep_ms;
+    }
+}
+
+static void *writer_main(void *arg)
+{
+    struct broker_store *store = arg;
+    struct broker_write *group[GROUP_MAX];
+    size_t n = 0;
+
+    while (take_group(store, group, &n)) {
+        n = drop_late(group, n);
+        if (n > 0) {
+            commit_group(store, group, n);
+        }
+        if (store->sweeping || clock_mono_ms() >= store->sweep_at_ms) {
+            sweep(store);
+        }
+    }
+    return NULL;
+}
+
+void broker_store_writer_start(struct broker_store *store)
+{
+    sigset_t all;
+    sigset_t before;
+
+    store->sweep_at_ms = clock_mono_ms() + store->opts.sweep_ms;
+    (void)sigfillset(&all); /* signals are the loop thread's */
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    CHECK(pthread_create(&store->thread, NULL, writer_main, store) == 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    store->running = true;
+}
+
+void broker_store_writer_stop(struct broker_store *store)
+{
+    if (!store->running) {
+        return;
+    }
+    (void)pthread_mutex_lock(&store->mutex);
+    store->stopping = true;
+    (void)pthread_cond_signal(&store->wake);
+    (void)pthread_mutex_unlock(&store->mutex);
+    (void)pthread_join(store->thread, NULL);
+    store->running = false;
+}

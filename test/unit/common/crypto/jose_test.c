@@ -1,0 +1,151 @@
+/* jose against the vectors of Wycheproof and RFC 7520. */
+#include "common/crypto/jose.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+#include "test/support/cmocka.h"
+
+#define CORPUS "../shared/corpora/jose/"
+
+static struct jose_keys *keys_of(const json_t *jwk)
+{
+    struct jose_keys *keys = NULL;
+    json_t *set = json_pack("{s:[O]}", "keys", jwk);
+    char *text = json_dumps(set, JSON_COMPACT);
+
+    if (jose_keys_parse(sv_from(text), &keys, NULL) != ERR_OK) {
+        keys = NULL;
+    }
+    free(text);
+    json_decref(set);
+    return keys;
+}
+
+static enum err verify_text(const struct jose_keys *keys, const char *token, struct buf *payload)
+{
+    buf_reset(payload);
+    return jose_verify(keys, sv_from(token), payload, NULL, NULL);
+}
+
+/* RSA keys are fit for one algorithm and of 2048 bits at least: some vectors break that on purpose. */
+static bool is_ours(const json_t *group)
+{
+    const json_t *key = json_object_get(group, "public");
+    const char *kty = json_string_value(json_object_get(key, "kty"));
+
+    return kty != NULL && (strcmp(kty, "RSA") == 0 || strcmp(kty, "EC") == 0);
+}
+
+static void wycheproof_signatures_are_judged_as_listed(void **state)
+{
+    json_t *doc = json_load_file(CORPUS "wycheproof_json_web_signature_test.json", 0, NULL);
+    const json_t *groups = json_object_get(doc, "testGroups");
+    size_t accepted = 0;
+    size_t refused = 0;
+    CLEANUP(buf_deinit) struct buf payload;
+
+    (void)state;
+    buf_init(&payload, 65536);
+    assert_non_null(doc);
+    for (size_t g = 0; g < json_array_size(groups); g++) {
+        const json_t *group = json_array_get(groups, g);
+        const json_t *tests = json_object_get(group, "tests");
+        CLEANUP(jose_keys_free)
+        struct jose_keys *keys = keys_of(
+            json_object_get(group, json_object_get(group, "public") ? "public" : "private"));
+
+        if (!is_ours(group)) {
+            assert_null(keys); /* symmetric and foreign keys are no keys here */
+        }
+        for (size_t t = 0; keys != NULL && t < json_array_size(tests); t++) {
+            const json_t *test = json_array_get(tests, t);
+            const char *jws = json_string_value(json_object_get(test, "jws"));
+            bool valid = strcmp(json_string_value(json_object_get(test, "result")), "valid") == 0;
+            bool ok = jws != NULL && verify_text(keys, jws, &payload) == ERR_OK;
+
+            if (ok != valid) {
+                print_message("tcId %lld %s: ok %d, listed %d\n",
+                              json_integer_value(json_object_get(test, "tcId")),
+                              json_string_value(json_object_get(test, "comment")), ok, valid);
+            }
+            assert_true(!ok || valid); /* nothing invalid passes */
+            accepted += ok ? 1U : 0U;
+            refused += ok ? 0U : 1U;
+        }
+    }
+    assert_true(accepted > 20);
+    assert_true(refused > 100);
+    json_decref(doc);
+}
+
+static void rfc7520_examples_verify(void **state)
+{
+    static const char *const FILES[] = { "jws_4_1.rsa_v15_signature.json",
+                                         "jws_4_2.rsa-pss_signature.json",
+                                         "jws_4_3.ecdsa_signature.json" };
+    CLEANUP(buf_deinit) struct buf payload;
+
+    (void)state;
+    buf_init(&payload, 65536);
+    for (size_t i = 0; i < ARRAY_LEN(FILES); i++) {
+        char path[256];
+        json_t *doc = NULL;
+        json_t *jwk = NULL;
+        CLEANUP(jose_keys_free) struct jose_keys *keys = NULL;
+        char *token = NULL;
+
+        (void)snprintf(path, sizeof path, CORPUS "rfc7520/%s", FILES[i]);
+        doc = json_load_file(path, 0, NULL);
+        assert_non_null(doc);
+        jwk = json_deep_copy(json_object_get(json_object_get(doc, "input"), "key"));
+        assert_null(keys_of(jwk)); /* a private key has no place in a key set */
+        for (const char *const *m = (const char *const[]){ "d", "p", "q", "dp", "dq", "qi", NULL };
+             *m != NULL; m++) {
+            (void)json_object_del(jwk, *m);
+        }
+        keys = keys_of(jwk);
+        assert_non_null(keys);
+        token = mem_strdup(
+            json_string_value(json_object_get(json_object_get(doc, "output"), "compact")));
+        assert_int_equal(verify_text(keys, token, &payload), ERR_OK);
+        assert_true(sv_eq(buf_sv(&payload), sv_from(json_string_value(json_object_get(
+                                                json_object_get(doc, "input"), "payload")))));
+        for (size_t at = 0; at < strlen(token); at += 7) { /* any change is seen */
+            char was = token[at];
+
+            token[at] = was == 'A' ? 'B' : 'A';
+            assert_int_not_equal(verify_text(keys, token, &payload), ERR_OK);
+            token[at] = was;
+        }
+        mem_free(&token);
+        json_decref(jwk);
+        json_decref(doc);
+    }
+}
+
+static void nested_and_duplicate_json_is_refused(void **state)
+{
+    char deep[64];
+    json_t *object = NULL;
+
+    (void)state;
+    memset(deep, '[', sizeof deep);
+    assert_int_equal(jose_object_parse(sv_of(deep, sizeof deep), 1000, &object), ERR_LIMIT);
+    assert_int_equal(jose_object_parse(SV("{\"a\":1,\"a\":2}"), 1000, &object), ERR_INVALID);
+    assert_int_equal(jose_object_parse(SV("[]"), 1000, &object), ERR_INVALID);
+    assert_int_equal(
+        jose_object_parse(SV("{\"a\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"}"), 1000, &object), ERR_OK);
+    json_decref(object);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wycheproof_signatures_are_judged_as_listed),
+        cmocka_unit_test(rfc7520_examples_verify),
+        cmocka_unit_test(nested_and_duplicate_json_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
