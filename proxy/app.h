@@ -23,6 +23,8 @@ struct proxy_app {
 };
 
 void proxy_app_worker_stopped(struct proxy_app *app); /* any thread */
+/* A worker's check stream came up or was lost; any thread. */
+void proxy_app_authz(struct proxy_app *app, bool up);
 
 /* A one-time code on its way to authenticate and back. */
 struct proxy_redeem {

@@ -520,6 +520,9 @@ static void open_stream(struct proxy_authz *a)
 
 static void link_drop(struct proxy_authz *a, const char *why)
 {
+    if (a->state == LINK_UP) {
+        a->opts.on_link(a->opts.arg, false);
+    }
     if (a->state == LINK_UP || !a->warned) {
         log_warn("authorize.lost", KV_STR("target", a->target), KV_STR("why", why));
         a->warned = true;
@@ -643,6 +646,7 @@ static void link_up(struct proxy_authz *a)
         link_drop(a, "write failed");
         return;
     }
+    a->opts.on_link(a->opts.arg, true);
     a->opts.on_changed(a->opts.arg, NULL, 0, true); /* what was told meanwhile was missed */
 }
 
@@ -865,9 +869,4 @@ void proxy_authz_free(struct proxy_authz **authz)
     SSL_CTX_free(a->tls);
     mem_free(&a->target);
     mem_free(&a);
-}
-
-bool proxy_authz_is_up(const struct proxy_authz *authz)
-{
-    return authz->state == LINK_UP;
 }

@@ -59,6 +59,7 @@ struct proxy_authz_opts {
     int64_t timeout_ms;
     /* These sessions, or all open connections, must be checked again. */
     void (*on_changed)(void *arg, const struct sv *sessions, size_t n, bool all);
+    void (*on_link)(void *arg, bool up); /* the stream came up, or was lost */
     void *arg;
 };
 
@@ -71,4 +72,3 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
 void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle);
 /* Sends what has gathered; once a loop turn. */
 void proxy_authz_flush(struct proxy_authz *authz);
-bool proxy_authz_is_up(const struct proxy_authz *authz);
