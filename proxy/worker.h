@@ -15,6 +15,7 @@
 #include "common/map.h"
 #include "common/rpc/client.h"
 #include "proxy/authz_client.h"
+#include "proxy/io.h"
 #include "proxy/snapshot.h"
 
 struct proxy_app;
