@@ -31,9 +31,12 @@ struct authz_sync {
     bool have_snapshot;             /* serving came from a snapshot and can be followed */
     uint64_t server_version;        /* of serving */
     uint64_t building_server;
+    uint64_t building_latest;
+    bool building_broken;   /* a message could not be read */
     bool building_versions; /* the snapshot's versions have come */
     struct rpc_pending *stream;
     struct rpc_pending *info;
+    bool anew;     /* the next begin takes a snapshot */
     uint64_t turn; /* counts (re)starts: late timers know that they are late */
     int64_t retry_ms;
     int64_t began_ms; /* the snapshot's first moment */
@@ -48,7 +51,7 @@ struct authz_sync {
     size_t n_fetches;
 };
 
-static void sync_begin(struct authz_sync *s, bool anew);
+static void sync_begin(struct authz_sync *s);
 
 /* --- freshness -------------------------------------------------------------------------------- */
 
@@ -87,7 +90,6 @@ static void check_goal(struct authz_sync *s)
 struct turn {
     struct authz_sync *sync;
     uint64_t number;
-    bool anew;
 };
 
 static void on_turn(void *arg)
@@ -96,7 +98,7 @@ static void on_turn(void *arg)
     struct authz_sync *s = turn->sync;
 
     if (s->state != SYNC_STOPPED && s->turn == turn->number) {
-        sync_begin(s, turn->anew);
+        sync_begin(s);
     }
     mem_free(&turn);
 }
@@ -108,7 +110,9 @@ static void sync_again(struct authz_sync *s, bool anew, int64_t delay_ms)
 
     s->turn++;
     s->state = SYNC_WAIT;
-    *turn = (struct turn){ .sync = s, .number = s->turn, .anew = anew };
+    s->anew = s->anew || anew;
+    s->goal = 0;
+    *turn = (struct turn){ .sync = s, .number = s->turn };
     rpc_run(s->opts.rpc, delay_ms, on_turn, turn);
 }
 
@@ -123,8 +127,10 @@ static void on_stream_end(void *arg, enum rpc_status status, const char *text)
     struct authz_sync *s = arg;
     bool anew = s->state == SYNC_SNAPSHOT || status == RPC_ABORTED;
 
-    /* The call ends with this callback; cancelling a finished call only forgets it. */
     s->stream = NULL;
+    if (s->state == SYNC_WAIT) {
+        return; /* another begin is on its way */
+    }
     authz_replica_free(&s->building);
     log_warn("replica.stream-ended", KV_U64("status", (uint64_t)status), KV_STR("text", text),
              KV_BOOL("resync", anew));
@@ -138,6 +144,9 @@ static void on_follow_message(void *arg, struct sv bytes)
     struct authz_sync *s = arg;
     ProtobufCMessage *m = NULL;
 
+    if (s->state != SYNC_FOLLOW) {
+        return;
+    }
     s->heard_ms = clock_mono_ms();
     s->retry_ms = 0;
     if (rpc_unpack(&databroker__sync_response__descriptor, bytes, &s->arena, &m) == ERR_OK) {
@@ -149,10 +158,9 @@ static void on_follow_message(void *arg, struct sv bytes)
             s->opts.ops.on_progress(s->opts.arg);
         }
     } else {
-        /* Without this message the replica would have a hole: begin anew once the call is left. */
+        /* Without this message the replica has a hole. */
         log_error("replica.message-invalid", KV_U64("bytes", bytes.n));
-        s->goal = UINT64_MAX;
-        s->goal_ms = INT64_MIN;
+        sync_again(s, true, RETRY_MAX_MS);
     }
     arena_reset(&s->arena);
 }
@@ -180,7 +188,7 @@ static void snapshot_take(struct authz_sync *s, const Databroker__SyncLatestResp
     case DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_VERSIONS:
         s->building_versions = true;
         s->building_server = response->versions->server_version;
-        s->goal = response->versions->latest_record_version;
+        s->building_latest = response->versions->latest_record_version;
         break;
     case DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_OPTIONS:
     case DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE__NOT_SET:
@@ -194,12 +202,15 @@ static void on_snapshot_message(void *arg, struct sv bytes)
     struct authz_sync *s = arg;
     ProtobufCMessage *m = NULL;
 
+    if (s->state != SYNC_SNAPSHOT) {
+        return;
+    }
     s->heard_ms = clock_mono_ms();
     if (rpc_unpack(&databroker__sync_latest_response__descriptor, bytes, &s->arena, &m) == ERR_OK) {
         snapshot_take(s, (const Databroker__SyncLatestResponse *)(void *)m);
     } else {
         log_error("replica.message-invalid", KV_U64("bytes", bytes.n));
-        s->building_versions = false;
+        s->building_broken = true;
     }
     arena_reset(&s->arena);
 }
@@ -209,7 +220,7 @@ static void swap_in(struct authz_sync *s)
     struct authz_replica *old = s->serving;
     struct authz_replica_counts counts;
 
-    authz_replica_set_version(s->building, s->goal);
+    authz_replica_set_version(s->building, s->building_latest);
     s->serving = TAKE(s->building);
     s->server_version = s->building_server;
     s->have_snapshot = true;
@@ -229,8 +240,8 @@ static void on_snapshot_end(void *arg, enum rpc_status status, const char *text)
 {
     struct authz_sync *s = arg;
 
-    if (status != RPC_OK || !s->building_versions) {
-        s->goal = 0;
+    if (s->state != SYNC_SNAPSHOT || status != RPC_OK || !s->building_versions ||
+        s->building_broken) {
         on_stream_end(s, status, text);
         return;
     }
@@ -249,16 +260,19 @@ static void snapshot_begin(struct authz_sync *s)
     authz_replica_free(&s->building);
     s->building = authz_replica_new();
     s->building_versions = false;
-    s->goal = 0;
+    s->building_broken = false;
     s->began_ms = clock_mono_ms();
     s->stream = rpc_client_follow(s->opts.client, BROKER "SyncLatest", &request.base, &ops, s);
 }
 
-static void sync_begin(struct authz_sync *s, bool anew)
+static void sync_begin(struct authz_sync *s)
 {
+    bool anew = s->anew || !s->have_snapshot;
+
     rpc_pending_cancel(&s->stream);
     s->heard_ms = clock_mono_ms();
-    if (anew || !s->have_snapshot) {
+    s->anew = false;
+    if (anew) {
         snapshot_begin(s);
     } else {
         follow_begin(s);
@@ -323,7 +337,6 @@ static void on_beat(void *arg)
     }
     if (stuck(s, now_ms)) {
         log_warn("replica.stuck", KV_U64("version", authz_replica_version(s->serving)));
-        s->goal = 0;
         sync_again(s, true, 0);
     } else if (s->state == SYNC_FOLLOW && s->info == NULL) {
         ask_info(s);
@@ -480,7 +493,7 @@ void authz_sync_start(struct authz_sync *s)
 {
     CHECK(s->state == SYNC_STOPPED);
     s->state = SYNC_WAIT;
-    sync_begin(s, true);
+    sync_begin(s);
     on_beat(s);
 }
 

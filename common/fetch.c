@@ -233,6 +233,9 @@ static struct sv url_host(struct sv url)
         end++;
     }
     rest = sv_head(rest, end);
+    if (sv_find(rest, '@') != SIZE_MAX) {
+        return (struct sv){ .p = NULL }; /* user information hides the host */
+    }
     if (rest.n > 0 && rest.p[0] == '[') {
         size_t close = sv_find(rest, ']');
 
@@ -246,9 +249,8 @@ static bool url_allowed(struct sv url)
 {
     struct sv host = url_host(url);
 
-    return host.n > 0 && sv_find(host, '@') == SIZE_MAX &&
-           (sv_istarts(url, SV("https://")) ||
-            (sv_istarts(url, SV("http://")) && host_is_local(host)));
+    return host.n > 0 && (sv_istarts(url, SV("https://")) ||
+                          (sv_istarts(url, SV("http://")) && host_is_local(host)));
 }
 
 #define SET(option, value) ok = ok && curl_easy_setopt(f->easy, option, value) == CURLE_OK

@@ -1,6 +1,8 @@
 #include "common/loop.h"
 
 #include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <event2/thread.h>
 
@@ -20,6 +22,7 @@ struct queue {
 struct loop {
     struct event_base *base;
     struct event *wake;
+    int wake_fd; /* private loops: an eventfd, because event_active needs the lock; else -1 */
     pthread_mutex_t mutex;
     struct queue posted;   /* under mutex */
     struct queue deferred; /* loop thread only */
@@ -69,8 +72,12 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     struct loop *loop = arg;
     struct task *first = NULL;
 
-    (void)fd;
     (void)what;
+    if (fd >= 0) {
+        uint64_t count = 0;
+
+        (void)!read(fd, &count, sizeof(count)); /* empty already: nothing is lost */
+    }
     (void)pthread_mutex_lock(&loop->mutex);
     first = loop->posted.first;
     queue_init(&loop->posted);
@@ -78,19 +85,60 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     queue_run(first);
 }
 
-struct loop *loop_new(void)
+static void wake_up(struct loop *loop)
+{
+    const uint64_t one = 1;
+
+    if (loop->wake_fd < 0) {
+        event_active(loop->wake, 0, 0);
+        return;
+    }
+    (void)!write(loop->wake_fd, &one, sizeof(one)); /* full: it is awake */
+}
+
+static struct event_base *new_base(int flags)
+{
+    struct event_config *config = event_config_new();
+    struct event_base *base = NULL;
+
+    CHECK(config != NULL && event_config_set_flag(config, flags) == 0);
+    base = event_base_new_with_config(config);
+    event_config_free(config);
+    CHECK(base != NULL);
+    return base;
+}
+
+static struct loop *new_loop(int flags)
 {
     struct loop *loop = MEM_NEW(struct loop);
 
     (void)pthread_once(&evthread_once, evthread_on);
-    loop->base = event_base_new();
-    CHECK(loop->base != NULL);
-    loop->wake = event_new(loop->base, -1, EV_PERSIST, on_wake, loop);
+    loop->base = new_base(flags);
+    loop->wake_fd = -1;
+    if ((flags & EVENT_BASE_FLAG_NOLOCK) != 0) {
+        loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        CHECK(loop->wake_fd >= 0);
+    }
+    loop->wake = event_new(loop->base, loop->wake_fd,
+                           (short)(EV_PERSIST | (loop->wake_fd >= 0 ? EV_READ : 0)), on_wake, loop);
     CHECK(loop->wake != NULL);
+    if (loop->wake_fd >= 0) {
+        CHECK(event_add(loop->wake, NULL) == 0);
+    }
     (void)pthread_mutex_init(&loop->mutex, NULL);
     queue_init(&loop->posted);
     queue_init(&loop->deferred);
     return loop;
+}
+
+struct loop *loop_new(void)
+{
+    return new_loop(0);
+}
+
+struct loop *loop_new_private(void)
+{
+    return new_loop(EVENT_BASE_FLAG_NOLOCK);
 }
 
 void loop_free(struct loop **loop)
@@ -104,6 +152,9 @@ void loop_free(struct loop **loop)
     queue_run(l->deferred.first);
     event_free(l->wake);
     event_base_free(l->base);
+    if (l->wake_fd >= 0) {
+        (void)close(l->wake_fd);
+    }
     (void)pthread_mutex_destroy(&l->mutex);
     mem_free(&l);
 }
@@ -158,7 +209,7 @@ void loop_stop(struct loop *loop)
     (void)pthread_mutex_lock(&loop->mutex);
     loop->stopping = true;
     (void)pthread_mutex_unlock(&loop->mutex);
-    event_active(loop->wake, 0, 0);
+    wake_up(loop);
 }
 
 void loop_post(struct loop *loop, loop_fn fn, void *arg)
@@ -170,7 +221,7 @@ void loop_post(struct loop *loop, loop_fn fn, void *arg)
     queue_add(&loop->posted, fn, arg);
     (void)pthread_mutex_unlock(&loop->mutex);
     if (first) {
-        event_active(loop->wake, 0, 0);
+        wake_up(loop);
     }
 }
 

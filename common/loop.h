@@ -9,6 +9,9 @@
 struct loop;
 
 struct loop *loop_new(void);
+/* The same without libevent's locks, for data paths: nothing but loop_post and loop_stop may touch it
+ * from another thread. */
+struct loop *loop_new_private(void);
 void loop_free(struct loop **loop);
 struct event_base *loop_base(struct loop *loop);
 /* Runs until loop_stop. The calling thread becomes the loop's thread. Before every wait the flush

@@ -16,8 +16,6 @@
 #include "common/mem.h"
 #include "common/notify.h"
 
-extern char **environ;
-
 const char service_version[] = "0.1.0";
 
 enum { EXIT_BAD_CONFIG = 1, EXIT_USAGE = 2, GRACE_MS = 5000, PARTS_MAX = 16 };
@@ -409,7 +407,7 @@ int service_main(int argc, char **argv, const struct service_app *app)
     s.opts = (struct config_opts){ .file = options.config,
                                    .part = app->part,
                                    .env = (const char *const *)environ };
-    if (config_load(&s.opts, &s.config, &errors) != ERR_OK) {
+    if (config_load(&s.opts, &s.config, &errors) != ERR_OK || s.config == NULL) {
         complain(errors);
         config_errors_free(&errors);
         return EXIT_BAD_CONFIG;

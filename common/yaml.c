@@ -515,14 +515,18 @@ struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *array, s
 
 struct yaml_pos yaml_member_pos(const struct yaml_doc *doc, const json_t *object, const char *key)
 {
-    json_t *o = NULL; /* the iterator wants it writable, and does not write */
+    /* the iterator wants it writable, and does not write */
+    const union {
+        const json_t *in;
+        json_t *out;
+    } same = { .in = object };
+
     const char *k = NULL;
     const json_t *v = NULL;
     size_t index = 0;
 
-    memcpy(&o, &object, sizeof(o));
     /* jansson iterates in the order of insertion, which is that of the places. */
-    json_object_foreach(o, k, v)
+    json_object_foreach(same.out, k, v)
     {
         if (strcmp(k, key) == 0) {
             return yaml_item_pos(doc, object, index);

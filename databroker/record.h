@@ -8,11 +8,11 @@
 #include "common/sv.h"
 
 enum {
-    BROKER_DATA_MAX = 1 << 20,          /* bytes of one record's data */
-    BROKER_NAME_MAX = 512,              /* bytes of a type, an id, a lease's name */
-    BROKER_BATCH_RECORDS = 1000,        /* records of one Put, and of one page read */
-    BROKER_BATCH_BYTES = 3584 * 1024,   /* their bytes: a reply stays under gRPC's usual 4 MiB */
-    BROKER_OPTIONS_MAX = 16 * 1024,     /* bytes of a type's options */
+    BROKER_DATA_MAX = 1 << 20,        /* bytes of one record's data */
+    BROKER_NAME_MAX = 512,            /* bytes of a type, an id, a lease's name */
+    BROKER_BATCH_RECORDS = 1000,      /* records of one Put, and of one page read */
+    BROKER_BATCH_BYTES = 3584 * 1024, /* their bytes: a reply stays under gRPC's usual 4 MiB */
+    BROKER_OPTIONS_MAX = 16 * 1024,   /* bytes of a type's options */
     BROKER_LEASE_S_MAX = 30 * 86400   /* longest lease: 30 days */
 };
 

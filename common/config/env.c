@@ -107,7 +107,7 @@ static bool try_name(struct config_reader *r, const struct config_row *row, cons
     }
     CHECK(EVP_DigestUpdate(r->sum, name, strlen(name) + 1) == 1);
     CHECK(EVP_DigestUpdate(r->sum, text, strlen(text) + 1) == 1);
-    buf_init(&file, ENV_NAME * 2);
+    buf_init(&file, (size_t)ENV_NAME * 2);
     buf_printf(&file, "environment variable %s", name);
     v.place.file = config_keep(r, buf_sv(&file)).p;
     buf_deinit(&file);

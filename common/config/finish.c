@@ -66,6 +66,11 @@ static void finish_response_headers(struct config_reader *r)
 /* --- ids ----------------------------------------------------------------------------------------- */
 
 /* The first 64 bits of SHA-256 over what makes the route, each part with its NUL. */
+static void sum_add(EVP_MD_CTX *md, struct sv text)
+{
+    CHECK(EVP_DigestUpdate(md, text.p, text.n) == 1 && EVP_DigestUpdate(md, "", 1) == 1);
+}
+
 static uint64_t route_id(const struct config_route *route)
 {
     static const char *const kinds[] = { "prefix", "path", "regex" };
@@ -75,15 +80,13 @@ static uint64_t route_id(const struct config_route *route)
 
     CHECK(md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
     if (route->id_text.n != 0) {
-        CHECK(EVP_DigestUpdate(md, "id", 3) == 1);
-        CHECK(EVP_DigestUpdate(md, route->id_text.p, route->id_text.n + 1) == 1);
+        sum_add(md, SV("id"));
+        sum_add(md, route->id_text);
     } else {
-        const char *kind = kinds[route->match];
-
-        CHECK(EVP_DigestUpdate(md, "from", 5) == 1);
-        CHECK(EVP_DigestUpdate(md, route->from.p, route->from.n + 1) == 1);
-        CHECK(EVP_DigestUpdate(md, kind, strlen(kind) + 1) == 1);
-        CHECK(EVP_DigestUpdate(md, route->match_value.p, route->match_value.n + 1) == 1);
+        sum_add(md, SV("from"));
+        sum_add(md, route->from);
+        sum_add(md, sv_from(kinds[route->match]));
+        sum_add(md, route->match_value);
     }
     CHECK(EVP_DigestFinal_ex(md, sum, NULL) == 1);
     EVP_MD_CTX_free(md);

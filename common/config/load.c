@@ -11,7 +11,7 @@
 
 static struct config_box *box_of(const struct config *config)
 {
-    return CONTAINER_OF((struct config *)(uintptr_t)config, struct config_box, config);
+    return CONTAINER_OF(config->self, struct config_box, config);
 }
 
 static void box_free(struct config_box *box)
@@ -142,6 +142,13 @@ struct source {
     const char *why;
 };
 
+static void sum_text(struct config_reader *r, const struct sv *text)
+{
+    if (text != NULL) {
+        CHECK(EVP_DigestUpdate(r->sum, text->p, text->n) == 1);
+    }
+}
+
 static enum err load(const struct config_opts *opts, struct source from, struct config **config_out,
                      struct config_errors **errors_out, struct config_files *files,
                      char sum_out[17])
@@ -158,6 +165,7 @@ static enum err load(const struct config_opts *opts, struct source from, struct 
     atomic_init(&box->refs, 1);
     arena_init(&box->arena);
     box->by_id = map_new();
+    box->config.self = &box->config;
     box->config.part = opts->part;
     box->config.file = opts->file == NULL ? SV("") : config_keep(&r, sv_from(opts->file));
     CHECK(r.sum != NULL && EVP_DigestInit_ex(r.sum, EVP_sha256(), NULL) == 1);
@@ -166,9 +174,7 @@ static enum err load(const struct config_opts *opts, struct source from, struct 
         config_error(&r, (struct config_place){ box->config.file.p, 0, 0 }, "cannot read it: %s",
                      from.why);
     } else {
-        if (from.text != NULL) {
-            CHECK(EVP_DigestUpdate(r.sum, from.text->p, from.text->n) == 1);
-        }
+        sum_text(&r, from.text);
         read_all(&r, from.text == NULL ? SV("") : *from.text, from.text != NULL);
     }
     finish_sum(&r, sum_out);

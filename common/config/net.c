@@ -118,6 +118,20 @@ bool config_read_upstream_url(struct config_reader *r, const struct config_value
     return ok;
 }
 
+bool config_check_link(struct config_reader *r, const struct config_value *v, struct sv text)
+{
+    struct http_url url = { 0 };
+    struct diag d = { 0 };
+
+    if (http_url_parse(text, &url, &d) != ERR_OK ||
+        (url.scheme != HTTP_SCHEME_HTTP && url.scheme != HTTP_SCHEME_HTTPS) || url.has_fragment) {
+        config_error(r, v->place, "%s: expected an absolute http:// or https:// URL%s%s", v->key,
+                     d.text[0] != '\0' ? ": " : "", d.text);
+        return false;
+    }
+    return true;
+}
+
 bool config_read_origin(struct config_reader *r, const struct config_value *v, struct sv text,
                         bool unix_too, struct config_url *url_out)
 {

@@ -73,6 +73,7 @@ bool config_pem_certs(struct config_reader *r, const struct config_value *v, str
 }
 
 /* A key with a passphrase is an error, never a question on the terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
 static int no_passphrase(char *out, int room, int writing, void *arg)
 {
     (void)out;

@@ -103,6 +103,7 @@ bool config_read_origin(struct config_reader *r, const struct config_value *v, s
                         bool unix_too, struct config_url *url_out);
 bool config_read_upstream_url(struct config_reader *r, const struct config_value *v, struct sv text,
                               struct config_url *url_out);
+bool config_check_link(struct config_reader *r, const struct config_value *v, struct sv text);
 bool config_read_listen(struct config_reader *r, const struct config_value *v, struct sv text,
                         struct sv *listen_out);
 bool config_read_target(struct config_reader *r, const struct config_value *v, struct sv text,

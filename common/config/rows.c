@@ -12,7 +12,10 @@
         .name = (n), .type = CFG_UNSUPPORTED \
     }
 
-enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
+#define SECOND 1000LL
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
 
 static const struct config_choice choices_idp[] = { { "local", CONFIG_IDP_LOCAL },
                                                     { "oidc", CONFIG_IDP_OIDC },
@@ -446,7 +449,7 @@ static const struct config_row redirect_rows[] = {
 
 static const struct config_row response_rows[] = {
     { "status", CFG_NUMBER, CFG_REQUIRED, R(response_status), 200, 599, .doc = "The status." },
-    { "body", CFG_TEXT, 0, R(response_body), 0, 1024 * 1024, .doc = "The body." },
+    { "body", CFG_TEXT, 0, R(response_body), 0, 1048576, .doc = "The body." },
 };
 
 const struct config_rows config_rows_global = { global_rows, ARRAY_LEN(global_rows), "setting" };
@@ -486,6 +489,11 @@ const struct config_row *config_rows_find(const struct config_rows *rows, struct
 
 enum { NAME_MAX_LEN = 64 };
 
+static bool swapped(struct sv a, struct sv b, size_t i, size_t j)
+{
+    return i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1];
+}
+
 /* Optimal string alignment distance: insert, delete, change, swap of neighbours. */
 static unsigned distance(struct sv a, struct sv b)
 {
@@ -505,7 +513,7 @@ static unsigned distance(struct sv a, struct sv b)
             unsigned cost = a.p[i - 1] == b.p[j - 1] ? 0 : 1;
 
             now[j] = MIN(MIN(last[j] + 1, now[j - 1] + 1), last[j - 1] + cost);
-            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1]) {
+            if (swapped(a, b, i, j)) {
                 now[j] = MIN(now[j], before[j - 2] + 1);
             }
         }

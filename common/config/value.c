@@ -363,7 +363,7 @@ static bool read_strings(struct config_reader *r, const struct config_row *row,
         config_error(r, v->place, "%s: more than %d", v->key, CONFIG_LIST_MAX);
         return false;
     }
-    list.v = list.n == 0 ? NULL : arena_zalloc(&r->box->arena, list.n * sizeof(struct sv));
+    list.v = arena_zalloc(&r->box->arena, (list.n + 1) * sizeof(struct sv));
     for (size_t i = 0; i < list.n; i++) {
         struct config_value item = single ? *v : config_item(v, i);
 
@@ -376,7 +376,7 @@ static bool read_strings(struct config_reader *r, const struct config_row *row,
         }
         list.v[i] = config_keep(r, list.v[i]);
     }
-    *slot = list;
+    *slot = list.n == 0 ? (struct config_strings){ 0 } : list;
     return true;
 }
 
@@ -391,7 +391,7 @@ static bool read_pairs(struct config_reader *r, const struct config_row *row,
         config_error(r, v->place, "%s: expected a mapping of names to texts", v->key);
         return false;
     }
-    list.v = n == 0 ? NULL : arena_zalloc(&r->box->arena, n * sizeof(struct config_pair));
+    list.v = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_pair));
     for (it = json_object_iter(v->json); it != NULL; it = json_object_iter_next(v->json, it)) {
         struct config_pair *p = &list.v[list.n];
         struct config_value item =
@@ -414,7 +414,7 @@ static bool read_pairs(struct config_reader *r, const struct config_row *row,
         }
         list.n++;
     }
-    *slot = list;
+    *slot = list.n == 0 ? (struct config_pairs){ 0 } : list;
     return true;
 }
 
@@ -517,7 +517,6 @@ static bool read_address(struct config_reader *r, const struct config_row *row,
                          const struct config_value *v, void *base)
 {
     struct sv text = { 0 };
-    struct config_url link = { 0 };
 
     if (!config_want_text(r, v, &text)) {
         return false;
@@ -536,11 +535,7 @@ static bool read_address(struct config_reader *r, const struct config_row *row,
         return config_read_origin(r, v, text, (row->flags & CFG_UNIX) != 0,
                                   SLOT(struct config_url, base, row));
     }
-    if (!config_read_upstream_url(r, v, text, &link)) {
-        return false;
-    }
-    if (link.scheme == CONFIG_SCHEME_UNIX) {
-        config_error(r, v->place, "%s: expected http:// or https://", v->key);
+    if (!config_check_link(r, v, text)) {
         return false;
     }
     *SLOT(struct sv, base, row) = config_keep(r, text);

@@ -193,7 +193,7 @@ struct config_watch *config_watch_new(struct loop *loop, const struct config_opt
                                       void *arg)
 {
     struct config_watch *w = MEM_NEW(struct config_watch);
-    struct timeval every = { 0, LOOK_MS * 1000 };
+    struct timeval every = { 0, LOOK_MS * 1000L };
 
     w->loop = loop;
     w->opts = *opts;

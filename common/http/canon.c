@@ -4,7 +4,7 @@
 
 #include "common/http/chars.h"
 
-static const struct http_canon_rules STRICT = { 0 };
+static const struct http_canon_rules strict_rules = { 0 };
 
 /* What one look at the raw path found. */
 struct findings {
@@ -244,7 +244,7 @@ enum http_fault http_canon_path(struct sv raw, const struct http_canon_rules *ru
     struct sv path = { 0 };
     char *p = NULL;
 
-    rules = rules == NULL ? &STRICT : rules;
+    rules = rules == NULL ? &strict_rules : rules;
     if (unescaped_out != NULL) {
         *unescaped_out = false;
     }
@@ -448,7 +448,7 @@ enum http_fault http_canon_request(const struct http_head *head,
     switch (head->form) {
     case HTTP_FORM_ORIGIN:
     case HTTP_FORM_ABSOLUTE:
-        fault = canon_target(head, rules == NULL ? &STRICT : rules, arena, &req);
+        fault = canon_target(head, rules == NULL ? &strict_rules : rules, arena, &req);
         break;
     case HTTP_FORM_ASTERISK:
         req.path = SV("*");

@@ -3,8 +3,8 @@
 #include <string.h>
 #include <time.h>
 
-static const char DAYS[] = "SunMonTueWedThuFriSat";
-static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+static const char day_names[] = "SunMonTueWedThuFriSat";
+static const char month_names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
 enum { LAST_YEAR = 9999 };
 
@@ -23,9 +23,9 @@ void http_date_format(int64_t wall_s, char out[HTTP_DATE_LEN + 1])
 
     (void)gmtime_r(&t, &tm);
     memcpy(out, "Day, 00 Mon 0000 00:00:00 GMT", HTTP_DATE_LEN + 1);
-    memcpy(out, DAYS + 3 * tm.tm_wday, 3);
+    memcpy(out, day_names + (size_t)tm.tm_wday * 3, 3);
     put2(out + 5, tm.tm_mday);
-    memcpy(out + 8, MONTHS + 3 * tm.tm_mon, 3);
+    memcpy(out + 8, month_names + (size_t)tm.tm_mon * 3, 3);
     put2(out + 12, (tm.tm_year + 1900) / 100);
     put2(out + 14, (tm.tm_year + 1900) % 100);
     put2(out + 17, tm.tm_hour);
@@ -63,7 +63,7 @@ enum err http_date_parse(struct sv text, int64_t *wall_s_out)
     if (text.n != HTTP_DATE_LEN) {
         return ERR_INVALID;
     }
-    month = sv_search(sv_of(MONTHS, sizeof(MONTHS) - 1), sv_of(text.p + 8, 3));
+    month = sv_search(sv_of(month_names, sizeof(month_names) - 1), sv_of(text.p + 8, 3));
     if (month == SIZE_MAX || !get_number(sv_of(text.p + 5, 2), 31, &tm.tm_mday) ||
         !get_number(sv_of(text.p + 12, 4), LAST_YEAR, &tm.tm_year) ||
         !get_number(sv_of(text.p + 17, 2), 23, &tm.tm_hour) ||

@@ -7,7 +7,7 @@
 
 enum { HEAD_BYTES = 65536, LINE_BYTES = 16384, VERSION_LEN = 8 };
 
-static const struct http_rules DEFAULT_RULES = { 0 };
+static const struct http_rules default_rules = { 0 };
 
 static uint32_t or_default(uint32_t v, uint32_t def)
 {
@@ -20,7 +20,7 @@ void http_head_init(struct http_head *head, enum http_kind kind, const struct ht
     uint32_t most = 0;
 
     *head = (struct http_head){ .fields = fields, .kind = kind };
-    head->rules = rules == NULL ? &DEFAULT_RULES : rules;
+    head->rules = rules == NULL ? &default_rules : rules;
     most = or_default(head->rules->fields, HTTP_FIELDS_DEFAULT);
     head->cap = (uint32_t)MIN(cap, (size_t)MIN(most, (uint32_t)HTTP_FIELDS_MAX));
     head->begun = kind == HTTP_TRAILER;
@@ -331,22 +331,39 @@ static enum http_step begin(struct http_head *head, struct sv bytes)
     return HTTP_DONE;
 }
 
-static enum http_fault take_line(struct http_head *head, struct sv line)
-{
-    if (head->begun) {
-        return parse_field(head, line);
-    }
-    head->begun = true;
-    return head->kind == HTTP_RESPONSE ? parse_status_line(head, line)
-                                       : parse_request_line(head, line);
-}
-
 static enum http_fault line_too_long(const struct http_head *head, size_t n)
 {
     if (!head->begun && n > or_default(head->rules->line_bytes, LINE_BYTES)) {
         return head->kind == HTTP_REQUEST ? HTTP_FAULT_TARGET_LONG : HTTP_FAULT_HEAD_LARGE;
     }
     return HTTP_FAULT_NONE;
+}
+
+/* line ends where the LF was; what must stand there is its CR. The length is looked at first, as it
+ * is for a line whose end has not come yet. */
+static enum http_fault take_line(struct http_head *head, struct sv line)
+{
+    enum http_fault fault = HTTP_FAULT_NONE;
+
+    if (line.n == 0) {
+        return HTTP_FAULT_LINE_END;
+    }
+    fault = line_too_long(head, line.n - 1);
+    if (fault != HTTP_FAULT_NONE) {
+        return fault;
+    }
+    if (line.p[--line.n] != '\r') {
+        return HTTP_FAULT_LINE_END;
+    }
+    if (head->begun) {
+        return parse_field(head, line);
+    }
+    head->begun = true;
+    if (line.n == 0) {
+        return HTTP_FAULT_START_LINE;
+    }
+    return head->kind == HTTP_RESPONSE ? parse_status_line(head, line)
+                                       : parse_request_line(head, line);
 }
 
 /* No line end up to the end of what may be looked at. */
@@ -409,17 +426,10 @@ enum http_step http_head_parse(struct http_head *head, struct sv bytes)
         line = sv_of(bytes.p + head->pos, (size_t)(lf - bytes.p) - head->pos);
         head->pos += line.n + 1;
         head->scan = head->pos;
-        if (line.n == 0 || line.p[line.n - 1] != '\r') {
-            return fail(head, HTTP_FAULT_LINE_END);
-        }
-        line.n--;
-        if (line.n == 0 && head->begun) {
+        if (line.n == 1 && line.p[0] == '\r' && head->begun) {
             return finish(head);
         }
-        fault = line_too_long(head, line.n);
-        if (fault == HTTP_FAULT_NONE) {
-            fault = line.n == 0 ? HTTP_FAULT_START_LINE : take_line(head, line);
-        }
+        fault = take_line(head, line);
         if (fault != HTTP_FAULT_NONE) {
             return fail(head, fault);
         }

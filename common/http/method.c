@@ -1,6 +1,6 @@
 #include "common/http/method.h"
 
-static const struct sv TEXTS[HTTP_METHOD_COUNT] = {
+static const struct sv texts[HTTP_METHOD_COUNT] = {
 #define METHOD_TEXT(m) [HTTP_##m] = { .p = #m, .n = sizeof(#m) - 1 },
     HTTP_METHODS(METHOD_TEXT)
 #undef METHOD_TEXT
@@ -12,7 +12,7 @@ enum http_method http_method_id(struct sv text)
 
     /* The table begins with the frequent ones. */
     for (i = HTTP_GET; i < HTTP_METHOD_COUNT; i++) {
-        if (TEXTS[i].n == text.n && TEXTS[i].p[0] == text.p[0] && sv_eq(TEXTS[i], text)) {
+        if (texts[i].n == text.n && texts[i].p[0] == text.p[0] && sv_eq(texts[i], text)) {
             return (enum http_method)i;
         }
     }
@@ -21,7 +21,7 @@ enum http_method http_method_id(struct sv text)
 
 struct sv http_method_text(enum http_method method)
 {
-    return (unsigned)method < HTTP_METHOD_COUNT ? TEXTS[method] : SV("");
+    return (unsigned)method < HTTP_METHOD_COUNT ? texts[method] : SV("");
 }
 
 bool http_method_is_safe(enum http_method method)

@@ -4,16 +4,14 @@
 #include "common/base.h"
 #include "common/sv.h"
 
-#define HTTP_METHODS(X)                                                                            \
-    X(GET)                                                                                         \
-    X(HEAD)                                                                                        \
-    X(POST) X(PUT) X(DELETE) X(CONNECT) X(OPTIONS) X(TRACE) X(PATCH) X(ACL) X(BIND) X(CHECKIN)     \
-        X(CHECKOUT) X(COPY) X(LABEL) X(LINK) X(LOCK) X(MERGE) X(MKACTIVITY) X(MKCALENDAR) X(MKCOL) \
-            X(MOVE) X(ORDERPATCH) X(PROPFIND) X(PROPPATCH) X(PURGE) X(QUERY) X(REBIND) X(REPORT)   \
-                X(SEARCH) X(SUBSCRIBE) X(UNBIND) X(UNCHECKOUT) X(UNLINK) X(UNLOCK) X(UNSUBSCRIBE)  \
-                    X(UPDATE)
-
 /* clang-format off */
+#define HTTP_METHODS(X) \
+    X(GET) X(HEAD) X(POST) X(PUT) X(DELETE) X(CONNECT) X(OPTIONS) X(TRACE) X(PATCH) X(ACL) \
+    X(BIND) X(CHECKIN) X(CHECKOUT) X(COPY) X(LABEL) X(LINK) X(LOCK) X(MERGE) X(MKACTIVITY) \
+    X(MKCALENDAR) X(MKCOL) X(MOVE) X(ORDERPATCH) X(PROPFIND) X(PROPPATCH) X(PURGE) X(QUERY) \
+    X(REBIND) X(REPORT) X(SEARCH) X(SUBSCRIBE) X(UNBIND) X(UNCHECKOUT) X(UNLINK) X(UNLOCK) \
+    X(UNSUBSCRIBE) X(UPDATE)
+
 enum http_method {
     HTTP_UNKNOWN = 0,
 #define HTTP_METHOD_ENUM(m) HTTP_##m,

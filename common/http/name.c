@@ -10,7 +10,7 @@ struct name_row {
     unsigned class;
 };
 
-static const struct name_row NAMES[HTTP_H_COUNT] = { [HTTP_H_OTHER] = { { "", 0 }, 0 },
+static const struct name_row names[HTTP_H_COUNT] = { [HTTP_H_OTHER] = { { "", 0 }, 0 },
 #define NAME_ROW(id, str, cls) [HTTP_H_##id] = { { (str), sizeof(str) - 1 }, (cls) },
                                                      HTTP_NAMES(NAME_ROW)
 #undef NAME_ROW
@@ -30,7 +30,7 @@ enum {
 _Static_assert(HTTP_H_COUNT < 255, "slots are bytes");
 
 /* clang-format off */
-static const uint8_t SLOT[SLOTS] = {
+static const uint8_t slots[SLOTS] = {
     [1] = HTTP_H_UPGRADE_INSECURE_REQUESTS,
     [7] = HTTP_H_FROM,
     [8] = HTTP_H_X_FRAME_OPTIONS,
@@ -151,12 +151,12 @@ enum http_name http_name_id(struct sv name)
     }
     slot = name_slot(name);
     for (try = 0; try < 2; try++) {
-        unsigned id = SLOT[(slot + try) % SLOTS];
+        unsigned id = slots[(slot + try) % SLOTS];
 
         if (id == HTTP_H_OTHER) {
             return HTTP_H_OTHER;
         }
-        if (same_folded(name, NAMES[id].text)) {
+        if (same_folded(name, names[id].text)) {
             return (enum http_name)id;
         }
     }
@@ -165,12 +165,12 @@ enum http_name http_name_id(struct sv name)
 
 struct sv http_name_text(enum http_name id)
 {
-    return (unsigned)id < HTTP_H_COUNT ? NAMES[id].text : SV("");
+    return (unsigned)id < HTTP_H_COUNT ? names[id].text : SV("");
 }
 
 unsigned http_name_class(enum http_name id)
 {
-    return (unsigned)id < HTTP_H_COUNT ? NAMES[id].class : 0;
+    return (unsigned)id < HTTP_H_COUNT ? names[id].class : 0;
 }
 
 bool http_is_token(struct sv s)

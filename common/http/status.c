@@ -5,20 +5,20 @@ struct fault_row {
     unsigned status;
 };
 
-static const struct fault_row FAULTS[HTTP_FAULT_COUNT] = { [HTTP_FAULT_NONE] = { "none", 400 },
+static const struct fault_row fault_rows[HTTP_FAULT_COUNT] = { [HTTP_FAULT_NONE] = { "none", 400 },
 #define FAULT_ROW(id, code, text) [HTTP_FAULT_##id] = { text, code },
-                                                           HTTP_FAULTS(FAULT_ROW)
+                                                               HTTP_FAULTS(FAULT_ROW)
 #undef FAULT_ROW
 };
 
 unsigned http_fault_status(enum http_fault fault)
 {
-    return (unsigned)fault < HTTP_FAULT_COUNT ? FAULTS[fault].status : 400;
+    return (unsigned)fault < HTTP_FAULT_COUNT ? fault_rows[fault].status : 400;
 }
 
 const char *http_fault_name(enum http_fault fault)
 {
-    return (unsigned)fault < HTTP_FAULT_COUNT ? FAULTS[fault].name : "unknown";
+    return (unsigned)fault < HTTP_FAULT_COUNT ? fault_rows[fault].name : "unknown";
 }
 
 struct phrase {
@@ -26,7 +26,7 @@ struct phrase {
     const char *text;
 };
 
-static const struct phrase PHRASES[] = {
+static const struct phrase phrases[] = {
     { 100, "Continue" },
     { 101, "Switching Protocols" },
     { 103, "Early Hints" },
@@ -85,9 +85,9 @@ struct sv http_status_reason(unsigned status)
 {
     size_t i = 0;
 
-    for (i = 0; i < ARRAY_LEN(PHRASES); i++) {
-        if (PHRASES[i].status == status) {
-            return sv_from(PHRASES[i].text);
+    for (i = 0; i < ARRAY_LEN(phrases); i++) {
+        if (phrases[i].status == status) {
+            return sv_from(phrases[i].text);
         }
     }
     return SV("Unknown");

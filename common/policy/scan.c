@@ -45,10 +45,12 @@ void policy_scan_item(struct policy_scan *scan, const json_t *array, size_t inde
 
 json_t *policy_scan_tree(const json_t *tree)
 {
-    json_t *writable = NULL;
+    const union {
+        const json_t *in;
+        json_t *out;
+    } same = { .in = tree };
 
-    memcpy(&writable, &tree, sizeof(writable));
-    return writable;
+    return same.out;
 }
 
 struct sv policy_scan_text(struct policy_scan *scan, const json_t *string)

@@ -318,6 +318,7 @@ static void on_unary_done(struct rpc_op *op)
     pending_free(p);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what, how long and whom to tell are one call */
 struct rpc_pending *rpc_client_call(struct rpc_client *client, const char *path,
                                     const ProtobufCMessage *request,
                                     const ProtobufCMessageDescriptor *response, int64_t timeout_ms,
@@ -454,6 +455,7 @@ static void wait_one(struct rpc_client *c, struct rpc_pending *p, grpc_completio
     (void)grpc_completion_queue_pluck(cq, &p->start_op, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what, how long and whom to tell are one call */
 enum rpc_status rpc_call_wait(const struct rpc_client_opts *opts, const char *path,
                               const ProtobufCMessage *request,
                               const ProtobufCMessageDescriptor *response, int64_t timeout_ms,

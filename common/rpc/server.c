@@ -209,9 +209,13 @@ static void on_written(struct rpc_op *op)
 void rpc_call_send(struct rpc_call *call, struct sv bytes)
 {
     grpc_op ops[2];
-    size_t n = head_op(call, &ops[0]);
+    size_t n = 0;
 
+    if (call->state == CALL_ENDING || call->gone || call->finish_wanted) {
+        return; /* nobody listens any more; on_closed tells */
+    }
     CHECK(rpc_call_can_send(call));
+    n = head_op(call, &ops[0]);
     call->out = rpc_message_of(bytes);
     ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->out };
     call->writing = true;
@@ -243,6 +247,9 @@ void rpc_call_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, vo
 {
     call->ops_of = ops;
     call->arg = arg;
+    if (call->gone) { /* before it became a stream: nobody has been told yet */
+        rpc_call_finish(call, RPC_CANCELLED, "the caller left");
+    }
 }
 
 static void read_next(struct rpc_call *call);
@@ -306,7 +313,9 @@ static void on_request_read(struct rpc_op *op)
 
     if (call->state == CALL_READING) {
         call->state = CALL_OPEN;
-        if (op->ok && call->in != NULL) {
+        if (call->gone) {
+            rpc_call_fail(call, RPC_CANCELLED, "the caller left");
+        } else if (op->ok && call->in != NULL) {
             char *room = NULL;
             grpc_byte_buffer *in = call->in;
             struct sv bytes = rpc_message_bytes(in, &room);

@@ -69,7 +69,8 @@ struct rpc_stream_ops {
 
 /* Makes the call a stream: from now on ops are called with arg. */
 void rpc_call_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, void *arg);
-/* Sends one message; at most one is on its way (rpc_call_can_send). */
+/* Sends one message; at most one is on its way (rpc_call_can_send). Does nothing once the caller
+ * left or the call ends: on_closed follows. */
 void rpc_call_send(struct rpc_call *call, struct sv bytes);
 bool rpc_call_can_send(const struct rpc_call *call);
 /* Ends a stream, after what was sent; on_closed follows. */

@@ -19,7 +19,7 @@ struct row {
     enum http_media media;
 };
 
-static const struct row ROWS[] = {
+static const struct row shapes[] = {
     { "Chrome, typed address", "GET", CHROME_ACCEPT NAV, HTTP_CLIENT_NAVIGATION, HTTP_MEDIA_HTML },
     { "Safari 15, no Sec-Fetch", "GET", CHROME_ACCEPT, HTTP_CLIENT_NAVIGATION, HTTP_MEDIA_HTML },
     { "old Internet Explorer", "GET", "Accept: text/html, */*\r\n", HTTP_CLIENT_NAVIGATION,
@@ -108,21 +108,21 @@ static void header_shapes_tell_people_from_programs(void **state)
     size_t i = 0;
 
     (void)state;
-    for (i = 0; i < ARRAY_LEN(ROWS); i++) {
+    for (i = 0; i < ARRAY_LEN(shapes); i++) {
         struct http_field fields[16];
         struct http_head head;
         char text[1024];
 
-        (void)snprintf(text, sizeof(text), "%s / HTTP/1.1\r\nHost: a\r\n%s\r\n", ROWS[i].method,
-                       ROWS[i].fields);
+        (void)snprintf(text, sizeof(text), "%s / HTTP/1.1\r\nHost: a\r\n%s\r\n", shapes[i].method,
+                       shapes[i].fields);
         http_head_init(&head, HTTP_REQUEST, NULL, fields, ARRAY_LEN(fields));
         assert_int_equal(http_head_parse(&head, sv_from(text)), HTTP_DONE);
-        if (http_accept_client(&head) != ROWS[i].client ||
-            http_accept_media(&head) != ROWS[i].media) {
-            print_error("%s\n", ROWS[i].what);
+        if (http_accept_client(&head) != shapes[i].client ||
+            http_accept_media(&head) != shapes[i].media) {
+            print_error("%s\n", shapes[i].what);
         }
-        assert_int_equal(http_accept_client(&head), ROWS[i].client);
-        assert_int_equal(http_accept_media(&head), ROWS[i].media);
+        assert_int_equal(http_accept_client(&head), shapes[i].client);
+        assert_int_equal(http_accept_media(&head), shapes[i].media);
     }
 }
 

@@ -209,28 +209,28 @@ static void other_settings_do_what_they_say(void **state)
 struct request_row {
     const char *head;
     const char *host;
-    uint16_t port;
     const char *path;
     const char *forward;
+    uint16_t port;
     bool changed;
 };
 
 static void a_request_is_reduced_to_one_form(void **state)
 {
     static const struct request_row rows[] = {
-        { "GET /a?b=c HTTP/1.1\r\nHost: Example.COM\r\n\r\n", "example.com", 0, "/a", "/a?b=c",
+        { "GET /a?b=c HTTP/1.1\r\nHost: Example.COM\r\n\r\n", "example.com", "/a", "/a?b=c", 0,
           false },
-        { "GET /a? HTTP/1.1\r\nHost: x:8443\r\n\r\n", "x", 8443, "/a", "/a?", false },
-        { "GET /a/../b?q=/../ HTTP/1.1\r\nHost: x.\r\n\r\n", "x", 0, "/b", "/b?q=/../", true },
-        { "GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", "x", 0, "/", "/", true },
-        { "GET http://x?q HTTP/1.1\r\nHost: x\r\n\r\n", "x", 0, "/", "/?q", true },
-        { "GET http://X:80/a HTTP/1.1\r\nHost: x\r\n\r\n", "x", 0, "/a", "/a", true },
-        { "GET HTTPS://x/a HTTP/1.1\r\nHost: x:443\r\n\r\n", "x", 443, "/a", "/a", true },
-        { "GET / HTTP/1.1\r\nHost: [2001:DB8:0:0::1]:80\r\n\r\n", "[2001:db8::1]", 80, "/", "/",
+        { "GET /a? HTTP/1.1\r\nHost: x:8443\r\n\r\n", "x", "/a", "/a?", 8443, false },
+        { "GET /a/../b?q=/../ HTTP/1.1\r\nHost: x.\r\n\r\n", "x", "/b", "/b?q=/../", 0, true },
+        { "GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", "x", "/", "/", 0, true },
+        { "GET http://x?q HTTP/1.1\r\nHost: x\r\n\r\n", "x", "/", "/?q", 0, true },
+        { "GET http://X:80/a HTTP/1.1\r\nHost: x\r\n\r\n", "x", "/a", "/a", 0, true },
+        { "GET HTTPS://x/a HTTP/1.1\r\nHost: x:443\r\n\r\n", "x", "/a", "/a", 443, true },
+        { "GET / HTTP/1.1\r\nHost: [2001:DB8:0:0::1]:80\r\n\r\n", "[2001:db8::1]", "/", "/", 80,
           false },
-        { "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "x", 0, "*", "*", false },
-        { "CONNECT X:22 HTTP/1.1\r\nHost: x:22\r\n\r\n", "x", 22, "", "x:22", true },
-        { "GET /%7ea HTTP/1.1\r\nHost: x\r\n\r\n", "x", 0, "/~a", "/~a", true },
+        { "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "x", "*", "*", 0, false },
+        { "CONNECT X:22 HTTP/1.1\r\nHost: x:22\r\n\r\n", "x", "", "x:22", 22, true },
+        { "GET /%7ea HTTP/1.1\r\nHost: x\r\n\r\n", "x", "/~a", "/~a", 0, true },
     };
     size_t i = 0;
 
@@ -302,7 +302,7 @@ struct corpus_row {
 };
 
 /* Where we differ from Envoy. */
-static const struct corpus_row ENVOY[] = {
+static const struct corpus_row envoy_rows[] = {
     { "a/b/../c", NULL, "no leading slash" },
     { "..", NULL, "no leading slash" },
     { "", NULL, "no leading slash" },
@@ -314,7 +314,7 @@ static const struct corpus_row ENVOY[] = {
 };
 
 /* Where we differ from lighttpd, whose cases run under many settings. */
-static const struct corpus_row LIGHTTPD[] = {
+static const struct corpus_row lighttpd_rows[] = {
     { "no-slash", NULL, "no leading slash" },
     { "%2f?", NULL, "no leading slash" },
     { "%2f%2f", NULL, "no leading slash" },
@@ -377,6 +377,14 @@ static bool through(const char *target, struct arena *arena, struct sv *forward_
     return true;
 }
 
+static bool is_ascii(const char *s)
+{
+    while (*s > 0) {
+        s++;
+    }
+    return *s == 0;
+}
+
 static size_t judge(const json_t *cases, const char *in_key, const char *out_key,
                     const struct corpus_row *rows, size_t n)
 {
@@ -395,10 +403,8 @@ static size_t judge(const json_t *cases, const char *in_key, const char *out_key
 
         if (row != NULL) {
             want = row->out;
-        } else if (want != NULL && (unsigned char)in[strlen(in) > 1 ? 1 : 0] >= 0x80) {
-            want = NULL; /* raw bytes beyond ASCII: browsers encode them */
-        } else if (strstr(in, "\xc3") != NULL) {
-            want = NULL;
+        } else if (!is_ascii(in)) {
+            want = NULL; /* browsers encode such bytes */
         }
         if (passed != (want != NULL) || (passed && !sv_eq(got, sv_from(want)))) {
             print_error("%s: want %s, got %.*s\n", in, want == NULL ? "refused" : want,
@@ -417,10 +423,11 @@ static void every_envoy_case_is_judged(void **state)
     (void)state;
     assert_int_equal(json_array_size(json_object_get(root, "normalize")), 21);
     assert_int_equal(json_array_size(json_object_get(root, "merge_slashes")), 12);
-    assert_int_equal(judge(json_object_get(root, "normalize"), "i", "o", ENVOY, ARRAY_LEN(ENVOY)),
-                     0);
     assert_int_equal(
-        judge(json_object_get(root, "merge_slashes"), "i", "o", ENVOY, ARRAY_LEN(ENVOY)), 0);
+        judge(json_object_get(root, "normalize"), "i", "o", envoy_rows, ARRAY_LEN(envoy_rows)), 0);
+    assert_int_equal(
+        judge(json_object_get(root, "merge_slashes"), "i", "o", envoy_rows, ARRAY_LEN(envoy_rows)),
+        0);
     json_decref(root);
 }
 
@@ -430,8 +437,8 @@ static void every_lighttpd_url_is_judged(void **state)
 
     (void)state;
     assert_int_equal(json_array_size(json_object_get(root, "cases")), 90);
-    assert_int_equal(judge(json_object_get(root, "cases"), "input_latin1", "output", LIGHTTPD,
-                           ARRAY_LEN(LIGHTTPD)),
+    assert_int_equal(judge(json_object_get(root, "cases"), "input_latin1", "output", lighttpd_rows,
+                           ARRAY_LEN(lighttpd_rows)),
                      0);
     json_decref(root);
 }

@@ -259,7 +259,7 @@ static void nothing_is_present_after_an_error(void **state)
 
 /* ---- cookies ---------------------------------------------------------------------------------- */
 
-static const struct http_cookie_names OURS = { .exact = { { "_ours", 5 } },
+static const struct http_cookie_names ours = { .exact = { { "_ours", 5 } },
                                                .prefix = { { "__Host-_p", 9 } },
                                                .n_exact = 1,
                                                .n_prefix = 1 };
@@ -294,7 +294,7 @@ static void our_cookies_are_taken_out_and_foreign_ones_stay(void **state)
     buf_init(&out, 4096);
     for (i = 0; i < ARRAY_LEN(rows); i++) {
         buf_reset(&out);
-        assert_int_equal(http_cookie_strip(sv_from(rows[i].in), &OURS, &out), rows[i].what);
+        assert_int_equal(http_cookie_strip(sv_from(rows[i].in), &ours, &out), rows[i].what);
         if (!sv_eq(buf_sv(&out), sv_from(rows[i].out))) {
             print_error("%s: %s\n", rows[i].in, buf_cstr(&out));
         }

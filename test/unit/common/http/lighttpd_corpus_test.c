@@ -1,6 +1,6 @@
 /* Every case of shared/corpora/http/lighttpd_request_cases.json is judged. What lighttpd answers with
- * 4xx or 5xx for its grammar we refuse with the same status or the one in STRICTER; what it accepts
- * we accept, or the case stands in STRICTER. Statuses that come from its document root, its access
+ * 4xx or 5xx for its grammar we refuse with the same status or the one in stricter; what it accepts
+ * we accept, or the case stands in stricter. Statuses that come from its document root, its access
  * rules or its configuration (3xx, 401, 403, 404, 413, 416, 502) say nothing about grammar: such a
  * request must parse. */
 #include <string.h>
@@ -21,7 +21,7 @@ struct judged {
     const char *why;
 };
 
-static const struct judged STRICTER[] = {
+static const struct judged stricter[] = {
     { "#1232 - duplicate headers with line-wrapping", HTTP_FAULT_FOLD, "folded lines" },
     { "line-folding", HTTP_FAULT_FOLD, "folded lines" },
     { "absolute-uri in request-line (without Host)", HTTP_FAULT_HOST_MISSING,
@@ -36,7 +36,7 @@ static const struct judged STRICTER[] = {
       "a grammar fault counts before an unknown method: 400" },
 };
 
-static bool met[ARRAY_LEN(STRICTER)];
+static bool met[ARRAY_LEN(stricter)];
 
 struct outcome {
     enum http_fault fault;
@@ -120,10 +120,10 @@ static const struct judged *find_judged(const char *desc)
 {
     size_t i = 0;
 
-    for (i = 0; i < ARRAY_LEN(STRICTER); i++) {
-        if (strncmp(STRICTER[i].desc, desc, strlen(STRICTER[i].desc)) == 0) {
+    for (i = 0; i < ARRAY_LEN(stricter); i++) {
+        if (strncmp(stricter[i].desc, desc, strlen(stricter[i].desc)) == 0) {
             met[i] = true;
-            return &STRICTER[i];
+            return &stricter[i];
         }
     }
     return NULL;
@@ -184,9 +184,9 @@ static void every_parser_case_is_judged(void **state)
     }
     json_decref(root);
     assert_int_equal(wrong, 0);
-    for (i = 0; i < ARRAY_LEN(STRICTER); i++) {
+    for (i = 0; i < ARRAY_LEN(stricter); i++) {
         if (!met[i]) {
-            print_error("no case begins with: %s\n", STRICTER[i].desc);
+            print_error("no case begins with: %s\n", stricter[i].desc);
         }
         assert_true(met[i]);
     }
@@ -220,7 +220,7 @@ struct server_judged {
     const char *why;
 };
 
-static const struct server_judged SERVER[] = {
+static const struct server_judged server_rows[] = {
     { "Authorization: Basic \\x80", HTTP_FAULT_NONE,
       "obs-text is a value; who reads it judges it" },
     { "Basic =", HTTP_FAULT_NONE, "credentials are for who reads them" },
@@ -252,10 +252,10 @@ static bool judge_server(const json_t *c)
     struct buf bytes;
     size_t i = 0;
 
-    for (i = 0; i < ARRAY_LEN(SERVER); i++) {
-        if (strstr(lines, SERVER[i].part) != NULL) {
+    for (i = 0; i < ARRAY_LEN(server_rows); i++) {
+        if (strstr(lines, server_rows[i].part) != NULL) {
             special = true;
-            want = SERVER[i].fault;
+            want = server_rows[i].fault;
             break;
         }
     }

@@ -1,6 +1,6 @@
 /* Every case of shared/corpora/http/llhttp_cases.json is judged: what llhttp's strict mode refuses
  * we refuse; what it accepts we accept with the same number of messages, or the case stands in
- * STRICTER with the fault we find and the reason. Its lenient modes must never be ours. */
+ * stricter with the fault we find and the reason. Its lenient modes must never be ours. */
 #include <stdio.h>
 #include <string.h>
 
@@ -146,17 +146,17 @@ struct judged {
 
 #include "test/unit/common/http/llhttp_stricter.h"
 
-/* Every row of STRICTER must be met, or the list would rot. */
-static bool met[ARRAY_LEN(STRICTER)];
+/* Every row of stricter must be met, or the list would rot. */
+static bool met[ARRAY_LEN(stricter)];
 
 static const struct judged *find_judged(const char *file, int line)
 {
     size_t i = 0;
 
-    for (i = 0; i < ARRAY_LEN(STRICTER); i++) {
-        if (STRICTER[i].line == line && strcmp(STRICTER[i].file, file) == 0) {
+    for (i = 0; i < ARRAY_LEN(stricter); i++) {
+        if (stricter[i].line == line && strcmp(stricter[i].file, file) == 0) {
             met[i] = true;
-            return &STRICTER[i];
+            return &stricter[i];
         }
     }
     return NULL;
@@ -270,7 +270,7 @@ static void every_llhttp_case_is_judged(void **state)
     }
     json_decref(root);
     assert_int_equal(wrong, 0);
-    for (i = 0; i < ARRAY_LEN(STRICTER); i++) {
+    for (i = 0; i < ARRAY_LEN(stricter); i++) {
         assert_true(met[i]);
     }
 }

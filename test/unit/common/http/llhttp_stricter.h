@@ -2,7 +2,7 @@
  * must find, and why. Included by llhttp_corpus_test.c. */
 #pragma once
 
-static const struct judged STRICTER[] = {
+static const struct judged stricter[] = {
     { "test/request/connection.md", 171, HTTP_FAULT_START_LINE,
       "two empty lines before a request: one is passed over (RFC 9112 2.2)" },
     { "test/request/content-length.md", 14, HTTP_FAULT_LENGTH,

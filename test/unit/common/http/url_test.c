@@ -220,7 +220,7 @@ static void local_paths_stay_on_the_host(void **state)
 
 /* The hosts that oauth2-proxy's patterns stand for and its cases use: ours are exact, so a pattern
  * is spelled out, but for the domains that no case names. */
-static const char *const EXACT[] = {
+static const char *const exact_hosts[] = {
     "foo.bar",
     "baz.bar.foo",
     "bar.foo",
@@ -249,8 +249,8 @@ static void every_oauth2_proxy_case_is_judged(void **state)
     size_t i = 0;
 
     (void)state;
-    for (i = 0; i < ARRAY_LEN(EXACT); i++) {
-        assert_int_equal(http_url_set_add(set, sv_from(EXACT[i])), ERR_OK);
+    for (i = 0; i < ARRAY_LEN(exact_hosts); i++) {
+        assert_int_equal(http_url_set_add(set, sv_from(exact_hosts[i])), ERR_OK);
     }
     assert_int_equal(json_array_size(cases), 57);
     for (i = 0; i < json_array_size(cases); i++) {

@@ -1,0 +1,57 @@
+/* authn: the daemon: what its parts share. One loop thread owns all of it. */
+#pragma once
+
+#include "authenticate/store.h"
+#include "authenticate/throttle.h"
+#include "authenticate/users.h"
+#include "common/base.h"
+#include "common/config/config.h"
+#include "common/crypto/assertion.h"
+#include "common/crypto/seal.h"
+#include "common/fetch.h"
+#include "common/job.h"
+#include "common/loop.h"
+#include "common/rpc/server.h"
+#include "common/service.h"
+
+enum { AUTHN_IDP_ID_SIZE = 17, AUTHN_COOKIE_NAME_MAX = 128 };
+
+struct authn_http;
+struct authn_oidc;
+
+struct authn {
+    struct service *service;
+    struct loop *loop;
+    struct config *config; /* in use */
+    struct config *boot;   /* at start: what listeners and identity were made of */
+    struct sv origin;      /* https://authenticate.example.com[:port] */
+    struct sv host;        /* its host[:port]: what our own handle is bound to */
+    char idp_id[AUTHN_IDP_ID_SIZE];
+    char cookie_session[AUTHN_COOKIE_NAME_MAX]; /* names */
+    char cookie_browser[AUTHN_COOKIE_NAME_MAX];
+
+    struct sealer *handles;
+    struct sealer *states;
+    struct sealer *codes;
+    struct sealer *forms;
+    struct sealer *rest;
+    struct assertion_keys *assertion;
+
+    struct rpc *rpc;
+    struct rpc_identity *identity;
+    struct rpc_server *server;
+    struct authn_store *store;
+    struct rpc_pending *probe;
+    struct event *probe_timer;
+
+    struct authn_http *http;
+    struct job_pool *pool;
+    struct fetcher *fetcher;
+    struct authn_oidc *oidc;   /* NULL: idp_provider is not oidc */
+    struct authn_users *users; /* NULL: none could be read yet */
+    struct authn_throttle *throttle;
+
+    struct service_part *part_http;
+    struct service_part *part_store;
+    struct service_part *part_users;
+};

@@ -1,0 +1,161 @@
+#include "authenticate/claims.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/buf.h"
+
+struct flattening {
+    json_t *flat;
+    size_t values;
+    bool cut;
+};
+
+static bool is_scalar(const json_t *v)
+{
+    return json_is_string(v) || json_is_number(v) || json_is_boolean(v);
+}
+
+static void add_value(struct flattening *f, const char *name, json_t *value)
+{
+    json_t *list = json_object_get(f->flat, name);
+
+    if (!is_scalar(value)) {
+        f->cut = f->cut || !json_is_null(value);
+        return;
+    }
+    if (list == NULL && json_object_size(f->flat) < AUTHN_CLAIMS_MAX) {
+        CHECK(json_object_set_new(f->flat, name, json_array()) == 0);
+        list = json_object_get(f->flat, name);
+    }
+    if (list == NULL || f->values >= AUTHN_CLAIM_VALUES_MAX) {
+        f->cut = true;
+        return;
+    }
+    f->values++;
+    CHECK(json_array_append(list, value) == 0);
+}
+
+static void flatten(struct flattening *f, const char *name, json_t *value,
+                    int depth) // NOLINT(misc-no-recursion)
+{
+    const char *key = NULL;
+    json_t *item = NULL;
+
+    if (json_is_array(value)) {
+        for (size_t i = 0; i < json_array_size(value); i++) {
+            add_value(f, name, json_array_get(value, i));
+        }
+        return;
+    }
+    if (!json_is_object(value)) {
+        add_value(f, name, value);
+        return;
+    }
+    if (depth >= AUTHN_CLAIMS_DEPTH) {
+        f->cut = true;
+        return;
+    }
+    json_object_foreach(value, key, item)
+    {
+        CLEANUP(buf_deinit) struct buf full;
+
+        buf_init(&full, 1024);
+        buf_add_str(&full, name);
+        buf_add_char(&full, '.');
+        buf_add_str(&full, key);
+        if (full.err == ERR_OK) {
+            flatten(f, buf_cstr(&full), item, depth + 1);
+        }
+    }
+}
+
+json_t *authn_claims_flatten(const json_t *claims, bool *cut_out)
+{
+    struct flattening f = { .flat = json_object() };
+    const char *key = NULL;
+    json_t *item = NULL;
+
+    CHECK(f.flat != NULL);
+    json_object_foreach((json_t *)(uintptr_t)claims, key, item)
+    {
+        if (strcmp(key, "nonce") != 0 && strcmp(key, "at_hash") != 0 &&
+            strcmp(key, "c_hash") != 0 && strlen(key) < 256) {
+            flatten(&f, key, item, 0);
+        }
+    }
+    *cut_out = f.cut;
+    return f.flat;
+}
+
+static Google__Protobuf__Value *value_of(const json_t *v, struct arena *arena)
+{
+    Google__Protobuf__Value *value = arena_alloc(arena, sizeof *value);
+
+    google__protobuf__value__init(value);
+    if (json_is_string(v)) {
+        value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+        value->string_value = arena_str(arena, sv_of(json_string_value(v), json_string_length(v)));
+    } else if (json_is_number(v)) {
+        value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
+        value->number_value = json_number_value(v);
+    } else {
+        value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE;
+        value->bool_value = json_is_true(v);
+    }
+    return value;
+}
+
+static Google__Protobuf__ListValue *list_of(const json_t *list, struct arena *arena)
+{
+    Google__Protobuf__ListValue *out = arena_alloc(arena, sizeof *out);
+
+    google__protobuf__list_value__init(out);
+    out->n_values = json_array_size(list);
+    out->values = arena_alloc(arena, (out->n_values + 1) * sizeof out->values[0]);
+    for (size_t i = 0; i < out->n_values; i++) {
+        out->values[i] = value_of(json_array_get(list, i), arena);
+    }
+    return out;
+}
+
+void authn_claims_to_session(const json_t *flat, struct arena *arena, Session__Session *session)
+{
+    const char *key = NULL;
+    json_t *list = NULL;
+
+    session->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof *session->claims);
+    json_object_foreach((json_t *)(uintptr_t)flat, key, list)
+    {
+        Session__Session__ClaimsEntry *entry = arena_alloc(arena, sizeof *entry);
+
+        session__session__claims_entry__init(entry);
+        entry->key = arena_str(arena, sv_from(key));
+        entry->value = list_of(list, arena);
+        session->claims[session->n_claims++] = entry;
+    }
+}
+
+void authn_claims_to_user(const json_t *flat, struct arena *arena, User__User *user)
+{
+    const char *key = NULL;
+    json_t *list = NULL;
+
+    user->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof *user->claims);
+    json_object_foreach((json_t *)(uintptr_t)flat, key, list)
+    {
+        User__User__ClaimsEntry *entry = arena_alloc(arena, sizeof *entry);
+
+        user__user__claims_entry__init(entry);
+        entry->key = arena_str(arena, sv_from(key));
+        entry->value = list_of(list, arena);
+        user->claims[user->n_claims++] = entry;
+    }
+}
+
+struct sv authn_claims_first(const json_t *flat, const char *name)
+{
+    const json_t *first = json_array_get(json_object_get(flat, name), 0);
+
+    return sv_of(json_string_value(first), json_string_length(first));
+}

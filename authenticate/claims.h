@@ -1,0 +1,44 @@
+/* authn_claims: what a login tells about a person, in the form of the session and user records:
+ * every claim a list of scalars, nested objects as dotted names (policy-language 2.3). Bounded; what
+ * goes beyond is cut and told. Pure functions. */
+#pragma once
+
+#include <jansson.h>
+
+#include "session.pb-c.h"
+#include "user.pb-c.h"
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/sv.h"
+
+enum { AUTHN_CLAIMS_MAX = 256, AUTHN_CLAIM_VALUES_MAX = 5000, AUTHN_CLAIMS_DEPTH = 6 };
+
+/* One login, whichever provider. All borrowed. */
+struct authn_identity {
+    struct sv user_id;
+    struct sv email; /* "" none, or not verified */
+    struct sv name;
+    struct sv idp_id;
+    const json_t *claims; /* flat */
+    const json_t *groups; /* list of texts; NULL: none */
+
+    /* of an OpenID provider */
+    struct sv issuer;
+    struct sv subject;
+    struct sv id_token;
+    struct sv access_token;
+    struct sv refresh_token;
+    int64_t id_issued_at_s;
+    int64_t id_expires_at_s;
+    int64_t access_expires_at_s; /* 0: not told */
+};
+
+/* A new flat object of claims; *cut_out: not everything had room. Token-only members (nonce,
+ * at_hash, c_hash) are left out. */
+json_t *authn_claims_flatten(const json_t *claims, bool *cut_out);
+/* Entries for the records, in arena. */
+void authn_claims_to_session(const json_t *flat, struct arena *arena, Session__Session *session);
+void authn_claims_to_user(const json_t *flat, struct arena *arena, User__User *user);
+/* First text of a flat claim, "" where there is none. */
+struct sv authn_claims_first(const json_t *flat, const char *name);

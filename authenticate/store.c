@@ -1,0 +1,347 @@
+#include "authenticate/store.h"
+
+#include "databroker.pb-c.h"
+#include "google/protobuf/empty.pb-c.h"
+#include "google/protobuf/struct.pb-c.h"
+#include "google/protobuf/wrappers.pb-c.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/rpc/scan.h"
+
+#define SERVICE        "/databroker.DataBrokerService/"
+#define TYPE_STRUCT    "type.googleapis.com/google.protobuf.Struct"
+#define TYPE_STRING    "type.googleapis.com/google.protobuf.StringValue"
+#define TOKEN_TEXT_MAX (128 * 1024)
+
+struct authn_store {
+    struct rpc_client *client;
+    int64_t timeout_ms;
+};
+
+struct authn_store *authn_store_new(struct rpc *rpc, const struct rpc_identity *identity,
+                                    const char *target, int64_t timeout_ms)
+{
+    struct authn_store *store = MEM_NEW(struct authn_store);
+    struct rpc_client_opts opts = { .target = target,
+                                    .server = RPC_DATABROKER,
+                                    .identity = identity };
+
+    store->client = rpc_client_new(rpc, &opts);
+    store->timeout_ms = timeout_ms > 0 ? timeout_ms : 5000;
+    return store;
+}
+
+void authn_store_free(struct authn_store **store)
+{
+    if (*store != NULL) {
+        rpc_client_free(&(*store)->client);
+    }
+    mem_free(store);
+}
+
+static struct rpc_pending *call(struct authn_store *store, const char *path,
+                                const ProtobufCMessage *request,
+                                const ProtobufCMessageDescriptor *response, rpc_done_fn done,
+                                void *arg)
+{
+    return rpc_client_call(store->client, path, request, response, store->timeout_ms, done, arg);
+}
+
+struct rpc_pending *authn_store_get(struct authn_store *store, const char *type, struct sv id,
+                                    rpc_done_fn done, void *arg)
+{
+    Databroker__GetRequest get = DATABROKER__GET_REQUEST__INIT;
+    CLEANUP(mem_free) char *type_text = mem_strdup(type);
+    CLEANUP(mem_free) char *id_text = mem_svdup(id);
+
+    get.type = type_text;
+    get.id = id_text;
+    return call(store, SERVICE "Get", &get.base, &databroker__get_response__descriptor, done, arg);
+}
+
+static const Databroker__Record *record_of(enum rpc_status status, const ProtobufCMessage *response)
+{
+    const Databroker__GetResponse *get = (const Databroker__GetResponse *)(const void *)response;
+
+    return status != RPC_OK || get == NULL || get->record == NULL ||
+                   get->record->deleted_at != NULL || get->record->data == NULL
+               ? NULL
+               : get->record;
+}
+
+enum err authn_store_session(enum rpc_status status, const ProtobufCMessage *response,
+                             int64_t now_s, struct arena *arena, Session__Session **session_out,
+                             uint64_t *version_out)
+{
+    const Databroker__Record *record = record_of(status, response);
+    ProtobufCMessage *message = NULL;
+    Session__Session *session = NULL;
+
+    if (status != RPC_OK && status != RPC_NOT_FOUND) {
+        return ERR_UNAVAILABLE;
+    }
+    if (record == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    if (rpc_unpack(&session__session__descriptor,
+                   sv_of(record->data->value.data, record->data->value.len), arena,
+                   &message) != ERR_OK) {
+        return ERR_INVALID;
+    }
+    session = (Session__Session *)(void *)message;
+    if (session->id[0] == '\0' || session->user_id[0] == '\0' || session->expires_at == NULL ||
+        session->expires_at->seconds <= now_s) {
+        return ERR_NOT_FOUND;
+    }
+    *session_out = session;
+    *version_out = record->version;
+    return ERR_OK;
+}
+
+static Google__Protobuf__Timestamp *timestamp(int64_t seconds, struct arena *arena)
+{
+    Google__Protobuf__Timestamp *t = arena_alloc(arena, sizeof *t);
+
+    google__protobuf__timestamp__init(t);
+    t->seconds = seconds;
+    return t;
+}
+
+static Google__Protobuf__Any *any(const char *type_url, const ProtobufCMessage *message,
+                                  struct arena *arena)
+{
+    Google__Protobuf__Any *a = arena_alloc(arena, sizeof *a);
+    size_t n = protobuf_c_message_get_packed_size(message);
+
+    google__protobuf__any__init(a);
+    a->type_url = arena_str(arena, sv_from(type_url));
+    a->value.data = arena_alloc(arena, n + 1);
+    a->value.len = protobuf_c_message_pack(message, a->value.data);
+    return a;
+}
+
+static Databroker__Record *record_new(const char *type, struct sv id, Google__Protobuf__Any *data,
+                                      struct arena *arena)
+{
+    Databroker__Record *r = arena_alloc(arena, sizeof *r);
+
+    databroker__record__init(r);
+    r->type = arena_str(arena, sv_from(type));
+    r->id = arena_str(arena, id);
+    r->data = data;
+    return r;
+}
+
+static struct rpc_pending *put(struct authn_store *store, Databroker__Record **records, size_t n,
+                               rpc_done_fn done, void *arg)
+{
+    Databroker__PutRequest request = DATABROKER__PUT_REQUEST__INIT;
+
+    request.records = records;
+    request.n_records = n;
+    return call(store, SERVICE "Put", &request.base, &databroker__put_response__descriptor, done,
+                arg);
+}
+
+uint64_t authn_store_version(const ProtobufCMessage *response)
+{
+    const Databroker__PutResponse *put_response =
+        (const Databroker__PutResponse *)(const void *)response;
+
+    return put_response == NULL || put_response->n_records == 0
+               ? 0
+               : put_response->records[put_response->n_records - 1]->version;
+}
+
+static Google__Protobuf__Value *text_value(struct sv text, struct arena *arena)
+{
+    Google__Protobuf__Value *v = arena_alloc(arena, sizeof *v);
+
+    google__protobuf__value__init(v);
+    v->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+    v->string_value = arena_str(arena, text);
+    return v;
+}
+
+static Google__Protobuf__Struct__FieldsEntry *field(const char *name, Google__Protobuf__Value *v,
+                                                    struct arena *arena)
+{
+    Google__Protobuf__Struct__FieldsEntry *entry = arena_alloc(arena, sizeof *entry);
+
+    google__protobuf__struct__fields_entry__init(entry);
+    entry->key = arena_str(arena, sv_from(name));
+    entry->value = v;
+    return entry;
+}
+
+static Databroker__Record *directory_record(const struct authn_identity *who, struct arena *arena)
+{
+    Google__Protobuf__Struct s = GOOGLE__PROTOBUF__STRUCT__INIT;
+    Google__Protobuf__Struct__FieldsEntry *fields[4];
+    Google__Protobuf__ListValue list = GOOGLE__PROTOBUF__LIST_VALUE__INIT;
+    Google__Protobuf__Value groups = GOOGLE__PROTOBUF__VALUE__INIT;
+    size_t n = json_array_size(who->groups);
+
+    list.values = arena_alloc(arena, (n + 1) * sizeof list.values[0]);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *g = json_array_get(who->groups, i);
+
+        if (json_is_string(g)) {
+            list.values[list.n_values++] =
+                text_value(sv_of(json_string_value(g), json_string_length(g)), arena);
+        }
+    }
+    groups.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE;
+    groups.list_value = &list;
+    fields[0] = field("id", text_value(who->user_id, arena), arena);
+    fields[1] = field("email", text_value(who->email, arena), arena);
+    fields[2] = field("display_name", text_value(who->name, arena), arena);
+    fields[3] = field("group_ids", &groups, arena);
+    s.fields = fields;
+    s.n_fields = ARRAY_LEN(fields);
+    return record_new(AUTHN_TYPE_DIRECTORY, who->user_id, any(TYPE_STRUCT, &s.base, arena), arena);
+}
+
+static Databroker__Record *user_record(const struct authn_identity *who, struct arena *arena)
+{
+    User__User user = USER__USER__INIT;
+
+    user.id = arena_str(arena, who->user_id);
+    user.name = arena_str(arena, who->name);
+    user.email = arena_str(arena, who->email);
+    authn_claims_to_user(who->claims, arena, &user);
+    return record_new(AUTHN_TYPE_USER, who->user_id, any(AUTHN_TYPE_USER, &user.base, arena),
+                      arena);
+}
+
+/* A token bound to its session: copied into another record it opens no more. */
+static char *sealed(const struct authn_store_login *login, struct sv token, struct arena *arena)
+{
+    CLEANUP(buf_deinit) struct buf text;
+
+    buf_init(&text, TOKEN_TEXT_MAX);
+    if (token.n > 0 && seal_make(login->rest, token, login->session_id, &text) != ERR_OK) {
+        log_warn("token.not_kept", KV_STR("why", "too large"));
+        return arena_str(arena, SV(""));
+    }
+    return arena_str(arena, buf_sv(&text));
+}
+
+static void session_tokens(const struct authn_store_login *login, Session__Session *session,
+                           struct arena *arena)
+{
+    const struct authn_identity *who = login->identity;
+    Session__IDToken *id = arena_alloc(arena, sizeof *id);
+    Session__OAuthToken *oauth = arena_alloc(arena, sizeof *oauth);
+
+    session__idtoken__init(id);
+    session__oauth_token__init(oauth);
+    if (who->id_token.n > 0) {
+        id->issuer = arena_str(arena, who->issuer);
+        id->subject = arena_str(arena, who->subject);
+        id->issued_at = timestamp(who->id_issued_at_s, arena);
+        id->expires_at = timestamp(who->id_expires_at_s, arena);
+        id->raw = sealed(login, who->id_token, arena);
+        session->id_token = id;
+    }
+    if (who->access_token.n > 0) {
+        oauth->access_token = sealed(login, who->access_token, arena);
+        oauth->refresh_token = sealed(login, who->refresh_token, arena);
+        oauth->token_type = arena_str(arena, SV("Bearer"));
+        if (who->access_expires_at_s > 0) {
+            oauth->expires_at = timestamp(who->access_expires_at_s, arena);
+        }
+        session->oauth_token = oauth;
+    }
+}
+
+struct rpc_pending *authn_store_login(struct authn_store *store,
+                                      const struct authn_store_login *login, struct arena *arena,
+                                      rpc_done_fn done, void *arg)
+{
+    Session__Session session = SESSION__SESSION__INIT;
+    Databroker__Record *records[3];
+
+    session.id = arena_str(arena, login->session_id);
+    session.user_id = arena_str(arena, login->identity->user_id);
+    session.idp_id = arena_str(arena, login->identity->idp_id);
+    session.issued_at = timestamp(login->now_s, arena);
+    session.accessed_at = session.issued_at;
+    session.expires_at = timestamp(login->expires_at_s, arena);
+    session_tokens(login, &session, arena);
+    authn_claims_to_session(login->identity->claims, arena, &session);
+    records[0] = user_record(login->identity, arena);
+    records[1] = directory_record(login->identity, arena);
+    records[2] = record_new(AUTHN_TYPE_SESSION, login->session_id,
+                            any(AUTHN_TYPE_SESSION, &session.base, arena), arena);
+    return put(store, records, ARRAY_LEN(records), done, arg);
+}
+
+struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Session *session,
+                                    int64_t now_s, rpc_done_fn done, void *arg)
+{
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+    Databroker__Record *record = NULL;
+
+    arena_init(&arena);
+    record = record_new(AUTHN_TYPE_SESSION, sv_from(session->id),
+                        any(AUTHN_TYPE_SESSION, &session->base, &arena), &arena);
+    record->deleted_at = timestamp(now_s, &arena);
+    pending = put(store, &record, 1, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct rpc_pending *authn_store_lease(struct authn_store *store, const char *name,
+                                      int64_t duration_s, rpc_done_fn done, void *arg)
+{
+    Databroker__AcquireLeaseRequest lease = DATABROKER__ACQUIRE_LEASE_REQUEST__INIT;
+    Google__Protobuf__Duration duration = GOOGLE__PROTOBUF__DURATION__INIT;
+    CLEANUP(mem_free) char *name_text = mem_strdup(name);
+
+    duration.seconds = duration_s;
+    lease.name = name_text;
+    lease.duration = &duration;
+    return call(store, SERVICE "AcquireLease", &lease.base,
+                &databroker__acquire_lease_response__descriptor, done, arg);
+}
+
+struct rpc_pending *authn_store_keep(struct authn_store *store, struct sv id, struct sv text,
+                                     rpc_done_fn done, void *arg)
+{
+    Google__Protobuf__StringValue value = GOOGLE__PROTOBUF__STRING_VALUE__INIT;
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+    Databroker__Record *record = NULL;
+
+    arena_init(&arena);
+    value.value = arena_str(&arena, text);
+    record = record_new(AUTHN_TYPE_PROVIDER, id, any(TYPE_STRING, &value.base, &arena), &arena);
+    pending = put(store, &record, 1, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct sv authn_store_kept(enum rpc_status status, const ProtobufCMessage *response,
+                           struct arena *arena)
+{
+    const Databroker__Record *record = record_of(status, response);
+    ProtobufCMessage *message = NULL;
+
+    if (record == NULL || rpc_unpack(&google__protobuf__string_value__descriptor,
+                                     sv_of(record->data->value.data, record->data->value.len),
+                                     arena, &message) != ERR_OK) {
+        return (struct sv){ .p = NULL };
+    }
+    return sv_from(((Google__Protobuf__StringValue *)(void *)message)->value);
+}
+
+struct rpc_pending *authn_store_probe(struct authn_store *store, rpc_done_fn done, void *arg)
+{
+    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
+
+    return call(store, SERVICE "ServerInfo", &empty.base,
+                &databroker__server_info_response__descriptor, done, arg);
+}

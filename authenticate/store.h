@@ -1,0 +1,60 @@
+/* authn_store: what authenticate asks of the databroker. Every call returns its pending handle; done
+ * is called on the loop's thread with the raw answer, which authn_store_session and
+ * authn_store_version read. Message memory comes from the caller's arena. */
+#pragma once
+
+#include "authenticate/claims.h"
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/crypto/seal.h"
+#include "common/rpc/client.h"
+#include "common/sv.h"
+
+struct authn_store;
+
+#define AUTHN_TYPE_SESSION   "type.googleapis.com/session.Session"
+#define AUTHN_TYPE_USER      "type.googleapis.com/user.User"
+#define AUTHN_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
+#define AUTHN_TYPE_PROVIDER  "postern.io/ProviderCopy"
+
+/* identity and keys outlive it. */
+struct authn_store *authn_store_new(struct rpc *rpc, const struct rpc_identity *identity,
+                                    const char *target, int64_t timeout_ms);
+void authn_store_free(struct authn_store **store);
+
+struct rpc_pending *authn_store_get(struct authn_store *store, const char *type, struct sv id,
+                                    rpc_done_fn done, void *arg);
+/* The session of a Get's answer, in arena. ERR_NOT_FOUND: none, deleted or over at now_s;
+ * ERR_UNAVAILABLE: the databroker did not answer; ERR_INVALID: not a session. */
+MUST_CHECK enum err authn_store_session(enum rpc_status status, const ProtobufCMessage *response,
+                                        int64_t now_s, struct arena *arena,
+                                        Session__Session **session_out, uint64_t *version_out);
+
+struct authn_store_login {
+    const struct authn_identity *identity;
+    struct sv session_id;
+    int64_t now_s;
+    int64_t expires_at_s;
+    struct sealer *rest; /* KEYS_TOKEN_AT_REST: seals the provider's tokens, with the session id */
+};
+
+/* Puts the user, their groups and the session, in that order. */
+struct rpc_pending *authn_store_login(struct authn_store *store,
+                                      const struct authn_store_login *login, struct arena *arena,
+                                      rpc_done_fn done, void *arg);
+/* Version of the last record of a Put's answer; 0: none. */
+uint64_t authn_store_version(const ProtobufCMessage *response);
+/* Ends a session: the record is put as deleted. */
+struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Session *session,
+                                    int64_t now_s, rpc_done_fn done, void *arg);
+/* RPC_ALREADY_EXISTS: somebody has it. */
+struct rpc_pending *authn_store_lease(struct authn_store *store, const char *name,
+                                      int64_t duration_s, rpc_done_fn done, void *arg);
+/* A text kept under an id of AUTHN_TYPE_PROVIDER. */
+struct rpc_pending *authn_store_keep(struct authn_store *store, struct sv id, struct sv text,
+                                     rpc_done_fn done, void *arg);
+/* The text of a Get's answer, in arena; "" none. */
+struct sv authn_store_kept(enum rpc_status status, const ProtobufCMessage *response,
+                           struct arena *arena);
+/* Asks whether the databroker is there. */
+struct rpc_pending *authn_store_probe(struct authn_store *store, rpc_done_fn done, void *arg);

@@ -1,0 +1,208 @@
+#include "authorize/check.h"
+
+#include <string.h>
+
+static struct sv sv_bytes(const ProtobufCBinaryData *b)
+{
+    return sv_of(b->data, b->len);
+}
+
+/* Whether the question keeps its own rules; the proxy made it, but proxies run elsewhere. */
+static bool request_is_sound(const Postern__CheckRequest *req)
+{
+    if (req->client_ip.len != 0 && req->client_ip.len != 4 && req->client_ip.len != 16) {
+        return false;
+    }
+    return req->method.len > 0 && req->method.len <= AUTHZ_METHOD_MAX && req->host.len > 0 &&
+           req->host.len <= AUTHZ_HOST_MAX && req->path.len > 0 &&
+           req->path.len <= AUTHZ_PATH_MAX && req->request_id.len <= AUTHZ_ID_MAX &&
+           strlen(req->session) <= AUTHZ_ID_MAX;
+}
+
+static void request_input(const Postern__CheckRequest *req, int64_t wall_ms,
+                          struct policy_input *in)
+{
+    in->method = sv_bytes(&req->method);
+    in->host = sv_bytes(&req->host);
+    in->path = sv_bytes(&req->path);
+    in->cors_preflight = req->cors_preflight != 0;
+    in->wall_ms = wall_ms;
+    in->client_ip_known = req->client_ip.len != 0;
+    if (req->client_ip.len == 4) {
+        memset(in->client_ip + 10, 0xff, 2);
+        memcpy(in->client_ip + 12, req->client_ip.data, 4);
+    } else if (req->client_ip.len == 16) {
+        memcpy(in->client_ip, req->client_ip.data, 16);
+    }
+}
+
+/* --- the decision ----------------------------------------------------------------------------- */
+
+/* The one place where an ALLOW comes from. Whatever it does not know stays DENY. */
+static enum authz_decision authz_check_decide(enum policy_outcome outcome)
+{
+    switch (outcome) {
+    case POLICY_ALLOW:
+        return AUTHZ_ALLOW;
+    case POLICY_LOGIN:
+        return AUTHZ_LOGIN;
+    case POLICY_UNAVAILABLE:
+        return AUTHZ_UNAVAILABLE;
+    case POLICY_DENY:
+    case POLICY_DEVICE: /* we have no page to register a device at */
+        break;
+    }
+    return AUTHZ_DENY;
+}
+
+enum { STATUS_DEVICE = 450 };
+
+static void outcome_set(struct authz_outcome *out, const struct policy_verdict *verdict)
+{
+    out->verdict = *verdict;
+    out->decision = authz_check_decide(verdict->outcome);
+    out->reasons = policy_reasons(verdict);
+    out->status = 0;
+    if (out->decision == AUTHZ_DENY || out->decision == AUTHZ_UNAVAILABLE) {
+        out->status = verdict->outcome == POLICY_DEVICE ? STATUS_DEVICE : verdict->status;
+    }
+}
+
+static void outcome_unavailable(struct authz_outcome *out, enum policy_reason reason)
+{
+    struct policy_verdict verdict = policy_verdict_unavailable(reason);
+
+    outcome_set(out, &verdict);
+}
+
+static void evaluate(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                     const struct policy_input *in, struct authz_outcome *out)
+{
+    struct policy_verdict verdict = { .outcome = POLICY_DENY };
+
+    if (req->internal) {
+        policy_eval_internal(in, true, &verdict);
+    } else {
+        policy_eval(authz_rules_policy(facts->rules, out->route), in, &verdict);
+    }
+    outcome_set(out, &verdict);
+}
+
+/* --- the session ------------------------------------------------------------------------------ */
+
+enum lookup { LOOKUP_NONE = 0, LOOKUP_LIVE, LOOKUP_EXPIRED, LOOKUP_GONE };
+
+static enum lookup session_find(const struct authz_facts *facts, struct sv id,
+                                struct authz_outcome *out)
+{
+    const struct authz_replica *replica = authz_sync_replica(facts->sync);
+    const struct authz_session *session = authz_replica_session(replica, id);
+    int64_t now_s = facts->wall_ms / 1000;
+
+    if (session == NULL) {
+        return LOOKUP_GONE;
+    }
+    if (!authz_session_live(session, now_s)) {
+        return LOOKUP_EXPIRED;
+    }
+    const struct authz_session *effective = authz_replica_effective(replica, session, now_s);
+
+    if (effective == NULL) {
+        return LOOKUP_GONE;
+    }
+    out->session = session;
+    out->effective = effective;
+    out->valid_until_s = session->expires_at_s;
+    if (effective->expires_at_s != 0 &&
+        (out->valid_until_s == 0 || effective->expires_at_s < out->valid_until_s)) {
+        out->valid_until_s = effective->expires_at_s;
+    }
+    return LOOKUP_LIVE;
+}
+
+static void identity_add(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                         struct authz_outcome *out)
+{
+    if (out->decision != AUTHZ_ALLOW || out->effective == NULL || req->recheck ||
+        (!req->internal && !out->route->pass_identity_headers)) {
+        return;
+    }
+    const struct authz_identity_ask ask = {
+        .rules = facts->rules,
+        .session = out->session,
+        .effective = out->effective,
+        .host = sv_bytes(&req->host),
+        .profile = authz_rules_profile(facts->rules, out->route),
+        .now_s = facts->wall_ms / 1000,
+    };
+    const struct authz_identity *identity = authz_identity_get(facts->identities, &ask);
+
+    if (identity->reason != POLICY_REASON_NONE) {
+        outcome_unavailable(out, identity->reason);
+        return;
+    }
+    out->identity = identity;
+}
+
+/* No word about sessions can be had. What is open to anybody stays open, and nothing else. */
+static void evaluate_without_store(const struct authz_facts *facts,
+                                   const Postern__CheckRequest *req, const struct policy_input *in,
+                                   struct authz_outcome *out)
+{
+    evaluate(facts, req, in, out);
+    if (out->decision != AUTHZ_ALLOW &&
+        !(out->reasons & POLICY_REASON_BIT(POLICY_REASON_POLICY_INVALID))) {
+        outcome_unavailable(out, POLICY_REASON_STORE_UNAVAILABLE);
+    }
+}
+
+static void evaluate_with_session(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                                  struct policy_input *in, struct authz_outcome *out)
+{
+    enum lookup found = session_find(facts, sv_from(req->session), out);
+
+    if (found == LOOKUP_LIVE) {
+        authz_session_input(out->effective, in);
+    }
+    evaluate(facts, req, in, out);
+    if (out->decision == AUTHZ_LOGIN && found == LOOKUP_EXPIRED) {
+        out->reasons |= POLICY_REASON_BIT(POLICY_REASON_SESSION_EXPIRED);
+    } else if (out->decision == AUTHZ_LOGIN && found == LOOKUP_GONE) {
+        /* The handle is ours and the replica is as new as it: there was one. */
+        out->reasons |= POLICY_REASON_BIT(POLICY_REASON_SESSION_REVOKED);
+    }
+    identity_add(facts, req, out);
+}
+
+bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                     enum authz_patience patience, struct authz_outcome *outcome_out)
+{
+    struct policy_input in = { .session = false };
+    struct authz_outcome *out = outcome_out;
+
+    *out = (struct authz_outcome){ .decision = AUTHZ_DENY };
+    if (!request_is_sound(req)) {
+        outcome_unavailable(out, POLICY_REASON_REQUEST_INVALID);
+        return true;
+    }
+    out->route = config_route_by_id(authz_rules_config(facts->rules), req->route);
+    if (out->route == NULL && !req->internal) {
+        outcome_unavailable(out, POLICY_REASON_ROUTE_UNKNOWN);
+        return true;
+    }
+    request_input(req, facts->wall_ms, &in);
+    if (req->session[0] == '\0') {
+        evaluate(facts, req, &in, out);
+        return true;
+    }
+    if (patience == AUTHZ_GIVEN_UP || !authz_sync_fresh(facts->sync, facts->mono_ms)) {
+        evaluate_without_store(facts, req, &in, out);
+        return true;
+    }
+    if (patience == AUTHZ_MAY_WAIT &&
+        authz_replica_version(authz_sync_replica(facts->sync)) < req->record_version) {
+        return false;
+    }
+    evaluate_with_session(facts, req, &in, out);
+    return true;
+}

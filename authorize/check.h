@@ -1,0 +1,56 @@
+/* authz_check: one check from question to verdict. The ladder is common/policy's; here the question
+ * gets its session, its route and, after an ALLOW, its identity. A verdict begins as DENY and only
+ * authz_check_decide turns a policy's outcome into an ALLOW. On the check thread; no I/O. */
+#pragma once
+
+#include "authorize.pb-c.h"
+
+#include "authorize/identity.h"
+#include "authorize/replica.h"
+#include "authorize/rules.h"
+#include "authorize/sync.h"
+#include "common/base.h"
+#include "common/policy/policy.h"
+
+enum {
+    AUTHZ_HOST_MAX = 255,
+    AUTHZ_PATH_MAX = 65536,
+    AUTHZ_METHOD_MAX = 64,
+    AUTHZ_ID_MAX = 256 /* request id, session id */
+};
+
+enum authz_decision { AUTHZ_DENY = 0, AUTHZ_ALLOW, AUTHZ_LOGIN, AUTHZ_UNAVAILABLE };
+
+/* What a check is answered from. */
+struct authz_facts {
+    const struct authz_rules *rules;
+    const struct authz_sync *sync;
+    struct authz_identities *identities;
+    int64_t wall_ms;
+    int64_t mono_ms;
+};
+
+/* How patient the check is with a replica that is older than the handle. */
+enum authz_patience {
+    AUTHZ_MAY_WAIT = 0, /* authz_check_run may say that it wants to wait */
+    AUTHZ_SETTLED,      /* the databroker itself was asked: the replica knows by now */
+    AUTHZ_GIVEN_UP      /* it did not answer in time: no session-bearing verdict */
+};
+
+/* All borrowed: valid until the replica, the rules or the identities are next touched. */
+struct authz_outcome {
+    enum authz_decision decision;
+    struct policy_verdict verdict;
+    uint64_t reasons; /* set of enum policy_reason */
+    uint16_t status;  /* HTTP for DENY and UNAVAILABLE */
+    int64_t valid_until_s;
+    const struct config_route *route;      /* NULL: unknown, or internal */
+    const struct authz_session *session;   /* the live one; NULL: none */
+    const struct authz_session *effective; /* who the visitor is; NULL: nobody */
+    const struct authz_identity *identity; /* NULL: none to send */
+};
+
+/* True: *outcome_out is filled. False: the replica is older than the handle, ask again when it has
+ * reached req->record_version (only with AUTHZ_MAY_WAIT). */
+bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                     enum authz_patience patience, struct authz_outcome *outcome_out);

@@ -1,0 +1,205 @@
+#include "authorize/reply.h"
+
+#include "common/mem.h"
+
+enum { FIELD_ITEMS = 1 << 3 | 2, VARINT_MAX = 10 };
+
+void authz_replies_init(struct authz_replies *r)
+{
+    buf_init(&r->out, AUTHZ_REPLY_MAX);
+    r->blocks = NULL;
+}
+
+void authz_replies_deinit(struct authz_replies *r)
+{
+    buf_deinit(&r->out);
+    authz_blocks_free(&r->blocks);
+}
+
+/* Texts of the replica and names of headers end with a NUL; protobuf-c wants char *, but reads. */
+static char *wire_text(struct sv s)
+{
+    return (char *)(uintptr_t)(s.n > 0 ? s.p : protobuf_c_empty_string);
+}
+
+/* --- packing ---------------------------------------------------------------------------------- */
+
+static size_t varint(uint8_t *p, uint64_t v)
+{
+    size_t n = 0;
+
+    while (v >= 0x80) {
+        p[n++] = (uint8_t)(v | 0x80);
+        v >>= 7U;
+    }
+    p[n++] = (uint8_t)v;
+    return n;
+}
+
+/* A repeated field is its entries one after the other: no batch has to be built first. */
+static void add_item(struct authz_replies *r, const Postern__ReplyItem *item)
+{
+    size_t n = protobuf_c_message_get_packed_size(&item->base);
+    uint8_t head[1 + VARINT_MAX] = { FIELD_ITEMS };
+    size_t n_head = 1 + varint(head + 1, n);
+    char *room = buf_room(&r->out, n_head + n);
+
+    if (room == NULL) {
+        return; /* sticky: the stream is ended */
+    }
+    for (size_t i = 0; i < n_head; i++) {
+        room[i] = (char)head[i];
+    }
+    (void)protobuf_c_message_pack(&item->base, (uint8_t *)room + n_head);
+    buf_grew(&r->out, n_head + n);
+}
+
+static void add_block(struct authz_replies *r, uint64_t number,
+                      const struct authz_identity *identity)
+{
+    Postern__ReplyItem item = POSTERN__REPLY_ITEM__INIT;
+    Postern__IdentityBlock block = POSTERN__IDENTITY_BLOCK__INIT;
+    Postern__IdentityBlock__Header header[AUTHZ_BLOCK_HEADERS_MAX];
+    Postern__IdentityBlock__Header *headers[AUTHZ_BLOCK_HEADERS_MAX];
+
+    CHECK(identity->n_headers <= AUTHZ_BLOCK_HEADERS_MAX);
+    for (size_t i = 0; i < identity->n_headers; i++) {
+        authz_reply_header(&header[i], &identity->headers[i]);
+        headers[i] = &header[i];
+    }
+    block.number = number;
+    block.n_headers = identity->n_headers;
+    block.headers = headers;
+    item.item_case = POSTERN__REPLY_ITEM__ITEM_BLOCK;
+    item.block = &block;
+    add_item(r, &item);
+}
+
+void authz_reply_header(Postern__IdentityBlock__Header *out,
+                        const struct authz_identity_header *header)
+{
+    *out = (Postern__IdentityBlock__Header)POSTERN__IDENTITY_BLOCK__HEADER__INIT;
+    out->name = wire_text(header->name);
+    out->value.data = (uint8_t *)(uintptr_t)header->value.p;
+    out->value.len = header->value.n;
+}
+
+/* --- items ------------------------------------------------------------------------------------ */
+
+static Postern__Decision wire_decision(enum authz_decision decision)
+{
+    switch (decision) {
+    case AUTHZ_ALLOW:
+        return POSTERN__DECISION__ALLOW;
+    case AUTHZ_LOGIN:
+        return POSTERN__DECISION__LOGIN;
+    case AUTHZ_UNAVAILABLE:
+        return POSTERN__DECISION__UNAVAILABLE;
+    case AUTHZ_DENY:
+        break;
+    }
+    return POSTERN__DECISION__DENY;
+}
+
+void authz_reply_fill(Postern__Reply *reply, struct authz_reply_room *room, uint64_t id,
+                      const struct authz_outcome *o)
+{
+    uint64_t set = o->reasons;
+
+    *reply = (Postern__Reply)POSTERN__REPLY__INIT;
+    reply->id = id;
+    reply->decision = wire_decision(o->decision);
+    reply->status = o->status;
+    for (enum policy_reason reason = policy_reason_next(&set); reason != POLICY_REASON_NONE;
+         reason = policy_reason_next(&set)) {
+        room->reasons[reply->n_reasons++] = reason;
+    }
+    reply->reasons = room->reasons;
+    reply->valid_until_s = o->valid_until_s;
+    if (o->effective != NULL) {
+        reply->user = wire_text(o->effective->person->id.s);
+        reply->email = wire_text(authz_person_email(o->effective->person));
+    }
+}
+
+void authz_replies_add(struct authz_replies *r, uint64_t id, const struct authz_outcome *outcome)
+{
+    Postern__ReplyItem item = POSTERN__REPLY_ITEM__INIT;
+    Postern__Reply reply;
+    struct authz_reply_room room;
+
+    authz_reply_fill(&reply, &room, id, outcome);
+    if (outcome->identity != NULL) {
+        if (r->blocks == NULL) {
+            r->blocks = authz_blocks_new();
+        }
+        reply.block = authz_blocks_find(r->blocks, outcome->identity->serial);
+        if (reply.block == 0) {
+            reply.block = authz_blocks_add(r->blocks, outcome->identity->serial);
+            add_block(r, reply.block, outcome->identity);
+        }
+    }
+    item.item_case = POSTERN__REPLY_ITEM__ITEM_REPLY;
+    item.reply = &reply;
+    add_item(r, &item);
+}
+
+void authz_replies_changed(struct authz_replies *r, struct sv session_id)
+{
+    Postern__ReplyItem item = POSTERN__REPLY_ITEM__INIT;
+    Postern__Changed changed = POSTERN__CHANGED__INIT;
+    char *session = wire_text(session_id);
+
+    if (session_id.n == 0) {
+        changed.all = true;
+    } else {
+        changed.n_sessions = 1;
+        changed.sessions = &session;
+    }
+    item.item_case = POSTERN__REPLY_ITEM__ITEM_CHANGED;
+    item.changed = &changed;
+    add_item(r, &item);
+}
+
+/* --- messages --------------------------------------------------------------------------------- */
+
+/* Length of the item at p, its head included; it is one of ours, so it is whole. */
+static size_t item_size(const char *p)
+{
+    uint64_t n = 0;
+    size_t at = 1;
+    unsigned shift = 0;
+
+    for (;; at++, shift += 7) {
+        n |= (uint64_t)((uint8_t)p[at] & 0x7fU) << shift;
+        if (((uint8_t)p[at] & 0x80U) == 0) {
+            return at + 1 + (size_t)n;
+        }
+    }
+}
+
+struct sv authz_replies_next(const struct authz_replies *r)
+{
+    size_t n = 0;
+
+    if (r->out.n <= AUTHZ_MESSAGE_MAX) {
+        return buf_sv(&r->out);
+    }
+    for (;;) {
+        size_t more = item_size(r->out.p + n);
+
+        if (n + more > AUTHZ_MESSAGE_MAX) {
+            return sv_of(r->out.p, n);
+        }
+        n += more;
+    }
+}
+
+void authz_replies_sent(struct authz_replies *r, size_t n)
+{
+    if (n == r->out.n) {
+        buf_reset(&r->out);
+    } else {
+        buf_drop_front(&r->out, n);
+    }
+}

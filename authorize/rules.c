@@ -1,0 +1,154 @@
+#include "authorize/rules.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+
+struct authz_rules {
+    struct config *config;
+    struct assertion_keys *keys;
+    struct policy **policies; /* by config_route.index */
+    uint32_t *profile_of;     /* likewise */
+    struct authz_profile *profiles;
+    size_t n_profiles;
+    size_t n_invalid;
+};
+
+static bool same_profile(const struct authz_profile *a, const struct authz_profile *b)
+{
+    if (a->issuer != b->issuer || a->groups_filter.n != b->groups_filter.n) {
+        return false;
+    }
+    for (size_t i = 0; i < a->groups_filter.n; i++) {
+        if (!sv_eq(a->groups_filter.v[i], b->groups_filter.v[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t profile_take(struct authz_rules *rules, struct authz_profile profile)
+{
+    for (size_t i = 0; i < rules->n_profiles; i++) {
+        if (same_profile(&rules->profiles[i], &profile)) {
+            return (uint32_t)i;
+        }
+    }
+    rules->profiles = mem_realloc(rules->profiles, rules->n_profiles + 1, sizeof(*rules->profiles));
+    rules->profiles[rules->n_profiles] = profile;
+    return (uint32_t)rules->n_profiles++;
+}
+
+static struct policy *compile(const struct config_route *route)
+{
+    struct policy_source source = { .doc = NULL };
+    struct policy *policy = NULL;
+    enum policy_fault fault = POLICY_FAULT_NONE;
+    struct diag d = { .line = 0 };
+    char text[DIAG_LINE];
+    enum err err = policy_source_of_route(route->json, route->doc, &source, &d);
+
+    if (err != ERR_OK) {
+        fault = POLICY_FAULT_ROUTE;
+    } else {
+        err = policy_compile(&source, &policy, &fault, &d);
+    }
+    if (err != ERR_OK) {
+        log_error("policy.invalid", KV_SV("route", route->from), KV_SV("route-id", route->id_text),
+                  KV_STR("fault", policy_fault_name(fault)), KV_STR("why", diag_format(&d, text)));
+        return NULL;
+    }
+    return policy;
+}
+
+static enum err load_keys(struct authz_rules *rules, struct diag *d)
+{
+    if (rules->config->signing_key != NULL) {
+        return assertion_keys_of_pem(secret_bytes(rules->config->signing_key), &rules->keys, d);
+    }
+    enum err err = assertion_keys_of_shared(rules->config->keys, &rules->keys);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the assertion key cannot be derived from shared_secret");
+    }
+    return err;
+}
+
+enum err authz_rules_new(const struct config *config, struct authz_rules **rules_out,
+                         struct diag *d)
+{
+    CLEANUP(authz_rules_free) struct authz_rules *rules = MEM_NEW(struct authz_rules);
+
+    rules->config = config_ref(config);
+    rules->policies = mem_array(config->n_routes + 1, sizeof(struct policy *));
+    rules->profile_of = mem_array(config->n_routes + 1, sizeof(*rules->profile_of));
+    enum err err = load_keys(rules, d);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    (void)profile_take(rules, (struct authz_profile){ .issuer = config->jwt_issuer_format,
+                                                      .groups_filter = config->jwt_groups_filter });
+    for (size_t i = 0; i < config->n_routes; i++) {
+        const struct config_route *route = &config->routes[i];
+
+        rules->policies[i] = compile(route);
+        rules->n_invalid += rules->policies[i] == NULL ? 1 : 0;
+        rules->profile_of[i] = profile_take(
+            rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,
+                                           .groups_filter = route->jwt_groups_filter });
+    }
+    log_info("policy.loaded", KV_U64("routes", config->n_routes),
+             KV_U64("invalid", rules->n_invalid), KV_STR("checksum", config->checksum));
+    *rules_out = TAKE(rules);
+    return ERR_OK;
+}
+
+void authz_rules_free(struct authz_rules **rules)
+{
+    struct authz_rules *r = TAKE(*rules);
+
+    if (r == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < r->config->n_routes; i++) {
+        policy_unref(&r->policies[i]);
+    }
+    mem_free(&r->policies);
+    mem_free(&r->profile_of);
+    mem_free(&r->profiles);
+    assertion_keys_free(&r->keys);
+    config_unref(&r->config);
+    mem_free(&r);
+}
+
+const struct config *authz_rules_config(const struct authz_rules *rules)
+{
+    return rules->config;
+}
+
+const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules)
+{
+    return rules->keys;
+}
+
+const struct policy *authz_rules_policy(const struct authz_rules *rules,
+                                        const struct config_route *route)
+{
+    return rules->policies[route - rules->config->routes];
+}
+
+size_t authz_rules_profile(const struct authz_rules *rules, const struct config_route *route)
+{
+    return route != NULL ? rules->profile_of[route - rules->config->routes] : 0;
+}
+
+const struct authz_profile *authz_rules_profile_at(const struct authz_rules *rules, size_t index)
+{
+    CHECK(index < rules->n_profiles);
+    return &rules->profiles[index];
+}
+
+size_t authz_rules_invalid(const struct authz_rules *rules)
+{
+    return rules->n_invalid;
+}

@@ -1,0 +1,34 @@
+/* authz_rules: what the configuration says about verdicts: each route's policy, compiled, and how
+ * identities are written. Immutable; made on the loop's thread, handed to the check thread whole. */
+#pragma once
+
+#include "common/base.h"
+#include "common/config/config.h"
+#include "common/crypto/assertion.h"
+#include "common/diag.h"
+#include "common/policy/policy.h"
+
+struct authz_rules;
+
+/* How an identity is written; many routes share one. */
+struct authz_profile {
+    enum config_jwt_issuer issuer;
+    struct config_strings groups_filter; /* none: all groups */
+};
+
+/* A policy that does not compile is logged and closes its own route. ERR_INVALID: the signing key
+ * is none; d has the reason. Keeps a reference of config. */
+MUST_CHECK enum err authz_rules_new(const struct config *config, struct authz_rules **rules_out,
+                                    struct diag *d);
+void authz_rules_free(struct authz_rules **rules);
+
+const struct config *authz_rules_config(const struct authz_rules *rules);
+const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules);
+/* NULL: it did not compile. */
+const struct policy *authz_rules_policy(const struct authz_rules *rules,
+                                        const struct config_route *route);
+/* Index of the route's profile; of NULL, that is one of our own paths: the global one, 0. */
+size_t authz_rules_profile(const struct authz_rules *rules, const struct config_route *route);
+const struct authz_profile *authz_rules_profile_at(const struct authz_rules *rules, size_t index);
+/* Routes whose policy did not compile. */
+size_t authz_rules_invalid(const struct authz_rules *rules);

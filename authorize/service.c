@@ -1,0 +1,580 @@
+#include "authorize/service.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "authorize/audit.h"
+#include "authorize/check.h"
+#include "authorize/identity.h"
+#include "authorize/reply.h"
+#include "authorize/sync.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/rpc/client.h"
+#include "common/rpc/scan.h"
+#include "common/rpc/server.h"
+
+enum {
+    WAITERS_MAX = 8192,
+    WAIT_TICK_MS = 20,
+    WAIT_FETCH_MS = 20, /* the stream is usually faster than a question of our own */
+    WAIT_MAX_MS = 1000  /* well inside the proxy's authorize_timeout */
+};
+
+struct authz_service {
+    struct rpc *rpc;
+    struct rpc_identity *identity;
+    struct rpc_client *client;
+    struct rpc_server *server;
+    struct config *first_config; /* the identity's keys live in it */
+    struct authz_service_opts opts;
+    /* the check thread's */
+    struct authz_rules *rules;
+    struct authz_sync *sync;
+    struct authz_identities *identities;
+    struct authz_audit *audit;
+    struct arena arena;
+    struct list streams;
+    struct list waiters;
+    size_t n_waiters;
+    bool ticking;
+    bool stopping;
+    /* for calls from another thread */
+    pthread_mutex_t mutex;
+    pthread_cond_t done;
+};
+
+struct stream {
+    struct list in_service;
+    struct authz_service *service;
+    struct rpc_call *call;
+    struct authz_replies replies;
+};
+
+/* A check that waits for the replica: of a stream, or a call of its own. */
+struct waiter {
+    struct list in_service;
+    struct stream *stream; /* NULL: unary */
+    struct rpc_call *call; /* unary */
+    Postern__CheckRequest *request;
+    int64_t since_ms;
+    bool asked; /* the databroker itself is asked for the session */
+};
+
+/* --- answering -------------------------------------------------------------------------------- */
+
+static struct authz_facts facts_now(const struct authz_service *svc)
+{
+    return (struct authz_facts){ .rules = svc->rules,
+                                 .sync = svc->sync,
+                                 .identities = svc->identities,
+                                 .wall_ms = clock_wall_ms(),
+                                 .mono_ms = clock_mono_ms() };
+}
+
+static void stream_flush(struct stream *st)
+{
+    if (st->replies.out.err != ERR_OK) {
+        log_warn("stream.overrun", KV_STR("caller", rpc_call_who(st->call)));
+        rpc_call_finish(st->call, RPC_RESOURCE_EXHAUSTED, "the answers were not read");
+        return;
+    }
+    if (st->replies.out.n > 0 && rpc_call_can_send(st->call)) {
+        struct sv message = authz_replies_next(&st->replies);
+
+        rpc_call_send(st->call, message);
+        authz_replies_sent(&st->replies, message.n);
+    }
+}
+
+static void answer_unary(struct rpc_call *call, const Postern__CheckRequest *req,
+                         const struct authz_outcome *outcome)
+{
+    Postern__CheckAnswer answer = POSTERN__CHECK_ANSWER__INIT;
+    Postern__Reply reply;
+    struct authz_reply_room room;
+    char *names[AUTHZ_REASONS_MAX];
+    Postern__IdentityBlock__Header header[AUTHZ_BLOCK_HEADERS_MAX];
+    Postern__IdentityBlock__Header *headers[AUTHZ_BLOCK_HEADERS_MAX];
+
+    authz_reply_fill(&reply, &room, req->id, outcome);
+    for (size_t i = 0; i < reply.n_reasons; i++) {
+        names[i] = (char *)(uintptr_t)policy_reason_name((enum policy_reason)reply.reasons[i]);
+    }
+    for (size_t i = 0; outcome->identity != NULL && i < outcome->identity->n_headers; i++) {
+        authz_reply_header(&header[i], &outcome->identity->headers[i]);
+        headers[i] = &header[i];
+        answer.n_headers++;
+    }
+    answer.reply = &reply;
+    answer.headers = headers;
+    answer.n_reason_names = reply.n_reasons;
+    answer.reason_names = names;
+    rpc_call_reply(call, &answer.base);
+}
+
+static void answer(struct authz_service *svc, struct stream *st, struct rpc_call *call,
+                   const Postern__CheckRequest *req, const struct authz_outcome *outcome)
+{
+    authz_audit_add(svc->audit, req, outcome, clock_wall_ms());
+    if (st != NULL) {
+        authz_replies_add(&st->replies, req->id, outcome);
+    } else {
+        answer_unary(call, req, outcome);
+    }
+}
+
+/* --- waiting ---------------------------------------------------------------------------------- */
+
+static Postern__CheckRequest *request_copy(const Postern__CheckRequest *req)
+{
+    size_t n = protobuf_c_message_get_packed_size(&req->base);
+    uint8_t *bytes = mem_alloc(n + 1);
+    ProtobufCMessage *copy = NULL;
+
+    (void)protobuf_c_message_pack(&req->base, bytes);
+    CHECK(rpc_unpack(&postern__check_request__descriptor, sv_of(bytes, n), NULL, &copy) == ERR_OK);
+    mem_free(&bytes);
+    return (Postern__CheckRequest *)(void *)copy;
+}
+
+static void waiter_free(struct authz_service *svc, struct waiter *w)
+{
+    list_remove(&w->in_service);
+    svc->n_waiters--;
+    protobuf_c_message_free_unpacked(&w->request->base, NULL);
+    mem_free(&w);
+}
+
+/* Answers w if it can be answered now. */
+static bool waiter_run(struct authz_service *svc, struct waiter *w, enum authz_patience patience)
+{
+    struct authz_facts facts = facts_now(svc);
+    struct authz_outcome outcome;
+
+    if (!authz_check_run(&facts, w->request, patience, &outcome)) {
+        return false;
+    }
+    answer(svc, w->stream, w->call, w->request, &outcome);
+    if (w->stream != NULL) {
+        stream_flush(w->stream);
+    }
+    waiter_free(svc, w);
+    return true;
+}
+
+/* session: only its waiters, "" all. */
+static void waiters_run(struct authz_service *svc, struct sv session, enum authz_patience patience)
+{
+    struct list *it;
+    struct list *tmp;
+
+    LIST_FOREACH_SAFE(it, tmp, &svc->waiters) {
+        struct waiter *w = LIST_ENTRY(it, struct waiter, in_service);
+
+        if (session.n == 0 || sv_eq(session, sv_from(w->request->session))) {
+            (void)waiter_run(svc, w, patience);
+        }
+    }
+    authz_audit_flush(svc->audit);
+}
+
+static void on_fetched(void *arg, struct sv session_id, bool settled)
+{
+    /* Not settled: they wait on for the stream, until their time is over. */
+    waiters_run(arg, session_id, settled ? AUTHZ_SETTLED : AUTHZ_MAY_WAIT);
+}
+
+/* One question for all that wait for a session. */
+static void waiter_ask(struct authz_service *svc, struct waiter *w)
+{
+    struct list *it;
+    struct sv session = sv_from(w->request->session);
+
+    if (authz_sync_fetch(svc->sync, session, on_fetched, svc) != ERR_OK) {
+        return; /* too many at once: the stream, or the next tick */
+    }
+    LIST_FOREACH(it, &svc->waiters) {
+        struct waiter *other = LIST_ENTRY(it, struct waiter, in_service);
+
+        other->asked = other->asked || sv_eq(session, sv_from(other->request->session));
+    }
+}
+
+static void on_wait_tick(void *arg)
+{
+    struct authz_service *svc = arg;
+    struct list *it;
+    struct list *tmp;
+    int64_t now_ms = clock_mono_ms();
+
+    svc->ticking = false;
+    if (svc->stopping) {
+        return;
+    }
+    LIST_FOREACH_SAFE(it, tmp, &svc->waiters) {
+        struct waiter *w = LIST_ENTRY(it, struct waiter, in_service);
+
+        if (now_ms - w->since_ms >= WAIT_MAX_MS) {
+            (void)waiter_run(svc, w, AUTHZ_GIVEN_UP);
+        } else if (!w->asked && now_ms - w->since_ms >= WAIT_FETCH_MS) {
+            waiter_ask(svc, w);
+        }
+    }
+    authz_audit_flush(svc->audit);
+    if (!list_empty(&svc->waiters)) {
+        svc->ticking = true;
+        rpc_run(svc->rpc, WAIT_TICK_MS, on_wait_tick, svc);
+    }
+}
+
+static void wait_for_replica(struct authz_service *svc, struct stream *st, struct rpc_call *call,
+                             const Postern__CheckRequest *req)
+{
+    struct waiter *w = MEM_NEW(struct waiter);
+
+    w->stream = st;
+    w->call = call;
+    w->request = request_copy(req);
+    w->since_ms = clock_mono_ms();
+    list_push_back(&svc->waiters, &w->in_service);
+    svc->n_waiters++;
+    if (!svc->ticking) {
+        svc->ticking = true;
+        rpc_run(svc->rpc, WAIT_TICK_MS, on_wait_tick, svc);
+    }
+}
+
+/* --- checks ----------------------------------------------------------------------------------- */
+
+static void check(struct authz_service *svc, const struct authz_facts *facts, struct stream *st,
+                  struct rpc_call *call, const Postern__CheckRequest *req)
+{
+    struct authz_outcome outcome;
+
+    if (!authz_check_run(facts, req, AUTHZ_MAY_WAIT, &outcome)) {
+        if (svc->n_waiters < WAITERS_MAX && !svc->stopping) {
+            wait_for_replica(svc, st, call, req);
+            return;
+        }
+        (void)authz_check_run(facts, req, AUTHZ_GIVEN_UP, &outcome);
+    }
+    answer(svc, st, call, req, &outcome);
+}
+
+static void on_stream_message(void *arg, struct sv bytes)
+{
+    struct stream *st = arg;
+    struct authz_service *svc = st->service;
+    ProtobufCMessage *m = NULL;
+    enum err err = bytes.n > AUTHZ_MESSAGE_MAX
+                       ? ERR_LIMIT
+                       : rpc_unpack(&postern__check_batch__descriptor, bytes, &svc->arena, &m);
+    const Postern__CheckBatch *batch = (const Postern__CheckBatch *)(void *)m;
+
+    if (err == ERR_OK && batch->n_checks > AUTHZ_BATCH_MAX) {
+        err = ERR_LIMIT;
+    }
+    if (err != ERR_OK) {
+        log_warn("stream.refused", KV_STR("caller", rpc_call_who(st->call)), KV_ERR(err));
+        rpc_call_finish(st->call, rpc_status_of(err), "the message is no batch of checks");
+    } else {
+        struct authz_facts facts = facts_now(svc);
+
+        for (size_t i = 0; i < batch->n_checks; i++) {
+            check(svc, &facts, st, NULL, batch->checks[i]);
+        }
+        stream_flush(st);
+        authz_audit_flush(svc->audit);
+    }
+    arena_reset(&svc->arena);
+}
+
+static void on_stream_writable(void *arg)
+{
+    stream_flush(arg);
+}
+
+static void on_stream_closed(void *arg)
+{
+    struct stream *st = arg;
+    struct authz_service *svc = st->service;
+    struct list *it;
+    struct list *tmp;
+
+    LIST_FOREACH_SAFE(it, tmp, &svc->waiters) {
+        struct waiter *w = LIST_ENTRY(it, struct waiter, in_service);
+
+        if (w->stream == st) {
+            waiter_free(svc, w);
+        }
+    }
+    log_info("stream.closed");
+    list_remove(&st->in_service);
+    authz_replies_deinit(&st->replies);
+    mem_free(&st);
+}
+
+static void handle_stream(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    static const struct rpc_stream_ops ops = { .on_message = on_stream_message,
+                                               .on_writable = on_stream_writable,
+                                               .on_closed = on_stream_closed };
+    struct authz_service *svc = arg;
+    struct stream *st = MEM_NEW(struct stream);
+
+    (void)request;
+    st->service = svc;
+    st->call = call;
+    authz_replies_init(&st->replies);
+    list_push_back(&svc->streams, &st->in_service);
+    rpc_call_stream(call, &ops, st);
+    log_info("stream.opened", KV_STR("caller", rpc_call_who(call)));
+}
+
+static void handle_check(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct authz_service *svc = arg;
+    struct authz_facts facts = facts_now(svc);
+
+    check(svc, &facts, NULL, call, (const Postern__CheckRequest *)(const void *)request);
+    authz_audit_flush(svc->audit);
+}
+
+static const struct rpc_method methods[] = {
+    { .path = "/postern.Authorize/CheckStream",
+      .roles = BIT(RPC_PROXY),
+      .client_streams = true,
+      .request = &postern__check_batch__descriptor,
+      .handler = handle_stream },
+    { .path = "/postern.Authorize/Check",
+      .roles = BIT(RPC_PROXY) | BIT(RPC_CLI),
+      .request = &postern__check_request__descriptor,
+      .handler = handle_check },
+};
+
+/* --- the replica's news ----------------------------------------------------------------------- */
+
+/* session "": everything. */
+static void tell_streams(struct authz_service *svc, struct sv session)
+{
+    struct list *it;
+    struct list *tmp;
+
+    LIST_FOREACH_SAFE(it, tmp, &svc->streams) {
+        struct stream *st = LIST_ENTRY(it, struct stream, in_service);
+
+        authz_replies_changed(&st->replies, session);
+        stream_flush(st);
+    }
+}
+
+static void on_session(void *arg, struct sv session_id)
+{
+    tell_streams(arg, session_id);
+}
+
+static void on_swap(void *arg)
+{
+    struct authz_service *svc = arg;
+
+    authz_identities_clear(svc->identities);
+    tell_streams(svc, SV(""));
+}
+
+static void on_progress(void *arg)
+{
+    struct authz_service *svc = arg;
+
+    if (!list_empty(&svc->waiters)) {
+        waiters_run(svc, SV(""), AUTHZ_MAY_WAIT);
+    }
+}
+
+static void on_ready(void *arg, bool ready)
+{
+    struct authz_service *svc = arg;
+
+    if (ready) {
+        log_info("replica.fresh");
+    } else {
+        log_error("replica.stale", KV_STR("effect", "requests with a session get 503"));
+    }
+    svc->opts.on_ready(svc->opts.arg, ready);
+}
+
+/* --- rules ------------------------------------------------------------------------------------ */
+
+struct new_rules {
+    struct authz_service *service;
+    struct authz_rules *rules;
+};
+
+static void take_rules(void *arg)
+{
+    struct new_rules *n = arg;
+    struct authz_service *svc = n->service;
+    struct authz_rules *old = svc->rules;
+
+    svc->rules = n->rules;
+    authz_identities_clear(svc->identities);
+    authz_rules_free(&old);
+    authz_sync_set_staleness(svc->sync,
+                             authz_rules_config(svc->rules)->databroker_max_staleness_ms);
+    tell_streams(svc, SV(""));
+    mem_free(&n);
+}
+
+void authz_service_set_rules(struct authz_service *svc, struct authz_rules *rules)
+{
+    struct new_rules *n = MEM_NEW(struct new_rules);
+
+    *n = (struct new_rules){ .service = svc, .rules = rules };
+    rpc_run(svc->rpc, 0, take_rules, n);
+}
+
+/* --- begin and end ---------------------------------------------------------------------------- */
+
+struct turn {
+    struct authz_service *service;
+    void (*fn)(struct authz_service *svc);
+    bool over;
+};
+
+static void on_turn(void *arg)
+{
+    struct turn *t = arg;
+    struct authz_service *svc = t->service;
+
+    t->fn(svc);
+    (void)pthread_mutex_lock(&svc->mutex);
+    t->over = true;
+    (void)pthread_cond_signal(&svc->done);
+    (void)pthread_mutex_unlock(&svc->mutex);
+}
+
+/* Runs fn on the check thread and waits for it. */
+static void on_check_thread(struct authz_service *svc, void (*fn)(struct authz_service *svc))
+{
+    struct turn t = { .service = svc, .fn = fn };
+
+    rpc_run(svc->rpc, 0, on_turn, &t);
+    (void)pthread_mutex_lock(&svc->mutex);
+    while (!t.over) {
+        (void)pthread_cond_wait(&svc->done, &svc->mutex);
+    }
+    (void)pthread_mutex_unlock(&svc->mutex);
+}
+
+static void begin(struct authz_service *svc)
+{
+    const struct rpc_client_opts client = { .target = svc->opts.databroker,
+                                            .server = RPC_DATABROKER,
+                                            .identity = svc->identity };
+
+    svc->client = rpc_client_new(svc->rpc, &client);
+    const struct authz_sync_opts sync = {
+        .rpc = svc->rpc,
+        .client = svc->client,
+        .max_staleness_ms = authz_rules_config(svc->rules)->databroker_max_staleness_ms,
+        .ops = { .on_session = on_session,
+                 .on_swap = on_swap,
+                 .on_progress = on_progress,
+                 .on_ready = on_ready },
+        .arg = svc,
+    };
+    svc->sync = authz_sync_new(&sync);
+    authz_sync_start(svc->sync);
+}
+
+static void serve(struct authz_service *svc)
+{
+    rpc_server_set_serving(svc->server, true);
+}
+
+static void quiesce(struct authz_service *svc)
+{
+    svc->stopping = true;
+    waiters_run(svc, SV(""), AUTHZ_GIVEN_UP);
+    authz_sync_stop(svc->sync);
+}
+
+static void drop_client(struct authz_service *svc)
+{
+    rpc_client_free(&svc->client);
+}
+
+/* Gives the rules back. */
+static struct authz_rules *service_end(struct authz_service *svc)
+{
+    rpc_server_free(&svc->server);
+    on_check_thread(svc, drop_client);
+    rpc_free(&svc->rpc);
+    authz_sync_free(&svc->sync);
+    authz_identities_free(&svc->identities);
+    authz_audit_free(&svc->audit);
+    rpc_identity_free(&svc->identity);
+    arena_deinit(&svc->arena);
+    (void)pthread_mutex_destroy(&svc->mutex);
+    (void)pthread_cond_destroy(&svc->done);
+    config_unref(&svc->first_config);
+    struct authz_rules *rules = svc->rules; /* the last ones: take_rules may have run until now */
+
+    mem_free(&svc);
+    return rules;
+}
+
+enum err authz_service_new(const struct authz_service_opts *opts,
+                           struct authz_service **service_out, struct diag *d)
+{
+    struct authz_service *svc = MEM_NEW(struct authz_service);
+    const struct config *config = authz_rules_config(opts->rules);
+
+    svc->opts = *opts;
+    svc->rules = opts->rules;
+    svc->first_config = config_ref(config);
+    svc->identity = rpc_identity_new(config->keys, RPC_AUTHORIZE);
+    svc->identities = authz_identities_new();
+    svc->audit = authz_audit_new();
+    arena_init(&svc->arena);
+    list_init(&svc->streams);
+    list_init(&svc->waiters);
+    CHECK(pthread_mutex_init(&svc->mutex, NULL) == 0);
+    CHECK(pthread_cond_init(&svc->done, NULL) == 0);
+    svc->rpc = rpc_new(NULL);
+    on_check_thread(svc, begin); /* before the first check can come */
+    const struct rpc_server_opts server = { .address = opts->listen,
+                                            .identity = svc->identity,
+                                            .methods = methods,
+                                            .n_methods = ARRAY_LEN(methods),
+                                            .arg = svc };
+    enum err err = rpc_server_new(svc->rpc, &server, &svc->server, d);
+
+    if (err != ERR_OK) {
+        on_check_thread(svc, quiesce);
+        (void)service_end(svc);
+        return err;
+    }
+    on_check_thread(svc, serve);
+    *service_out = svc;
+    return ERR_OK;
+}
+
+int authz_service_port(const struct authz_service *svc)
+{
+    return rpc_server_port(svc->server);
+}
+
+void authz_service_free(struct authz_service **service)
+{
+    struct authz_service *svc = TAKE(*service);
+
+    if (svc == NULL) {
+        return;
+    }
+    on_check_thread(svc, quiesce);
+    struct authz_rules *rules = service_end(svc);
+
+    authz_rules_free(&rules);
+}

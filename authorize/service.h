@@ -1,0 +1,30 @@
+/* authz_service: the check service: postern.Authorize over gRPC, the replica behind it, the rules
+ * in front. One thread, the rpc's own, evaluates every check and owns all state but the audit
+ * writer's; the functions below may be called from the loop's thread. */
+#pragma once
+
+#include "authorize/rules.h"
+#include "common/base.h"
+#include "common/diag.h"
+
+struct authz_service;
+
+struct authz_service_opts {
+    struct authz_rules *rules; /* becomes the service's */
+    const char *listen;        /* "unix:/path" or "host:port" */
+    const char *databroker;    /* likewise */
+    /* Whether session-bearing checks can be answered; from the check thread. */
+    void (*on_ready)(void *arg, bool ready);
+    void *arg;
+};
+
+/* Begins to listen and to follow the databroker, which need not be there. ERR_IO, ERR_INVALID: the
+ * address cannot be had; rules are then the caller's still. */
+MUST_CHECK enum err authz_service_new(const struct authz_service_opts *opts,
+                                      struct authz_service **service_out, struct diag *d);
+/* The port, where listen named 0. */
+int authz_service_port(const struct authz_service *service);
+/* Takes rules over: from the next batch on they decide, and every stream hears Changed{all}. */
+void authz_service_set_rules(struct authz_service *service, struct authz_rules *rules);
+/* Ends every stream and waits for it. */
+void authz_service_free(struct authz_service **service);

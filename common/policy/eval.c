@@ -1,0 +1,584 @@
+#include <string.h>
+
+#include "common/policy/compiled.h"
+#include "common/policy/policy.h"
+#include "common/policy/sshkey.h"
+
+/* --- facts --------------------------------------------------------------------------------------- */
+
+static const struct policy_text *email_of(const struct policy_input *in)
+{
+    return in->directory_email.s.n != 0 ? &in->directory_email : &in->email;
+}
+
+/* The element between the first and the second @; false: there is no @. */
+static bool domain_of(const struct policy_input *in, struct policy_text *domain_out)
+{
+    struct sv rest = email_of(in)->s;
+
+    (void)sv_cut(&rest, '@');
+    if (rest.p == NULL) {
+        return false;
+    }
+    *domain_out = POLICY_TEXT(sv_cut(&rest, '@'));
+    return true;
+}
+
+static const struct policy_claim *find_claim(const struct policy_claims *claims,
+                                             const struct policy_text *name)
+{
+    size_t i = 0;
+
+    for (i = 0; i < claims->count; i++) {
+        if (policy_text_eq(&claims->items[i].name, name)) {
+            return &claims->items[i];
+        }
+    }
+    return NULL;
+}
+
+/* The user's claim hides the session's of the same name. */
+static const struct policy_claim *claim_of(const struct policy_input *in,
+                                           const struct policy_text *name)
+{
+    static const struct policy_claim none;
+    const struct policy_claim *claim = find_claim(&in->user_claims, name);
+
+    if (claim == NULL) {
+        claim = find_claim(&in->session_claims, name);
+    }
+    return claim == NULL ? &none : claim;
+}
+
+/* --- criteria with more than a matcher ----------------------------------------------------------- */
+
+static bool ask_source_ip(const struct policy_pred *p, const struct policy_input *in)
+{
+    size_t i = 0;
+
+    for (i = 0; in->client_ip_known && i < p->cidr_count; i++) {
+        if (policy_cidr_holds(&p->cidrs[i], in->client_ip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool digest_matches(const struct policy_digests *digests, const uint8_t value[32])
+{
+    size_t i = 0;
+
+    for (i = 0; i < digests->count; i++) {
+        if (memcmp(digests->items[i], value, 32) == 0) {
+            return true;
+        }
+    }
+    return !digests->asked;
+}
+
+/* Every operator for itself holds for some name of the list. */
+static bool names_match(const struct policy_match *match, const struct sv *names, size_t count)
+{
+    bool hit = false;
+    size_t i = 0;
+    size_t j = 0;
+
+    for (j = 0; match->any && j < count && !hit; j++) {
+        hit = policy_set_has(&match->set, &POLICY_TEXT(names[j]));
+    }
+    if (match->any) {
+        return hit;
+    }
+    for (i = 0; i < match->test_count; i++) {
+        hit = false;
+        for (j = 0; j < count && !hit; j++) {
+            hit = policy_match_test_text(&match->tests[i], &POLICY_TEXT(names[j]));
+        }
+        if (!hit) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool ask_certificate(const struct policy_cert_match *m, const struct policy_input *in)
+{
+    const struct policy_cert *cert = in->cert;
+
+    if (cert == NULL || !in->cert_presented) {
+        return false;
+    }
+    return digest_matches(&m->fingerprint, cert->fingerprint) &&
+           digest_matches(&m->spki, cert->spki) &&
+           (!m->san_asked[0] || names_match(&m->san[0], cert->san_email, cert->san_email_count)) &&
+           (!m->san_asked[1] || names_match(&m->san[1], cert->san_dns, cert->san_dns_count)) &&
+           (!m->san_asked[2] || names_match(&m->san[2], cert->san_uri, cert->san_uri_count));
+}
+
+static bool ask_ssh_claim(const struct policy_pred *p, const struct policy_input *in)
+{
+    const struct policy_claim *claim = claim_of(in, &p->claim);
+    struct policy_text login = { 0 };
+    size_t i = 0;
+
+    if (in->ssh == NULL || in->ssh->username.n == 0) {
+        return false;
+    }
+    login = POLICY_TEXT(in->ssh->username);
+    for (i = 0; i < claim->count; i++) {
+        if (claim->values[i].kind == POLICY_KIND_STRING &&
+            policy_text_eq(&claim->values[i].text, &login)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool ask_ssh_email(const struct policy_input *in)
+{
+    struct sv rest = email_of(in)->s;
+    struct sv local = sv_cut(&rest, '@');
+
+    return in->ssh != NULL && local.n != 0 && rest.p != NULL && sv_eq(in->ssh->username, local);
+}
+
+static bool ask_ssh_key(const struct policy_pred *p, const struct policy_input *in)
+{
+    return in->ssh != NULL && policy_set_has(&p->match.set, &POLICY_TEXT(in->ssh->publickey));
+}
+
+static bool compare(const struct policy_number_test *test, double v)
+{
+    switch (test->compare) {
+    case POLICY_LT:
+        return v < test->number;
+    case POLICY_LE:
+        return v <= test->number;
+    case POLICY_EQ:
+        return v == test->number;
+    case POLICY_GE:
+        return v >= test->number;
+    case POLICY_GT:
+        return v > test->number;
+    default:
+        return false;
+    }
+}
+
+static bool record_test(const struct policy_test *test, const struct policy_field *field)
+{
+    const struct policy_scalar *v = field->values;
+
+    if (test->op == POLICY_OP_HAS || test->op == POLICY_OP_EXCLUDE || test->op == POLICY_OP_IS) {
+        return policy_match_test_list(test, v, field->count);
+    }
+    if (field->count != 1) {
+        return false;
+    }
+    if (v->kind != POLICY_KIND_STRING) { /* nothing but `not` can be said of it */
+        return test->op == POLICY_OP_NOT && !policy_match_scalar_eq(&test->value, v);
+    }
+    return policy_match_test_text(test, &v->text);
+}
+
+static bool ask_record(const struct policy_record_match *m, const struct policy_input *in)
+{
+    struct policy_field field = { 0 };
+    bool there = false;
+    size_t i = 0;
+
+    if (in->record != NULL) {
+        in->record(in->record_arg, m->type, m->field, &field);
+    }
+    there = field.record && (m->field.n == 0 || field.present);
+    if (m->exists_asked && m->exists != there) {
+        return false;
+    }
+    if (m->number_count + m->test_count != 0 && !there) {
+        return false;
+    }
+    for (i = 0; i < m->number_count; i++) {
+        if (field.count != 1 || field.values->kind != POLICY_KIND_NUMBER ||
+            !compare(&m->numbers[i], field.values->number)) {
+            return false;
+        }
+    }
+    for (i = 0; i < m->test_count; i++) {
+        if (!record_test(&m->tests[i], &field)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- one criterion ------------------------------------------------------------------------------- */
+
+struct answer {
+    bool value;
+    enum policy_reason reason;
+};
+
+static struct answer answer(const struct policy_pred *p, bool value)
+{
+    return (struct answer){ .value = value, .reason = value ? p->yes : p->no };
+}
+
+static struct answer ask_device(const struct policy_pred *p, const struct policy_input *in)
+{
+    const struct policy_device_match *m = p->device;
+    const struct policy_device *device = NULL;
+    size_t i = 0;
+
+    for (i = 0; i < in->device_count && device == NULL; i++) {
+        device = sv_eq(in->devices[i].type, m->type) ? &in->devices[i] : NULL;
+    }
+    /* Also for `approved: false` and `{}`: nobody without a device passes a device rule. */
+    if (device == NULL || !device->credential || !device->enrolled) {
+        return (struct answer){ .reason = POLICY_REASON_DEVICE_UNAUTHENTICATED };
+    }
+    return answer(p, (!m->id_asked || sv_eq(device->id, m->id)) &&
+                         (!m->approved_asked || device->approved == m->approved));
+}
+
+static struct answer ask_mcp(const struct policy_pred *p, const struct policy_input *in)
+{
+    if (in->mcp == NULL || !sv_eq(in->mcp->method, SV("tools/call"))) {
+        return (struct answer){ .reason = POLICY_REASON_MCP_NOT_A_TOOL_CALL };
+    }
+    return answer(p, policy_match_text(&p->match, &POLICY_TEXT(in->mcp->tool)));
+}
+
+/* True when a certificate is missing or bad; the reason says which. */
+static struct answer ask_invalid_certificate(const struct policy_pred *p,
+                                             const struct policy_input *in)
+{
+    if (!in->client_ca) {
+        return answer(p, false);
+    }
+    if (!in->cert_presented) {
+        return (struct answer){ .value = true,
+                                .reason = POLICY_REASON_CLIENT_CERTIFICATE_REQUIRED };
+    }
+    return answer(p, !in->cert_trusted);
+}
+
+static bool ask_identity(const struct policy_pred *p, const struct policy_input *in)
+{
+    struct policy_text domain = { 0 };
+    const struct policy_claim *claim = NULL;
+
+    switch ((int)p->kind) {
+    case POLICY_CRITERION_AUTHENTICATED_USER:
+        return in->user_id.s.n != 0;
+    case POLICY_CRITERION_USER:
+        return in->user_id.s.n != 0 && policy_match_text(&p->match, &in->user_id);
+    case POLICY_CRITERION_EMAIL:
+        return policy_match_text(&p->match, email_of(in));
+    case POLICY_CRITERION_DOMAIN:
+        return domain_of(in, &domain) && policy_match_text(&p->match, &domain);
+    case POLICY_CRITERION_GROUPS:
+        return in->directory && policy_match_texts(&p->match, in->groups, in->group_count);
+    case POLICY_CRITERION_CLAIM:
+        claim = claim_of(in, &p->claim);
+        return policy_match_list(&p->match, claim->values, claim->count);
+    case POLICY_CRITERION_SSH_USERNAME_MATCHES_EMAIL:
+        return ask_ssh_email(in);
+    case POLICY_CRITERION_SSH_USERNAME_MATCHES_CLAIM:
+        return ask_ssh_claim(p, in);
+    default:
+        return false;
+    }
+}
+
+static bool ask_request(const struct policy_pred *p, const struct policy_input *in)
+{
+    switch ((int)p->kind) {
+    case POLICY_CRITERION_ACCEPT:
+        return true;
+    case POLICY_CRITERION_HTTP_METHOD:
+        return policy_match_text(&p->match, &POLICY_TEXT(in->method));
+    case POLICY_CRITERION_HTTP_PATH:
+        return policy_match_text(&p->match, &POLICY_TEXT(in->path));
+    case POLICY_CRITERION_CORS_PREFLIGHT:
+        return in->cors_preflight;
+    case POLICY_CRITERION_SOURCE_IP:
+        return ask_source_ip(p, in);
+    case POLICY_CRITERION_CLIENT_CERTIFICATE:
+        return ask_certificate(p->cert, in);
+    case POLICY_CRITERION_SSH_PUBLICKEY:
+        return ask_ssh_key(p, in);
+    case POLICY_CRITERION_SSH_CA:
+        return in->ssh != NULL && policy_sshkey_signed(in->ssh, &p->match.set, in->wall_ms / 1000);
+    case POLICY_CRITERION_SSH_USERNAME:
+        return in->ssh != NULL && policy_match_text(&p->match, &POLICY_TEXT(in->ssh->username));
+    case POLICY_CRITERION_DATE:
+        return policy_when_date(p->when, in->wall_ms);
+    case POLICY_CRITERION_DAY_OF_WEEK:
+        return policy_when_days(p->when, in->wall_ms);
+    case POLICY_CRITERION_TIME_OF_DAY:
+        return policy_when_time(p->when, in->wall_ms);
+    case POLICY_CRITERION_RECORD:
+        return ask_record(p->record, in);
+    case POLICY_CRITERION_REJECT:
+    default:
+        return false;
+    }
+}
+
+static struct answer ask(const struct policy_pred *p, const struct policy_input *in)
+{
+    /* Whatever the operator: nobody who is not logged in has an identity to match. */
+    if (p->identity && !in->session) {
+        return (struct answer){ .reason = POLICY_REASON_USER_UNAUTHENTICATED };
+    }
+    if (p->kind == POLICY_CRITERION_DEVICE) {
+        return ask_device(p, in);
+    }
+    if (p->kind == POLICY_CRITERION_MCP_TOOL) {
+        return ask_mcp(p, in);
+    }
+    if (p->kind == POLICY_CRITERION_INVALID_CLIENT_CERTIFICATE) {
+        return ask_invalid_certificate(p, in);
+    }
+    return answer(p, p->identity ? ask_identity(p, in) : ask_request(p, in));
+}
+
+/* --- blocks and sides ---------------------------------------------------------------------------- */
+
+struct sum {
+    bool value;
+    uint64_t reasons;
+};
+
+static void note_device(const struct policy_pred *p, enum policy_reason reason,
+                        struct sv *device_type)
+{
+    if (reason == POLICY_REASON_DEVICE_UNAUTHENTICATED && p->device != NULL &&
+        sv_cmp(p->device->type, *device_type) > 0) {
+        *device_type = p->device->type; /* of several the greatest wins */
+    }
+}
+
+/* and, not: all must hold; a true one carries every reason, a false one those of its false members.
+ * or, nor: one must hold; a true one carries those of its true members, a false one every reason.
+ * not and nor turn the value of a member, never its reason. */
+static struct sum ask_block(const struct policy_block *block, const struct policy_input *in,
+                            struct sv *device_type)
+{
+    bool inverted = block->combine == POLICY_NOT || block->combine == POLICY_NOR;
+    bool all_wanted = block->combine == POLICY_AND || block->combine == POLICY_NOT;
+    uint64_t of_true = 0;
+    uint64_t of_false = 0;
+    size_t trues = 0;
+    size_t i = 0;
+    bool value = false;
+
+    for (i = 0; i < block->count; i++) {
+        struct answer a = ask(&block->preds[i], in);
+
+        if (a.value != inverted) {
+            trues++;
+            of_true |= POLICY_REASON_BIT(a.reason);
+        } else {
+            of_false |= POLICY_REASON_BIT(a.reason);
+        }
+        note_device(&block->preds[i], a.reason, device_type);
+    }
+    value = all_wanted ? trues == block->count && block->count != 0 : trues != 0;
+    return (struct sum){ .value = value, .reasons = value ? of_true : of_false };
+}
+
+static struct sum ask_side(const struct policy_side *side, const struct policy_input *in,
+                           struct sv *device_type)
+{
+    uint64_t of_true = 0;
+    uint64_t of_all = 0;
+    bool value = false;
+    size_t i = 0;
+
+    for (i = 0; i < side->count; i++) {
+        struct sum sum = ask_block(&side->blocks[i], in, device_type);
+
+        value = value || sum.value;
+        of_true |= sum.value ? sum.reasons : 0;
+        of_all |= sum.reasons;
+    }
+    return (struct sum){ .value = value, .reasons = value ? of_true : of_all };
+}
+
+/* --- the verdict --------------------------------------------------------------------------------- */
+
+static const uint64_t cert_reasons = POLICY_REASON_BIT(POLICY_REASON_CLIENT_CERTIFICATE_REQUIRED) |
+                                     POLICY_REASON_BIT(POLICY_REASON_INVALID_CLIENT_CERTIFICATE);
+static const uint64_t login_reasons = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
+static const uint64_t device_reasons = POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHENTICATED);
+static const uint64_t ssh_key_reasons = POLICY_REASON_BIT(POLICY_REASON_SSH_PUBLICKEY_UNAUTHORIZED);
+
+/* The only place that makes an ALLOW. */
+static void allow(struct policy_verdict *v, uint64_t reasons)
+{
+    v->outcome = POLICY_ALLOW;
+    v->status = 200;
+    v->reasons = reasons;
+}
+
+static void deny(struct policy_verdict *v, uint64_t reasons, bool mcp_server,
+                 const struct policy_input *in)
+{
+    v->outcome = POLICY_DENY;
+    v->reasons = reasons;
+    v->status = 403;
+    if ((reasons & POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHORIZED)) != 0) {
+        v->status = 450;
+    } else if ((reasons & cert_reasons) != 0) {
+        v->status = 495;
+    } else if (in->mcp != NULL && in->mcp->method.n != 0) {
+        v->status = 200;
+        v->flags |= POLICY_FLAG_MCP_ERROR;
+    } else if (mcp_server) {
+        v->status = 401;
+    }
+}
+
+static void ask_first(struct policy_verdict *v, enum policy_outcome outcome, uint64_t wanted,
+                      bool mcp_server)
+{
+    v->outcome = outcome;
+    v->status = mcp_server ? 401 : 302;
+    v->flags |= mcp_server ? POLICY_FLAG_NO_REDIRECT : 0;
+    v->reasons = (v->allow_reasons & wanted) != 0 ? v->allow_reasons : v->deny_reasons;
+}
+
+/* The ladder of reference/policy-language.md 2.1: certificate, login, device, deny, allow; each
+ * step stands before what follows, whatever the values of the sides. */
+static void decide_http(const struct policy *policy, const struct policy_input *in,
+                        struct policy_verdict *v)
+{
+    uint64_t both = v->allow_reasons | v->deny_reasons;
+
+    if ((v->deny_reasons & cert_reasons) == 0) {
+        if ((both & login_reasons) != 0) {
+            ask_first(v, POLICY_LOGIN, login_reasons, policy->mcp_server);
+            return;
+        }
+        if ((both & device_reasons) != 0 && !in->device_page) {
+            ask_first(v, POLICY_DEVICE, device_reasons, policy->mcp_server);
+            return;
+        }
+        if ((both & device_reasons) != 0) {
+            allow(v, device_reasons); /* the page where the device is registered */
+            return;
+        }
+        if (v->allow && !v->deny) {
+            allow(v, v->allow_reasons);
+            return;
+        }
+    }
+    /* A certificate's reason refuses even on a deny side that is false. */
+    deny(v, v->deny || (v->deny_reasons & cert_reasons) != 0 ? v->deny_reasons : v->allow_reasons,
+         policy->mcp_server, in);
+}
+
+/* Section 2.2: a refused key comes before login, since another key may be offered. */
+static void decide_ssh(const struct policy_input *in, struct policy_verdict *v)
+{
+    uint64_t both = v->allow_reasons | v->deny_reasons;
+
+    if ((both & ssh_key_reasons) != 0) {
+        deny(v, both & ssh_key_reasons, false, in);
+        v->flags |= POLICY_FLAG_SSH_NEXT_KEY;
+    } else if ((both & login_reasons) != 0) {
+        ask_first(v, POLICY_LOGIN, login_reasons, false);
+    } else if (v->allow && !v->deny) {
+        allow(v, v->allow_reasons);
+    } else {
+        deny(v, v->deny ? v->deny_reasons : v->allow_reasons, false, in);
+    }
+}
+
+void policy_eval(const struct policy *policy, const struct policy_input *in,
+                 struct policy_verdict *v_out)
+{
+    struct policy_verdict v = { 0 };
+    struct sum sum = { 0 };
+
+    if (policy == NULL) {
+        *v_out = policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID);
+        return;
+    }
+    sum = ask_side(&policy->allow, in, &v.device_type);
+    v.allow = sum.value;
+    v.allow_reasons = sum.reasons;
+    sum = ask_side(&policy->deny, in, &v.device_type);
+    v.deny = sum.value;
+    v.deny_reasons = sum.reasons;
+    if (in->ssh != NULL) {
+        decide_ssh(in, &v);
+    } else {
+        decide_http(policy, in, &v);
+    }
+    *v_out = v;
+}
+
+void policy_eval_internal(const struct policy_input *in, bool needs_session,
+                          struct policy_verdict *v_out)
+{
+    struct policy_verdict v = { 0 };
+
+    if (needs_session && !in->session) {
+        v.allow_reasons = login_reasons;
+        ask_first(&v, POLICY_LOGIN, login_reasons, false);
+    } else {
+        v.allow = true;
+        v.allow_reasons = POLICY_REASON_BIT(POLICY_REASON_POMERIUM_ROUTE);
+        allow(&v, v.allow_reasons);
+    }
+    *v_out = v;
+}
+
+struct policy_verdict policy_verdict_unavailable(enum policy_reason reason)
+{
+    return (struct policy_verdict){ .outcome = POLICY_UNAVAILABLE,
+                                    .status = 503,
+                                    .reasons = POLICY_REASON_BIT(reason) };
+}
+
+struct policy_verdict policy_verdict_not_found(void)
+{
+    uint64_t reasons = POLICY_REASON_BIT(POLICY_REASON_ROUTE_NOT_FOUND);
+
+    return (struct policy_verdict){ .outcome = POLICY_DENY,
+                                    .status = 404,
+                                    .deny = true,
+                                    .deny_reasons = reasons,
+                                    .reasons = reasons };
+}
+
+uint64_t policy_reasons(const struct policy_verdict *v)
+{
+    return v->reasons;
+}
+
+int policy_status(const struct policy_verdict *v, bool navigates)
+{
+    if (v->status == 302 && !navigates) {
+        return 401;
+    }
+    return v->status == 0 ? 403 : v->status;
+}
+
+bool policy_path_needs_session(struct sv path)
+{
+    static const char *const exact[] = { "/.pomerium/jwt",           "/.pomerium/user",
+                                         "/.pomerium/webauthn",      "/.pomerium/routes",
+                                         "/.pomerium/api/v1/routes", "/.pomerium/mcp/authorize",
+                                         "/.pomerium/mcp/connect",   "/.pomerium/mcp/routes" };
+    size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(exact); i++) {
+        if (sv_eq(path, sv_from(exact[i]))) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,446 @@
+#include "common/policy/policy.h"
+
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/map.h"
+#include "common/mem.h"
+#include "common/policy/compiled.h"
+
+enum { CLAIM_DEPTH_MAX = 16 };
+
+const char *policy_fault_name(enum policy_fault fault)
+{
+    static const char *const names[] = {
+        [POLICY_FAULT_NONE] = "none",
+        [POLICY_FAULT_YAML] = "yaml",
+        [POLICY_FAULT_SHAPE] = "shape",
+        [POLICY_FAULT_UNKNOWN_CRITERION] = "unknown-criterion",
+        [POLICY_FAULT_OPERATOR] = "operator",
+        [POLICY_FAULT_DATA] = "data",
+        [POLICY_FAULT_ROUTE] = "route",
+        [POLICY_FAULT_COMPILE] = "compile",
+    };
+
+    return (unsigned)fault < ARRAY_LEN(names) ? names[fault] : "none";
+}
+
+/* --- while compiling ----------------------------------------------------------------------------- */
+
+struct build_block {
+    bool deny;
+    enum policy_combine combine;
+    struct policy_pred *preds;
+    size_t count;
+    size_t cap;
+    struct map *seen; /* kind and claim to the index of a predicate */
+};
+
+struct build {
+    struct policy_scan scan;
+    struct policy *policy;
+    struct build_block *blocks;
+    size_t count;
+    size_t cap;
+};
+
+static struct build_block *add_block(struct build *b, bool deny, enum policy_combine combine)
+{
+    struct build_block *block = NULL;
+
+    if (b->count == b->cap) {
+        b->cap = b->cap == 0 ? 4 : b->cap * 2;
+        b->blocks = mem_realloc(b->blocks, b->cap, sizeof(*b->blocks));
+    }
+    block = &b->blocks[b->count++];
+    *block = (struct build_block){ .deny = deny, .combine = combine };
+    /* `or` over members of one criterion, and `not`, which is "none of them", are one membership
+     * test with the reasons of one. `and` and `nor` ask each member for itself. */
+    if (combine == POLICY_OR || combine == POLICY_NOT) {
+        block->seen = map_new();
+    }
+    return block;
+}
+
+static void build_deinit(struct build *b)
+{
+    size_t i = 0;
+    size_t j = 0;
+
+    for (i = 0; i < b->count; i++) {
+        for (j = 0; j < b->blocks[i].count; j++) {
+            policy_pred_finish(&b->blocks[i].preds[j], b->scan.arena);
+        }
+        mem_free(&b->blocks[i].preds);
+        map_free(&b->blocks[i].seen);
+    }
+    mem_free(&b->blocks);
+}
+
+/* The predicate of this block that takes the data of such another one, or NULL. */
+static struct policy_pred *find_mergeable(struct build_block *block, const struct policy_pred *pred,
+                                          struct arena *arena)
+{
+    CLEANUP(buf_deinit) struct buf key;
+    size_t *index = NULL;
+
+    buf_init(&key, SIZE_MAX / 2);
+    if (block->seen == NULL || !policy_pred_merges(pred)) {
+        return NULL;
+    }
+    buf_add_u64(&key, (uint64_t)pred->kind);
+    buf_add_char(&key, '/');
+    buf_add_sv(&key, pred->claim.s);
+    index = map_get(block->seen, buf_sv(&key));
+    if (index != NULL) {
+        return &block->preds[*index];
+    }
+    index = arena_alloc(arena, sizeof(*index));
+    *index = block->count;
+    (void)map_set(block->seen, buf_sv(&key), index);
+    return NULL;
+}
+
+static enum err add_pred(struct build *b, struct build_block *block,
+                         const struct policy_tree_item *item)
+{
+    struct policy_pred pred;
+    struct policy_pred *same = NULL;
+    enum err err = policy_pred_compile(&b->scan, item, &pred);
+
+    if (err != ERR_OK) {
+        policy_pred_finish(&pred, b->scan.arena);
+        return err;
+    }
+    same = find_mergeable(block, &pred, b->scan.arena);
+    if (same != NULL) {
+        policy_pred_merge(same, &pred);
+        policy_pred_finish(&pred, b->scan.arena);
+        return ERR_OK;
+    }
+    if (block->count == block->cap) {
+        block->cap = block->cap == 0 ? 4 : block->cap * 2;
+        block->preds = mem_realloc(block->preds, block->cap, sizeof(*block->preds));
+    }
+    CHECK(block->preds != NULL);
+    block->preds[block->count++] = pred;
+    return ERR_OK;
+}
+
+/* --- the route's short forms: one `allow: or:` --------------------------------------------------- */
+
+static enum err add_short(struct build *b, struct build_block *block, const char *name,
+                          const json_t *data)
+{
+    const struct policy_tree_item item = { .name = name, .data = data, .at = b->scan.at };
+
+    return add_pred(b, block, &item);
+}
+
+static enum err add_list(struct build *b, struct build_block *block, const json_t *list,
+                         const char *first, const char *second)
+{
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    if (list != NULL && !json_is_array(list)) {
+        return policy_scan_fail(&b->scan, POLICY_FAULT_ROUTE, "this key takes a list of text");
+    }
+    for (i = 0; i < json_array_size(list) && err == ERR_OK; i++) {
+        const json_t *text = json_array_get(list, i);
+
+        policy_scan_item(&b->scan, list, i);
+        if (!json_is_string(text)) {
+            return policy_scan_fail(&b->scan, POLICY_FAULT_ROUTE, "this key takes a list of text");
+        }
+        err = add_short(b, block, first, text);
+        if (err == ERR_OK && second != NULL) {
+            err = add_short(b, block, second, text);
+        }
+    }
+    return err;
+}
+
+/* {groups: [a], address: {city: [b]}}: the leaves are lists or single values. prefix is "claim/",
+ * or "claim/address." inside. */
+static enum err add_claims(struct build *b, struct build_block *block, const json_t *claims,
+                           struct sv prefix, unsigned depth)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    if (!json_is_object(claims) || depth > CLAIM_DEPTH_MAX) {
+        return policy_scan_fail(&b->scan, POLICY_FAULT_ROUTE,
+                                "allowed_idp_claims takes an object: {groups: [admins]}");
+    }
+    json_object_foreach(policy_scan_tree(claims), key, value)
+    {
+        CLEANUP(buf_deinit) struct buf name;
+
+        buf_init(&name, SIZE_MAX / 2);
+        buf_add_sv(&name, prefix);
+        buf_add_str(&name, key);
+        policy_scan_member(&b->scan, claims, key);
+        if (json_is_object(value)) {
+            buf_add_char(&name, '.');
+            err = add_claims(b, block, value, buf_sv(&name), depth + 1);
+        } else if (!json_is_array(value)) {
+            err = add_short(b, block, buf_cstr(&name), value);
+        }
+        for (i = 0; i < json_array_size(value) && err == ERR_OK; i++) {
+            err = add_short(b, block, buf_cstr(&name), json_array_get(value, i));
+        }
+        if (err != ERR_OK) {
+            return err;
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err check_route(struct policy_scan *scan, const struct policy_source *src)
+{
+    bool names = json_array_size(src->allowed_domains) + json_array_size(src->allowed_users) != 0;
+
+    if (src->allow_public_unauthenticated_access && (src->allow_any_authenticated_user || names)) {
+        return policy_scan_fail(scan, POLICY_FAULT_ROUTE,
+                                "allow_public_unauthenticated_access cannot stand beside "
+                                "allow_any_authenticated_user, allowed_domains or allowed_users");
+    }
+    if (src->allow_any_authenticated_user && names) {
+        return policy_scan_fail(scan, POLICY_FAULT_ROUTE,
+                                "allow_any_authenticated_user cannot stand beside allowed_domains "
+                                "or allowed_users");
+    }
+    return ERR_OK;
+}
+
+static enum err add_route(struct build *b, const struct policy_source *src)
+{
+    struct build_block *block = NULL;
+    enum err err = check_route(&b->scan, src);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    block = add_block(b, false, POLICY_OR);
+    if (src->allow_public_unauthenticated_access) {
+        err = add_short(b, block, "accept", NULL);
+    }
+    if (err == ERR_OK && src->cors_allow_preflight) {
+        err = add_short(b, block, "cors_preflight", NULL);
+    }
+    if (err == ERR_OK && src->allow_any_authenticated_user) {
+        err = add_short(b, block, "authenticated_user", NULL);
+    }
+    if (err == ERR_OK) {
+        err = add_list(b, block, src->allowed_domains, "domain", NULL);
+    }
+    if (err == ERR_OK && src->allowed_idp_claims != NULL) {
+        err = add_claims(b, block, src->allowed_idp_claims, SV("claim/"), 0);
+    }
+    if (err == ERR_OK) {
+        err = add_list(b, block, src->allowed_users, "user", "email");
+    }
+    return err;
+}
+
+/* --- all together -------------------------------------------------------------------------------- */
+
+static enum err add_tree(struct build *b, const json_t *ppl)
+{
+    CLEANUP(policy_tree_deinit) struct policy_tree tree = { 0 };
+    enum err err = policy_tree_read(&b->scan, ppl, &tree);
+    size_t i = 0;
+    size_t j = 0;
+
+    for (i = 0; err == ERR_OK && i < tree.count; i++) {
+        struct build_block *block = add_block(b, tree.blocks[i].deny, tree.blocks[i].combine);
+
+        for (j = 0; err == ERR_OK && j < tree.blocks[i].count; j++) {
+            err = add_pred(b, block, &tree.blocks[i].items[j]);
+        }
+    }
+    return err;
+}
+
+static struct policy_side freeze_side(struct build *b, bool deny)
+{
+    struct policy_block *blocks =
+        arena_alloc(b->scan.arena, MAX(b->count, (size_t)1) * sizeof(*blocks));
+    struct policy_side side = { .blocks = blocks };
+    size_t i = 0;
+    size_t j = 0;
+
+    for (i = 0; i < b->count; i++) {
+        struct build_block *from = &b->blocks[i];
+        struct policy_pred *preds = NULL;
+
+        if (from->deny != deny || from->count == 0) {
+            continue;
+        }
+        preds = arena_alloc(b->scan.arena, from->count * sizeof(*preds));
+        for (j = 0; j < from->count; j++) {
+            policy_pred_finish(&from->preds[j], b->scan.arena);
+            preds[j] = from->preds[j];
+        }
+        blocks[side.count++] =
+            (struct policy_block){ .combine = from->combine, .preds = preds, .count = from->count };
+        from->count = 0; /* what it gathered is the arena's now */
+    }
+    return side;
+}
+
+static enum err build(struct build *b, const struct policy_source *src)
+{
+    enum err err = add_route(b, src);
+
+    if (err == ERR_OK && src->ppl != NULL) {
+        err = add_tree(b, src->ppl);
+    }
+    if (err == ERR_OK && src->mtls_default_deny) {
+        err = add_short(b, add_block(b, true, POLICY_OR), "invalid_client_certificate", NULL);
+    }
+    if (err == ERR_OK) {
+        b->policy->allow = freeze_side(b, false);
+        b->policy->deny = freeze_side(b, true);
+    }
+    return err;
+}
+
+enum err policy_compile(const struct policy_source *source, struct policy **policy_out,
+                        enum policy_fault *fault_out, struct diag *d)
+{
+    CLEANUP(policy_unref) struct policy *policy = MEM_NEW(struct policy);
+    struct build b = { .policy = policy };
+    enum err err = ERR_OK;
+
+    atomic_init(&policy->refs, 1);
+    arena_init(&policy->arena);
+    policy->mcp_server = source->mcp_server;
+    b.scan = (struct policy_scan){ .doc = source->doc, .d = d, .arena = &policy->arena };
+    err = build(&b, source);
+    build_deinit(&b);
+    if (fault_out != NULL) {
+        *fault_out = b.scan.fault;
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    *policy_out = TAKE(policy);
+    return ERR_OK;
+}
+
+static enum err fail_text(struct policy_scan *scan, enum err err, enum policy_fault *fault_out)
+{
+    if (fault_out != NULL) {
+        *fault_out = scan->fault;
+    }
+    return err;
+}
+
+enum err policy_compile_text(struct sv text, const char *file, const struct policy_source *base,
+                             struct policy **policy_out, enum policy_fault *fault_out,
+                             struct diag *d)
+{
+    CLEANUP(yaml_doc_free) struct yaml_doc *doc = NULL;
+    struct policy_source source = base == NULL ? (struct policy_source){ 0 } : *base;
+    struct policy_scan scan = { .d = d };
+    enum err err = yaml_parse(text, file, &doc, d);
+
+    if (err != ERR_OK) {
+        scan.fault = err == ERR_UNSUPPORTED ? POLICY_FAULT_SHAPE : POLICY_FAULT_YAML;
+        return fail_text(&scan, err == ERR_LIMIT ? ERR_LIMIT : ERR_INVALID, fault_out);
+    }
+    scan.doc = doc;
+    if (yaml_is_empty(doc)) {
+        err = policy_scan_fail(&scan, POLICY_FAULT_YAML, "the policy is empty");
+        return fail_text(&scan, err, fault_out);
+    }
+    source.doc = doc;
+    source.ppl = yaml_root(doc);
+    return policy_compile(&source, policy_out, fault_out, d);
+}
+
+struct policy *policy_ref(struct policy *policy)
+{
+    (void)atomic_fetch_add_explicit(&policy->refs, 1, memory_order_relaxed);
+    return policy;
+}
+
+void policy_unref(struct policy **policy)
+{
+    struct policy *p = TAKE(*policy);
+
+    if (p != NULL && atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1) {
+        arena_deinit(&p->arena);
+        mem_free(&p);
+    }
+}
+
+/* --- a route of config.yaml ---------------------------------------------------------------------- */
+
+static enum err read_flag(struct policy_scan *scan, const json_t *route, const char *key,
+                          bool *flag_out)
+{
+    const json_t *value = json_object_get(route, key);
+
+    *flag_out = json_is_true(value);
+    if (value == NULL || json_is_boolean(value)) {
+        return ERR_OK;
+    }
+    policy_scan_member(scan, route, key);
+    return policy_scan_fail(scan, POLICY_FAULT_ROUTE, "\"%s\" is true or false", key);
+}
+
+static enum err check_list(struct policy_scan *scan, const json_t *route, const char *key,
+                           const json_t **list_out)
+{
+    const json_t *list = json_object_get(route, key);
+
+    *list_out = json_is_null(list) ? NULL : list;
+    if (*list_out == NULL || json_is_array(list)) {
+        return ERR_OK;
+    }
+    policy_scan_member(scan, route, key);
+    return policy_scan_fail(scan, POLICY_FAULT_ROUTE, "\"%s\" takes a list of text", key);
+}
+
+enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
+                                struct policy_source *source_out, struct diag *d)
+{
+    struct policy_scan scan = { .doc = doc, .d = d };
+    struct policy_source src = { .doc = doc, .mtls_default_deny = source_out->mtls_default_deny };
+    const json_t *claims = json_object_get(route, "allowed_idp_claims");
+    enum err err = read_flag(&scan, route, "allow_public_unauthenticated_access",
+                             &src.allow_public_unauthenticated_access);
+
+    if (err == ERR_OK) {
+        err = read_flag(&scan, route, "allow_any_authenticated_user",
+                        &src.allow_any_authenticated_user);
+    }
+    if (err == ERR_OK) {
+        err = read_flag(&scan, route, "cors_allow_preflight", &src.cors_allow_preflight);
+    }
+    if (err == ERR_OK) {
+        err = check_list(&scan, route, "allowed_domains", &src.allowed_domains);
+    }
+    if (err == ERR_OK) {
+        err = check_list(&scan, route, "allowed_users", &src.allowed_users);
+    }
+    if (err == ERR_OK && json_object_get(route, "allowed_groups") != NULL) {
+        policy_scan_member(&scan, route, "allowed_groups");
+        err = policy_scan_fail(&scan, POLICY_FAULT_ROUTE,
+                               "\"allowed_groups\" was removed; write policy: [{allow: {or: "
+                               "[{groups: {has: …}}]}}]");
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    src.allowed_idp_claims = json_is_null(claims) ? NULL : claims;
+    src.ppl = json_object_get(route, "policy");
+    src.mcp_server = json_object_get(json_object_get(route, "mcp"), "server") != NULL;
+    *source_out = src;
+    return ERR_OK;
+}

@@ -1,0 +1,19 @@
+/* broker_access: what a caller may do beyond which methods its role may call (the table in
+ * service.c). A session-admin token sees sessions, users and directory users, and writes nothing
+ * but the end of a session. Pure functions; any thread. */
+#pragma once
+
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/rpc/identity.h"
+#include "common/sv.h"
+#include "databroker/record.h"
+
+#define BROKER_TYPE_SESSION        "type.googleapis.com/session.Session"
+#define BROKER_TYPE_USER           "type.googleapis.com/user.User"
+#define BROKER_TYPE_DIRECTORY_USER "pomerium.io/DirectoryUser"
+
+/* ERR_DENIED; type "": all types. */
+MUST_CHECK enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d);
+MUST_CHECK enum err broker_access_put(enum rpc_role role, const struct broker_records *records,
+                                      struct diag *d);

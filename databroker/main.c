@@ -1,0 +1,131 @@
+#include "common/buf.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/rpc/identity.h"
+#include "common/rpc/rpc.h"
+#include "common/rpc/server.h"
+#include "common/service.h"
+#include "databroker/service.h"
+
+struct databroker {
+    struct service *service;
+    struct service_part *writer;
+    struct rpc_identity *identity;
+    struct rpc *rpc;
+    struct rpc_server *server;
+    struct broker_service *broker;
+    struct config *config;
+};
+
+static void on_health(void *arg, const struct broker_health *health)
+{
+    struct databroker *db = arg;
+
+    service_part_set(db->writer, health->ready, health->why);
+    if (health->stuck) {
+        service_fail(db->service, "the store's writer does not come back");
+    }
+}
+
+static void databroker_free(void *state)
+{
+    struct databroker *db = state;
+
+    rpc_server_free(&db->server);
+    broker_service_free(&db->broker);
+    rpc_free(&db->rpc);
+    rpc_identity_free(&db->identity);
+    config_unref(&db->config);
+    mem_free(&db);
+}
+
+/* gRPC wants a host before the port. */
+static void listen_address(const struct config *config, struct buf *out)
+{
+    if (sv_starts(config->grpc_address, SV(":"))) {
+        buf_add_str(out, "[::]");
+    }
+    buf_add_sv(out, config->grpc_address);
+}
+
+static enum err open_server(struct databroker *db, struct diag *d)
+{
+    CLEANUP(buf_deinit) struct buf address = { 0 };
+    struct rpc_server_opts opts = { .identity = db->identity, .arg = db->broker };
+
+    buf_init(&address, 4096);
+    listen_address(db->config, &address);
+    opts.address = buf_cstr(&address);
+    opts.methods = broker_service_methods(&opts.n_methods);
+    return rpc_server_new(db->rpc, &opts, &db->server, d);
+}
+
+static enum err databroker_start(struct service *service, const struct config *config,
+                                 void **state_out, struct diag *d)
+{
+    struct databroker *db = MEM_NEW(struct databroker);
+    struct broker_store_opts store = { .target = NULL };
+    enum err err = ERR_OK;
+
+    db->service = service;
+    db->config = config_ref(config);
+    db->writer = service_part_new(service, "store");
+    if (config->databroker_storage_type == CONFIG_STORAGE_SQLITE) {
+        store.target = config->databroker_storage_connection_string.p;
+    }
+    err = broker_service_new(service_loop(service), &broker_store_sqlite, &store, &db->broker, d);
+    if (err == ERR_OK) {
+        db->identity = rpc_identity_new(config->keys, RPC_DATABROKER);
+        db->rpc = rpc_new(service_loop(service));
+        err = open_server(db, d);
+    }
+    if (err != ERR_OK) {
+        databroker_free(db);
+        return err;
+    }
+    broker_service_on_health(db->broker, on_health, db);
+    rpc_server_set_serving(db->server, true);
+    log_info("databroker.listens", KV_SV("address", config->grpc_address),
+             KV_STR("store", store.target == NULL ? "memory" : store.target));
+    *state_out = db;
+    return ERR_OK;
+}
+
+/* Nothing of the databroker's settings changes while it runs. */
+static enum err databroker_reload(void *state, const struct config *config, struct diag *d)
+{
+    (void)state;
+    (void)config;
+    (void)d;
+    return ERR_OK;
+}
+
+static void on_stopped(void *arg)
+{
+    struct databroker *db = arg;
+
+    service_stopped(db->service);
+}
+
+static void databroker_stop(void *state)
+{
+    struct databroker *db = state;
+
+    rpc_server_set_serving(db->server, false);
+    broker_service_stop(db->broker, on_stopped, db);
+}
+
+static const struct service_app app = {
+    .name = "databroker",
+    .part = CONFIG_PART_DATABROKER,
+    .summary = "Keeps sessions, users and everything else that lasts; tells others what changed.",
+    .start = databroker_start,
+    .reload = databroker_reload,
+    .stop = databroker_stop,
+    .free = databroker_free,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(argc, argv, &app);
+}

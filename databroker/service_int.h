@@ -1,0 +1,104 @@
+/* The inside of the service, shared by service.c, methods.c, lease.c and sync.c.
+ *
+ * A call (struct broker_op) lives on the loop but while a job reads for it or the writer has its
+ * write; then nobody else touches it:   handler --read--> job --post--> reply
+ *                                       handler --write--> writer --post--> reply */
+#pragma once
+
+#include "databroker.pb-c.h"
+
+#include "common/arena.h"
+#include "common/job.h"
+#include "common/list.h"
+#include "databroker/patch.h"
+#include "databroker/service.h"
+#include "databroker/store.h"
+#include "databroker/wire.h"
+
+enum {
+    BROKER_READ_MS = 5000,  /* a read's deadline */
+    BROKER_WRITE_MS = 5000, /* a write that has not begun by then is not done */
+    BROKER_FOLLOWERS_MAX = 256
+};
+
+struct broker_service {
+    struct loop *loop;
+    const struct broker_store_ops *ops;
+    struct broker_store *store;
+    struct job_pool *pool;
+    size_t open_calls; /* ops and followers */
+    bool stopping;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+
+    struct list followers;
+    size_t n_followers;
+    uint64_t options_generation; /* grows when a type's options change */
+    int wake_posted;             /* atomic: a wake of the followers is on its way */
+
+    struct event *probe_timer;
+    struct broker_write probe;
+    bool probe_out;
+    int64_t probe_began_ms;
+    broker_health_fn on_health;
+    void *health_arg;
+};
+
+struct broker_op {
+    struct broker_service *service;
+    struct rpc_call *call;
+    enum rpc_role role;
+    char who[64];
+    struct arena arena;        /* what of the request is needed later, and the reply */
+    struct broker_records in;  /* Put, Patch */
+    struct broker_records out; /* what was read, or is to be written by a Patch */
+    struct broker_write write;
+    struct sv type;
+    struct sv id;
+    struct broker_query query;
+    struct sv ids[BROKER_QUERY_IDS];
+    struct broker_patch patch;
+    unsigned tries;
+    struct broker_info info;
+    struct diag d;
+    enum err err;
+    void (*read)(struct broker_op *op);  /* on a job's thread; sets err */
+    void (*reply)(struct broker_op *op); /* on the loop, whatever err is */
+};
+
+/* service.c. op_new answers the call and returns NULL while the service stops. */
+struct broker_op *broker_op_new(struct broker_service *service, struct rpc_call *call);
+void broker_op_free(struct broker_op **op);
+void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
+                    void (*reply)(struct broker_op *op));
+void broker_op_write(struct broker_op *op, enum broker_write_kind kind,
+                     void (*reply)(struct broker_op *op));
+/* Answers and frees. */
+void broker_op_reply(struct broker_op *op, const ProtobufCMessage *response);
+void broker_op_fail(struct broker_op *op);
+/* One line for the audit. */
+void broker_op_audit(const struct broker_op *op, const char *action, struct sv type, struct sv id,
+                     uint64_t version);
+void broker_service_call_over(struct broker_service *service);
+/* What a client is told about err, where nothing better is known. */
+const char *broker_err_text(enum err err);
+
+/* sync.c: wakes the followers; the loop's thread. */
+void broker_sync_wake(struct broker_service *service);
+void broker_sync_stop(struct broker_service *service);
+
+/* The handlers. */
+void broker_on_get(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_query(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_put(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_patch(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_list_types(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_get_options(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_set_options(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_server_info(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_clear(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_acquire(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *request, void *arg);

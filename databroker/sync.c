@@ -1,0 +1,413 @@
+/* Sync and SyncLatest: each follower reads the store page by page at its own pace.
+ *
+ *   Sync:        OPTIONS --> CHANGES --(nothing new)--> wait for a commit --> CHANGES …
+ *   SyncLatest:  SNAPSHOT --> TAIL --> OPTIONS --> VERSIONS
+ *
+ * No transaction outlives a page, so a slow reader holds up nobody. A snapshot's pages therefore
+ * show the store at different times; TAIL then sends every change since the first page, deletions
+ * among them, after which what was sent is exactly the store at the version that VERSIONS names. */
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "databroker/access.h"
+#include "databroker/service_int.h"
+
+enum phase {
+    PHASE_END = 0,
+    PHASE_SNAPSHOT,
+    PHASE_TAIL,
+    PHASE_OPTIONS,
+    PHASE_CHANGES,
+    PHASE_VERSIONS
+};
+
+struct follower {
+    struct list in_service;
+    struct broker_service *service;
+    struct rpc_call *call;
+    bool latest; /* SyncLatest */
+    bool wait;
+    struct sv type; /* in texts */
+    enum phase phase;
+    struct broker_records page;
+    size_t next; /* of page, to be sent */
+    bool page_fresh;
+    bool job_out; /* the job owns all above */
+    bool dirty;   /* there was a commit since the last page was asked for */
+    bool closed;
+    bool finished;
+    uint64_t server_version; /* 0: SyncLatest has not read yet */
+    uint64_t position;
+    uint64_t tail_until;
+    uint64_t options_seen;
+    struct arena texts;
+    struct arena after; /* SNAPSHOT: type and id of the last record */
+    struct broker_record last;
+    enum err err;
+};
+
+static void step(struct follower *f);
+
+static void follower_free(struct follower *f)
+{
+    struct broker_service *service = f->service;
+
+    list_remove(&f->in_service);
+    service->n_followers--;
+    broker_records_deinit(&f->page);
+    arena_deinit(&f->texts);
+    arena_deinit(&f->after);
+    mem_free(&f);
+    broker_service_call_over(service);
+}
+
+static void finish(struct follower *f, enum rpc_status status, const char *text)
+{
+    if (!f->finished) {
+        f->finished = true;
+        rpc_call_finish(f->call, status, text); /* on_closed may have run when it returns */
+    }
+}
+
+/* ---- reading: on a job's thread -------------------------------------------------------------- */
+
+static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
+{
+    const struct broker_store_ops *ops = f->service->ops;
+    enum err err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->page);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (f->server_version == 0) {
+        f->server_version = f->page.server_version;
+        f->position = f->page.latest_version;
+    }
+    if (f->server_version != f->page.server_version) {
+        return ERR_ABORTED;
+    }
+    if (f->page.count > 0) {
+        const struct broker_record *last = &f->page.items[f->page.count - 1];
+
+        arena_reset(&f->after);
+        f->last.type = arena_sv(&f->after, last->type);
+        f->last.id = arena_sv(&f->after, last->id);
+    }
+    return ERR_OK;
+}
+
+static enum err read_changes(struct follower *f, int64_t deadline_ms)
+{
+    enum err err = f->service->ops->changes(f->service->store, f->server_version, f->position,
+                                            f->type, deadline_ms, &f->page);
+
+    if (err == ERR_OK) {
+        f->position = f->page.position;
+        if (f->tail_until == 0) {
+            f->tail_until = f->page.latest_version;
+        }
+    }
+    return err;
+}
+
+static void read_page(void *arg)
+{
+    struct follower *f = arg;
+    int64_t deadline_ms = clock_mono_ms() + BROKER_READ_MS;
+
+    broker_records_deinit(&f->page);
+    broker_records_init(&f->page);
+    f->next = 0;
+    switch (f->phase) {
+    case PHASE_SNAPSHOT:
+        f->err = read_snapshot(f, deadline_ms);
+        break;
+    case PHASE_TAIL:
+    case PHASE_CHANGES:
+        f->err = read_changes(f, deadline_ms);
+        break;
+    case PHASE_OPTIONS:
+        f->err = f->service->ops->options(f->service->store, f->type, deadline_ms, &f->page);
+        break;
+    case PHASE_END:
+    case PHASE_VERSIONS:
+        f->err = ERR_INTERNAL;
+        break;
+    }
+}
+
+static void page_read(void *arg)
+{
+    struct follower *f = arg;
+
+    f->job_out = false;
+    f->page_fresh = true;
+    if (f->closed) {
+        follower_free(f);
+        return;
+    }
+    if (f->err != ERR_OK) {
+        enum err err = f->err == ERR_IO ? ERR_UNAVAILABLE : f->err;
+
+        finish(f, rpc_status_of(err), broker_err_text(err));
+        return;
+    }
+    step(f);
+}
+
+static void ask(struct follower *f)
+{
+    enum err err = ERR_OK;
+
+    f->dirty = false;
+    if (f->phase == PHASE_OPTIONS) {
+        f->options_seen = f->service->options_generation;
+    }
+    f->job_out = true;
+    err = job_submit(f->service->pool, read_page, page_read, f);
+    if (err != ERR_OK) {
+        f->job_out = false;
+        finish(f, rpc_status_of(err), broker_err_text(err));
+    }
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static void send_message(struct follower *f, const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = mem_alloc(size);
+
+    (void)protobuf_c_message_pack(message, bytes);
+    rpc_call_send(f->call, sv_of(bytes, size));
+    mem_free(&bytes);
+}
+
+static void send_record(struct follower *f, struct arena *arena, const struct broker_record *record)
+{
+    Databroker__SyncResponse change = DATABROKER__SYNC_RESPONSE__INIT;
+    Databroker__SyncLatestResponse state = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    Databroker__Record message;
+
+    broker_wire_record(arena, record, &message);
+    if (f->latest) {
+        state.response_case = DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_RECORD;
+        state.record = &message;
+        send_message(f, &state.base);
+        return;
+    }
+    change.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD;
+    change.record = &message;
+    send_message(f, &change.base);
+}
+
+static void send_options(struct follower *f, struct arena *arena,
+                         const struct broker_record *record)
+{
+    Databroker__SyncResponse change = DATABROKER__SYNC_RESPONSE__INIT;
+    Databroker__SyncLatestResponse state = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    Databroker__TypedOptions typed = DATABROKER__TYPED_OPTIONS__INIT;
+
+    typed.type_url = broker_wire_text(arena, record->type);
+    typed.options = broker_wire_options(arena, record->data);
+    if (f->latest) {
+        state.response_case = DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_OPTIONS;
+        state.options = &typed;
+        send_message(f, &state.base);
+        return;
+    }
+    change.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_OPTIONS;
+    change.options = &typed;
+    send_message(f, &change.base);
+}
+
+static void send_next(struct follower *f)
+{
+    CLEANUP(arena_deinit) struct arena arena = { 0 };
+    const struct broker_record *record = &f->page.items[f->next];
+
+    arena_init(&arena);
+    f->next++;
+    if (f->phase == PHASE_OPTIONS) {
+        send_options(f, &arena, record);
+    } else {
+        send_record(f, &arena, record);
+    }
+}
+
+static void send_versions(struct follower *f)
+{
+    Databroker__SyncLatestResponse response = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    Databroker__Versions versions = DATABROKER__VERSIONS__INIT;
+
+    versions.server_version = f->server_version;
+    versions.latest_record_version = f->position;
+    response.response_case = DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_VERSIONS;
+    response.versions = &versions;
+    send_message(f, &response.base);
+}
+
+/* ---- what comes next ------------------------------------------------------------------------- */
+
+/* The page of a phase was sent. Returns whether there is something to read now. */
+static bool go_on(struct follower *f)
+{
+    switch (f->phase) {
+    case PHASE_SNAPSHOT:
+        if (!f->page.more) {
+            f->phase = PHASE_TAIL;
+        }
+        return true;
+    case PHASE_TAIL:
+        if (f->position >= f->tail_until) {
+            f->phase = PHASE_OPTIONS;
+        }
+        return true;
+    case PHASE_OPTIONS:
+        f->phase = f->latest ? PHASE_VERSIONS : PHASE_CHANGES;
+        return !f->latest;
+    case PHASE_CHANGES:
+        if (f->options_seen != f->service->options_generation) {
+            f->phase = PHASE_OPTIONS;
+            return true;
+        }
+        return f->page.more || f->dirty;
+    case PHASE_VERSIONS:
+    case PHASE_END:
+        break;
+    }
+    return false;
+}
+
+static void step(struct follower *f)
+{
+    if (f->job_out || f->closed || f->finished || !rpc_call_can_send(f->call)) {
+        return;
+    }
+    if (f->page_fresh && f->next < f->page.count) {
+        send_next(f);
+        return;
+    }
+    if (!f->page_fresh || go_on(f)) {
+        ask(f);
+        return;
+    }
+    if (f->phase == PHASE_VERSIONS) {
+        f->phase = PHASE_END;
+        send_versions(f);
+        return;
+    }
+    if (f->phase == PHASE_END || !f->wait) {
+        finish(f, RPC_OK, NULL);
+    }
+}
+
+static void on_writable(void *arg)
+{
+    step(arg);
+}
+
+static void on_closed(void *arg)
+{
+    struct follower *f = arg;
+
+    f->closed = true;
+    if (!f->job_out) {
+        follower_free(f);
+    }
+}
+
+static const struct rpc_stream_ops stream_ops = { .on_writable = on_writable,
+                                                  .on_closed = on_closed };
+
+void broker_sync_wake(struct broker_service *service)
+{
+    struct list *it = NULL;
+    struct list *tmp = NULL;
+
+    LIST_FOREACH_SAFE(it, tmp, &service->followers) {
+        struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        f->dirty = true;
+        step(f);
+    }
+}
+
+void broker_sync_stop(struct broker_service *service)
+{
+    struct list *it = NULL;
+    struct list *tmp = NULL;
+
+    LIST_FOREACH_SAFE(it, tmp, &service->followers) {
+        finish(LIST_ENTRY(it, struct follower, in_service), RPC_UNAVAILABLE,
+               "the databroker stops");
+    }
+}
+
+/* Answers the call and returns NULL where it may not follow. */
+static struct follower *follower_new(struct broker_service *service, struct rpc_call *call,
+                                     const char *type_text)
+{
+    struct sv type = sv_from(type_text);
+    struct diag d = { .text = "" };
+    struct follower *f = NULL;
+    enum err err = ERR_OK;
+
+    if (service->stopping) {
+        err = ERR_UNAVAILABLE;
+        diag_set(&d, "the databroker stops");
+    } else if (service->n_followers >= BROKER_FOLLOWERS_MAX) {
+        err = ERR_LIMIT;
+        diag_set(&d, "too many followers");
+    } else if (type.n > 0) {
+        err = broker_name_check(type, "type", &d);
+    }
+    if (err == ERR_OK) {
+        err = broker_access_read(rpc_call_role(call), type, &d);
+    }
+    if (err != ERR_OK) {
+        rpc_call_fail(call, rpc_status_of(err), d.text);
+        return NULL;
+    }
+    f = MEM_NEW(struct follower);
+    f->service = service;
+    f->call = call;
+    arena_init(&f->texts);
+    arena_init(&f->after);
+    broker_records_init(&f->page);
+    f->type = arena_sv(&f->texts, type);
+    list_push_back(&service->followers, &f->in_service);
+    service->n_followers++;
+    service->open_calls++;
+    rpc_call_stream(call, &stream_ops, f);
+    return f;
+}
+
+void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    const Databroker__SyncRequest *in = (const Databroker__SyncRequest *)(const void *)request;
+    struct follower *f = follower_new(arg, call, in->type);
+
+    if (f == NULL) {
+        return;
+    }
+    f->wait = in->has_wait_case != DATABROKER__SYNC_REQUEST__HAS_WAIT_WAIT || in->wait;
+    f->server_version = in->server_version;
+    f->position = in->record_version;
+    f->phase = PHASE_OPTIONS;
+    step(f);
+}
+
+void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    const Databroker__SyncLatestRequest *in =
+        (const Databroker__SyncLatestRequest *)(const void *)request;
+    struct follower *f = follower_new(arg, call, in->type);
+
+    if (f == NULL) {
+        return;
+    }
+    f->latest = true;
+    f->phase = PHASE_SNAPSHOT;
+    step(f);
+}

@@ -1,0 +1,90 @@
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/policy/cert.h"
+#include "common/policy/policy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const uint64_t login = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
+
+/* What must hold of any verdict whatever the policy says. */
+static void check(const struct policy_verdict *v)
+{
+    uint64_t both = v->allow_reasons | v->deny_reasons;
+
+    CHECK((v->outcome == POLICY_ALLOW) == (v->status == 200 && v->flags == 0));
+    if (v->outcome == POLICY_ALLOW) {
+        CHECK(v->allow && !v->deny && (both & login) == 0);
+    }
+    CHECK((both & POLICY_REASON_BIT(POLICY_REASON_NONE)) == 0);
+    CHECK(both < POLICY_REASON_BIT(POLICY_REASON_COUNT));
+}
+
+static void on_record(void *arg, struct sv type, struct sv field, struct policy_field *field_out)
+{
+    (void)arg;
+    field_out->record = type.n % 2 == 0;
+    field_out->present = field.n % 2 == 0;
+}
+
+static void ask(const struct policy *policy, const uint8_t *data, size_t size)
+{
+    const struct policy_scalar values[] = {
+        { .kind = POLICY_KIND_STRING, .text = POLICY_TEXT(SV("staff")) },
+        { .kind = POLICY_KIND_NUMBER, .number = 4 },
+    };
+    const struct policy_claim claims[] = {
+        { .name = POLICY_TEXT(SV("groups")), .values = values, .count = 2 },
+    };
+    const struct policy_text groups[] = { POLICY_TEXT(SV("eng")), POLICY_TEXT(SV("ops")) };
+    struct sv text = sv_of(data, size);
+    const struct policy_ssh ssh = { .username = SV("ana"), .publickey = text };
+    const struct policy_mcp mcp = { .method = SV("tools/call"), .tool = SV("query") };
+    struct policy_verdict v = { 0 };
+    struct policy_input in = { .method = SV("GET"), .host = SV("a"), .path = text };
+
+    policy_eval(policy, &in, &v);
+    check(&v);
+    in.session = true;
+    in.directory = true;
+    in.client_ip_known = true;
+    in.wall_ms = INT64_C(1777636800000) + (int64_t)size * 3600000;
+    in.user_id = POLICY_TEXT(SV("ana-id"));
+    in.email = POLICY_TEXT(SV("ana@acme.test"));
+    in.session_claims = (struct policy_claims){ .items = claims, .count = 1 };
+    in.groups = groups;
+    in.group_count = 2;
+    in.record = on_record;
+    policy_eval(policy, &in, &v);
+    check(&v);
+    in.mcp = &mcp;
+    in.client_ca = true;
+    policy_eval(policy, &in, &v);
+    CHECK(v.status != 200 || v.outcome == POLICY_ALLOW || v.flags == POLICY_FLAG_MCP_ERROR);
+    in.ssh = &ssh;
+    policy_eval(policy, &in, &v);
+    CHECK(v.outcome != POLICY_ALLOW || (v.allow && !v.deny));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct policy *policy = NULL;
+    struct policy_cert_facts *cert = NULL;
+    enum policy_fault fault = POLICY_FAULT_NONE;
+    struct diag d = { 0 };
+    enum err err = policy_compile_text(sv_of(data, size), "fuzz", NULL, &policy, &fault, &d);
+
+    CHECK((err == ERR_OK) == (policy != NULL));
+    CHECK((err == ERR_OK) == (fault == POLICY_FAULT_NONE));
+    CHECK((err == ERR_OK) == (d.text[0] == '\0'));
+    if (policy != NULL) {
+        ask(policy, data, size);
+    }
+    policy_unref(&policy);
+    if (policy_cert_of_der(sv_of(data, size), &cert) == ERR_OK) {
+        CHECK(policy_cert_get(cert) != NULL);
+    }
+    policy_cert_free(&cert);
+    return 0;
+}
