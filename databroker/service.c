@@ -191,10 +191,13 @@ static void read_done(void *arg)
 void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
                     void (*reply)(struct broker_op *op))
 {
+    enum err err = ERR_OK;
+
     op->read = read;
     op->reply = reply;
-    op->err = job_submit(op->service->pool, run_read, read_done, op);
-    if (op->err != ERR_OK) {
+    err = job_submit(op->service->pool, run_read, read_done, op);
+    if (err != ERR_OK) { /* or the job has op by now */
+        op->err = err;
         broker_op_fail(op);
     }
 }
@@ -218,13 +221,16 @@ static void on_written(struct broker_write *w)
 void broker_op_write(struct broker_op *op, enum broker_write_kind kind,
                      void (*reply)(struct broker_op *op))
 {
+    enum err err = ERR_OK;
+
     op->reply = reply;
     op->write.kind = kind;
     op->write.deadline_ms = clock_mono_ms() + BROKER_WRITE_MS;
     op->write.done = on_written;
     op->write.arg = op;
-    op->err = op->service->ops->submit(op->service->store, &op->write);
-    if (op->err != ERR_OK) {
+    err = op->service->ops->submit(op->service->store, &op->write);
+    if (err != ERR_OK) {
+        op->err = err;
         broker_op_fail(op);
     }
 }

@@ -1,0 +1,149 @@
+"""The databroker alone, and clients of every role written from the wire's description, not from our C code.
+
+Broker    one postern-databroker with a store of its own
+Identity  certificates of the internal CA, and tokens, made from the shared secret
+stubs()   Python classes made from proto/
+"""
+
+import base64
+import datetime
+import hashlib
+import hmac
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.x509.oid import NameOID
+from trial import BIN, ROOT, wait_for
+
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
+TOKENS = {"session-admin": 1, "reader": 2}
+_stubs = {}
+
+
+def stubs():
+    if not _stubs:
+        out = tempfile.mkdtemp()
+        names = ["databroker", "session", "user"]
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
+                        f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
+        sys.path.insert(0, out)
+        for n in names:
+            _stubs[n] = importlib.import_module(f"{n}_pb2")
+        _stubs["rpc"] = importlib.import_module("databroker_pb2_grpc")
+    return _stubs
+
+
+class Identity:
+    def __init__(self, secret):
+        self.secret = secret
+        scalar = int.from_bytes(self.derive("postern internal ca 1", 48), "big") % (ORDER - 1) + 1
+        self.ca_key = ec.derive_private_key(scalar, ec.SECP256R1())
+        self.id = self.derive("postern key id 1", 1)[0]
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Postern internal CA {self.id:02x}")])
+        self.ca = self.sign(self.name, self.ca_key.public_key(), [
+            (x509.BasicConstraints(ca=True, path_length=0), True), (self.usage(key_cert_sign=True), True),
+            (x509.SubjectKeyIdentifier.from_public_key(self.ca_key.public_key()), False)])
+
+    def derive(self, label, n):
+        return HKDF(hashes.SHA256(), n, None, label.encode()).derive(self.secret)
+
+    @staticmethod
+    def usage(**on):
+        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+                 "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+        return x509.KeyUsage(**{n: on.get(n, False) for n in names})
+
+    def sign(self, subject, public_key, extensions, issuer_key=None):
+        now = datetime.datetime.utcnow()
+        b = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(public_key)
+        b = b.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(minutes=5))
+        b = b.not_valid_after(now + datetime.timedelta(hours=1))
+        for extension, critical in extensions:
+            b = b.add_extension(extension, critical)
+        return b.sign(issuer_key or self.ca_key, hashes.SHA256())
+
+    def credentials(self, role=None, uri=None, issuer_key=None):
+        ca = self.ca.public_bytes(serialization.Encoding.PEM)
+        if role is None:
+            return grpc.ssl_channel_credentials(ca)
+        key = ec.generate_private_key(ec.SECP256R1())
+        san = [x509.UniformResourceIdentifier(uri or f"spiffe://postern/{role}"), x509.DNSName(f"{role}.postern.internal")]
+        cert = self.sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, role)]), key.public_key(), [
+            (x509.BasicConstraints(ca=False, path_length=None), True), (self.usage(digital_signature=True), True),
+            (x509.SubjectAlternativeName(san), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key()), False)], issuer_key)
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return grpc.ssl_channel_credentials(ca, pem, cert.public_bytes(serialization.Encoding.PEM))
+
+    def token(self, role, ttl=3600):
+        body = bytes([1, self.id, TOKENS[role]]) + struct.pack(">Q", int(time.time()) + ttl) + str(uuid.uuid4()).encode()
+        wire = body + hmac.new(self.derive("postern client token 1", 32), body, hashlib.sha256).digest()
+        return "postern_" + base64.urlsafe_b64encode(wire).decode().rstrip("=")
+
+
+class Broker:
+    def __init__(self, storage="sqlite", folder=None):
+        self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
+        self.secret = os.urandom(32)
+        self.identity = Identity(self.secret)
+        self.socket = os.path.join(self.folder, "databroker.sock")
+        self.file = os.path.join(self.folder, "databroker.sqlite")
+        self.config = os.path.join(self.folder, "config.yaml")
+        with open(self.config, "w") as f:
+            f.write(f"shared_secret: {base64.b64encode(self.secret).decode()}\ndatabroker_storage_type: {storage}\n"
+                    f"databroker_storage_connection_string: {self.file}\ngrpc_address: unix:{self.socket}\n"
+                    f"health_check_addr: unix:{self.folder}/health.sock\n")
+        self.process = None
+
+    def start(self):
+        with open(os.path.join(self.folder, "log"), "ab") as log:
+            self.process = subprocess.Popen([os.path.join(BIN, "postern-databroker"), "--config", self.config], stdout=log,
+                                            stderr=log, cwd=self.folder)
+        wait_for("the databroker to be ready", self.is_ready, 20)
+        return self
+
+    def log(self):
+        with open(os.path.join(self.folder, "log"), errors="replace") as f:
+            return f.read()
+
+    def events(self, name):
+        lines = [json.loads(x) for x in self.log().splitlines() if x.startswith("{")]
+        return [x for x in lines if x["event"] == name]
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the databroker ended with {self.process.returncode}:\n{self.log()[-3000:]}")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(2)
+            s.connect(self.folder + "/health.sock")
+            s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return s.recv(64).startswith(b"HTTP/1.1 200")
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(20)
+
+    def client(self, role=None, **kwargs):
+        """(stub, metadata): role of a daemon by certificate, of a token by token, None: nobody."""
+        pb = stubs()
+        certificate = role if role in ROLES else None
+        channel = grpc.secure_channel(f"unix:{self.socket}", self.identity.credentials(certificate, **kwargs),
+                                      [("grpc.ssl_target_name_override", "databroker.postern.internal"),
+                                       ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)])
+        metadata = [("authorization", "Bearer " + self.identity.token(role))] if role in TOKENS else []
+        return pb["rpc"].DataBrokerServiceStub(channel), metadata
