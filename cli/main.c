@@ -19,6 +19,7 @@ static const struct cli_command commands[] = {
     { "hash-password", "hash a password for the users file", cli_hash_main },
     { "healthcheck", "ask a part whether it is ready", cli_healthcheck_main },
     { "demo-app", "run the demo app alone", cli_demo_main },
+    { "docs", NULL, cli_docs_main }, /* for those who build it */
 };
 
 int cli_fail(int code, const char *fmt, ...)
@@ -80,7 +81,9 @@ static void help(FILE *out)
 
     (void)fprintf(out, "usage: postern COMMAND [options]\n\n");
     for (i = 0; i < ARRAY_LEN(commands); i++) {
-        (void)fprintf(out, "  %-14s %s\n", commands[i].name, commands[i].summary);
+        if (commands[i].summary != NULL) {
+            (void)fprintf(out, "  %-14s %s\n", commands[i].name, commands[i].summary);
+        }
     }
     (void)fprintf(
         out, "\npostern COMMAND --help tells more. The configuration is run/config.yaml, or the "
