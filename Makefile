@@ -19,7 +19,7 @@ PKGS     := grpc libprotobuf-c libevent libevent_pthreads openssl libcurl sqlite
             libnghttp2 jose libcrypt libseccomp
 WARN     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
             -Wpointer-arith -Wcast-qual -Wwrite-strings -Wswitch-enum -Wimplicit-fallthrough -Wconversion \
-            $(if $(CI),-Werror)
+            -Wno-format-truncation $(if $(CI),-Werror)
 HARDEN   := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE -D_FORTIFY_SOURCE=2
 LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 CFLAGS   ?= -O2 -g

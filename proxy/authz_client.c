@@ -1,518 +1,872 @@
 #include "proxy/authz_client.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
-#include "authorize.pb-c.h"
+#include <nghttp2/nghttp2.h>
+
+#include "common/arena.h"
+#include "common/authz_block.h"
+#include "common/buf.h"
 #include "common/clock.h"
-#include "common/http/name.h"
+#include "common/log.h"
 #include "common/mem.h"
-#include "common/policy/reason.h"
-#include "common/rpc/identity.h"
+#include "common/rand.h"
 #include "common/rpc/scan.h"
-#include "proxy/authz_link.h"
+#include "proxy/io.h"
 
 enum {
-    OPEN_MAX = 8192,    /* checks of a worker; more are answered 503 at once */
-    GRACE_MS = 500,     /* without any stream a check waits this long for one */
-    TRIES_MAX = 3,      /* streams a check may lose */
-    PACKED_MAX = 131072 /* one check: head limits keep it below */
+    OPEN_MAX = 8192, /* checks that wait for an answer */
+    PENDING_MAX = 8 * 1024 * 1024,
+    FRAME_HEAD = 5,
+    RETRY_FIRST_MS = 50,
+    RETRY_MAX_MS = 1000,
+    TICK_MS = 50,
+    WINDOW = 1024 * 1024,
+    CONNECT_MS = 3000
 };
 
+/*   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause) */
+enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
+
 struct slot {
-    struct proxy_check *check;
-    uint32_t generation;
+    uint32_t generation; /* in the id: a late answer to an older check is dropped */
+    bool used;
+    bool sent; /* on the current stream */
+    int64_t deadline_ms;
+    proxy_answer_fn fn;
+    void *arg;
+    struct buf packed; /* the check, to be sent again on another stream */
+    uint32_t next_free;
+    uint32_t older; /* in the order of deadlines */
+    uint32_t newer;
 };
+
+enum { NONE = UINT32_MAX };
 
 struct proxy_authz {
     struct proxy_authz_opts opts;
-    struct config *config;
-    struct proxy_link **links;
-    size_t n_links;
-    size_t next; /* round robin */
-    size_t n_up;
-    struct list waiting; /* for a stream */
+    char *target;
+    SSL_CTX *tls;
+    int64_t tls_until_ms;
+    enum link_state state;
+    int64_t state_until_ms; /* connect and handshake end by then */
+    int64_t retry_at_ms;
+    int64_t retry_ms;
+    struct proxy_io io;
+    struct event *readable;
+    struct event *writable;
+    struct event *tick;
+    nghttp2_session *h2;
+    int32_t stream;
+    struct buf pending; /* entries of the next CheckBatch */
+    struct buf sending; /* the message that nghttp2 takes from */
+    size_t sending_at;
+    struct buf wire; /* what the socket has not taken yet */
+    size_t wire_at;
+    struct buf in; /* gRPC frames not complete yet */
+    struct arena arena;
     struct slot *slots;
-    size_t n_slots;
-    uint32_t *free_slots;
-    size_t n_free;
-    struct arena arena; /* of the message that is being read */
-    uint8_t *packed;
+    uint32_t n_slots;
+    uint32_t n_open;
+    uint32_t free_slot;
+    uint32_t oldest;
+    uint32_t newest;
+
+    struct {
+        uint64_t number;
+        struct proxy_identity *identity;
+    } blocks[AUTHZ_BLOCK_SLOTS];
+
+    bool broken; /* set within callbacks: the link is dropped when they are over */
+    bool warned;
 };
 
-struct proxy_block *proxy_block_ref(struct proxy_block *block)
-{
-    block->refs++;
-    return block;
-}
+/* ---- identity blocks ------------------------------------------------------------------------- */
 
-void proxy_block_unref(struct proxy_block **block)
+void proxy_identity_unref(struct proxy_identity **identity)
 {
-    struct proxy_block *b = TAKE(*block);
+    struct proxy_identity *id = TAKE(*identity);
 
-    if (b != NULL && --b->refs == 0) {
-        mem_free(&b);
+    if (id != NULL && --id->refs == 0) {
+        mem_free(&id);
     }
 }
 
-/* --- the table of blocks -------------------------------------------------------------------------- */
-
-enum err proxy_blocktable_put(struct proxy_blocktable *table, struct proxy_block *block)
+/* One allocation: struct, headers, texts. */
+static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
 {
-    struct proxy_block **slot = NULL;
+    size_t text = 0;
+    size_t i = 0;
+    struct proxy_identity *id = NULL;
+    char *at = NULL;
 
-    if (block->number != table->last + 1) {
-        return ERR_INVALID;
+    for (i = 0; i < block->n_headers; i++) {
+        text += strlen(block->headers[i]->name) + block->headers[i]->value.len;
     }
-    if (table->slots == NULL) {
-        table->slots = mem_array(AUTHZ_BLOCK_SLOTS, sizeof(struct proxy_block *));
-    }
-    slot = &table->slots[authz_block_slot(block->number)];
-    proxy_block_unref(slot);
-    *slot = block;
-    table->last = block->number;
-    return ERR_OK;
-}
-
-struct proxy_block *proxy_blocktable_get(const struct proxy_blocktable *table, uint64_t number)
-{
-    struct proxy_block *b = NULL;
-
-    if (table->slots == NULL || number == 0) {
+    if (block->n_headers > AUTHZ_BLOCK_HEADERS_MAX || text > AUTHZ_BLOCK_MAX) {
         return NULL;
     }
-    b = table->slots[authz_block_slot(number)];
-    return b != NULL && b->number == number ? b : NULL;
+    id = mem_alloc(sizeof(*id) + block->n_headers * sizeof(*id->headers) + text);
+    id->refs = 1;
+    id->n = block->n_headers;
+    id->headers = (struct proxy_identity_header *)(void *)(id + 1);
+    at = (char *)(id->headers + id->n);
+    for (i = 0; i < id->n; i++) {
+        const Postern__IdentityBlock__Header *h = block->headers[i];
+
+        id->headers[i].name = sv_of(at, strlen(h->name));
+        memcpy(at, h->name, id->headers[i].name.n);
+        at += id->headers[i].name.n;
+        id->headers[i].value = sv_of(at, h->value.len);
+        if (h->value.len != 0) {
+            memcpy(at, h->value.data, h->value.len);
+        }
+        at += h->value.len;
+    }
+    return id;
 }
 
-void proxy_blocktable_clear(struct proxy_blocktable *table)
+static bool block_is_clean(const struct proxy_identity *id)
 {
     size_t i = 0;
+    size_t k = 0;
 
-    for (i = 0; table->slots != NULL && i < AUTHZ_BLOCK_SLOTS; i++) {
-        proxy_block_unref(&table->slots[i]);
-    }
-    table->last = 0;
-}
+    for (i = 0; i < id->n; i++) {
+        for (k = 0; k < id->headers[i].value.n; k++) {
+            unsigned char c = (unsigned char)id->headers[i].value.p[k];
 
-/* --- open checks ---------------------------------------------------------------------------------- */
-
-static void slots_grow(struct proxy_authz *a)
-{
-    size_t n = a->n_slots == 0 ? 64 : a->n_slots * 2;
-    size_t i = 0;
-
-    a->slots = mem_realloc(a->slots, n, sizeof(*a->slots));
-    a->free_slots = mem_realloc(a->free_slots, n, sizeof(*a->free_slots));
-    for (i = n; i-- > a->n_slots;) {
-        a->slots[i] = (struct slot){ 0 };
-        a->free_slots[a->n_free++] = (uint32_t)i;
-    }
-    a->n_slots = n;
-}
-
-static void check_open(struct proxy_authz *a, struct proxy_check *check)
-{
-    uint32_t i = 0;
-
-    if (a->n_free == 0) {
-        slots_grow(a);
-    }
-    i = a->free_slots[--a->n_free];
-    a->slots[i].check = check;
-    a->slots[i].generation++;
-    check->id = ((uint64_t)a->slots[i].generation << 32U) | (i + 1U);
-}
-
-static struct proxy_check *check_by_id(const struct proxy_authz *a, uint64_t id)
-{
-    uint32_t i = (uint32_t)id;
-
-    if (i == 0 || i > a->n_slots || a->slots[i - 1].check == NULL ||
-        a->slots[i - 1].check->id != id) {
-        return NULL;
-    }
-    return a->slots[i - 1].check;
-}
-
-static void check_close(struct proxy_check *check)
-{
-    struct proxy_authz *a = check->authz;
-    uint32_t i = (uint32_t)check->id - 1U;
-
-    a->slots[i].check = NULL;
-    a->free_slots[a->n_free++] = i;
-    check->id = 0;
-    list_remove(&check->node);
-    proxy_timer_clear(&check->timer);
-}
-
-static void check_fail(struct proxy_check *check, enum policy_reason reason)
-{
-    const struct proxy_verdict v = { .decision = PROXY_UNAVAILABLE,
-                                     .status = 503,
-                                     .reasons = 1ULL << (unsigned)reason };
-
-    check_close(check);
-    check->done(check, &v);
-}
-
-static void on_check_timer(struct proxy_timer *timer)
-{
-    struct proxy_check *check = CONTAINER_OF(timer, struct proxy_check, timer);
-
-    check_fail(check, check->authz->n_up == 0 ? POLICY_REASON_AUTHORIZE_UNAVAILABLE
-                                              : POLICY_REASON_AUTHORIZE_TIMEOUT);
-}
-
-/* --- sending -------------------------------------------------------------------------------------- */
-
-static ProtobufCBinaryData bytes_of(struct sv s)
-{
-    return (ProtobufCBinaryData){ .len = s.n, .data = (uint8_t *)(uintptr_t)s.p };
-}
-
-static struct sv check_pack(struct proxy_authz *a, const struct proxy_check *check)
-{
-    Postern__CheckRequest m = POSTERN__CHECK_REQUEST__INIT;
-    size_t n = 0;
-
-    m.id = check->id;
-    m.route = check->route;
-    m.request_id = bytes_of(check->request_id);
-    m.session = (char *)(uintptr_t)check->session;
-    m.record_version = check->record_version;
-    m.idp_id = (char *)(uintptr_t)check->idp_id;
-    m.method = bytes_of(check->method);
-    m.host = bytes_of(check->host);
-    m.path = bytes_of(check->path);
-    m.client_ip = bytes_of(check->client_ip);
-    m.cors_preflight = check->cors_preflight;
-    m.recheck = check->recheck;
-    m.internal = check->internal;
-    m.query = bytes_of(check->query);
-    n = postern__check_request__get_packed_size(&m);
-    if (n > PACKED_MAX) {
-        return sv_of(NULL, 0);
-    }
-    return sv_of(a->packed, postern__check_request__pack(&m, a->packed));
-}
-
-static struct proxy_link *pick(struct proxy_authz *a)
-{
-    size_t i = 0;
-
-    for (i = 0; i < a->n_links; i++) {
-        struct proxy_link *link = a->links[(a->next + i) % a->n_links];
-
-        if (proxy_link_is_up(link)) {
-            a->next = (a->next + i + 1) % a->n_links;
-            return link;
+            if (c == '\r' || c == '\n' || c == '\0') {
+                return false;
+            }
         }
     }
-    return NULL;
-}
-
-static bool check_send(struct proxy_authz *a, struct proxy_check *check)
-{
-    struct proxy_link *link = pick(a);
-    struct sv packed = { 0 };
-
-    if (link == NULL) {
-        return false;
-    }
-    packed = check_pack(a, check);
-    if (packed.n == 0 || proxy_link_add(link, packed) != ERR_OK) {
-        return false;
-    }
-    list_remove(&check->node);
-    list_push_back(proxy_link_sent(link), &check->node);
-    check->tries++;
     return true;
 }
 
-void proxy_authz_submit(struct proxy_authz *authz, struct proxy_check *check)
+static void take_block(struct proxy_authz *a, const Postern__IdentityBlock *block)
 {
-    int64_t now = clock_mono_ms();
-    int64_t wait = authz->config->authorize_timeout_ms;
+    size_t slot = authz_block_slot(block->number);
+    struct proxy_identity *id = identity_of(block);
 
-    CHECK(check->id == 0);
-    check->authz = authz;
-    check->tries = 0;
-    list_init(&check->node);
-    proxy_timer_init(&check->timer, on_check_timer);
-    check_open(authz, check);
-    if (authz->n_slots - authz->n_free > OPEN_MAX) {
-        wait = 0; /* over the bound: the next tick refuses it, never from here */
-    } else if (!check_send(authz, check)) {
-        wait = MIN(wait, (int64_t)GRACE_MS);
+    if (block->number == 0 || id == NULL || !block_is_clean(id)) {
+        proxy_identity_unref(&id);
+        a->broken = true;
+        return;
     }
-    if (list_empty(&check->node)) {
-        list_push_back(&authz->waiting, &check->node);
-    }
-    proxy_timer_set(authz->opts.wheel, &check->timer, now + wait);
+    proxy_identity_unref(&a->blocks[slot].identity);
+    a->blocks[slot].number = block->number;
+    a->blocks[slot].identity = id;
 }
 
-void proxy_authz_cancel(struct proxy_check *check)
+static void drop_blocks(struct proxy_authz *a)
 {
-    if (check->id != 0) {
-        check_close(check);
+    size_t i = 0;
+
+    for (i = 0; i < AUTHZ_BLOCK_SLOTS; i++) {
+        a->blocks[i].number = 0;
+        proxy_identity_unref(&a->blocks[i].identity);
     }
+}
+
+/* ---- open checks ----------------------------------------------------------------------------- */
+
+static void slot_unlink(struct proxy_authz *a, uint32_t i)
+{
+    struct slot *s = &a->slots[i];
+
+    if (s->older != NONE) {
+        a->slots[s->older].newer = s->newer;
+    } else {
+        a->oldest = s->newer;
+    }
+    if (s->newer != NONE) {
+        a->slots[s->newer].older = s->older;
+    } else {
+        a->newest = s->older;
+    }
+}
+
+static void slot_release(struct proxy_authz *a, uint32_t i)
+{
+    struct slot *s = &a->slots[i];
+
+    slot_unlink(a, i);
+    s->used = false;
+    s->fn = NULL;
+    s->next_free = a->free_slot;
+    a->free_slot = i;
+    a->n_open--;
+}
+
+static uint32_t slot_take(struct proxy_authz *a)
+{
+    uint32_t i = a->free_slot;
+    struct slot *s = NULL;
+
+    if (i == NONE) {
+        if (a->n_slots == OPEN_MAX) {
+            return NONE;
+        }
+        i = a->n_slots;
+        if (i % 64 == 0) {
+            a->slots = mem_realloc(a->slots, i + 64, sizeof(*a->slots));
+        }
+        a->n_slots++;
+        a->slots[i] = (struct slot){ .generation = 1 };
+        buf_init(&a->slots[i].packed, AUTHZ_MESSAGE_MAX);
+    } else {
+        a->free_slot = a->slots[i].next_free;
+    }
+    s = &a->slots[i];
+    s->generation++;
+    s->used = true;
+    s->sent = false;
+    s->older = a->newest;
+    s->newer = NONE;
+    if (a->newest != NONE) {
+        a->slots[a->newest].newer = i;
+    } else {
+        a->oldest = i;
+    }
+    a->newest = i;
+    a->n_open++;
+    return i;
+}
+
+static uint64_t slot_id(const struct proxy_authz *a, uint32_t i)
+{
+    return (uint64_t)a->slots[i].generation << 32U | i;
+}
+
+static struct slot *slot_of(struct proxy_authz *a, uint64_t id)
+{
+    uint32_t i = (uint32_t)(id & UINT32_MAX);
+
+    if (i >= a->n_slots || !a->slots[i].used || a->slots[i].generation != id >> 32U) {
+        return NULL;
+    }
+    return &a->slots[i];
+}
+
+static void slot_answer(struct proxy_authz *a, struct slot *s, const struct proxy_answer *answer)
+{
+    proxy_answer_fn fn = s->fn;
+    void *arg = s->arg;
+
+    slot_release(a, (uint32_t)(s - a->slots));
+    fn(arg, answer);
+}
+
+static void expire(struct proxy_authz *a)
+{
+    static const struct proxy_answer nobody = { .verdict = PROXY_VERDICT_NONE };
+    int64_t now = clock_mono_ms();
+
+    while (a->oldest != NONE && a->slots[a->oldest].deadline_ms <= now) {
+        slot_answer(a, &a->slots[a->oldest], &nobody);
+    }
+}
+
+/* One entry of CheckBatch.checks (field 1, length-delimited). */
+static void queue_check(struct proxy_authz *a, struct slot *s)
+{
+    size_t n = s->packed.n;
+
+    buf_add_char(&a->pending, 0x0a);
+    for (; n >= 0x80; n >>= 7U) {
+        buf_add_char(&a->pending, (char)(0x80U | (n & 0x7fU)));
+    }
+    buf_add_char(&a->pending, (char)n);
+    buf_add_sv(&a->pending, buf_sv(&s->packed));
+    s->sent = true;
+}
+
+uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *check,
+                           proxy_answer_fn fn, void *arg)
+{
+    uint32_t i = slot_take(authz);
+    struct slot *s = NULL;
+    size_t n = 0;
+    char *room = NULL;
+
+    if (i == NONE) {
+        return 0;
+    }
+    s = &authz->slots[i];
+    check->id = slot_id(authz, i);
+    s->fn = fn;
+    s->arg = arg;
+    s->deadline_ms = clock_mono_ms() + authz->opts.timeout_ms;
+    n = protobuf_c_message_get_packed_size(&check->base);
+    buf_reset(&s->packed);
+    room = buf_room(&s->packed, n);
+    if (room == NULL || authz->pending.n + n + 16 > PENDING_MAX) {
+        slot_release(authz, i);
+        return 0;
+    }
+    buf_grew(&s->packed, protobuf_c_message_pack(&check->base, (uint8_t *)room));
+    if (authz->state == LINK_UP) {
+        queue_check(authz, s);
+    }
+    return check->id;
+}
+
+void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle)
+{
+    struct slot *s = slot_of(authz, handle);
+
+    if (s != NULL) {
+        slot_release(authz, (uint32_t)(s - authz->slots));
+    }
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void take_reply(struct proxy_authz *a, const Postern__Reply *reply)
+{
+    static const enum proxy_verdict verdicts[] = {
+        [POSTERN__DECISION__DENY] = PROXY_VERDICT_DENY,
+        [POSTERN__DECISION__ALLOW] = PROXY_VERDICT_ALLOW,
+        [POSTERN__DECISION__LOGIN] = PROXY_VERDICT_LOGIN,
+        [POSTERN__DECISION__UNAVAILABLE] = PROXY_VERDICT_UNAVAILABLE,
+    };
+    struct slot *s = slot_of(a, reply->id);
+    struct proxy_answer answer = { .verdict = PROXY_VERDICT_NONE };
+
+    if (s == NULL) {
+        return; /* cancelled or too late */
+    }
+    if ((unsigned)reply->decision < ARRAY_LEN(verdicts)) {
+        answer.verdict = verdicts[reply->decision];
+    }
+    answer.status = reply->status >= 400 && reply->status <= 599 ? reply->status : 0;
+    answer.reasons = reply->reasons;
+    answer.n_reasons = reply->n_reasons;
+    answer.valid_until_s = reply->valid_until_s;
+    answer.user = sv_from(reply->user);
+    answer.email = sv_from(reply->email);
+    if (answer.verdict == PROXY_VERDICT_ALLOW && reply->block != 0) {
+        size_t slot = authz_block_slot(reply->block);
+
+        if (a->blocks[slot].number != reply->block) {
+            a->broken = true; /* an identity that is not there must not become another one */
+            answer.verdict = PROXY_VERDICT_NONE;
+        } else {
+            answer.identity = a->blocks[slot].identity;
+            answer.identity->refs++;
+        }
+    }
+    slot_answer(a, s, &answer);
+}
+
+static void take_changed(struct proxy_authz *a, const Postern__Changed *changed)
+{
+    struct sv *sessions = arena_alloc(&a->arena, (changed->n_sessions + 1) * sizeof(*sessions));
+    size_t i = 0;
+
+    for (i = 0; i < changed->n_sessions; i++) {
+        sessions[i] = sv_from(changed->sessions[i]);
+    }
+    a->opts.on_changed(a->opts.arg, sessions, changed->n_sessions, changed->all != 0);
+}
+
+static void take_message(struct proxy_authz *a, struct sv bytes)
+{
+    ProtobufCMessage *message = NULL;
+    const Postern__ReplyBatch *batch = NULL;
+    size_t i = 0;
+
+    arena_reset(&a->arena);
+    if (rpc_unpack(&postern__reply_batch__descriptor, bytes, &a->arena, &message) != ERR_OK) {
+        a->broken = true;
+        return;
+    }
+    batch = (const Postern__ReplyBatch *)(const void *)message;
+    for (i = 0; i < batch->n_items && !a->broken; i++) {
+        const Postern__ReplyItem *item = batch->items[i];
+
+        if (item->item_case == POSTERN__REPLY_ITEM__ITEM_REPLY) {
+            take_reply(a, item->reply);
+        } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_BLOCK) {
+            take_block(a, item->block);
+        } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_CHANGED) {
+            take_changed(a, item->changed);
+        }
+    }
+}
+
+static void take_frames(struct proxy_authz *a)
+{
+    size_t at = 0;
+
+    while (!a->broken && a->in.n - at >= FRAME_HEAD) {
+        const unsigned char *p = (const unsigned char *)a->in.p + at;
+        size_t n = (size_t)p[1] << 24U | (size_t)p[2] << 16U | (size_t)p[3] << 8U | p[4];
+
+        if (p[0] != 0 || n > AUTHZ_MESSAGE_MAX) { /* compressed: we never asked for it */
+            a->broken = true;
+            return;
+        }
+        if (a->in.n - at - FRAME_HEAD < n) {
+            break;
+        }
+        take_message(a, sv_of(p + FRAME_HEAD, n));
+        at += FRAME_HEAD + n;
+    }
+    buf_drop_front(&a->in, at);
+}
+
+/* ---- HTTP/2 ---------------------------------------------------------------------------------- */
+
+static int on_data(nghttp2_session *h2, uint8_t flags, int32_t stream, const uint8_t *p, size_t n,
+                   void *arg)
+{
+    struct proxy_authz *a = arg;
+
+    (void)h2;
+    (void)flags;
+    if (stream == a->stream) {
+        buf_add(&a->in, p, n);
+        a->broken = a->broken || a->in.err != ERR_OK;
+    }
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *h2, int32_t stream, uint32_t code, void *arg)
+{
+    struct proxy_authz *a = arg;
+
+    (void)h2;
+    (void)code;
+    if (stream == a->stream) {
+        a->broken = true;
+    }
+    return 0;
+}
+
+static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
+{
+    struct proxy_authz *a = arg;
+
+    (void)h2;
+    if (frame->hd.type == NGHTTP2_GOAWAY) {
+        a->broken = true;
+    }
+    return 0;
+}
+
+static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, size_t room,
+                            uint32_t *flags, nghttp2_data_source *source, void *arg)
+{
+    struct proxy_authz *a = arg;
+    size_t n = MIN(room, a->sending.n - a->sending_at);
+
+    (void)h2;
+    (void)stream;
+    (void)flags;
+    (void)source;
+    if (n == 0) {
+        return NGHTTP2_ERR_DEFERRED;
+    }
+    memcpy(p, a->sending.p + a->sending_at, n);
+    a->sending_at += n;
+    return (ssize_t)n;
+}
+
+static nghttp2_nv field(const char *name, const char *value)
+{
+    return (nghttp2_nv){ .name = (uint8_t *)(uintptr_t)name,
+                         .value = (uint8_t *)(uintptr_t)value,
+                         .namelen = strlen(name),
+                         .valuelen = strlen(value) };
+}
+
+static void open_stream(struct proxy_authz *a)
+{
+    nghttp2_session_callbacks *callbacks = NULL;
+    nghttp2_settings_entry settings[] = {
+        { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
+        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW },
+    };
+    nghttp2_nv head[] = { field(":method", "POST"),
+                          field(":scheme", "https"),
+                          field(":path", "/postern.Authorize/CheckStream"),
+                          field(":authority", "authorize.postern.internal"),
+                          field("te", "trailers"),
+                          field("content-type", "application/grpc"),
+                          field("user-agent", "postern-proxy") };
+    nghttp2_data_provider body = { .read_callback = read_sending };
+
+    CHECK(nghttp2_session_callbacks_new(&callbacks) == 0);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    CHECK(nghttp2_session_client_new(&a->h2, callbacks, a) == 0);
+    nghttp2_session_callbacks_del(callbacks);
+    CHECK(nghttp2_submit_settings(a->h2, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);
+    CHECK(nghttp2_session_set_local_window_size(a->h2, NGHTTP2_FLAG_NONE, 0, WINDOW) == 0);
+    a->stream = nghttp2_submit_request(a->h2, NULL, head, ARRAY_LEN(head), &body, NULL);
+    CHECK(a->stream > 0);
+}
+
+/* ---- the link -------------------------------------------------------------------------------- */
+
+static void link_drop(struct proxy_authz *a, const char *why)
+{
+    if (a->state == LINK_UP) {
+        a->opts.on_link(a->opts.arg, false);
+    }
+    if (a->state == LINK_UP || !a->warned) {
+        log_warn("authorize.lost", KV_STR("target", a->target), KV_STR("why", why));
+        a->warned = true;
+    }
+    if (a->readable != NULL) {
+        event_free(a->readable);
+        event_free(a->writable);
+        a->readable = NULL;
+        a->writable = NULL;
+    }
+    proxy_io_close(&a->io);
+    nghttp2_session_del(a->h2);
+    a->h2 = NULL;
+    buf_reset(&a->pending);
+    buf_reset(&a->sending);
+    a->sending_at = 0;
+    buf_reset(&a->wire);
+    a->wire_at = 0;
+    buf_reset(&a->in);
+    drop_blocks(a);
+    a->broken = false;
+    a->state = LINK_DOWN;
+    a->retry_ms = a->retry_ms == 0 ? RETRY_FIRST_MS : MIN(a->retry_ms * 2, (int64_t)RETRY_MAX_MS);
+    a->retry_at_ms = clock_mono_ms() + a->retry_ms / 2 + (int64_t)rand_below((uint64_t)a->retry_ms);
+}
+
+static void want_write(struct proxy_authz *a, bool wanted)
+{
+    if (wanted) {
+        (void)event_add(a->writable, NULL);
+    } else {
+        (void)event_del(a->writable);
+    }
+}
+
+/* Gives the socket what nghttp2 has, until one of them has enough. False: the link is lost. */
+static bool push_wire(struct proxy_authz *a)
+{
+    char scratch[16]; /* one piece only: never joined */
+
+    for (;;) {
+        const uint8_t *p = NULL;
+        ssize_t got = 0;
+        size_t n = 0;
+        struct iovec v;
+        enum proxy_io_result result = PROXY_IO_FAILED;
+
+        while (a->wire.n - a->wire_at < PROXY_IO_SCRATCH) {
+            got = nghttp2_session_mem_send(a->h2, &p);
+            if (got <= 0) {
+                break;
+            }
+            buf_add(&a->wire, p, (size_t)got);
+        }
+        if (got < 0 || a->wire.err != ERR_OK) {
+            return false;
+        }
+        if (a->wire.n == a->wire_at) {
+            buf_reset(&a->wire);
+            a->wire_at = 0;
+            want_write(a, false);
+            return true;
+        }
+        v = (struct iovec){ .iov_base = a->wire.p + a->wire_at, .iov_len = a->wire.n - a->wire_at };
+        result = proxy_io_write(&a->io, &v, 1, scratch, &n);
+        if (result == PROXY_IO_AGAIN) {
+            want_write(a, true);
+            return true;
+        }
+        if (result != PROXY_IO_DONE) {
+            return false;
+        }
+        a->wire_at += n;
+    }
+}
+
+/* Everything that waits becomes one message, unless one is still on its way. */
+static void send_pending(struct proxy_authz *a)
+{
+    size_t n = a->pending.n;
+
+    if (n == 0 || a->sending_at < a->sending.n || a->wire_at < a->wire.n) {
+        return;
+    }
+    buf_reset(&a->sending);
+    a->sending_at = 0;
+    buf_add_char(&a->sending, 0);
+    buf_add_char(&a->sending, (char)(n >> 24U));
+    buf_add_char(&a->sending, (char)(n >> 16U));
+    buf_add_char(&a->sending, (char)(n >> 8U));
+    buf_add_char(&a->sending, (char)n);
+    buf_add_sv(&a->sending, buf_sv(&a->pending));
+    buf_reset(&a->pending);
+    (void)nghttp2_session_resume_data(a->h2, a->stream);
 }
 
 void proxy_authz_flush(struct proxy_authz *authz)
 {
-    size_t i = 0;
-
-    for (i = 0; i < authz->n_links; i++) {
-        proxy_link_flush(authz->links[i]);
-    }
-}
-
-bool proxy_authz_is_up(const struct proxy_authz *authz)
-{
-    return authz->n_up > 0;
-}
-
-/* --- replies -------------------------------------------------------------------------------------- */
-
-static uint64_t reasons_of(const Postern__Reply *m)
-{
-    uint64_t set = 0;
-    size_t i = 0;
-
-    for (i = 0; i < m->n_reasons; i++) {
-        if (m->reasons[i] > 0 && m->reasons[i] < 64) {
-            set |= 1ULL << m->reasons[i];
+    if (authz->state == LINK_UP && authz->pending.n != 0) {
+        send_pending(authz);
+        if (!push_wire(authz)) {
+            link_drop(authz, "write failed");
         }
     }
-    return set;
 }
 
-/* ALLOW comes from nowhere but here. */
-static enum proxy_decision decision_of(const Postern__Reply *m)
+static void link_up(struct proxy_authz *a)
 {
-    switch (m->decision) {
-    case POSTERN__DECISION__ALLOW:
-        return PROXY_ALLOW;
-    case POSTERN__DECISION__LOGIN:
-        return PROXY_LOGIN;
-    case POSTERN__DECISION__DENY:
-        return PROXY_DENY;
-    case POSTERN__DECISION__UNAVAILABLE:
-    case _POSTERN__DECISION_IS_INT_SIZE:
-    default:
-        return PROXY_UNAVAILABLE;
+    uint32_t i = 0;
+
+    open_stream(a);
+    a->state = LINK_UP;
+    a->retry_ms = 0;
+    a->warned = false;
+    log_info("authorize.found", KV_STR("target", a->target));
+    for (i = a->oldest; i != NONE; i = a->slots[i].newer) {
+        queue_check(a, &a->slots[i]);
     }
+    send_pending(a);
+    if (!push_wire(a)) {
+        link_drop(a, "write failed");
+        return;
+    }
+    a->opts.on_link(a->opts.arg, true);
+    a->opts.on_changed(a->opts.arg, NULL, 0, true); /* what was told meanwhile was missed */
 }
 
-static enum err take_reply(struct proxy_authz *a, struct proxy_link *link, const Postern__Reply *m)
+static void pull_wire(struct proxy_authz *a)
 {
-    struct proxy_check *check = check_by_id(a, m->id);
-    struct proxy_verdict v = { .decision = decision_of(m),
-                               .status = m->status,
-                               .reasons = reasons_of(m),
-                               .valid_until_s = m->valid_until_s,
-                               .user = sv_from(m->user),
-                               .email = sv_from(m->email) };
-
-    if (m->block != 0) {
-        v.block = proxy_blocktable_get(proxy_link_blocks(link), m->block);
-        if (v.block == NULL) {
-            return ERR_INVALID;
-        }
-    }
-    if (check == NULL) {
-        return ERR_OK; /* it timed out, or its client left */
-    }
-    check_close(check);
-    check->done(check, &v);
-    return ERR_OK;
-}
-
-static size_t block_size(const Postern__IdentityBlock *m)
-{
+    uint8_t room[16384];
     size_t n = 0;
-    size_t i = 0;
+    enum proxy_io_result result = PROXY_IO_DONE;
 
-    for (i = 0; i < m->n_headers; i++) {
-        struct sv name = sv_from(m->headers[i]->name);
-        struct sv value = sv_of(m->headers[i]->value.data, m->headers[i]->value.len);
-
-        if (!http_is_token(name) || (value.n != 0 && !http_is_value(value))) {
-            return SIZE_MAX;
+    while (a->state == LINK_UP && result == PROXY_IO_DONE) {
+        result = proxy_io_read(&a->io, room, sizeof(room), &n);
+        if (result == PROXY_IO_DONE &&
+            (nghttp2_session_mem_recv(a->h2, room, n) < 0 || a->broken)) {
+            link_drop(a, "the stream ended");
+            return;
         }
-        n += name.n + value.n + 4;
     }
-    return n;
+    if (result != PROXY_IO_AGAIN) {
+        link_drop(a, "the connection ended");
+        return;
+    }
+    take_frames(a);
+    if (a->broken) {
+        link_drop(a, "an answer made no sense");
+        return;
+    }
+    send_pending(a);
+    if (!push_wire(a)) {
+        link_drop(a, "write failed");
+    }
 }
 
-static enum err take_block(struct proxy_link *link, const Postern__IdentityBlock *m)
+static void go_on_with_handshake(struct proxy_authz *a)
 {
-    size_t n = block_size(m);
-    struct proxy_block *b = NULL;
-    size_t i = 0;
-    char *p = NULL;
-    enum err err = ERR_OK;
+    enum proxy_io_result result = proxy_io_handshake(&a->io);
 
-    if (n > (size_t)AUTHZ_BLOCK_MAX * 2 || m->n_headers > AUTHZ_BLOCK_HEADERS_MAX) {
-        return ERR_INVALID;
-    }
-    b = mem_alloc(sizeof(*b) + n);
-    *b = (struct proxy_block){ .number = m->number, .refs = 1, .n = (uint32_t)n };
-    p = b->text;
-    for (i = 0; i < m->n_headers; i++) {
-        size_t name_n = strlen(m->headers[i]->name);
+    if (result == PROXY_IO_DONE) {
+        const unsigned char *alpn = NULL;
+        unsigned n = 0;
 
-        memcpy(p, m->headers[i]->name, name_n);
-        memcpy(p + name_n, ": ", 2);
-        p += name_n + 2;
-        if (m->headers[i]->value.len != 0) {
-            memcpy(p, m->headers[i]->value.data, m->headers[i]->value.len);
+        SSL_get0_alpn_selected(a->io.ssl, &alpn, &n);
+        if (n != 2 || memcmp(alpn, "h2", 2) != 0) {
+            link_drop(a, "the peer speaks no HTTP/2");
+            return;
         }
-        p += m->headers[i]->value.len;
-        memcpy(p, "\r\n", 2);
-        p += 2;
-    }
-    err = proxy_blocktable_put(proxy_link_blocks(link), b);
-    if (err != ERR_OK) {
-        proxy_block_unref(&b);
-    }
-    return err;
-}
-
-static enum err take_item(struct proxy_authz *a, struct proxy_link *link,
-                          const Postern__ReplyItem *item)
-{
-    switch (item->item_case) {
-    case POSTERN__REPLY_ITEM__ITEM_BLOCK:
-        return take_block(link, item->block);
-    case POSTERN__REPLY_ITEM__ITEM_REPLY:
-        return take_reply(a, link, item->reply);
-    case POSTERN__REPLY_ITEM__ITEM_CHANGED:
-        if (item->changed->all || item->changed->n_sessions > 0) {
-            a->opts.changed(a->opts.arg, item->changed->sessions,
-                            item->changed->all ? 0 : item->changed->n_sessions);
-        }
-        return ERR_OK;
-    case POSTERN__REPLY_ITEM__ITEM__NOT_SET:
-    case _POSTERN__REPLY_ITEM__ITEM__CASE_IS_INT_SIZE:
-    default:
-        return ERR_OK; /* something newer than this proxy */
-    }
-}
-
-static enum err on_message(void *arg, struct proxy_link *link, struct sv bytes)
-{
-    struct proxy_authz *a = arg;
-    ProtobufCMessage *message = NULL;
-    const Postern__ReplyBatch *batch = NULL;
-    size_t i = 0;
-    enum err err = rpc_unpack(&postern__reply_batch__descriptor, bytes, &a->arena, &message);
-
-    batch = (const Postern__ReplyBatch *)message;
-    for (i = 0; err == ERR_OK && i < batch->n_items; i++) {
-        err = take_item(a, link, batch->items[i]);
-    }
-    arena_reset(&a->arena);
-    return err;
-}
-
-/* --- streams come and go -------------------------------------------------------------------------- */
-
-static void resend(struct proxy_authz *a, struct list *from)
-{
-    struct list moving;
-
-    list_init(&moving);
-    while (!list_empty(from)) {
-        struct list *node = from->next;
-
-        list_remove(node);
-        list_push_back(&moving, node);
-    }
-    while (!list_empty(&moving)) {
-        struct proxy_check *check = LIST_ENTRY(moving.next, struct proxy_check, node);
-
-        list_remove(&check->node);
-        if (check->tries < TRIES_MAX && check_send(a, check)) {
-            continue;
-        }
-        list_push_back(&a->waiting, &check->node);
-        proxy_timer_set(a->opts.wheel, &check->timer,
-                        MIN(check->timer.due_ms, clock_mono_ms() + GRACE_MS));
-    }
-}
-
-static void on_state(void *arg, struct proxy_link *link, bool up)
-{
-    struct proxy_authz *a = arg;
-    size_t was = a->n_up;
-    size_t i = 0;
-
-    a->n_up = 0;
-    for (i = 0; i < a->n_links; i++) {
-        a->n_up += proxy_link_is_up(a->links[i]) ? 1 : 0;
-    }
-    if (up) {
-        resend(a, &a->waiting);
-        /* What changed while there was no stream was told to nobody. */
-        a->opts.changed(a->opts.arg, NULL, 0);
+        want_write(a, false);
+        link_up(a);
+    } else if (result == PROXY_IO_AGAIN) {
+        want_write(a, a->io.want_write);
     } else {
-        resend(a, proxy_link_sent(link));
+        link_drop(a, "the TLS handshake failed: is the shared secret the same?");
     }
-    if ((was == 0) != (a->n_up == 0)) {
-        a->opts.up(a->opts.arg, a->n_up != 0);
+}
+
+static void on_socket(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy_authz *a = arg;
+    int error = 0;
+    socklen_t size = sizeof(error);
+
+    switch (a->state) {
+    case LINK_CONNECTING:
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) {
+            link_drop(a, "nobody listens there");
+            return;
+        }
+        a->state = LINK_HANDSHAKE;
+        go_on_with_handshake(a);
+        break;
+    case LINK_HANDSHAKE:
+        go_on_with_handshake(a);
+        break;
+    case LINK_UP:
+        if ((what & EV_WRITE) != 0) {
+            send_pending(a);
+            if (!push_wire(a)) {
+                link_drop(a, "write failed");
+                return;
+            }
+        }
+        if ((what & EV_READ) != 0) {
+            pull_wire(a);
+        }
+        break;
+    case LINK_DOWN:
+        break;
+    }
+}
+
+static int dial_unix(const char *path)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 &&
+        errno != EINPROGRESS && errno != EAGAIN) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int dial_tcp(const char *target)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+    struct addrinfo *found = NULL;
+    char host[256];
+    const char *colon = strrchr(target, ':');
+    int fd = -1;
+
+    if (colon == NULL || (size_t)(colon - target) >= sizeof(host)) {
+        return -1;
+    }
+    memcpy(host, target, (size_t)(colon - target));
+    host[colon - target] = '\0';
+    if (getaddrinfo(host, colon + 1, &hints, &found) != 0) {
+        return -1;
+    }
+    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) {
+        (void)close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(found);
+    return fd;
+}
+
+static void dial(struct proxy_authz *a)
+{
+    int64_t now = clock_mono_ms();
+    int fd = strncmp(a->target, "unix:", 5) == 0 ? dial_unix(a->target + 5) : dial_tcp(a->target);
+    struct event_base *base = loop_base(a->opts.loop);
+
+    if (a->tls == NULL || now >= a->tls_until_ms) {
+        SSL_CTX_free(a->tls);
+        a->tls = rpc_identity_client_ctx(a->opts.identity);
+        (void)SSL_CTX_set_mode(a->tls,
+                               SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_read_ahead(a->tls, 1);
+        a->tls_until_ms = now + (int64_t)RPC_CERT_RENEW_S * 1000;
+    }
+    proxy_io_init(&a->io, fd);
+    a->state = LINK_CONNECTING;
+    a->state_until_ms = now + CONNECT_MS;
+    if (fd < 0) {
+        link_drop(a, "nobody listens there");
+        return;
+    }
+    a->io.ssl = SSL_new(a->tls);
+    CHECK(a->io.ssl != NULL && SSL_set_fd(a->io.ssl, fd) == 1);
+    rpc_identity_expect(a->io.ssl, RPC_AUTHORIZE);
+    SSL_set_connect_state(a->io.ssl);
+    a->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_socket, a);
+    a->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_socket, a);
+    CHECK(a->readable != NULL && a->writable != NULL);
+    (void)event_add(a->readable, NULL);
+    want_write(a, true);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy_authz *a = arg;
+    int64_t now = clock_mono_ms();
+
+    (void)fd;
+    (void)what;
+    expire(a);
+    if (a->state == LINK_DOWN && now >= a->retry_at_ms) {
+        dial(a);
+    } else if ((a->state == LINK_CONNECTING || a->state == LINK_HANDSHAKE) &&
+               now >= a->state_until_ms) {
+        link_drop(a, "connecting took too long");
     }
 }
 
 struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
 {
     struct proxy_authz *a = MEM_NEW(struct proxy_authz);
-    size_t i = 0;
+    struct timeval tick = { .tv_usec = TICK_MS * 1000 };
 
     a->opts = *opts;
-    a->config = config_ref(opts->config);
-    a->packed = mem_alloc(PACKED_MAX);
+    a->target = mem_strdup(opts->target);
+    a->free_slot = NONE;
+    a->oldest = NONE;
+    a->newest = NONE;
+    proxy_io_init(&a->io, -1);
+    buf_init(&a->pending, PENDING_MAX);
+    buf_init(&a->sending, PENDING_MAX + FRAME_HEAD);
+    buf_init(&a->wire, (size_t)PENDING_MAX * 2);
+    buf_init(&a->in, (size_t)AUTHZ_MESSAGE_MAX * 2);
     arena_init(&a->arena);
-    list_init(&a->waiting);
-    a->links = mem_array(a->config->authorize.n, sizeof(struct proxy_link *));
-    for (i = 0; i < a->config->authorize.n; i++) {
-        const struct proxy_link_opts link = { .loop = opts->loop,
-                                              .wheel = opts->wheel,
-                                              .target = &a->config->authorize.v[i],
-                                              .insecure = a->config->grpc_insecure,
-                                              .identity = opts->identity,
-                                              .on_state = on_state,
-                                              .on_message = on_message,
-                                              .arg = a };
-
-        a->links[i] = proxy_link_new(&link);
-        a->n_links++;
-    }
+    a->tick = event_new(loop_base(opts->loop), -1, EV_PERSIST, on_tick, a);
+    CHECK(a->tick != NULL && event_add(a->tick, &tick) == 0);
+    dial(a);
     return a;
 }
 
 void proxy_authz_free(struct proxy_authz **authz)
 {
     struct proxy_authz *a = TAKE(*authz);
-    size_t i = 0;
+    uint32_t i = 0;
 
     if (a == NULL) {
         return;
     }
+    a->warned = true;
+    a->state = a->state == LINK_UP ? LINK_HANDSHAKE : a->state; /* an end in order is no warning */
+    link_drop(a, "stopping");
+    event_free(a->tick);
     for (i = 0; i < a->n_slots; i++) {
-        if (a->slots[i].check != NULL) {
-            check_close(a->slots[i].check);
-        }
+        buf_deinit(&a->slots[i].packed);
     }
-    for (i = 0; i < a->n_links; i++) {
-        proxy_link_free(&a->links[i]);
-    }
-    mem_free(&a->links);
     mem_free(&a->slots);
-    mem_free(&a->free_slots);
-    mem_free(&a->packed);
+    buf_deinit(&a->pending);
+    buf_deinit(&a->sending);
+    buf_deinit(&a->wire);
+    buf_deinit(&a->in);
     arena_deinit(&a->arena);
-    config_unref(&a->config);
+    SSL_CTX_free(a->tls);
+    mem_free(&a->target);
     mem_free(&a);
 }

@@ -1,96 +1,125 @@
 #include "proxy/io.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 
-static ssize_t tls_result(struct proxy_io *io, int r)
+void proxy_io_init(struct proxy_io *io, int fd)
 {
-    int e = SSL_get_error(io->ssl, r);
-
-    if (e == SSL_ERROR_WANT_READ) {
-        return PROXY_IO_AGAIN;
-    }
-    if (e == SSL_ERROR_WANT_WRITE) {
-        io->read_wants_write = true;
-        return PROXY_IO_AGAIN;
-    }
-    if (e == SSL_ERROR_ZERO_RETURN) {
-        io->eof = true;
-        return 0;
-    }
-    /* Any other error ends the TLS state: no close_notify may follow (SSL_get_error(3)). */
-    ERR_clear_error();
-    SSL_set_shutdown(io->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    return PROXY_IO_ERROR;
-}
-
-ssize_t proxy_io_read(struct proxy_io *io, void *p, size_t n)
-{
-    ssize_t r = 0;
-
-    if (io->ssl != NULL) {
-        int got = 0;
-
-        ERR_clear_error();
-        io->read_wants_write = false;
-        got = SSL_read(io->ssl, p, (int)MIN(n, (size_t)INT32_MAX));
-        return got > 0 ? got : tls_result(io, got);
-    }
-    do {
-        r = recv(io->fd, p, n, 0);
-    } while (r < 0 && errno == EINTR);
-    if (r < 0) {
-        return errno == EAGAIN ? PROXY_IO_AGAIN : PROXY_IO_ERROR;
-    }
-    io->eof = r == 0;
-    return r;
-}
-
-ssize_t proxy_io_write(struct proxy_io *io, const void *p, size_t n)
-{
-    ssize_t r = 0;
-
-    if (io->ssl != NULL) {
-        int put = 0;
-
-        ERR_clear_error();
-        put = SSL_write(io->ssl, p, (int)MIN(n, (size_t)INT32_MAX));
-        if (put > 0) {
-            return put;
-        }
-        r = tls_result(io, put);
-        return r == 0 ? PROXY_IO_ERROR : r;
-    }
-    do {
-        r = send(io->fd, p, n, MSG_NOSIGNAL);
-    } while (r < 0 && errno == EINTR);
-    if (r < 0) {
-        return errno == EAGAIN ? PROXY_IO_AGAIN : PROXY_IO_ERROR;
-    }
-    return r;
-}
-
-bool proxy_io_pending(const struct proxy_io *io)
-{
-    return io->ssl != NULL && SSL_has_pending(io->ssl) != 0;
+    *io = (struct proxy_io){ .fd = fd };
 }
 
 void proxy_io_close(struct proxy_io *io)
 {
     if (io->ssl != NULL) {
         if (SSL_is_init_finished(io->ssl)) {
-            ERR_clear_error();
-            (void)SSL_shutdown(io->ssl);
+            (void)SSL_shutdown(io->ssl); /* close_notify, without waiting for theirs */
         }
-        ERR_clear_error();
         SSL_free(io->ssl);
-        io->ssl = NULL;
+        ERR_clear_error();
     }
     if (io->fd >= 0) {
         (void)close(io->fd);
-        io->fd = -1;
     }
+    *io = (struct proxy_io){ .fd = -1 };
+}
+
+static enum proxy_io_result tls_result(struct proxy_io *io, int code)
+{
+    switch (SSL_get_error(io->ssl, code)) {
+    case SSL_ERROR_WANT_READ:
+        io->want_write = false;
+        return PROXY_IO_AGAIN;
+    case SSL_ERROR_WANT_WRITE:
+        io->want_write = true;
+        return PROXY_IO_AGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        return PROXY_IO_END;
+    default:
+        return PROXY_IO_FAILED;
+    }
+}
+
+static enum proxy_io_result plain_result(ssize_t n)
+{
+    if (n > 0) {
+        return PROXY_IO_DONE;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+        return PROXY_IO_AGAIN;
+    }
+    return n == 0 ? PROXY_IO_END : PROXY_IO_FAILED;
+}
+
+enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, size_t *n_out)
+{
+    ssize_t n = 0;
+
+    *n_out = 0;
+    if (io->ssl != NULL) {
+        ERR_clear_error();
+        if (SSL_read_ex(io->ssl, p, room, n_out) == 1) {
+            io->want_write = false;
+            return PROXY_IO_DONE;
+        }
+        return tls_result(io, 0);
+    }
+    n = recv(io->fd, p, room, 0);
+    if (n > 0) {
+        *n_out = (size_t)n;
+    }
+    return plain_result(n);
+}
+
+static enum proxy_io_result tls_write(struct proxy_io *io, const struct iovec *v, int n,
+                                      char *scratch, size_t *n_out)
+{
+    const char *p = v[0].iov_base;
+    size_t size = v[0].iov_len;
+    int i = 0;
+
+    if (n > 1) { /* one record for head and body */
+        size = 0;
+        for (i = 0; i < n && size < PROXY_IO_SCRATCH; i++) {
+            size_t take = MIN(v[i].iov_len, PROXY_IO_SCRATCH - size);
+
+            memcpy(scratch + size, v[i].iov_base, take);
+            size += take;
+        }
+        p = scratch;
+    }
+    ERR_clear_error();
+    if (SSL_write_ex(io->ssl, p, size, n_out) == 1) {
+        return PROXY_IO_DONE;
+    }
+    return tls_result(io, 0);
+}
+
+enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, int n,
+                                    char *scratch, size_t *n_out)
+{
+    struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = (size_t)n };
+    ssize_t sent = 0;
+
+    *n_out = 0;
+    if (io->ssl != NULL) {
+        return tls_write(io, v, n, scratch, n_out);
+    }
+    sent = sendmsg(io->fd, &message, MSG_NOSIGNAL);
+    if (sent > 0) {
+        *n_out = (size_t)sent;
+    }
+    return sent == 0 ? PROXY_IO_AGAIN : plain_result(sent);
+}
+
+enum proxy_io_result proxy_io_handshake(struct proxy_io *io)
+{
+    int code = 0;
+
+    ERR_clear_error();
+    code = SSL_do_handshake(io->ssl);
+    return code == 1 ? PROXY_IO_DONE : tls_result(io, code);
 }

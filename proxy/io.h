@@ -1,25 +1,34 @@
-/* proxy_io: one non-blocking stream socket, with or without TLS. One thread. */
+/* proxy_io: one non-blocking socket, plain or TLS. Reads and writes until the socket would block;
+ * never waits. TLS: SSL_set_fd with read-ahead; whoever reads must read until AGAIN, because bytes
+ * that OpenSSL holds raise no event. Owned by one worker. */
 #pragma once
 
-#include <sys/types.h>
+#include <sys/uio.h>
 
 #include <openssl/ssl.h>
 
 #include "common/base.h"
 
-/* What read and write give beside a count: 0 from read is the peer's end. */
-enum { PROXY_IO_AGAIN = -1, PROXY_IO_ERROR = -2 };
-
-struct proxy_io {
-    int fd;                /* -1: closed */
-    SSL *ssl;              /* NULL: plain */
-    bool read_wants_write; /* TLS must write before it can read on */
-    bool eof;
+enum proxy_io_result {
+    PROXY_IO_FAILED = 0,
+    PROXY_IO_DONE,  /* some bytes moved */
+    PROXY_IO_AGAIN, /* none now; wait for the socket */
+    PROXY_IO_END    /* the peer closed its side in order */
 };
 
-ssize_t proxy_io_read(struct proxy_io *io, void *p, size_t n);
-ssize_t proxy_io_write(struct proxy_io *io, const void *p, size_t n);
-/* Bytes that read gives without asking the socket. */
-bool proxy_io_pending(const struct proxy_io *io);
-/* Says good-bye where TLS wants it and the socket takes it at once, and closes. */
+struct proxy_io {
+    int fd;          /* -1: none */
+    SSL *ssl;        /* NULL: plain */
+    bool want_write; /* a TLS read or handshake waits for room to write */
+};
+
+void proxy_io_init(struct proxy_io *io, int fd);
 void proxy_io_close(struct proxy_io *io);
+enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, size_t *n_out);
+
+/* Writes the pieces in order; scratch joins them for TLS, at least PROXY_IO_SCRATCH bytes. */
+enum { PROXY_IO_SCRATCH = 16384 };
+enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, int n,
+                                    char *scratch, size_t *n_out);
+/* Goes on with the handshake: DONE when it is over. */
+enum proxy_io_result proxy_io_handshake(struct proxy_io *io);

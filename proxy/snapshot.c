@@ -1,181 +1,184 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "proxy/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include <pcre2.h>
+
+#include "common/map.h"
 #include "common/mem.h"
 #include "proxy/tls.h"
 
-/* Request fields that say something about the client or the URL and that upstreams believe: never
- * the client's. x-forwarded-* and x-pomerium-* are prefixes. */
-static const char *const spoken_for[] = {
-    "forwarded",       "x-real-ip",   "x-request-id",       "x-client-ip",
-    "true-client-ip",  "client-ip",   "x-cluster-client-ip", "x-original-forwarded-for",
-    "x-original-url",  "x-rewrite-url", "x-original-host",  "x-original-uri",
-    "x-host",          "x-http-host-override", "x-envoy-external-address", "proxy"
+enum { REGEX_MATCH_LIMIT = 100000, KEY_MAX = 1024 };
+
+struct proxy_host {
+    struct proxy_route **routes; /* file order */
+    size_t n;
 };
 
-static enum err strip_base(const struct config *config, struct http_name_set *set)
+/* Request fields that we alone may tell an upstream. */
+static const char *const our_names[] = {
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+    "x-envoy-external-address",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-forwarded-client-cert",
+    "x-remote-user",
+    "remote-user",
+};
+
+/* ---- targets --------------------------------------------------------------------------------- */
+
+static char *host_header_of(const struct config_url *url)
 {
-    enum err err = http_name_set_add_prefix(set, SV("x-pomerium-"));
-    size_t i = 0;
+    char room[PROXY_HOST_MAX];
 
-    if (err == ERR_OK) {
-        err = http_name_set_add_prefix(set, SV("x-forwarded-"));
-    }
-    for (i = 0; err == ERR_OK && i < ARRAY_LEN(spoken_for); i++) {
-        err = http_name_set_add(set, sv_from(spoken_for[i]));
-    }
-    for (i = 0; err == ERR_OK && i < config->jwt_claims_headers.n; i++) {
-        err = http_name_set_add(set, config->jwt_claims_headers.v[i].name);
-    }
-    return err;
-}
-
-static enum err strip_route(const struct config_route *c, struct http_name_set *set)
-{
-    enum err err = ERR_OK;
-    size_t i = 0;
-
-    for (i = 0; err == ERR_OK && i < c->set_request_headers.n; i++) {
-        err = http_name_set_add(set, c->set_request_headers.v[i].name);
-    }
-    for (i = 0; err == ERR_OK && i < c->remove_request_headers.n; i++) {
-        err = http_name_set_add(set, c->remove_request_headers.v[i]);
-    }
-    return err;
-}
-
-static struct sv dup_sv(struct sv s)
-{
-    return sv_of(mem_svdup(s), s.n);
-}
-
-static void endpoint_free(struct proxy_endpoint *e)
-{
-    char *key = (char *)(uintptr_t)e->key.p;
-    char *name = (char *)(uintptr_t)e->name.p;
-    char *host = (char *)(uintptr_t)e->host.p;
-
-    SSL_CTX_free(e->ctx);
-    mem_free(&key);
-    mem_free(&name);
-    mem_free(&host);
-    mem_free(&e);
-}
-
-static struct sv host_field(const struct config_url *url)
-{
-    CLEANUP(buf_deinit) struct buf b = { 0 };
-
-    buf_init(&b, 512);
-    buf_add_sv(&b, url->scheme == CONFIG_SCHEME_UNIX ? SV("localhost") : url->host);
-    if (url->scheme != CONFIG_SCHEME_UNIX && url->port != (url->tls ? 443 : 80)) {
-        buf_printf(&b, ":%u", url->port);
-    }
-    return dup_sv(buf_sv(&b));
-}
-
-static struct sv unbracket(struct sv host)
-{
-    return host.n > 2 && host.p[0] == '[' ? sv_of(host.p + 1, host.n - 2) : host;
-}
-
-/* Connections of two endpoints are exchangeable when address, name and trust are the same. */
-static struct sv endpoint_key(const struct proxy_endpoint *e, const struct config_route *c,
-                              uint64_t generation)
-{
-    CLEANUP(buf_deinit) struct buf b = { 0 };
-    const struct config_url *url = e->url;
-
-    buf_init(&b, 8192);
     if (url->scheme == CONFIG_SCHEME_UNIX) {
-        buf_add_str(&b, "unix|");
-        buf_add_sv(&b, url->socket);
-    } else {
-        buf_add_str(&b, url->tls ? "tls|" : "tcp|");
-        buf_add_sv(&b, url->host);
-        buf_printf(&b, "|%u|", url->port);
-        buf_add_sv(&b, e->name);
-        buf_add_str(&b, e->verify ? "|v" : "|n");
-        if (c != NULL && c->tls_custom_ca.n != 0) {
-            buf_printf(&b, "|%llu|%016llx", (unsigned long long)generation,
-                       (unsigned long long)c->id);
-        }
+        return mem_strdup("localhost");
     }
-    return dup_sv(buf_sv(&b));
+    if (url->port_given) {
+        (void)snprintf(room, sizeof(room), "%s:%u", url->host.p, url->port);
+    } else {
+        (void)snprintf(room, sizeof(room), "%s", url->host.p);
+    }
+    return mem_strdup(room);
 }
 
-/* The system's CAs are read once a snapshot, not once a route. */
-static enum err endpoint_ctx(struct proxy_snapshot *s, const struct config_route *c,
-                             struct proxy_endpoint *e, struct diag *d)
+static enum err target_init(struct proxy_target *t, const struct config_url *url,
+                            const struct config_route *route, struct diag *d)
 {
+    char key[KEY_MAX];
+    struct sv ca = route == NULL ? (struct sv){ 0 } : route->tls_custom_ca;
     enum err err = ERR_OK;
 
-    if (c != NULL && c->tls_custom_ca.n != 0 && e->verify) {
-        return proxy_tls_client(c->tls_custom_ca, true, &e->ctx, d);
+    t->url = url;
+    t->host_header = host_header_of(url);
+    t->verify = route == NULL || !route->tls_skip_verify;
+    if (url->tls) {
+        t->server_name = mem_svdup(route != NULL && route->tls_upstream_server_name.n != 0
+                                       ? route->tls_upstream_server_name
+                                       : url->host);
+        err = proxy_tls_upstream_ctx(ca, t->verify, &t->tls, d);
     }
-    if (s->client[e->verify] == NULL) {
-        err = proxy_tls_client(SV(""), e->verify, &s->client[e->verify], d);
-    }
-    if (err == ERR_OK) {
-        CHECK(SSL_CTX_up_ref(s->client[e->verify]) == 1);
-        e->ctx = s->client[e->verify];
-    }
+    (void)snprintf(key, sizeof(key), "%.*s|%s|%d|%016llx", SV_ARG(url->text),
+                   t->server_name == NULL ? "" : t->server_name, t->verify,
+                   (unsigned long long)map_hash(ca));
+    t->key = mem_strdup(key);
     return err;
 }
 
-static enum err endpoint_new(struct proxy_snapshot *s, const struct config_route *c,
-                             const struct config_upstream *up, struct proxy_endpoint **out,
-                             struct diag *d)
+static void target_deinit(struct proxy_target *t)
 {
-    struct proxy_endpoint *e = MEM_NEW(struct proxy_endpoint);
-    enum err err = ERR_OK;
+    SSL_CTX_free(t->tls);
+    mem_free(&t->key);
+    mem_free(&t->server_name);
+    mem_free(&t->host_header);
+}
 
-    e->url = &up->url;
-    e->weight = MAX(up->weight, 1U);
-    e->verify = c == NULL || !c->tls_skip_verify;
-    e->host = host_field(e->url);
-    e->name = dup_sv(c != NULL && c->tls_upstream_server_name.n != 0 ? c->tls_upstream_server_name
-                                                                       : unbracket(e->url->host));
-    e->key = endpoint_key(e, c, s->generation);
-    if (e->url->tls) {
-        err = endpoint_ctx(s, c, e, d);
+struct proxy_target *proxy_route_target(struct proxy_route *route)
+{
+    uint32_t turn = __atomic_fetch_add(&route->turn, 1, __ATOMIC_RELAXED);
+
+    return &route->targets[turn % route->n_targets];
+}
+
+/* ---- routes ---------------------------------------------------------------------------------- */
+
+static enum err regex_compile(struct proxy_route *route, struct diag *d)
+{
+    char pattern[4096];
+    int code = 0;
+    PCRE2_SIZE at = 0;
+
+    /* The whole path must match, whatever alternatives the pattern has. */
+    (void)snprintf(pattern, sizeof(pattern), "^(?:%s)$", route->config->match_value.p);
+    route->regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                 PCRE2_DOLLAR_ENDONLY | PCRE2_DOTALL, &code, &at, NULL);
+    if (route->regex == NULL) {
+        diag_set(d, "the pattern '%s' does not compile", route->config->match_value.p);
+        return ERR_INVALID;
     }
-    if (err != ERR_OK) {
-        endpoint_free(e);
-        return err;
-    }
-    *out = e;
+    (void)pcre2_jit_compile(route->regex, PCRE2_JIT_COMPLETE); /* without it, it is slower */
     return ERR_OK;
 }
 
-static enum err route_init(struct proxy_snapshot *s, const struct config_route *c,
-                           struct proxy_route *route, struct diag *d)
+static bool regex_fits(const struct proxy_route *route, struct sv path)
+{
+    static _Thread_local pcre2_match_data *data;
+    static _Thread_local pcre2_match_context *limits;
+
+    if (data == NULL) {
+        data = pcre2_match_data_create(1, NULL);
+        limits = pcre2_match_context_create(NULL);
+        CHECK(data != NULL && limits != NULL);
+        (void)pcre2_set_match_limit(limits, REGEX_MATCH_LIMIT);
+        (void)pcre2_set_depth_limit(limits, REGEX_MATCH_LIMIT);
+    }
+    return pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, data, limits) >= 0;
+}
+
+static bool path_fits(const struct proxy_route *route, struct sv path)
+{
+    const struct config_route *c = route->config;
+
+    switch (c->match) {
+    case CONFIG_MATCH_PREFIX:
+        return sv_starts(path, c->match_value) && !http_canon_param_within(path, c->match_value.n);
+    case CONFIG_MATCH_PATH:
+        return sv_eq(path, c->match_value);
+    case CONFIG_MATCH_REGEX:
+        return regex_fits(route, path);
+    }
+    return false;
+}
+
+static enum err names_of_route(struct proxy_route *route)
+{
+    const struct config_route *c = route->config;
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    route->drop = http_name_set_new();
+    route->drop_answer = http_name_set_new();
+    for (i = 0; i < c->set_request_headers.n && err == ERR_OK; i++) {
+        err = http_name_set_add(route->drop, c->set_request_headers.v[i].name);
+    }
+    for (i = 0; i < c->remove_request_headers.n && err == ERR_OK; i++) {
+        err = http_name_set_add(route->drop, c->remove_request_headers.v[i]);
+    }
+    for (i = 0; i < c->set_response_headers.n && err == ERR_OK; i++) {
+        err = http_name_set_add(route->drop_answer, c->set_response_headers.v[i].name);
+    }
+    return err;
+}
+
+static enum err route_init(struct proxy_route *route, const struct config_route *c, struct diag *d)
 {
     enum err err = ERR_OK;
     size_t i = 0;
 
     route->config = c;
-    route->index = c->index;
-    route->strip = http_name_set_new();
-    route->replace = http_name_set_new();
-    err = strip_base(s->config, route->strip);
-    if (err == ERR_OK) {
-        err = strip_route(c, route->strip);
+    route->targets = mem_array(c->n_upstreams, sizeof(*route->targets));
+    for (i = 0; i < c->n_upstreams && err == ERR_OK; i++) {
+        route->n_targets++;
+        err = target_init(&route->targets[i], &c->upstreams[i].url, c, d);
     }
-    for (i = 0; err == ERR_OK && i < c->set_response_headers.n; i++) {
-        err = http_name_set_add(route->replace, c->set_response_headers.v[i].name);
+    if (err == ERR_OK && c->match == CONFIG_MATCH_REGEX) {
+        err = regex_compile(route, d);
     }
+    err = err != ERR_OK ? err : names_of_route(route);
     if (err != ERR_OK) {
-        diag_set(d, "route %.*s: too many or bad header names", SV_ARG(c->from));
-        return err;
-    }
-    route->endpoints = mem_array(c->n_upstreams, sizeof(*route->endpoints));
-    for (i = 0; err == ERR_OK && i < c->n_upstreams; i++) {
-        err = endpoint_new(s, c, &c->upstreams[i], &route->endpoints[i], d);
-        route->n_endpoints += err == ERR_OK ? 1 : 0;
+        diag_set(d, "the route cannot be used");
+        diag_at(d, c->file, c->line, c->column);
     }
     return err;
 }
@@ -184,134 +187,172 @@ static void route_deinit(struct proxy_route *route)
 {
     size_t i = 0;
 
-    for (i = 0; i < route->n_endpoints; i++) {
-        endpoint_free(route->endpoints[i]);
+    for (i = 0; i < route->n_targets; i++) {
+        target_deinit(&route->targets[i]);
     }
-    mem_free(&route->endpoints);
-    http_name_set_free(&route->strip);
-    http_name_set_free(&route->replace);
+    mem_free(&route->targets);
+    pcre2_code_free(route->regex);
+    http_name_set_free(&route->drop);
+    http_name_set_free(&route->drop_answer);
 }
 
-static struct sv authority_of(const struct config_url *url)
+static void host_add(struct proxy_host *host, struct proxy_route *route)
 {
-    CLEANUP(buf_deinit) struct buf b = { 0 };
-
-    buf_init(&b, 512);
-    buf_add_sv(&b, url->host);
-    if (url->port_given) {
-        buf_printf(&b, ":%u", url->port);
-    }
-    return dup_sv(buf_sv(&b));
+    host->routes = mem_realloc(host->routes, host->n + 1, sizeof(*host->routes));
+    host->routes[host->n++] = route;
 }
 
-static enum err authenticate_init(struct proxy_snapshot *s, struct diag *d)
+static enum err build_routes(struct proxy_snapshot *s, struct diag *d)
 {
-    struct proxy_route *route = &s->routes[s->n_routes];
-    struct config_upstream up = { .url = s->config->authenticate_internal_url, .weight = 1 };
-    enum err err = ERR_OK;
+    size_t i = 0;
 
-    if (s->config->authenticate_service_url.scheme == CONFIG_SCHEME_NONE) {
-        return ERR_OK;
+    s->hosts = map_new();
+    s->all = MEM_NEW(struct proxy_host);
+    s->n_routes = s->config->n_routes;
+    s->routes = mem_array(s->n_routes, sizeof(*s->routes));
+    for (i = 0; i < s->n_routes; i++) {
+        const struct config_route *c = &s->config->routes[i];
+        struct proxy_host *host = s->all;
+        enum err err = route_init(&s->routes[i], c, d);
+
+        if (err != ERR_OK) {
+            return err;
+        }
+        if (!c->wildcard) {
+            host = map_get(s->hosts, c->host);
+            if (host == NULL) {
+                host = MEM_NEW(struct proxy_host);
+                (void)map_set(s->hosts, c->host, host);
+            }
+        }
+        host_add(host, &s->routes[i]);
     }
-    s->authenticate_authority = authority_of(&s->config->authenticate_service_url);
-    route->authenticate = true;
-    route->index = SIZE_MAX;
-    route->strip = http_name_set_new();
-    route->endpoints = mem_array(1, sizeof(*route->endpoints));
-    s->authenticate = route;
-    err = strip_base(s->config, route->strip);
-    if (err == ERR_OK) {
-        err = endpoint_new(s, NULL, &up, &route->endpoints[0], d);
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    route->endpoints[0]->url = &s->config->authenticate_internal_url; /* not the local copy */
-    route->n_endpoints = 1;
     return ERR_OK;
 }
 
-static enum err assertion_init(struct proxy_snapshot *s, struct diag *d)
+static struct proxy_route *first_fit(const struct proxy_host *host, struct sv name, uint16_t port,
+                                     struct sv path)
 {
-    if (s->config->signing_key != NULL) {
-        return assertion_keys_of_pem(secret_bytes(s->config->signing_key), &s->assertion, d);
+    size_t i = 0;
+
+    for (i = 0; host != NULL && i < host->n; i++) {
+        struct proxy_route *route = host->routes[i];
+
+        if ((route->config->port == 0 || route->config->port == port) &&
+            (!route->config->wildcard || config_route_has_host(route->config, name)) &&
+            path_fits(route, path)) {
+            return route;
+        }
     }
-    return assertion_keys_of_shared(s->config->keys, &s->assertion);
+    return NULL;
 }
 
-static void rules_init(struct proxy_snapshot *s)
+struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
+                                         uint16_t port, struct sv decoded)
 {
-    const struct config *c = s->config;
+    struct proxy_route *route = first_fit(map_get(snapshot->hosts, host), host, port, decoded);
 
-    s->request_rules = (struct http_rules){
-        .underscores = c->headers_with_underscores_action == CONFIG_UNDERSCORES_ALLOW
-                           ? HTTP_UNDERSCORE_ALLOW
-                           : (c->headers_with_underscores_action == CONFIG_UNDERSCORES_DROP
-                                  ? HTTP_UNDERSCORE_DROP
-                                  : HTTP_UNDERSCORE_REJECT),
-    };
-    s->response_rules = (struct http_rules){ .underscores = HTTP_UNDERSCORE_ALLOW };
-    s->canon = (struct http_canon_rules){
-        .keep_dot_segments = !c->normalize_path,
-        .keep_double_slashes = !c->merge_slashes,
-    };
-    switch (c->path_with_escaped_slashes_action) {
-    case CONFIG_SLASHES_REJECT:
-        s->canon.escaped_slashes = HTTP_SLASH_REJECT;
-        break;
-    case CONFIG_SLASHES_KEEP:
-        s->canon.escaped_slashes = HTTP_SLASH_KEEP;
-        break;
-    case CONFIG_SLASHES_UNESCAPE_REDIRECT:
-        s->canon.escaped_slashes = HTTP_SLASH_UNESCAPE_REDIRECT;
-        break;
-    case CONFIG_SLASHES_UNESCAPE_FORWARD:
-        s->canon.escaped_slashes = HTTP_SLASH_UNESCAPE_FORWARD;
-        break;
-    }
-    (void)snprintf(s->cookie_handle, sizeof(s->cookie_handle), "__Host-%.*s",
-                   SV_ARG(c->cookie_name));
-    (void)snprintf(s->cookie_login, sizeof(s->cookie_login), "__Host-%.*s_login",
-                   SV_ARG(c->cookie_name));
-    s->cookies.exact[0] = c->cookie_name;
-    s->cookies.prefix[0] = sv_from(s->cookie_handle);
-    s->cookies.n_exact = 1;
-    s->cookies.n_prefix = 1;
+    return route != NULL ? route : first_fit(snapshot->all, host, port, decoded);
 }
 
-enum err proxy_snapshot_new(const struct config *config, uint64_t generation,
-                            struct proxy_snapshot **snapshot_out, struct diag *d)
+bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host)
 {
-    CLEANUP(proxy_snapshot_unref) struct proxy_snapshot *s = MEM_NEW(struct proxy_snapshot);
+    size_t i = 0;
+
+    if (map_get(snapshot->hosts, host) != NULL) {
+        return true;
+    }
+    for (i = 0; i < snapshot->all->n; i++) {
+        if (config_route_has_host(snapshot->all->routes[i]->config, host)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the rest -------------------------------------------------------------------------------- */
+
+static enum err build_names(struct proxy_snapshot *s)
+{
     enum err err = ERR_OK;
     size_t i = 0;
 
+    s->ours = http_name_set_new();
+    err = http_name_set_add_prefix(s->ours, SV("x-pomerium-"));
+    for (i = 0; i < ARRAY_LEN(our_names) && err == ERR_OK; i++) {
+        err = http_name_set_add(s->ours, sv_from(our_names[i]));
+    }
+    for (i = 0; i < s->config->jwt_claims_headers.n && err == ERR_OK; i++) {
+        err = http_name_set_add(s->ours, s->config->jwt_claims_headers.v[i].name);
+    }
+    (void)snprintf(s->cookie_name, sizeof(s->cookie_name), "__Host-%s", s->config->cookie_name.p);
+    (void)snprintf(s->login_name, sizeof(s->login_name), "%s_login", s->cookie_name);
+    s->cookies.exact[0] = sv_from(s->cookie_name);
+    s->cookies.exact[1] = s->config->cookie_name;
+    s->cookies.n_exact = 2;
+    s->cookies.prefix[0] = sv_from(s->cookie_name);
+    s->cookies.n_prefix = 1;
+    return err;
+}
+
+static void build_rules(struct proxy_snapshot *s)
+{
+    static const enum http_escaped_slashes slashes[] = {
+        [CONFIG_SLASHES_REJECT] = HTTP_SLASH_REJECT,
+        [CONFIG_SLASHES_KEEP] = HTTP_SLASH_KEEP,
+        [CONFIG_SLASHES_UNESCAPE_REDIRECT] = HTTP_SLASH_UNESCAPE_REDIRECT,
+        [CONFIG_SLASHES_UNESCAPE_FORWARD] = HTTP_SLASH_UNESCAPE_FORWARD,
+    };
+
+    static const enum http_underscores underscores[] = {
+        [CONFIG_UNDERSCORES_REJECT] = HTTP_UNDERSCORE_REJECT,
+        [CONFIG_UNDERSCORES_ALLOW] = HTTP_UNDERSCORE_ALLOW,
+        [CONFIG_UNDERSCORES_DROP] = HTTP_UNDERSCORE_DROP,
+    };
+    const struct config *c = s->config;
+
+    s->canon = (struct http_canon_rules){
+        .keep_dot_segments = !c->normalize_path,
+        .keep_double_slashes = !c->merge_slashes,
+        .escaped_slashes = slashes[c->path_with_escaped_slashes_action],
+    };
+    s->head = (struct http_rules){ .underscores = underscores[c->headers_with_underscores_action] };
+}
+
+static enum err build_authenticate(struct proxy_snapshot *s, struct diag *d)
+{
+    const struct config *c = s->config;
+
+    if (c->authenticate_service_url.scheme == CONFIG_SCHEME_NONE) {
+        return ERR_OK;
+    }
+    (void)snprintf(s->authenticate_host, sizeof(s->authenticate_host), "%s",
+                   c->authenticate_service_url.host.p);
+    s->authenticate.targets = MEM_NEW(struct proxy_target);
+    s->authenticate.n_targets = 1;
+    return target_init(s->authenticate.targets, &c->authenticate_internal_url, NULL, d);
+}
+
+enum err proxy_snapshot_new(const struct config *config, struct proxy_snapshot **snapshot_out,
+                            struct diag *d)
+{
+    CLEANUP(proxy_snapshot_unref) struct proxy_snapshot *s = MEM_NEW(struct proxy_snapshot);
+    enum err err = ERR_OK;
+
     s->refs = 1;
-    s->generation = generation;
     s->config = config_ref(config);
-    s->n_routes = config->n_routes;
-    s->routes = mem_array(s->n_routes + 1, sizeof(*s->routes));
-    if (config->cookie_name.n > 64) {
-        diag_set(d, "cookie_name is longer than 64 bytes");
-        return ERR_INVALID;
-    }
-    rules_init(s);
-    for (i = 0; err == ERR_OK && i < s->n_routes; i++) {
-        err = route_init(s, &config->routes[i], &s->routes[i], d);
-    }
-    if (err == ERR_OK) {
-        err = authenticate_init(s, d);
-    }
-    if (err == ERR_OK) {
-        err = proxy_router_new(s->routes, s->n_routes, &s->router, d);
-    }
-    if (err == ERR_OK) {
-        err = assertion_init(s, d);
-    }
-    if (err == ERR_OK && !config->insecure_server) {
-        err = proxy_tls_server(config, &s->server, &s->certs, d);
+    build_rules(s);
+    err = build_names(s);
+    err = err != ERR_OK ? err : build_routes(s, d);
+    err = err != ERR_OK ? err : build_authenticate(s, d);
+    err = err != ERR_OK ? err : proxy_tls_build(s, d);
+    if (err == ERR_OK && config->signing_key != NULL) {
+        err = assertion_keys_of_pem(secret_bytes(config->signing_key), &s->assertion, d);
+    } else if (err == ERR_OK) {
+        err = assertion_keys_of_shared(config->keys, &s->assertion);
     }
     if (err != ERR_OK) {
+        diag_set(d, "the configuration cannot be used: %s", err_name(err));
         return err;
     }
     *snapshot_out = TAKE(s);
@@ -324,52 +365,37 @@ struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot)
     return snapshot;
 }
 
+static void free_host(struct sv key, void *value, void *arg)
+{
+    struct proxy_host *host = value;
+
+    (void)key;
+    (void)arg;
+    mem_free(&host->routes);
+    mem_free(&host);
+}
+
 void proxy_snapshot_unref(struct proxy_snapshot **snapshot)
 {
     struct proxy_snapshot *s = TAKE(*snapshot);
-    char *authority = NULL;
     size_t i = 0;
 
     if (s == NULL || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) != 0) {
         return;
     }
-    proxy_router_free(&s->router);
-    for (i = 0; i <= s->n_routes; i++) {
+    if (s->hosts != NULL) {
+        map_each(s->hosts, free_host, NULL);
+        map_free(&s->hosts);
+        free_host((struct sv){ 0 }, s->all, NULL);
+    }
+    for (i = 0; s->routes != NULL && i < s->n_routes; i++) {
         route_deinit(&s->routes[i]);
     }
     mem_free(&s->routes);
-    authority = (char *)(uintptr_t)s->authenticate_authority.p;
-    mem_free(&authority);
-    SSL_CTX_free(s->client[0]);
-    SSL_CTX_free(s->client[1]);
-    proxy_tls_certs_free(&s->certs);
+    route_deinit(&s->authenticate);
+    proxy_tls_drop(s);
+    http_name_set_free(&s->ours);
     assertion_keys_free(&s->assertion);
     config_unref(&s->config);
     mem_free(&s);
-}
-
-struct proxy_epoch *proxy_epoch_new(struct proxy_snapshot *snapshot)
-{
-    struct proxy_epoch *e = MEM_NEW(struct proxy_epoch);
-
-    e->snapshot = snapshot;
-    e->refs = 1;
-    return e;
-}
-
-struct proxy_epoch *proxy_epoch_ref(struct proxy_epoch *epoch)
-{
-    epoch->refs++;
-    return epoch;
-}
-
-void proxy_epoch_unref(struct proxy_epoch **epoch)
-{
-    struct proxy_epoch *e = TAKE(*epoch);
-
-    if (e == NULL || --e->refs != 0) {
-        return;
-    }
-    proxy_snapshot_unref(&e->snapshot);
-    mem_free(&e);
 }

@@ -1,6 +1,6 @@
-/* proxy_snapshot: everything the data plane reads of one configuration: routes, upstreams, TLS,
- * header rules, key material. Made on the main thread, immutable, counted; each worker holds one
- * reference for all of its requests (proxy_epoch, which one thread counts without atomics). */
+/* proxy_snapshot: one configuration, made ready for requests: routes by host, compiled patterns,
+ * TLS contexts, header rules, keys. Built whole or not at all on the main thread, immutable after,
+ * shared by the workers, refcounted: a request keeps the one it began with. */
 #pragma once
 
 #include <openssl/ssl.h>
@@ -11,54 +11,59 @@
 #include "common/diag.h"
 #include "common/http/canon.h"
 #include "common/http/cookie.h"
-#include "common/http/head.h"
 #include "common/http/name.h"
-#include "proxy/route.h"
 
-/* One upstream server, as a connection sees it. */
-struct proxy_endpoint {
-    struct sv key; /* equal keys may share connections; also across snapshots */
+enum { PROXY_HOST_MAX = 300 };
+
+/* Where requests go; connections to it are pooled under its key. */
+struct proxy_target {
+    char *key; /* everything that decides whether a connection may be shared */
     const struct config_url *url;
-    SSL_CTX *ctx;    /* TLS */
-    struct sv name;  /* TLS: what the certificate must say; NUL behind it */
-    bool verify;     /* TLS */
-    struct sv host;  /* the Host field: host[:port] */
-    uint32_t weight; /* at least 1 */
+    SSL_CTX *tls;      /* NULL: plain */
+    char *server_name; /* what its certificate must say */
+    bool verify;
+    char *host_header; /* host[:port] for the Host field */
+};
+
+struct proxy_route {
+    const struct config_route *config; /* NULL: an internal route of ours */
+    void *regex;                       /* pcre2_code */
+    struct proxy_target *targets;
+    size_t n_targets;
+    uint32_t turn;                     /* round robin; atomic */
+    struct http_name_set *drop;        /* request fields that the route removes or sets */
+    struct http_name_set *drop_answer; /* response fields that it sets */
 };
 
 struct proxy_snapshot {
-    int refs;
-    uint64_t generation;
     struct config *config;
-    struct proxy_route *routes; /* n_routes, then the authenticate host's */
+    struct map *hosts;      /* host → struct proxy_host; private to snapshot.c */
+    struct proxy_host *all; /* wildcard routes, in order */
+    struct proxy_route *routes;
     size_t n_routes;
-    struct proxy_router *router;
-    struct proxy_route *authenticate; /* NULL: no login configured */
-    struct sv authenticate_authority; /* host[:port] as browsers write it */
-    SSL_CTX *server;                  /* NULL: plaintext listener */
-    void *certs;                      /* of server, by name: tls.c */
-    SSL_CTX *client[2];               /* to upstreams without a CA of their own: [verify] */
-    struct http_rules request_rules;
-    struct http_rules response_rules;
-    struct http_canon_rules canon;
+    struct proxy_route authenticate; /* the login host; n_targets 0: none */
+    char authenticate_host[PROXY_HOST_MAX];
+    SSL_CTX *tls;      /* of the listener; NULL: insecure_server */
+    struct map *certs; /* name or *.name → SSL_CTX */
+    SSL_CTX **contexts;
+    size_t n_contexts;
+    struct http_name_set *ours; /* request fields that nobody may bring along */
     struct http_cookie_names cookies;
-    char cookie_handle[96]; /* __Host-<cookie_name> */
-    char cookie_login[96];  /* __Host-<cookie_name>_login */
+    char cookie_name[128]; /* __Host-… */
+    char login_name[136];  /* __Host-…_login */
+    struct http_canon_rules canon;
+    struct http_rules head;
     struct assertion_keys *assertion;
+    int refs; /* atomic */
 };
 
-/* ERR_INVALID: with a sentence in d. */
-MUST_CHECK enum err proxy_snapshot_new(const struct config *config, uint64_t generation,
+MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
                                        struct proxy_snapshot **snapshot_out, struct diag *d);
-struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot); /* any thread */
-void proxy_snapshot_unref(struct proxy_snapshot **snapshot);                /* any thread */
-
-/* A worker's view of a snapshot. */
-struct proxy_epoch {
-    struct proxy_snapshot *snapshot;
-    uint64_t refs;
-};
-
-struct proxy_epoch *proxy_epoch_new(struct proxy_snapshot *snapshot); /* takes the reference */
-struct proxy_epoch *proxy_epoch_ref(struct proxy_epoch *epoch);
-void proxy_epoch_unref(struct proxy_epoch **epoch);
+struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
+void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
+/* The first route that fits; NULL: none. host is lower case, path canonical and decoded. */
+struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
+                                         uint16_t port, struct sv decoded);
+bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host);
+/* The next target in turn. */
+struct proxy_target *proxy_route_target(struct proxy_route *route);

@@ -1,69 +1,44 @@
 #include "proxy/tls.h"
 
+#include <string.h>
+
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
-#include <string.h>
 
-#include "common/http/url.h"
 #include "common/map.h"
 #include "common/mem.h"
 
-#define SUITES_12                                                                              \
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:" \
-    "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
-
-enum { CERT_NAMES_MAX = 1000, SELF_SIGNED_LIFE_S = 365 * 86400 };
-
-struct certs {
-    SSL_CTX **ctx;
-    size_t n;
-    struct map *names; /* lower case; "*.example.com" for wildcards -> SSL_CTX */
-};
-
-void proxy_tls_certs_free(void **certs)
+static SSL_CTX *by_name(const struct map *certs, struct sv name)
 {
-    struct certs *c = TAKE(*certs);
-    size_t i = 0;
-
-    if (c == NULL) {
-        return;
-    }
-    for (i = 0; i < c->n; i++) {
-        SSL_CTX_free(c->ctx[i]);
-    }
-    map_free(&c->names);
-    mem_free(&c->ctx);
-    mem_free(&c);
-}
-
-static SSL_CTX *find_ctx(const struct certs *c, struct sv name)
-{
-    char wild[HTTP_HOST_MAX + 2];
-    SSL_CTX *ctx = map_get(c->names, name);
+    char wild[PROXY_HOST_MAX];
+    SSL_CTX *ctx = map_get(certs, name);
     size_t dot = sv_find(name, '.');
 
-    if (ctx != NULL || dot == SIZE_MAX || name.n - dot > HTTP_HOST_MAX) {
+    if (ctx != NULL || dot == SIZE_MAX || name.n - dot + 1 >= sizeof(wild)) {
         return ctx;
     }
     wild[0] = '*';
     memcpy(wild + 1, name.p + dot, name.n - dot);
-    return map_get(c->names, sv_of(wild, name.n - dot + 1));
+    return map_get(certs, sv_of(wild, name.n - dot + 1));
 }
 
 static int on_server_name(SSL *ssl, int *alert, void *arg)
 {
-    const struct certs *c = arg;
-    const char *given = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    char lower[HTTP_HOST_MAX + 1];
-    struct sv name = { 0 };
+    const struct proxy_snapshot *s = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    char lower[PROXY_HOST_MAX];
+    size_t n = 0;
     SSL_CTX *ctx = NULL;
 
     (void)alert;
-    if (given == NULL || http_host_canonical(sv_from(given), lower, &name) != ERR_OK) {
-        return SSL_TLSEXT_ERR_OK; /* the first certificate */
+    if (name == NULL) {
+        return SSL_TLSEXT_ERR_NOACK;
     }
-    ctx = find_ctx(c, name);
+    for (n = 0; name[n] != '\0' && n < sizeof(lower); n++) {
+        lower[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] | 0x20 : name[n]);
+    }
+    ctx = by_name(s->certs, sv_of(lower, n));
     if (ctx != NULL) {
         (void)SSL_set_SSL_CTX(ssl, ctx);
     }
@@ -73,235 +48,202 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                    const unsigned char *in, unsigned in_n, void *arg)
 {
-    static const unsigned char ours[] = "\x08http/1.1";
+    static const unsigned char mine[] = "\x08http/1.1";
+    unsigned char *chosen = NULL;
 
     (void)ssl;
     (void)arg;
-    if (SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_n, ours, sizeof(ours) - 1, in,
-                              in_n) != OPENSSL_NPN_NEGOTIATED) {
+    if (SSL_select_next_proto(&chosen, out_n, mine, sizeof(mine) - 1, in, in_n) !=
+        OPENSSL_NPN_NEGOTIATED) {
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
+    *out = chosen;
     return SSL_TLSEXT_ERR_OK;
 }
 
-static SSL_CTX *server_ctx(void)
+static int no_password(char *room, int size, int writing, void *arg)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-
-    CHECK(ctx != NULL);
-    (void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    CHECK(SSL_CTX_set_cipher_list(ctx, SUITES_12) == 1);
-    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-                                       SSL_OP_CIPHER_SERVER_PREFERENCE |
-                                       SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS |
-                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets need none */
-    SSL_CTX_set_read_ahead(ctx, 1);
-    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
-    return ctx;
+    (void)room;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return -1; /* never ask the terminal */
 }
 
-static void name_add(struct certs *c, SSL_CTX *ctx, const unsigned char *p, int n)
-{
-    char lower[HTTP_HOST_MAX + 1];
-    size_t i = 0;
-    struct sv name = sv_of(p, (size_t)MAX(n, 0));
-
-    if (name.n == 0 || name.n > HTTP_HOST_MAX || memchr(p, '\0', name.n) != NULL) {
-        return;
-    }
-    for (i = 0; i < name.n; i++) {
-        char b = name.p[i];
-
-        lower[i] = (char)(b >= 'A' && b <= 'Z' ? b + 32 : b);
-    }
-    name = sv_of(lower, name.n);
-    if (map_get(c->names, name) == NULL && map_count(c->names) < (size_t)1000000) {
-        (void)map_set(c->names, name, ctx);
-    }
-}
-
-static void names_add(struct certs *c, SSL_CTX *ctx)
-{
-    X509 *leaf = SSL_CTX_get0_certificate(ctx);
-    GENERAL_NAMES *sans = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-    int n = sans == NULL ? 0 : MIN(sk_GENERAL_NAME_num(sans), CERT_NAMES_MAX);
-    int i = 0;
-
-    for (i = 0; i < n; i++) {
-        const GENERAL_NAME *san = sk_GENERAL_NAME_value(sans, i);
-
-        if (san->type == GEN_DNS) {
-            name_add(c, ctx, ASN1_STRING_get0_data(san->d.dNSName),
-                     ASN1_STRING_length(san->d.dNSName));
-        }
-    }
-    GENERAL_NAMES_free(sans);
-}
-
+/* Leaf and chain. */
 static bool use_chain(SSL_CTX *ctx, struct sv pem)
 {
     BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-    bool ok = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
+    X509 *cert = PEM_read_bio_X509(bio, NULL, no_password, NULL);
+    bool fine = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
 
     X509_free(cert);
-    while (ok) {
-        cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    while (fine) {
+        cert = PEM_read_bio_X509(bio, NULL, no_password, NULL);
         if (cert == NULL) {
             break;
         }
-        ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
+        fine = SSL_CTX_add1_chain_cert(ctx, cert) == 1;
+        X509_free(cert);
     }
-    ERR_clear_error(); /* the end of the text is an error to PEM_read */
     BIO_free(bio);
-    return ok;
+    ERR_clear_error();
+    return fine;
 }
 
 static bool use_key(SSL_CTX *ctx, struct sv pem)
 {
     BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-    bool ok = key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1 &&
-              SSL_CTX_check_private_key(ctx) == 1;
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    bool fine =
+        key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1;
 
     EVP_PKEY_free(key);
     BIO_free(bio);
     ERR_clear_error();
-    return ok;
+    return fine;
 }
 
-static void ctx_add(struct certs *c, SSL_CTX *ctx)
+static void index_name(struct proxy_snapshot *s, const unsigned char *p, size_t n, SSL_CTX *ctx)
 {
-    c->ctx = mem_realloc(c->ctx, c->n + 1, sizeof(SSL_CTX *));
-    c->ctx[c->n++] = ctx;
-}
-
-static void use_self_signed(SSL_CTX *ctx)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *x = X509_new();
-    X509_NAME *name = NULL;
-
-    CHECK(key != NULL && x != NULL);
-    name = X509_get_subject_name(x);
-    CHECK(X509_set_version(x, X509_VERSION_3) == 1 &&
-          ASN1_INTEGER_set(X509_get_serialNumber(x), 1) == 1 &&
-          X509_gmtime_adj(X509_getm_notBefore(x), -3600) != NULL &&
-          X509_gmtime_adj(X509_getm_notAfter(x), SELF_SIGNED_LIFE_S) != NULL &&
-          X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                                     (const unsigned char *)"Postern self-signed", -1, -1, 0) == 1 &&
-          X509_set_issuer_name(x, name) == 1 && X509_set_pubkey(x, key) == 1 &&
-          X509_sign(x, key, EVP_sha256()) != 0);
-    CHECK(SSL_CTX_use_certificate(ctx, x) == 1 && SSL_CTX_use_PrivateKey(ctx, key) == 1);
-    X509_free(x);
-    EVP_PKEY_free(key);
-}
-
-enum err proxy_tls_server(const struct config *config, SSL_CTX **ctx_out, void **certs_out,
-                          struct diag *d)
-{
-    CLEANUP(proxy_tls_certs_free) void *guard = NULL;
-    struct certs *c = MEM_NEW(struct certs);
+    char lower[PROXY_HOST_MAX];
     size_t i = 0;
 
-    guard = c;
-    c->names = map_new();
-    for (i = 0; i < config->n_certificates; i++) {
-        const struct config_certificate *cert = &config->certificates[i];
+    if (n >= sizeof(lower) || memchr(p, '\0', n) != NULL) {
+        return; /* a name with NUL in it is somebody's trick */
+    }
+    for (i = 0; i < n; i++) {
+        lower[i] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 0x20 : p[i]);
+    }
+    if (map_get(s->certs, sv_of(lower, n)) == NULL) { /* the first in the list wins */
+        (void)map_set(s->certs, sv_of(lower, n), ctx);
+    }
+}
 
-        ctx_add(c, server_ctx());
-        if (!use_chain(c->ctx[i], cert->cert_pem) || cert->key_pem == NULL ||
-            !use_key(c->ctx[i], secret_bytes(cert->key_pem))) {
-            diag_set(d, "certificate %zu (%.*s): certificate and key do not load or do not fit",
-                     i + 1, SV_ARG(cert->cert_file));
-            return ERR_INVALID;
+static void index_certificate(struct proxy_snapshot *s, SSL_CTX *ctx)
+{
+    GENERAL_NAMES *names =
+        X509_get_ext_d2i(SSL_CTX_get0_certificate(ctx), NID_subject_alt_name, NULL, NULL);
+    int i = 0;
+
+    for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+        if (name->type == GEN_DNS) {
+            index_name(s, ASN1_STRING_get0_data(name->d.dNSName),
+                       (size_t)ASN1_STRING_length(name->d.dNSName), ctx);
         }
-        names_add(c, c->ctx[i]);
     }
-    if (c->n == 0) {
-        ctx_add(c, server_ctx());
-        use_self_signed(c->ctx[0]);
+    GENERAL_NAMES_free(names);
+}
+
+static SSL_CTX *listener_ctx(struct proxy_snapshot *s)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+    CHECK(ctx != NULL);
+    CHECK(SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1);
+    CHECK(SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1);
+    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                       SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+                                       SSL_OP_IGNORE_UNEXPECTED_EOF);
+    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    (void)SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name);
+    (void)SSL_CTX_set_tlsext_servername_arg(ctx, s);
+    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+    (void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"postern", 7);
+    return ctx;
+}
+
+enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d)
+{
+    const struct config *c = snapshot->config;
+    size_t i = 0;
+
+    if (c->insecure_server) {
+        return ERR_OK;
     }
-    (void)SSL_CTX_set_tlsext_servername_callback(c->ctx[0], on_server_name);
-    (void)SSL_CTX_set_tlsext_servername_arg(c->ctx[0], c);
-    *ctx_out = c->ctx[0];
-    *certs_out = TAKE(guard);
+    if (c->n_certificates == 0) {
+        diag_set(d, "no certificate is configured: set certificates, or insecure_server behind "
+                    "something that does TLS");
+        return ERR_INVALID;
+    }
+    snapshot->certs = map_new();
+    snapshot->contexts = mem_array(c->n_certificates, sizeof(SSL_CTX *));
+    for (i = 0; i < c->n_certificates; i++) {
+        const struct config_certificate *cert = &c->certificates[i];
+        SSL_CTX *ctx = listener_ctx(snapshot);
+
+        snapshot->contexts[snapshot->n_contexts++] = ctx;
+        if (!use_chain(ctx, cert->cert_pem) || cert->key_pem == NULL ||
+            !use_key(ctx, secret_bytes(cert->key_pem))) {
+            diag_set(d, "certificate %.*s cannot be used: it is no PEM, or its key does not fit",
+                     SV_ARG(cert->cert_file));
+            return ERR_CRYPTO;
+        }
+        index_certificate(snapshot, ctx);
+    }
+    snapshot->tls = snapshot->contexts[0];
     return ERR_OK;
 }
 
-static bool trust(SSL_CTX *ctx, struct sv ca)
+void proxy_tls_drop(struct proxy_snapshot *snapshot)
 {
-    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-    BIO *bio = NULL;
-    size_t n = 0;
-    bool ok = true;
+    size_t i = 0;
 
-    if (ca.n == 0) {
-        return SSL_CTX_set_default_verify_paths(ctx) == 1;
+    for (i = 0; i < snapshot->n_contexts; i++) {
+        SSL_CTX_free(snapshot->contexts[i]);
     }
-    bio = BIO_new_mem_buf(ca.p, (int)ca.n);
-    while (ok) {
-        X509 *cert = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
-
-        if (cert == NULL) {
-            break;
-        }
-        ok = X509_STORE_add_cert(store, cert) == 1;
-        X509_free(cert);
-        n++;
-    }
-    ERR_clear_error();
-    BIO_free(bio);
-    return ok && n > 0;
+    mem_free(&snapshot->contexts);
+    map_free(&snapshot->certs);
 }
 
-enum err proxy_tls_client(struct sv ca, bool verify, SSL_CTX **ctx_out, struct diag *d)
+static bool add_ca(SSL_CTX *ctx, struct sv pem)
 {
+    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+    X509 *cert = NULL;
+    size_t n = 0;
+
+    for (cert = PEM_read_bio_X509(bio, NULL, no_password, NULL); cert != NULL;
+         cert = PEM_read_bio_X509(bio, NULL, no_password, NULL)) {
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) == 1) {
+            n++;
+        }
+        X509_free(cert);
+    }
+    BIO_free(bio);
+    ERR_clear_error();
+    return n > 0;
+}
+
+enum err proxy_tls_upstream_ctx(struct sv ca_pem, bool verify, SSL_CTX **ctx_out, struct diag *d)
+{
+    static const unsigned char alpn[] = "\x08http/1.1";
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
     CHECK(ctx != NULL);
-    (void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    /* An end without close_notify stays an error: it may be a cut, not the end of a body. */
-    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS |
-                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    CHECK(SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1);
+    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_read_ahead(ctx, 1);
+    CHECK(SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn) - 1) == 0);
     SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    if (verify && !trust(ctx, ca)) {
+    if (ca_pem.n != 0 ? !add_ca(ctx, ca_pem)
+                      : (verify && SSL_CTX_set_default_verify_paths(ctx) != 1)) {
+        diag_set(d, "tls_custom_ca holds no certificate");
         SSL_CTX_free(ctx);
-        diag_set(d, "tls_custom_ca holds no certificate that loads");
         return ERR_INVALID;
     }
     *ctx_out = ctx;
     return ERR_OK;
 }
 
-enum err proxy_tls_connect(SSL_CTX *ctx, int fd, struct sv name, bool verify, SSL **ssl_out)
+bool proxy_tls_covers(const SSL *ssl, const char *host)
 {
-    static const unsigned char alpn[] = "\x08http/1.1";
-    SSL *ssl = SSL_new(ctx);
-    bool literal = false;
-    bool ok = ssl != NULL && SSL_set_fd(ssl, fd) == 1 &&
-              SSL_set_alpn_protos(ssl, alpn, sizeof(alpn) - 1) == 0;
+    X509 *cert = SSL_get_certificate(ssl);
 
-    if (ok && name.n != 0) {
-        X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
-
-        literal = X509_VERIFY_PARAM_set1_ip_asc(param, name.p) == 1;
-        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        if (!literal) {
-            ok = SSL_set_tlsext_host_name(ssl, name.p) == 1 && SSL_set1_host(ssl, name.p) == 1;
-        }
-    }
-    if (!ok || (verify && name.n == 0)) {
-        ERR_clear_error();
-        SSL_free(ssl);
-        return ERR_CRYPTO;
-    }
-    SSL_set_connect_state(ssl);
-    *ssl_out = ssl;
-    return ERR_OK;
+    return cert != NULL && X509_check_host(cert, host, 0, 0, NULL) == 1;
 }

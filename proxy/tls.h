@@ -1,20 +1,17 @@
-/* proxy_tls: TLS contexts of the listener (several certificates, chosen by SNI) and towards
- * upstreams. Contexts are immutable once made; any thread. */
+/* proxy_tls: the TLS contexts of a snapshot: one for each certificate of the listener, found by
+ * SNI in a hash (exact name, then *.parent), and those towards upstreams. Main thread builds, any
+ * thread uses. */
 #pragma once
 
-#include <openssl/ssl.h>
-
 #include "common/base.h"
-#include "common/config/config.h"
 #include "common/diag.h"
+#include "proxy/snapshot.h"
 
-/* TLS 1.2 and 1.3, ALPN http/1.1. Without certificates a self-signed one is made. *certs_out is
- * freed with proxy_tls_certs_free after the context. */
-MUST_CHECK enum err proxy_tls_server(const struct config *config, SSL_CTX **ctx_out,
-                                     void **certs_out, struct diag *d);
-void proxy_tls_certs_free(void **certs);
-/* ca: PEM, or empty for the system's. verify false: tls_skip_verify. */
-MUST_CHECK enum err proxy_tls_client(struct sv ca, bool verify, SSL_CTX **ctx_out, struct diag *d);
-/* A connection on fd. name: the server's, checked where verify is on; NUL behind it. */
-MUST_CHECK enum err proxy_tls_connect(SSL_CTX *ctx, int fd, struct sv name, bool verify,
-                                      SSL **ssl_out);
+/* Fills tls, certs and contexts. ERR_INVALID, ERR_CRYPTO with the certificate's place in d. */
+MUST_CHECK enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d);
+void proxy_tls_drop(struct proxy_snapshot *snapshot);
+/* TLS 1.2 or later towards an upstream. ca_pem empty: the system's. */
+MUST_CHECK enum err proxy_tls_upstream_ctx(struct sv ca_pem, bool verify, SSL_CTX **ctx_out,
+                                           struct diag *d);
+/* True if the certificate that the client of ssl was shown also covers host. */
+bool proxy_tls_covers(const SSL *ssl, const char *host);

@@ -1,0 +1,9 @@
+/* proxy_access: one JSON line for each request, with the request id that authorize's audit line has,
+ * too. Lines gather in the worker and leave once a loop turn. No query, no header but the user
+ * agent: nothing in it is a secret. */
+#pragma once
+
+#include "proxy/conn.h"
+
+void proxy_access_line(struct proxy_conn *conn);
+void proxy_access_flush(struct proxy_worker *worker);

@@ -1,0 +1,46 @@
+/* proxy_app: the main thread's side of the proxy: configuration, gRPC to authenticate, workers. */
+#pragma once
+
+#include "common/base.h"
+#include "common/rpc/client.h"
+#include "common/rpc/identity.h"
+#include "common/service.h"
+#include "proxy/snapshot.h"
+#include "proxy/worker.h"
+
+enum { PROXY_WORKERS_MAX = 64 };
+
+struct proxy_app {
+    struct service *service;
+    struct rpc *rpc;
+    struct rpc_identity *identity;
+    struct rpc_client *authenticate; /* NULL: no login is configured */
+    struct proxy_worker *workers[PROXY_WORKERS_MAX];
+    unsigned n_workers;
+    unsigned n_stopped;
+    struct service_part *authorize_part;
+    unsigned authz_up; /* workers whose check stream is up; atomic */
+};
+
+void proxy_app_worker_stopped(struct proxy_app *app); /* any thread */
+/* A worker's check stream came up or was lost; any thread. */
+void proxy_app_authz(struct proxy_app *app, bool up);
+
+/* A one-time code on its way to authenticate and back. */
+struct proxy_redeem {
+    struct proxy_worker *worker;
+    void *conn; /* the worker's; NULL: it is gone */
+    char *code;
+    char *host;
+    unsigned char binding[32];
+    /* the answer */
+    enum rpc_status status;
+    char *session;
+    char *idp_id;
+    char *redirect_uri;
+    uint64_t record_version;
+};
+
+/* Worker's thread; the answer comes to proxy_login_redeemed there, unless conn became NULL. */
+void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem);
+void proxy_redeem_free(struct proxy_redeem **redeem);

@@ -1,0 +1,377 @@
+#include "proxy/login.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/sha.h>
+
+#include "common/b64.h"
+#include "common/clock.h"
+#include "common/crypto/link.h"
+#include "common/http/accept.h"
+#include "common/http/form.h"
+#include "common/mem.h"
+#include "proxy/reply.h"
+
+enum {
+    RANDOM_BYTES = 16,
+    RANDOM_TEXT = 22,
+    ROUNDS_MAX = 3,
+    WINDOW_S = 60,
+    COOKIE_LIFE_S = 600,
+    HANDLES_MAX = 4,
+    URL_MAX_N = 16384,
+    REDEEM_WAIT_MS = 6000
+};
+
+struct login_cookie {
+    char random[RANDOM_TEXT + 1];
+    uint64_t rounds;
+    uint64_t since_s;
+};
+
+/* host[:port] as the browser's address bar shows it. */
+static struct sv shown_host(const struct proxy_conn *conn)
+{
+    return conn->req.authority;
+}
+
+void proxy_login_identify(struct proxy_conn *conn)
+{
+    struct sv values[HANDLES_MAX];
+    size_t n =
+        http_cookie_find(&conn->head, sv_from(conn->snapshot->cookie_name), values, HANDLES_MAX);
+    size_t i = 0;
+
+    conn->handle_valid = false;
+    for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !conn->handle_valid; i++) {
+        conn->handle_valid = handle_open(conn->worker->handles, values[i], shown_host(conn),
+                                         &conn->handle) == ERR_OK;
+    }
+}
+
+/* ---- the login cookie ------------------------------------------------------------------------ */
+
+static void new_cookie(struct login_cookie *cookie)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    unsigned char bytes[RANDOM_BYTES];
+
+    rand_bytes(bytes, sizeof(bytes));
+    buf_init(&text, 64);
+    b64_url_add(&text, sv_of(bytes, sizeof(bytes)));
+    (void)snprintf(cookie->random, sizeof(cookie->random), "%s", buf_cstr(&text));
+    cookie->rounds = 0;
+    cookie->since_s = (uint64_t)clock_wall_s();
+}
+
+/* The browser's; false: it has none, or none of ours. */
+static bool read_cookie(const struct proxy_conn *conn, struct login_cookie *cookie)
+{
+    struct sv value = { 0 };
+    struct sv random = { 0 };
+    struct sv rounds = { 0 };
+
+    if (http_cookie_find(&conn->head, sv_from(conn->snapshot->login_name), &value, 1) != 1) {
+        return false;
+    }
+    random = sv_cut(&value, '.');
+    rounds = sv_cut(&value, '.');
+    if (random.n != RANDOM_TEXT || sv_u64(rounds, 1000, &cookie->rounds) != ERR_OK ||
+        sv_u64(value, INT64_MAX, &cookie->since_s) != ERR_OK) {
+        return false;
+    }
+    memcpy(cookie->random, random.p, RANDOM_TEXT);
+    cookie->random[RANDOM_TEXT] = '\0';
+    return true;
+}
+
+static void binding_of(const struct login_cookie *cookie, unsigned char out[SHA256_DIGEST_LENGTH])
+{
+    (void)SHA256((const unsigned char *)cookie->random, RANDOM_TEXT, out);
+}
+
+static void add_cookie(struct proxy_conn *conn, struct buf *lines, const char *name,
+                       struct sv value, int64_t life_s)
+{
+    const struct config *c = conn->snapshot->config;
+
+    static const enum http_same_site same_site[] = {
+        [CONFIG_SAME_SITE_LAX] = HTTP_SAME_SITE_LAX,
+        [CONFIG_SAME_SITE_STRICT] = HTTP_SAME_SITE_STRICT,
+        [CONFIG_SAME_SITE_NONE] = HTTP_SAME_SITE_NONE,
+    };
+    struct http_set_cookie cookie = { .name = sv_from(name),
+                                      .value = value,
+                                      .max_age_s = life_s,
+                                      .same_site = same_site[c->cookie_same_site],
+                                      .script_readable = !c->cookie_http_only };
+
+    buf_add_str(lines, "Set-Cookie: ");
+    if (http_set_cookie_add(lines, &cookie) != ERR_OK) {
+        lines->err = ERR_INTERNAL;
+    }
+    buf_add_str(lines, "\r\n");
+}
+
+static void add_login_cookie(struct proxy_conn *conn, struct buf *lines,
+                             const struct login_cookie *cookie)
+{
+    char value[64];
+
+    (void)snprintf(value, sizeof(value), "%s.%llu.%llu", cookie->random,
+                   (unsigned long long)cookie->rounds, (unsigned long long)cookie->since_s);
+    add_cookie(conn, lines, conn->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
+}
+
+/* ---- to authenticate ------------------------------------------------------------------------- */
+
+static const char *scheme(const struct proxy_conn *conn)
+{
+    (void)conn;
+    return "https://"; /* also behind something else that does TLS */
+}
+
+/* 302 to authenticate's sign_in; back is where the person wanted to go. */
+static void redirect_to_login(struct proxy_conn *conn, struct sv back, uint64_t attempt,
+                              const struct login_cookie *cookie)
+{
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    CLEANUP(buf_deinit) struct buf binding = { 0 };
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    char number[8];
+
+    buf_init(&url, URL_MAX_N);
+    buf_init(&lines, URL_MAX_N);
+    buf_init(&binding, 64);
+    binding_of(cookie, digest);
+    b64_url_add(&binding, sv_of(digest, sizeof(digest)));
+    (void)snprintf(number, sizeof(number), "%u", (unsigned)MIN(attempt, 99));
+    buf_add_sv(&url, conn->snapshot->config->authenticate_service_url.text);
+    buf_add_str(&url, "/.pomerium/sign_in?");
+    http_form_add(&url, SV("pomerium_redirect_uri"), back);
+    http_form_add(&url, SV("pomerium_binding"), buf_sv(&binding));
+    http_form_add(&url, SV("pomerium_attempt"), sv_from(number));
+    add_login_cookie(conn, &lines, cookie);
+    if (link_sign(conn->snapshot->config->keys, &url) != ERR_OK || lines.err != ERR_OK) {
+        proxy_reply_fault(conn, 414, "address-too-long");
+        return;
+    }
+    proxy_reply_redirect(conn, 302, buf_sv(&url), buf_sv(&lines));
+}
+
+/* A session that was just made is not accepted: again and again is a loop, not a login. */
+static bool loops(struct proxy_conn *conn, struct login_cookie *cookie)
+{
+    uint64_t now = (uint64_t)clock_wall_s();
+
+    if (!conn->handle_valid || clock_wall_s() - conn->handle.issued_at_s > WINDOW_S) {
+        return false;
+    }
+    if (now - MIN(cookie->since_s, now) > WINDOW_S) {
+        cookie->rounds = 0;
+        cookie->since_s = now;
+    }
+    cookie->rounds++;
+    return cookie->rounds > ROUNDS_MAX;
+}
+
+void proxy_login_needed(struct proxy_conn *conn)
+{
+    CLEANUP(buf_deinit) struct buf back = { 0 };
+    struct login_cookie cookie;
+
+    if (conn->snapshot->authenticate.n_targets == 0 ||
+        http_accept_client(&conn->head) != HTTP_CLIENT_NAVIGATION ||
+        (conn->head.method != HTTP_GET && conn->head.method != HTTP_HEAD)) {
+        proxy_reply_login_needed(conn);
+        return;
+    }
+    if (!read_cookie(conn, &cookie)) {
+        new_cookie(&cookie);
+    }
+    if (loops(conn, &cookie)) {
+        proxy_reply_fault(conn, 403, "store-miss");
+        return;
+    }
+    buf_init(&back, URL_MAX_N);
+    buf_add_str(&back, scheme(conn));
+    buf_add_sv(&back, shown_host(conn));
+    buf_add_sv(&back, conn->req.path);
+    if (conn->req.has_query) {
+        buf_add_char(&back, '?');
+        buf_add_sv(&back, conn->req.query);
+    }
+    redirect_to_login(conn, buf_sv(&back), 1, &cookie);
+}
+
+/* ---- back from authenticate ------------------------------------------------------------------ */
+
+static uint64_t attempt_of(struct proxy_conn *conn)
+{
+    struct sv text = { 0 };
+    uint64_t attempt = 1;
+
+    if (http_form_get(conn->req.query, SV("pomerium_attempt"), &conn->arena, &text) != ERR_OK ||
+        sv_u64(text, 99, &attempt) != ERR_OK) {
+        return 1;
+    }
+    return attempt;
+}
+
+static void home(struct proxy_conn *conn, struct buf *url)
+{
+    buf_init(url, URL_MAX_N);
+    buf_add_str(url, scheme(conn));
+    buf_add_sv(url, shown_host(conn));
+    buf_add_char(url, '/');
+}
+
+/* The code did not come back to the browser that began: begin again, at most three times. */
+static void begin_again(struct proxy_conn *conn, struct sv back)
+{
+    struct login_cookie cookie;
+    uint64_t attempt = attempt_of(conn) + 1;
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+
+    if (attempt > ROUNDS_MAX) {
+        proxy_reply_fault(conn, 403, "cookie-not-returned");
+        return;
+    }
+    if (!read_cookie(conn, &cookie)) {
+        new_cookie(&cookie);
+    }
+    home(conn, &url);
+    redirect_to_login(conn, back.n != 0 ? back : buf_sv(&url), attempt, &cookie);
+}
+
+void proxy_login_callback(struct proxy_conn *conn)
+{
+    struct login_cookie cookie;
+    struct proxy_redeem *redeem = NULL;
+    struct sv code = { 0 };
+
+    if (conn->head.method != HTTP_GET ||
+        http_form_get(conn->req.query, SV("pomerium_code"), &conn->arena, &code) != ERR_OK ||
+        code.n == 0) {
+        proxy_reply_fault(conn, 400, "bad-callback");
+        return;
+    }
+    if (!read_cookie(conn, &cookie)) {
+        memset(&cookie, 0, sizeof(cookie)); /* fits no code; authenticate tells where to go again */
+    }
+    redeem = MEM_NEW(struct proxy_redeem);
+    redeem->worker = conn->worker;
+    redeem->conn = conn;
+    redeem->code = mem_svdup(code);
+    redeem->host = mem_svdup(shown_host(conn));
+    binding_of(&cookie, redeem->binding);
+    conn->redeem = redeem;
+    conn->phase = PROXY_CHECK;
+    conn->deadline_ms = clock_mono_ms() + REDEEM_WAIT_MS;
+    proxy_app_redeem(conn->worker->app, redeem);
+}
+
+static bool same_host(struct proxy_conn *conn, struct sv url)
+{
+    struct sv prefix = sv_from(scheme(conn));
+    struct sv host = shown_host(conn);
+
+    if (!sv_starts(url, prefix)) {
+        return false;
+    }
+    url = sv_from_at(url, prefix.n);
+    return sv_starts(url, host) && (url.n == host.n || url.p[host.n] == '/');
+}
+
+static void let_in(struct proxy_conn *conn, const struct proxy_redeem *redeem)
+{
+    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    struct handle handle = { .record_version = redeem->record_version,
+                             .issued_at_s = clock_wall_s() };
+
+    (void)snprintf(handle.session, sizeof(handle.session), "%s", redeem->session);
+    (void)snprintf(handle.idp_id, sizeof(handle.idp_id), "%s", redeem->idp_id);
+    buf_init(&lines, URL_MAX_N);
+    buf_init(&text, HANDLE_TEXT_MAX);
+    if (handle_make(conn->worker->handles, &handle, shown_host(conn), &text) != ERR_OK) {
+        proxy_reply_fault(conn, 500, "internal-error");
+        return;
+    }
+    add_cookie(conn, &lines, conn->snapshot->cookie_name, buf_sv(&text),
+               conn->snapshot->config->cookie_expire_ms / 1000);
+    if (lines.err != ERR_OK) {
+        proxy_reply_fault(conn, 500, "internal-error");
+        return;
+    }
+    proxy_reply_redirect(conn, 302, sv_from(redeem->redirect_uri), buf_sv(&lines));
+}
+
+void proxy_login_redeemed(struct proxy_conn *conn, const struct proxy_redeem *redeem)
+{
+    struct sv back = sv_from(redeem->redirect_uri);
+
+    conn->redeem = NULL;
+    if (redeem->status == RPC_OK && same_host(conn, back)) {
+        if (redeem->session[0] != '\0') {
+            let_in(conn, redeem);
+        } else {
+            begin_again(conn, back);
+        }
+    } else if (redeem->status == RPC_FAILED_PRECONDITION) {
+        begin_again(conn, (struct sv){ 0 });
+    } else if (redeem->status == RPC_UNAUTHENTICATED || redeem->status == RPC_OK ||
+               redeem->status == RPC_INVALID_ARGUMENT) {
+        CLEANUP(buf_deinit) struct buf url = { 0 };
+
+        /* Used, too old or not ours. Who is logged in already goes on to the start page. */
+        proxy_login_identify(conn);
+        if (conn->handle_valid) {
+            home(conn, &url);
+            proxy_reply_redirect(conn, 302, buf_sv(&url), (struct sv){ 0 });
+        } else {
+            begin_again(conn, (struct sv){ 0 });
+        }
+    } else {
+        proxy_reply_fault(conn, 503, "authenticate-unavailable");
+    }
+}
+
+/* ---- out ------------------------------------------------------------------------------------- */
+
+void proxy_login_sign_out(struct proxy_conn *conn)
+{
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    struct sv site = http_head_value(&conn->head, HTTP_H_SEC_FETCH_SITE);
+    bool foreign = sv_ieq(site, SV("cross-site"));
+
+    if (conn->head.method != HTTP_GET && conn->head.method != HTTP_POST) {
+        proxy_reply_fault(conn, 405, "method-not-allowed");
+        return;
+    }
+    if (conn->snapshot->authenticate.n_targets == 0) {
+        proxy_reply_fault(conn, 404, "no-login-configured");
+        return;
+    }
+    buf_init(&url, URL_MAX_N);
+    buf_init(&lines, URL_MAX_N);
+    buf_add_sv(&url, conn->snapshot->config->authenticate_service_url.text);
+    buf_add_str(&url, "/.pomerium/sign_out");
+    /* A foreign page may send people here, but not sign them out: authenticate asks them first. */
+    if (!foreign) {
+        add_cookie(conn, &lines, conn->snapshot->cookie_name, SV("x"), -1);
+        proxy_login_identify(conn);
+        if (conn->handle_valid) {
+            buf_add_char(&url, '?');
+            http_form_add(&url, SV("pomerium_session"), sv_from(conn->handle.session));
+        }
+        if (link_sign(conn->snapshot->config->keys, &url) != ERR_OK) {
+            proxy_reply_fault(conn, 500, "internal-error");
+            return;
+        }
+    }
+    proxy_reply_redirect(conn, 302, buf_sv(&url), buf_sv(&lines));
+}

@@ -1,0 +1,19 @@
+/* proxy_login: the proxy's part of a login: the redirect to authenticate, the way back with a
+ * one-time code, the session handle's cookie, signing out. Sequence: docs/login.md.
+ *
+ * The login cookie (__Host-…_login) binds the code to the browser that began. Its value is
+ * <22 random>.<rounds>.<since>: rounds counts logins that ended without being let in, within a
+ * minute; three of them end in a page that says so instead of a loop. */
+#pragma once
+
+#include "proxy/app.h"
+#include "proxy/conn.h"
+
+/* The verdict wants a login: 302 for a navigation, 401 for the rest. */
+void proxy_login_needed(struct proxy_conn *conn);
+/* GET /.pomerium/callback/?pomerium_code=… */
+void proxy_login_callback(struct proxy_conn *conn);
+void proxy_login_redeemed(struct proxy_conn *conn, const struct proxy_redeem *redeem);
+void proxy_login_sign_out(struct proxy_conn *conn);
+/* Opens the session handle of the request into conn->handle, if there is one. */
+void proxy_login_identify(struct proxy_conn *conn);

@@ -1,0 +1,280 @@
+#include "proxy/pipe.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+
+enum { WINDOW_FIRST = 16384 };
+
+void proxy_window_init(struct proxy_window *w)
+{
+    *w = (struct proxy_window){ .bytes = NULL };
+}
+
+void proxy_window_deinit(struct proxy_window *w)
+{
+    mem_free(&w->bytes);
+    *w = (struct proxy_window){ .bytes = NULL };
+}
+
+struct sv proxy_window_sv(const struct proxy_window *w)
+{
+    return sv_of(w->bytes + w->start, w->end - w->start);
+}
+
+void proxy_window_drop(struct proxy_window *w, size_t n)
+{
+    CHECK(n <= w->end - w->start);
+    w->start += n;
+    if (w->start == w->end) {
+        w->start = 0;
+        w->end = 0;
+    }
+}
+
+bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned)
+{
+    size_t cap = 0;
+
+    if (w->end < w->cap) {
+        return true;
+    }
+    if (pinned) {
+        return false;
+    }
+    if (w->start > 0) {
+        memmove(w->bytes, w->bytes + w->start, w->end - w->start);
+        w->end -= w->start;
+        w->start = 0;
+        return true;
+    }
+    if (w->cap >= max) {
+        return false;
+    }
+    cap = MIN(MAX(w->cap * 2, (size_t)WINDOW_FIRST), max);
+    w->bytes = mem_realloc(w->bytes, cap, 1);
+    w->cap = cap;
+    return true;
+}
+
+enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *io, bool *drained)
+{
+    size_t room = w->cap - w->end;
+    size_t n = 0;
+    enum proxy_io_result result = proxy_io_read(io, w->bytes + w->end, room, &n);
+
+    w->end += n;
+    /* A short read took all there was: asking again would only cost a system call. */
+    *drained =
+        result != PROXY_IO_DONE || (n < room && (io->ssl == NULL || SSL_has_pending(io->ssl) == 0));
+    return result;
+}
+
+void proxy_body_init(struct proxy_body *body, const struct http_head *head,
+                     const struct http_name_set *refuse)
+{
+    body->framing = head->framing;
+    body->left = head->content_length;
+    body->done = head->framing == HTTP_BODY_NONE ||
+                 (head->framing == HTTP_BODY_LENGTH && head->content_length == 0);
+    if (head->framing == HTTP_BODY_CHUNKED) {
+        http_chunked_init(&body->chunked, &(struct http_chunked_opts){ .trailers = body->trailers,
+                                                                       .cap = HTTP_TRAILERS_MAX,
+                                                                       .refuse = refuse });
+    }
+}
+
+void proxy_body_init_raw(struct proxy_body *body)
+{
+    body->framing = HTTP_BODY_UNTIL_CLOSE;
+    body->done = false;
+}
+
+enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv *data_out)
+{
+    enum http_step step = HTTP_DONE;
+
+    *data_out = (struct sv){ 0 };
+    if (body->done) {
+        return HTTP_DONE;
+    }
+    if (body->framing == HTTP_BODY_CHUNKED) {
+        step = http_chunked_next(&body->chunked, in, data_out);
+        body->done = step == HTTP_DONE;
+        return step;
+    }
+    if (in->n == 0) {
+        return HTTP_MORE;
+    }
+    *data_out = *in;
+    if (body->framing == HTTP_BODY_LENGTH) {
+        *data_out = sv_head(*in, (size_t)MIN((uint64_t)in->n, body->left));
+        body->left -= data_out->n;
+        body->done = body->left == 0;
+    }
+    *in = sv_from_at(*in, data_out->n);
+    return HTTP_DATA;
+}
+
+void proxy_out_init(struct proxy_out *out)
+{
+    *out = (struct proxy_out){ .head_at = 0 };
+    buf_init(&out->head, PROXY_HEAD_OUT_MAX);
+}
+
+void proxy_out_deinit(struct proxy_out *out)
+{
+    buf_deinit(&out->head);
+}
+
+bool proxy_out_empty(const struct proxy_out *out)
+{
+    return out->head_at == out->head.n && out->piece.n == 0 && out->tail_n == 0;
+}
+
+static void out_advance(struct proxy_out *out, size_t n)
+{
+    size_t part = MIN(n, out->head.n - out->head_at);
+
+    out->head_at += part;
+    n -= part;
+    part = MIN(n, out->piece.n);
+    out->piece = sv_from_at(out->piece, part);
+    n -= part;
+    CHECK(n <= out->tail_n);
+    out->tail += n;
+    out->tail_n -= n;
+}
+
+enum proxy_io_result proxy_out_flush(struct proxy_out *out, struct proxy_io *io, char *scratch,
+                                     uint64_t *sent)
+{
+    if (out->head.err != ERR_OK) {
+        return PROXY_IO_FAILED;
+    }
+    while (!proxy_out_empty(out)) {
+        struct iovec v[3];
+        int k = 0;
+        size_t n = 0;
+        enum proxy_io_result result = PROXY_IO_FAILED;
+
+        if (out->head_at < out->head.n) {
+            v[k++] = (struct iovec){ .iov_base = out->head.p + out->head_at,
+                                     .iov_len = out->head.n - out->head_at };
+        }
+        if (out->piece.n != 0) {
+            v[k++] = (struct iovec){ .iov_base = (void *)(uintptr_t)out->piece.p,
+                                     .iov_len = out->piece.n };
+        }
+        if (out->tail_n != 0) {
+            v[k++] =
+                (struct iovec){ .iov_base = (void *)(uintptr_t)out->tail, .iov_len = out->tail_n };
+        }
+        result = proxy_io_write(io, v, k, scratch, &n);
+        if (result != PROXY_IO_DONE) {
+            return result == PROXY_IO_AGAIN ? PROXY_IO_AGAIN : PROXY_IO_FAILED;
+        }
+        *sent += n;
+        out_advance(out, n);
+    }
+    buf_reset(&out->head);
+    out->head_at = 0;
+    return PROXY_IO_DONE;
+}
+
+/* The end of a chunked body, with the trailers that may pass. */
+static void end_chunks(struct proxy_pipe *pipe)
+{
+    struct buf *head = &pipe->to->head;
+    uint32_t i = 0;
+
+    if (pipe->body->framing != HTTP_BODY_CHUNKED || pipe->body->chunked.trailer.n == 0) {
+        buf_add_sv(head, HTTP_CHUNK_LAST);
+        return;
+    }
+    buf_add_str(head, "0\r\n");
+    for (i = 0; i < pipe->body->chunked.trailer.n; i++) {
+        const struct http_field *f = &pipe->body->chunked.trailer.fields[i];
+
+        if ((f->flags & HTTP_F_NOT_FORWARDED) == 0) {
+            buf_add_sv(head, f->name);
+            buf_add_str(head, ": ");
+            buf_add_sv(head, f->value);
+            buf_add_str(head, "\r\n");
+        }
+    }
+    buf_add_str(head, "\r\n");
+}
+
+/* Takes the next piece of the message into out. */
+static enum proxy_pipe_result next_piece(struct proxy_pipe *pipe)
+{
+    struct sv window = proxy_window_sv(pipe->from);
+    struct sv in = window;
+    struct sv data = { 0 };
+    enum http_step step = proxy_body_next(pipe->body, &in, &data);
+    char room[HTTP_CHUNK_HEAD_SIZE];
+
+    pipe->taken = window.n - in.n;
+    switch (step) {
+    case HTTP_DATA:
+        if (pipe->chunk) {
+            buf_add_sv(&pipe->to->head, http_chunk_head(room, data.n));
+            pipe->to->tail = "\r\n";
+            pipe->to->tail_n = 2;
+        }
+        pipe->to->piece = data;
+        pipe->bytes += data.n;
+        return PROXY_PIPE_FULL;
+    case HTTP_DONE:
+        pipe->ended = true;
+        if (pipe->chunk) {
+            end_chunks(pipe);
+        }
+        return PROXY_PIPE_FULL;
+    case HTTP_MORE:
+        proxy_window_drop(pipe->from, pipe->taken);
+        pipe->taken = 0;
+        return PROXY_PIPE_HUNGRY;
+    case HTTP_ERROR:
+        break;
+    }
+    return PROXY_PIPE_BAD;
+}
+
+enum proxy_pipe_result proxy_pipe_pump(struct proxy_pipe *pipe, char *scratch)
+{
+    for (;;) {
+        enum proxy_io_result written = PROXY_IO_DONE;
+        enum proxy_pipe_result result = PROXY_PIPE_FULL;
+
+        /* A head that waits leaves together with the first bytes of its body. */
+        if (pipe->to->piece.n == 0 && pipe->to->tail_n == 0 && !pipe->ended) {
+            if (pipe->taken != 0) {
+                proxy_window_drop(pipe->from, pipe->taken);
+                pipe->taken = 0;
+            }
+            result = next_piece(pipe);
+        }
+        if (result == PROXY_PIPE_BAD) {
+            return result;
+        }
+        written = proxy_out_flush(pipe->to, pipe->io, scratch, &pipe->wire);
+        if (written == PROXY_IO_FAILED) {
+            return PROXY_PIPE_LOST;
+        }
+        if (written == PROXY_IO_AGAIN) {
+            return PROXY_PIPE_FULL;
+        }
+        if (pipe->taken != 0) {
+            proxy_window_drop(pipe->from, pipe->taken);
+            pipe->taken = 0;
+        }
+        if (pipe->ended) {
+            return PROXY_PIPE_DONE;
+        }
+        if (result == PROXY_PIPE_HUNGRY) {
+            return result;
+        }
+    }
+}

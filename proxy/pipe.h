@@ -1,0 +1,84 @@
+/* proxy_pipe: bytes on their way from one connection to the other. A window holds what was read and
+ * not passed on yet; a body tells where the message in it ends; an out holds what is to be written:
+ * a head that we made, then a piece of a window, then a tail. Nothing is copied but heads; a reader
+ * stops when its window is full, so a slow side slows only its peer. Owned by one worker. */
+#pragma once
+
+#include "common/base.h"
+#include "common/buf.h"
+#include "common/http/chunked.h"
+#include "common/http/head.h"
+#include "common/sv.h"
+#include "proxy/io.h"
+
+enum { PROXY_WINDOW = 32768, PROXY_HEAD_OUT_MAX = 262144 };
+
+/* bytes[start..end) are here and not yet passed on. */
+struct proxy_window {
+    char *bytes;
+    size_t cap;
+    size_t start;
+    size_t end;
+};
+
+void proxy_window_init(struct proxy_window *w);
+void proxy_window_deinit(struct proxy_window *w);
+struct sv proxy_window_sv(const struct proxy_window *w);
+void proxy_window_drop(struct proxy_window *w, size_t n);
+/* Room for more: moves bytes to the front when nothing points at them (pinned false), grows up to
+ * max. False: the window is full. */
+bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned);
+/* One read into the room; PROXY_IO_AGAIN also after a read that emptied the socket (*drained). */
+enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *io, bool *drained);
+
+struct proxy_body {
+    enum http_framing framing;
+    uint64_t left; /* HTTP_BODY_LENGTH */
+    bool done;
+    struct http_chunked chunked;
+    struct http_field trailers[HTTP_TRAILERS_MAX];
+};
+
+void proxy_body_init(struct proxy_body *body, const struct http_head *head,
+                     const struct http_name_set *refuse);
+/* Everything until the peer closes: a tunnel. */
+void proxy_body_init_raw(struct proxy_body *body);
+/* As http_chunked_next, for every framing. */
+enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv *data_out);
+
+struct proxy_out {
+    struct buf head;
+    size_t head_at;
+    struct sv piece; /* points into a window */
+    const char *tail;
+    size_t tail_n;
+};
+
+void proxy_out_init(struct proxy_out *out);
+void proxy_out_deinit(struct proxy_out *out);
+bool proxy_out_empty(const struct proxy_out *out);
+/* Writes until all is gone or the socket is full: DONE, AGAIN, FAILED. sent counts bytes. */
+enum proxy_io_result proxy_out_flush(struct proxy_out *out, struct proxy_io *io, char *scratch,
+                                     uint64_t *sent);
+
+enum proxy_pipe_result {
+    PROXY_PIPE_BAD = 0, /* the source breaks its framing */
+    PROXY_PIPE_HUNGRY,  /* needs more from the source */
+    PROXY_PIPE_FULL,    /* the destination takes no more now */
+    PROXY_PIPE_LOST,    /* the destination is gone */
+    PROXY_PIPE_DONE     /* the message ended and all of it is written */
+};
+
+struct proxy_pipe {
+    struct proxy_window *from;
+    struct proxy_body *body;
+    struct proxy_out *to;
+    struct proxy_io *io;
+    bool chunk;     /* write chunks of our own */
+    size_t taken;   /* bytes of the window that the piece under way stands for */
+    bool ended;     /* the end is in out */
+    uint64_t bytes; /* payload passed on */
+    uint64_t wire;  /* bytes written */
+};
+
+enum proxy_pipe_result proxy_pipe_pump(struct proxy_pipe *pipe, char *scratch);

@@ -1,0 +1,57 @@
+/* proxy_worker: one thread with its own loop, listener, connections, pools, check stream and access
+ * log buffer. Nothing of it is shared on the way of a request but immutable snapshots. The main
+ * thread hands it new snapshots and takes its log-ins to authenticate (redeem). */
+#pragma once
+
+#include <pthread.h>
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/crypto/seal.h"
+#include "common/http/date.h"
+#include "common/job.h"
+#include "common/list.h"
+#include "common/loop.h"
+#include "common/map.h"
+#include "common/rpc/client.h"
+#include "proxy/authz_client.h"
+#include "proxy/io.h"
+#include "proxy/snapshot.h"
+
+struct proxy_app;
+
+struct proxy_worker {
+    struct proxy_app *app;
+    unsigned index;
+    pthread_t thread;
+    struct loop *loop;
+    struct job_pool *jobs; /* names */
+    struct proxy_snapshot *snapshot;
+    struct proxy_authz *authz;
+    struct sealer *handles;
+    int listener;
+    struct event *accept;
+    struct event *tick;
+    struct list conns;
+    size_t n_conns;
+    struct list upstreams;
+    struct map *pools;
+    struct buf access; /* lines of this turn */
+    struct http_date date;
+    bool stopping;
+    int64_t stop_at_ms;
+    char scratch[PROXY_IO_SCRATCH];
+};
+
+enum { PROXY_CONNS_MAX = 50000 };
+
+/* ERR_IO: the address cannot be listened on. */
+MUST_CHECK enum err proxy_worker_new(struct proxy_app *app, unsigned index,
+                                     struct proxy_snapshot *snapshot,
+                                     struct proxy_worker **worker_out, struct diag *d);
+/* Main thread. */
+void proxy_worker_start(struct proxy_worker *worker);
+void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot);
+/* Takes no more connections, lets the open requests end, then calls proxy_app_worker_stopped. */
+void proxy_worker_stop(struct proxy_worker *worker);
+void proxy_worker_free(struct proxy_worker **worker); /* after its thread ended */
