@@ -4,6 +4,7 @@
 #include "common/policy/cert.h"
 #include "common/policy/policy.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint64_t login = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
@@ -67,6 +68,7 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     CHECK(v.outcome != POLICY_ALLOW || (v.allow && !v.deny));
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct policy *policy = NULL;

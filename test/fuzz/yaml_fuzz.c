@@ -3,6 +3,7 @@
 
 #include "common/yaml.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Asks for the place of every member and item, as error messages do. */
@@ -29,6 +30,7 @@ static size_t walk(const struct yaml_doc *doc, json_t *node, size_t budget)
     return budget;
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct yaml_doc *doc = NULL;

@@ -6,7 +6,7 @@
 struct row {
     const char *zone;
     const char *utc;
-    int minutes; /* east */
+    int64_t minutes; /* east */
 };
 
 static void offsets_follow_the_law_of_the_place(void **state)
