@@ -1,6 +1,6 @@
 #include "common/rand.h"
 
-#include <stdio.h>
+#include <string.h>
 
 #include <openssl/rand.h>
 
@@ -24,6 +24,24 @@ uint64_t rand_below(uint64_t bound)
     return rand_u64() % bound;
 }
 
+enum { POOL = 2048 };
+
+/* n bytes from a pool of this thread: one call into the DRBG, with its lock and its look at the
+ * process id, serves many ids. Bytes are wiped as they are handed out. */
+static void pooled_bytes(unsigned char *p, size_t n)
+{
+    static _Thread_local unsigned char pool[POOL];
+    static _Thread_local size_t left;
+
+    if (left < n) {
+        rand_bytes(pool, sizeof(pool));
+        left = sizeof(pool);
+    }
+    left -= n;
+    memcpy(p, pool + left, n);
+    memset(pool + left, 0, n);
+}
+
 void rand_uuid(char text[RAND_UUID_SIZE])
 {
     static const char hex[] = "0123456789abcdef";
@@ -31,7 +49,7 @@ void rand_uuid(char text[RAND_UUID_SIZE])
     size_t i = 0;
     size_t at = 0;
 
-    rand_bytes(b, sizeof(b));
+    pooled_bytes(b, sizeof(b));
     b[6] = (unsigned char)((b[6] & 0x0fU) | 0x40U);
     b[8] = (unsigned char)((b[8] & 0x3fU) | 0x80U);
     for (i = 0; i < sizeof(b); i++) {

@@ -46,6 +46,7 @@ enum { PROXY_REASONS_MAX = 16, PROXY_REQUEST_HEAD_MAX = 65536 };
 
 struct proxy_redeem;
 
+/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
 struct proxy_conn {
     struct list in_worker;
     struct proxy_worker *worker;
