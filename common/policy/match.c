@@ -90,6 +90,7 @@ static enum err read_names(struct policy_scan *scan, const char *op, const json_
     if (!json_is_array(operand)) {
         return policy_scan_fail(scan, POLICY_FAULT_DATA, "`%s` takes a list", op);
     }
+    err = policy_scan_count(scan, json_array_size(operand));
     for (i = 0; i < json_array_size(operand) && err == ERR_OK; i++) {
         policy_scan_item(scan, operand, i);
         err = want_string(scan, json_array_get(operand, i));

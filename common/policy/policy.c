@@ -133,8 +133,9 @@ static enum err add_short(struct build *b, struct build_block *block, const char
                           const json_t *data)
 {
     const struct policy_tree_item item = { .name = name, .data = data, .at = b->scan.at };
+    enum err err = policy_scan_count(&b->scan, 1);
 
-    return add_pred(b, block, &item);
+    return err != ERR_OK ? err : add_pred(b, block, &item);
 }
 
 static enum err add_list(struct build *b, struct build_block *block, const json_t *list,

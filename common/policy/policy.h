@@ -86,6 +86,9 @@ MUST_CHECK enum err policy_source_of_route(const json_t *route, const struct yam
 
 struct policy;
 
+/* Criteria and list members of one policy: aliases make few bytes into many. */
+enum { POLICY_ITEMS_MAX = 256 * 1024 };
+
 /* One reference for the caller. ERR_INVALID: see *fault_out (may be NULL) and d (file:line:column
  * where source.doc is given). A route whose policy does not compile must be answered with
  * policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID), and only that route. */

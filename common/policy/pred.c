@@ -53,6 +53,7 @@ static enum err each_text(struct policy_scan *scan, const json_t *data, const ch
     if (!json_is_array(data)) {
         return fail_data(scan, mistake);
     }
+    err = policy_scan_count(scan, json_array_size(data));
     for (i = 0; i < json_array_size(data) && err == ERR_OK; i++) {
         const json_t *item = json_array_get(data, i);
 
@@ -200,7 +201,11 @@ static enum err compile_digests(struct policy_scan *scan, const json_t *data, bo
 {
     size_t n = json_is_array(data) ? json_array_size(data) : 1;
     size_t i = 0;
+    enum err err = policy_scan_count(scan, n);
 
+    if (err != ERR_OK) {
+        return err;
+    }
     digests->asked = true;
     digests->items = arena_zalloc(scan->arena, MAX(n, (size_t)1) * sizeof(*digests->items));
     for (i = 0; i < n; i++) {

@@ -19,6 +19,17 @@ enum err policy_scan_fail(struct policy_scan *scan, enum policy_fault fault, con
     return ERR_INVALID;
 }
 
+enum err policy_scan_count(struct policy_scan *scan, size_t n)
+{
+    if (n > POLICY_ITEMS_MAX - scan->items) {
+        return policy_scan_fail(scan, POLICY_FAULT_DATA,
+                                "the policy is too big: more than %d criteria and list members",
+                                POLICY_ITEMS_MAX);
+    }
+    scan->items += n;
+    return ERR_OK;
+}
+
 void policy_scan_member(struct policy_scan *scan, const json_t *object, const char *key)
 {
     struct yaml_pos pos = { 0 };

@@ -15,12 +15,15 @@ struct policy_scan {
     struct diag *d;             /* or NULL */
     struct arena *arena;        /* of the policy that is being made */
     enum policy_fault fault;
+    size_t items;       /* criteria and list members so far, at most POLICY_ITEMS_MAX */
     struct yaml_pos at; /* the criterion or operator that is being read */
 };
 
 /* Notes the mistake with its place (scan->at) and returns ERR_INVALID. */
 enum err policy_scan_fail(struct policy_scan *scan, enum policy_fault fault, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
+/* Counts n more items; a mistake of class data when the policy gets too big. */
+MUST_CHECK enum err policy_scan_count(struct policy_scan *scan, size_t n);
 /* Sets scan->at to a member or an item, where its place is known. */
 void policy_scan_member(struct policy_scan *scan, const json_t *object, const char *key);
 void policy_scan_item(struct policy_scan *scan, const json_t *array, size_t index);

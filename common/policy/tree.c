@@ -89,6 +89,10 @@ static enum err read_operator(struct policy_scan *scan, bool deny, enum policy_c
     if (json_array_size(items) == 0) {
         return ERR_OK;
     }
+    err = policy_scan_count(scan, json_array_size(items));
+    if (err != ERR_OK) {
+        return err;
+    }
     block = add_block(tree);
     block->deny = deny;
     block->combine = combine;

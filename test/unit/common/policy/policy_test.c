@@ -164,6 +164,34 @@ static void big_lists_answer_exactly(void **state)
     buf_deinit(&or_list);
 }
 
+/* A few kilobytes of aliases must not become gigabytes of policy. */
+static void aliases_cannot_blow_a_policy_up(void **state)
+{
+    static const char *const bodies[] = {
+        "[{email: a@b.c}, {email: b@b.c}, {user: c}, {http_path: /}]",
+        "[{email: {in: [a, b, c, d]}}, {source_ip: [10.0.0.1, 10.0.0.2]}]",
+    };
+    size_t i = 0;
+    size_t j = 0;
+
+    (void)state;
+    for (i = 0; i < ARRAY_LEN(bodies); i++) {
+        struct policy *policy = NULL;
+        enum policy_fault fault = POLICY_FAULT_NONE;
+        struct buf text;
+
+        buf_init(&text, 1 << 22);
+        buf_printf(&text, "- allow: &rule {or: %s}\n", bodies[i]);
+        for (j = 0; j < 70000; j++) {
+            buf_add_str(&text, "- allow: *rule\n");
+        }
+        assert_int_equal(policy_compile_text(buf_sv(&text), "p", NULL, &policy, &fault, NULL),
+                         ERR_INVALID);
+        assert_int_equal(fault, POLICY_FAULT_DATA);
+        buf_deinit(&text);
+    }
+}
+
 struct fault_row {
     const char *text;
     enum policy_fault fault;
@@ -355,6 +383,7 @@ int main(void)
         cmocka_unit_test(reasons_have_stable_numbers_and_unique_names),
         cmocka_unit_test(identity_criteria_never_admit_an_anonymous_visitor),
         cmocka_unit_test(big_lists_answer_exactly),
+        cmocka_unit_test(aliases_cannot_blow_a_policy_up),
         cmocka_unit_test(mistakes_have_class_place_and_hint),
         cmocka_unit_test(a_route_is_read_as_in_the_configuration),
         cmocka_unit_test(a_route_key_of_the_wrong_type_is_refused),
