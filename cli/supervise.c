@@ -62,7 +62,7 @@ NORETURN static void run_child(const struct cli_child *child, int log, pid_t par
             (void)setenv(pair, value + 1, 1); /* NOLINT(concurrency-mt-unsafe) */
         }
     }
-    (void)execv(child->argv[0], (char *const *)(uintptr_t)child->argv);
+    (void)execv(child->argv[0], base_unconst(child->argv));
     _exit(127);
 }
 

@@ -57,3 +57,14 @@ NORETURN void check_failed(const char *cond, const char *file, int line);
         (p) = NULL;                 \
         taken_;                     \
     })
+
+/* For libraries that take a pointer without const and only read. */
+static inline void *base_unconst(const void *p)
+{
+    union {
+        const void *as_given;
+        void *as_wanted;
+    } u = { .as_given = p };
+
+    return u.as_wanted;
+}

@@ -48,11 +48,13 @@ void log_event(enum log_level level, const char *event, const struct log_kv *kv,
         }                                                                 \
     } while (0)
 
+/* They read like functions, as everywhere in this field. NOLINTBEGIN(readability-identifier-naming) */
 #define log_error(event, ...) LOG_EVENT(LOG_ERROR, event, ##__VA_ARGS__)
 #define log_warn(event, ...)  LOG_EVENT(LOG_WARN, event, ##__VA_ARGS__)
 #define log_info(event, ...)  LOG_EVENT(LOG_INFO, event, ##__VA_ARGS__)
 #define log_debug(event, ...) LOG_EVENT(LOG_DEBUG, event, ##__VA_ARGS__)
 #define log_trace(event, ...) LOG_EVENT(LOG_TRACE, event, ##__VA_ARGS__)
+/* NOLINTEND(readability-identifier-naming) */
 
 /* Field writers for hot lines (access, audit), which build their text in a buf of their own:
  * log_open starts {"time":…,"service":…,"event":…, each log_add_* appends ,"key":value and

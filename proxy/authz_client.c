@@ -462,6 +462,7 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
     return 0;
 }
 
+/* The type is nghttp2's. NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size) */
 static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, size_t room,
                             uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
@@ -482,8 +483,8 @@ static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, siz
 
 static nghttp2_nv field(const char *name, const char *value)
 {
-    return (nghttp2_nv){ .name = (uint8_t *)(uintptr_t)name,
-                         .value = (uint8_t *)(uintptr_t)value,
+    return (nghttp2_nv){ .name = base_unconst(name),
+                         .value = base_unconst(value),
                          .namelen = strlen(name),
                          .valuelen = strlen(value) };
 }
@@ -826,7 +827,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
 {
     struct proxy_authz *a = MEM_NEW(struct proxy_authz);
-    struct timeval tick = { .tv_usec = TICK_MS * 1000 };
+    struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
 
     a->opts = *opts;
     a->target = mem_strdup(opts->target);

@@ -452,9 +452,7 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
 void proxy_conn_drain(struct proxy_conn *conn)
 {
     conn->close_after = true;
-    if (conn->phase == PROXY_IDLE && !conn->head_begun) {
-        proxy_conn_close(conn);
-    } else if (conn->phase == PROXY_HANDSHAKE) {
+    if ((conn->phase == PROXY_IDLE && !conn->head_begun) || conn->phase == PROXY_HANDSHAKE) {
         proxy_conn_close(conn);
     }
 }

@@ -318,49 +318,51 @@ static void pump_down(struct proxy_conn *conn)
     }
 }
 
+/* One read. False: enough for now. */
+static bool read_upstream(struct proxy_conn *conn)
+{
+    struct proxy_upstream *up = conn->up;
+    bool drained = false;
+    bool pinned = conn->answer_begun && !proxy_out_empty(&conn->out);
+    enum proxy_io_result result = PROXY_IO_AGAIN;
+
+    if (!proxy_window_room(&up->in, conn->answer_begun ? PROXY_WINDOW : ANSWER_HEAD_MAX, pinned)) {
+        if (conn->answer_begun) {
+            proxy_upstream_want(up, false, up->wr_on);
+        } else {
+            fail(conn, 502, "answer-head-too-large");
+        }
+        return false;
+    }
+    result = proxy_window_fill(&up->in, &up->io, &drained);
+    if (result == PROXY_IO_AGAIN) {
+        return false;
+    }
+    proxy_conn_progress(conn);
+    if (result != PROXY_IO_DONE) {
+        conn->up_eof = true;
+        proxy_upstream_want(up, false, up->wr_on);
+        if (!conn->answer_begun || proxy_out_empty(&conn->out)) {
+            answer_ended_early(conn);
+        }
+        return false;
+    }
+    if (conn->answer_begun || parse_answer(conn)) {
+        pump_down(conn);
+    }
+    return !drained;
+}
+
 static void on_readable(void *owner)
 {
     struct proxy_conn *conn = owner;
     int i = 0;
 
-    for (i = 0; i < READS_MAX && conn->up != NULL; i++) {
-        struct proxy_upstream *up = conn->up;
-        bool drained = false;
-        enum proxy_io_result result = PROXY_IO_AGAIN;
-        bool pinned = conn->answer_begun && !proxy_out_empty(&conn->out);
-
-        if (!proxy_window_room(&up->in, conn->answer_begun ? PROXY_WINDOW : ANSWER_HEAD_MAX,
-                               pinned)) {
-            if (!conn->answer_begun) {
-                fail(conn, 502, "answer-head-too-large");
-            } else {
-                proxy_upstream_want(up, false, up->wr_on);
-            }
-            return;
-        }
-        result = proxy_window_fill(&up->in, &up->io, &drained);
-        if (result == PROXY_IO_AGAIN) {
-            return;
-        }
-        proxy_conn_progress(conn);
-        if (result != PROXY_IO_DONE) {
-            conn->up_eof = true;
-            proxy_upstream_want(up, false, up->wr_on);
-            if (!conn->answer_begun || proxy_out_empty(&conn->out)) {
-                answer_ended_early(conn);
-            }
-            return;
-        }
-        if (!conn->answer_begun && !parse_answer(conn)) {
-            if (drained) {
-                return;
-            }
-            continue;
-        }
-        pump_down(conn);
-        if (drained) {
-            return;
-        }
+    while (i < READS_MAX && conn->up != NULL && read_upstream(conn)) {
+        i++;
+    }
+    if (i == READS_MAX && conn->up != NULL) {
+        event_active(conn->up->rd, EV_READ, 0); /* TLS may hold bytes that raise no event */
     }
 }
 
@@ -416,25 +418,23 @@ static void read_client(struct proxy_conn *conn)
     }
 }
 
+static void write_client(struct proxy_conn *conn)
+{
+    uint64_t sent = 0;
+
+    proxy_conn_progress(conn);
+    if (conn->answer_begun) {
+        pump_down(conn);
+    } else if (proxy_out_flush(&conn->out, &conn->io, conn->worker->scratch, &sent) ==
+               PROXY_IO_DONE) {
+        proxy_conn_want(conn, conn->rd_on, false);
+    }
+}
+
 void proxy_forward_client(struct proxy_conn *conn, short what)
 {
     if ((what & EV_WRITE) != 0) {
-        proxy_conn_progress(conn);
-        if (conn->answer_begun) {
-            pump_down(conn);
-            if (conn->phase == PROXY_FORWARD || conn->phase == PROXY_TUNNEL) {
-                if (conn->up_eof && proxy_out_empty(&conn->out) && conn->answer_begun) {
-                    return;
-                }
-            }
-        } else {
-            uint64_t sent = 0;
-
-            if (proxy_out_flush(&conn->out, &conn->io, conn->worker->scratch, &sent) ==
-                PROXY_IO_DONE) {
-                proxy_conn_want(conn, conn->rd_on, false);
-            }
-        }
+        write_client(conn);
     }
     if ((what & EV_READ) != 0 && (conn->phase == PROXY_FORWARD || conn->phase == PROXY_TUNNEL)) {
         read_client(conn);

@@ -101,7 +101,7 @@ static enum proxy_io_result tls_write(struct proxy_io *io, const struct iovec *v
 enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, int n,
                                     char *scratch, size_t *n_out)
 {
-    struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = (size_t)n };
+    struct msghdr message = { .msg_iov = base_unconst(v), .msg_iovlen = (size_t)n };
     ssize_t sent = 0;
 
     *n_out = 0;

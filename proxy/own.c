@@ -87,7 +87,7 @@ void proxy_own_redirect(struct proxy_conn *conn)
     const struct config_redirect *r = &c->redirect;
     CLEANUP(buf_deinit) struct buf url = { 0 };
 
-    buf_init(&url, HTTP_URL_MAX * 2);
+    buf_init(&url, (size_t)HTTP_URL_MAX * 2);
     add_host_and_port(conn, r, &url);
     if (r->path_redirect.n != 0) {
         buf_add_sv(&url, r->path_redirect);

@@ -163,12 +163,11 @@ enum proxy_io_result proxy_out_flush(struct proxy_out *out, struct proxy_io *io,
                                      .iov_len = out->head.n - out->head_at };
         }
         if (out->piece.n != 0) {
-            v[k++] = (struct iovec){ .iov_base = (void *)(uintptr_t)out->piece.p,
-                                     .iov_len = out->piece.n };
+            v[k++] =
+                (struct iovec){ .iov_base = base_unconst(out->piece.p), .iov_len = out->piece.n };
         }
         if (out->tail_n != 0) {
-            v[k++] =
-                (struct iovec){ .iov_base = (void *)(uintptr_t)out->tail, .iov_len = out->tail_n };
+            v[k++] = (struct iovec){ .iov_base = base_unconst(out->tail), .iov_len = out->tail_n };
         }
         result = proxy_io_write(io, v, k, scratch, &n);
         if (result != PROXY_IO_DONE) {

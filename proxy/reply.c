@@ -68,7 +68,7 @@ void proxy_reply_redirect(struct proxy_conn *conn, unsigned status, struct sv lo
 {
     CLEANUP(buf_deinit) struct buf lines = { 0 };
 
-    buf_init(&lines, HEADERS_MAX * 4);
+    buf_init(&lines, (size_t)HEADERS_MAX * 4);
     buf_add_str(&lines, "Location: ");
     buf_add_sv(&lines, location);
     buf_add_str(&lines, "\r\nCache-Control: no-store\r\n");

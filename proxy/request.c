@@ -21,7 +21,7 @@ static bool is_cors_preflight(const struct proxy_conn *conn)
 
 static ProtobufCBinaryData bytes_of(struct sv s)
 {
-    return (ProtobufCBinaryData){ .len = s.n, .data = (uint8_t *)(uintptr_t)s.p };
+    return (ProtobufCBinaryData){ .len = s.n, .data = base_unconst(s.p) };
 }
 
 static uint64_t send_check(struct proxy_conn *conn, bool recheck, proxy_answer_fn fn)
@@ -78,7 +78,7 @@ static void act(struct proxy_conn *conn)
 {
     const struct config_route *c = conn->route == NULL ? NULL : conn->route->config;
 
-    if (conn->service == PROXY_FOR_PAGES) {
+    if (c == NULL) { /* a page of ours */
         proxy_forward_start(conn, conn->snapshot->authenticate.targets);
         return;
     }

@@ -198,6 +198,7 @@ static void route_deinit(struct proxy_route *route)
 
 static void host_add(struct proxy_host *host, struct proxy_route *route)
 {
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     host->routes = mem_realloc(host->routes, host->n + 1, sizeof(*host->routes));
     host->routes[host->n++] = route;
 }

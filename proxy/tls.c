@@ -23,6 +23,7 @@ static SSL_CTX *by_name(const struct map *certs, struct sv name)
     return map_get(certs, sv_of(wild, name.n - dot + 1));
 }
 
+/* The types are OpenSSL's. NOLINTNEXTLINE(readability-non-const-parameter) */
 static int on_server_name(SSL *ssl, int *alert, void *arg)
 {
     const struct proxy_snapshot *s = arg;
@@ -61,6 +62,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
 static int no_password(char *room, int size, int writing, void *arg)
 {
     (void)room;

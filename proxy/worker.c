@@ -89,6 +89,20 @@ static enum err open_listener(struct proxy_worker *w, struct diag *d)
     return w->listener < 0 ? ERR_IO : ERR_OK;
 }
 
+static void take_client(struct proxy_worker *w, int client, const struct sockaddr *address)
+{
+    static struct log_limit limit;
+
+    if (w->n_conns < PROXY_CONNS_MAX) {
+        proxy_conn_open(w, client, address);
+        return;
+    }
+    (void)close(client);
+    if (log_limit_pass(&limit, 1)) {
+        log_warn("connections.full", KV_U64("open", w->n_conns));
+    }
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy_worker *w = arg;
@@ -103,16 +117,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         if (client < 0) {
             return;
         }
-        if (w->n_conns >= PROXY_CONNS_MAX) {
-            static struct log_limit limit;
-
-            if (log_limit_pass(&limit, 1)) {
-                log_warn("connections.full", KV_U64("open", w->n_conns));
-            }
-            (void)close(client);
-            continue;
-        }
-        proxy_conn_open(w, client, (const struct sockaddr *)&address);
+        take_client(w, client, (const struct sockaddr *)&address);
     }
 }
 
@@ -263,7 +268,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
                           struct proxy_worker **worker_out, struct diag *d)
 {
     struct proxy_worker *w = MEM_NEW(struct proxy_worker);
-    struct timeval tick = { .tv_usec = TICK_MS * 1000 };
+    struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
     const struct config *c = snapshot->config;
     enum err err = ERR_OK;
 
