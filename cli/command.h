@@ -26,6 +26,7 @@ int cli_validate_main(int argc, char **argv);
 int cli_healthcheck_main(int argc, char **argv);
 int cli_hash_main(int argc, char **argv);
 int cli_docs_main(int argc, char **argv);
+int cli_init_main(int argc, char **argv);
 
 /* "postern: " and the sentence on standard error; returns code. */
 int cli_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -7,6 +7,7 @@
 
 static const struct cli_command commands[] = {
     { "up", "run all parts and a demo app on this machine", cli_up_main },
+    { "init", "make the folder of the trial and stop, for containers", cli_init_main },
     { "validate", "check a configuration file", cli_validate_main },
     { "policy", "test policies on cases of your own", cli_policy_main },
     { "sessions", "list, show and revoke sessions", cli_sessions_main },

@@ -34,7 +34,7 @@ static const char config_text[] =
     "routes:\n"
     "  # everyone who is logged in\n"
     "  - from: https://demo.localhost\n"
-    "    to: unix://%1$s/sock/demo.sock\n"
+    "    to: %2$s\n"
     "    allow_websockets: true\n"
     "    pass_identity_headers: true\n"
     "    policy:\n"
@@ -44,7 +44,7 @@ static const char config_text[] =
     "\n"
     "  # one group\n"
     "  - from: https://admin.localhost\n"
-    "    to: unix://%1$s/sock/demo.sock\n"
+    "    to: %2$s\n"
     "    pass_identity_headers: true\n"
     "    policy:\n"
     "      - allow:\n"
@@ -53,7 +53,7 @@ static const char config_text[] =
     "\n"
     "  # everybody, without a login\n"
     "  - from: https://public.localhost\n"
-    "    to: unix://%1$s/sock/demo.sock\n"
+    "    to: %2$s\n"
     "    allow_public_unauthenticated_access: true\n"
     "\n"
     "# --- logins: accounts from a file; idp_provider: oidc asks your company's provider instead\n"
@@ -185,7 +185,7 @@ static enum err make_config(const struct cli_trial *t, struct diag *d)
         return ERR_OK;
     }
     buf_init(&text, TEXT_ROOM);
-    buf_printf(&text, config_text, t->folder);
+    buf_printf(&text, config_text, t->folder, t->upstream);
     err = cli_file_write(path, buf_sv(&text), 0600, d);
     buf_deinit(&text);
     return err;
@@ -210,6 +210,9 @@ static enum err resolve(struct cli_trial *t, const char *folder, struct diag *d)
         err = ERR_INVALID;
     } else {
         (void)snprintf(t->folder, sizeof(t->folder), "%s", absolute);
+        if (t->upstream[0] == '\0') {
+            (void)snprintf(t->upstream, sizeof(t->upstream), "unix://%s/sock/demo.sock", absolute);
+        }
     }
     mem_release(absolute);
     return err;

@@ -13,7 +13,8 @@
 enum { TRIAL_PATH = 1024 };
 
 struct cli_trial {
-    char folder[TRIAL_PATH]; /* absolute */
+    char folder[TRIAL_PATH];        /* absolute */
+    char upstream[TRIAL_PATH + 32]; /* `to` of its routes; "": sock/demo.sock in the folder */
 };
 
 /* Makes what is missing. ERR_IO and others with one sentence in d. */
