@@ -22,6 +22,8 @@ struct proxy_app {
     unsigned authz_up; /* workers whose check stream is up; atomic */
 };
 
+extern const struct service_app proxy_service;
+
 void proxy_app_worker_stopped(struct proxy_app *app); /* any thread */
 /* A worker's check stream came up or was lost; any thread. */
 void proxy_app_authz(struct proxy_app *app, bool up);

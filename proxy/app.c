@@ -1,0 +1,224 @@
+#include "proxy/app.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "authenticate.pb-c.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/secret.h"
+#include "proxy/login.h"
+
+enum { REDEEM_MS = 5000 };
+
+/* ---- codes ----------------------------------------------------------------------------------- */
+
+void proxy_redeem_free(struct proxy_redeem **redeem)
+{
+    struct proxy_redeem *r = TAKE(*redeem);
+
+    if (r != NULL) {
+        secret_wipe(r->code, strlen(r->code));
+        mem_free(&r->code);
+        mem_free(&r->host);
+        mem_free(&r->session);
+        mem_free(&r->idp_id);
+        mem_free(&r->redirect_uri);
+        mem_free(&r);
+    }
+}
+
+/* Worker's thread. */
+static void redeem_back(void *arg)
+{
+    struct proxy_redeem *r = arg;
+
+    if (r->conn != NULL) {
+        proxy_login_redeemed(r->conn, r);
+    }
+    proxy_redeem_free(&r);
+}
+
+static void on_redeemed(void *arg, enum rpc_status status, const char *text,
+                        const ProtobufCMessage *response)
+{
+    struct proxy_redeem *r = arg;
+    const Postern__RedeemResponse *answer = (const Postern__RedeemResponse *)(const void *)response;
+
+    r->status = status;
+    r->session = mem_strdup(answer == NULL ? "" : answer->session);
+    r->idp_id = mem_strdup(answer == NULL ? "" : answer->idp_id);
+    r->redirect_uri = mem_strdup(answer == NULL ? "" : answer->redirect_uri);
+    r->record_version = answer == NULL ? 0 : answer->record_version;
+    if (status != RPC_OK) {
+        log_info("login.code-refused", KV_STR("host", r->host), KV_U64("status", status),
+                 KV_STR("text", text));
+    }
+    loop_post(r->worker->loop, redeem_back, r);
+}
+
+/* Main thread. */
+static void redeem_call(void *arg)
+{
+    struct proxy_redeem *r = arg;
+    struct proxy_app *app = r->worker->app;
+    Postern__RedeemRequest request = POSTERN__REDEEM_REQUEST__INIT;
+
+    request.code = r->code;
+    request.host = r->host;
+    request.binding.data = r->binding;
+    request.binding.len = sizeof(r->binding);
+    if (app->authenticate == NULL) {
+        on_redeemed(r, RPC_UNAVAILABLE, "no login is configured", NULL);
+        return;
+    }
+    (void)rpc_client_call(app->authenticate, "/postern.Login/Redeem", &request.base,
+                          &postern__redeem_response__descriptor, REDEEM_MS, on_redeemed, r);
+}
+
+void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem)
+{
+    loop_post(service_loop(app->service), redeem_call, redeem);
+}
+
+/* ---- the service ----------------------------------------------------------------------------- */
+
+static void free_workers(struct proxy_app *app)
+{
+    unsigned i = 0;
+
+    for (i = 0; i < app->n_workers; i++) {
+        proxy_worker_free(&app->workers[i]);
+    }
+}
+
+static void app_free(void *state)
+{
+    struct proxy_app *app = state;
+    unsigned i = 0;
+
+    for (i = 0; i < app->n_workers; i++) {
+        loop_stop(app->workers[i]->loop);
+        (void)pthread_join(app->workers[i]->thread, NULL);
+    }
+    free_workers(app);
+    rpc_client_free(&app->authenticate);
+    rpc_free(&app->rpc);
+    rpc_identity_free(&app->identity);
+    mem_free(&app);
+}
+
+static unsigned workers_wanted(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n < 1 ? 1 : (unsigned)MIN(n, (long)PROXY_WORKERS_MAX);
+}
+
+static enum err start_workers(struct proxy_app *app, struct proxy_snapshot *snapshot,
+                              struct diag *d)
+{
+    unsigned wanted = workers_wanted();
+    enum err err = ERR_OK;
+
+    while (err == ERR_OK && app->n_workers < wanted) {
+        err = proxy_worker_new(app, app->n_workers, snapshot, &app->workers[app->n_workers], d);
+        app->n_workers += err == ERR_OK ? 1 : 0;
+    }
+    return err;
+}
+
+static enum err app_start(struct service *service, const struct config *config, void **state_out,
+                          struct diag *d)
+{
+    struct proxy_app *app = MEM_NEW(struct proxy_app);
+    struct proxy_snapshot *snapshot = NULL;
+    enum err err = proxy_snapshot_new(config, &snapshot, d);
+    unsigned i = 0;
+
+    app->service = service;
+    app->identity = rpc_identity_new(config->keys, RPC_PROXY);
+    if (err == ERR_OK) {
+        err = start_workers(app, snapshot, d);
+    }
+    proxy_snapshot_unref(&snapshot);
+    if (err != ERR_OK) {
+        free_workers(app);
+        rpc_identity_free(&app->identity);
+        mem_free(&app);
+        return err;
+    }
+    app->rpc = rpc_new(service_loop(service));
+    if (config->authenticate_service_url.scheme != CONFIG_SCHEME_NONE) {
+        app->authenticate = rpc_client_new(
+            app->rpc, &(struct rpc_client_opts){ .target = config->authenticate_grpc.text.p,
+                                                 .server = RPC_AUTHENTICATE,
+                                                 .identity = app->identity });
+    }
+    app->authorize_part = service_part_new(service, "authorize");
+    for (i = 0; i < app->n_workers; i++) {
+        proxy_worker_start(app->workers[i]);
+    }
+    *state_out = app;
+    return ERR_OK;
+}
+
+static enum err app_reload(void *state, const struct config *config, struct diag *d)
+{
+    struct proxy_app *app = state;
+    struct proxy_snapshot *snapshot = NULL;
+    enum err err = proxy_snapshot_new(config, &snapshot, d);
+    unsigned i = 0;
+
+    for (i = 0; err == ERR_OK && i < app->n_workers; i++) {
+        proxy_worker_set(app->workers[i], snapshot);
+    }
+    proxy_snapshot_unref(&snapshot);
+    return err;
+}
+
+void proxy_app_authz(struct proxy_app *app, bool up)
+{
+    unsigned n = up ? __atomic_add_fetch(&app->authz_up, 1, __ATOMIC_RELAXED)
+                    : __atomic_sub_fetch(&app->authz_up, 1, __ATOMIC_RELAXED);
+
+    if (app->authorize_part != NULL) {
+        service_part_set(app->authorize_part, n != 0, n != 0 ? NULL : "authorize is not reached");
+    }
+}
+
+static void all_stopped(void *arg)
+{
+    struct proxy_app *app = arg;
+
+    app->n_stopped++;
+    if (app->n_stopped == app->n_workers) {
+        service_stopped(app->service);
+    }
+}
+
+void proxy_app_worker_stopped(struct proxy_app *app)
+{
+    loop_post(service_loop(app->service), all_stopped, app);
+}
+
+static void app_stop(void *state)
+{
+    struct proxy_app *app = state;
+    unsigned i = 0;
+
+    for (i = 0; i < app->n_workers; i++) {
+        proxy_worker_stop(app->workers[i]);
+    }
+}
+
+const struct service_app proxy_service = {
+    .name = "proxy",
+    .part = CONFIG_PART_PROXY,
+    .summary = "the HTTP side of Postern: listeners, routes, upstreams",
+    .start = app_start,
+    .reload = app_reload,
+    .stop = app_stop,
+    .free = app_free,
+};
