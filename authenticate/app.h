@@ -10,6 +10,7 @@
 #include "common/crypto/seal.h"
 #include "common/fetch.h"
 #include "common/job.h"
+#include "common/list.h"
 #include "common/loop.h"
 #include "common/rpc/server.h"
 #include "common/service.h"
@@ -43,6 +44,7 @@ struct authn {
     struct authn_store *store;
     struct rpc_pending *probe;
     struct event *probe_timer;
+    struct list redemptions; /* Redeem calls that wait for the databroker */
 
     struct authn_http *http;
     struct job_pool *pool;

@@ -51,10 +51,11 @@ static struct rpc_pending *call(struct authn_store *store, const char *path,
 struct rpc_pending *authn_store_get(struct authn_store *store, const char *type, struct sv id,
                                     rpc_done_fn done, void *arg)
 {
-    Databroker__GetRequest get = DATABROKER__GET_REQUEST__INIT;
+    Databroker__GetRequest get;
     CLEANUP(mem_free) char *type_text = mem_strdup(type);
     CLEANUP(mem_free) char *id_text = mem_svdup(id);
 
+    databroker__get_request__init(&get);
     get.type = type_text;
     get.id = id_text;
     return call(store, SERVICE "Get", &get.base, &databroker__get_response__descriptor, done, arg);
@@ -205,8 +206,9 @@ static Databroker__Record *directory_record(const struct authn_identity *who, st
 
 static Databroker__Record *user_record(const struct authn_identity *who, struct arena *arena)
 {
-    User__User user = USER__USER__INIT;
+    User__User user;
 
+    user__user__init(&user);
     user.id = arena_str(arena, who->user_id);
     user.name = arena_str(arena, who->name);
     user.email = arena_str(arena, who->email);
@@ -260,9 +262,10 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
                                       const struct authn_store_login *login, struct arena *arena,
                                       rpc_done_fn done, void *arg)
 {
-    Session__Session session = SESSION__SESSION__INIT;
+    Session__Session session;
     Databroker__Record *records[3];
 
+    session__session__init(&session);
     session.id = arena_str(arena, login->session_id);
     session.user_id = arena_str(arena, login->identity->user_id);
     session.idp_id = arena_str(arena, login->identity->idp_id);
@@ -297,10 +300,11 @@ struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Se
 struct rpc_pending *authn_store_lease(struct authn_store *store, const char *name,
                                       int64_t duration_s, rpc_done_fn done, void *arg)
 {
-    Databroker__AcquireLeaseRequest lease = DATABROKER__ACQUIRE_LEASE_REQUEST__INIT;
+    Databroker__AcquireLeaseRequest lease;
     Google__Protobuf__Duration duration = GOOGLE__PROTOBUF__DURATION__INIT;
     CLEANUP(mem_free) char *name_text = mem_strdup(name);
 
+    databroker__acquire_lease_request__init(&lease);
     duration.seconds = duration_s;
     lease.name = name_text;
     lease.duration = &duration;
@@ -311,11 +315,12 @@ struct rpc_pending *authn_store_lease(struct authn_store *store, const char *nam
 struct rpc_pending *authn_store_keep(struct authn_store *store, struct sv id, struct sv text,
                                      rpc_done_fn done, void *arg)
 {
-    Google__Protobuf__StringValue value = GOOGLE__PROTOBUF__STRING_VALUE__INIT;
+    Google__Protobuf__StringValue value;
     struct arena arena;
     struct rpc_pending *pending = NULL;
     Databroker__Record *record = NULL;
 
+    google__protobuf__string_value__init(&value);
     arena_init(&arena);
     value.value = arena_str(&arena, text);
     record = record_new(AUTHN_TYPE_PROVIDER, id, any(TYPE_STRING, &value.base, &arena), &arena);

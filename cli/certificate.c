@@ -8,11 +8,14 @@
 #include <openssl/x509v3.h>
 
 #include "cli/file.h"
+#include "common/buf.h"
 #include "common/mem.h"
 #include "common/rand.h"
 #include "common/secret.h"
 
 enum { CA_DAYS = 3650, SERVER_DAYS = 397, RENEW_DAYS = 30, PEM_MAX = 65536, BACKDATE_S = 3600 };
+
+enum { NAME_MAX_LEN = 200, NAMES_MAX = 65536 };
 
 static const char server_names[] =
     "DNS:demo.localhost,DNS:admin.localhost,DNS:public.localhost,DNS:authenticate.localhost,"
@@ -157,7 +160,8 @@ static bool server_is_current(const struct cli_trial *t)
     return current;
 }
 
-static enum err issue_server(const struct cli_trial *t, X509 *ca, EVP_PKEY *ca_key, struct diag *d)
+static enum err issue_server(const struct cli_trial *t, X509 *ca, EVP_PKEY *ca_key,
+                             const char *names, struct diag *d)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = NULL;
@@ -169,7 +173,7 @@ static enum err issue_server(const struct cli_trial *t, X509 *ca, EVP_PKEY *ca_k
     extend(cert, NID_basic_constraints, "critical,CA:FALSE");
     extend(cert, NID_key_usage, "critical,digitalSignature");
     extend(cert, NID_ext_key_usage, "serverAuth");
-    extend(cert, NID_subject_alt_name, server_names);
+    extend(cert, NID_subject_alt_name, names);
     CHECK(X509_sign(cert, ca_key, EVP_sha256()) != 0);
     err = write_pair(t, "server.pem", "server-key.pem", cert, key, d);
     X509_free(cert);
@@ -177,25 +181,80 @@ static enum err issue_server(const struct cli_trial *t, X509 *ca, EVP_PKEY *ca_k
     return err;
 }
 
-enum err cli_certificates_make(const struct cli_trial *t, struct diag *d)
+static enum err issue(const struct cli_trial *t, const char *names, struct diag *d)
 {
-    X509 *ca = NULL;
-    EVP_PKEY *ca_key = NULL;
-    enum err err = make_ca(t, d);
+    X509 *ca = read_certificate(t, "ca.pem", d);
+    EVP_PKEY *ca_key = ca == NULL ? NULL : read_key(t, "ca-key.pem", d);
+    enum err err = ERR_OK;
 
-    if (err != ERR_OK || server_is_current(t)) {
-        return err;
-    }
-    ca = read_certificate(t, "ca.pem", d);
-    ca_key = ca == NULL ? NULL : read_key(t, "ca-key.pem", d);
     if (ca_key == NULL || X509_check_private_key(ca, ca_key) != 1) {
         diag_set(d, "ca.pem and ca-key.pem in %s do not belong together; delete both for new ones",
                  t->folder);
         err = ERR_CRYPTO;
     } else {
-        err = issue_server(t, ca, ca_key, d);
+        err = issue_server(t, ca, ca_key, names, d);
     }
     X509_free(ca);
     EVP_PKEY_free(ca_key);
+    return err;
+}
+
+enum err cli_certificates_make(const struct cli_trial *t, struct diag *d)
+{
+    enum err err = make_ca(t, d);
+
+    if (err != ERR_OK || server_is_current(t)) {
+        return err;
+    }
+    return issue(t, server_names, d);
+}
+
+/* What the trial's CA may name, and OpenSSL's checker understands: a '*' is the whole first label. */
+static bool is_ours(struct sv host)
+{
+    size_t star = sv_rfind(host, '*');
+
+    return sv_ends(host, SV(".localhost")) && host.n < NAME_MAX_LEN &&
+           (star == SIZE_MAX || (star == 0 && sv_starts(host, SV("*."))));
+}
+
+static bool has_name(struct sv names, struct sv host)
+{
+    while (names.p != NULL) {
+        struct sv one = sv_cut(&names, ',');
+
+        if (sv_starts(one, SV("DNS:")) && sv_eq(sv_from_at(one, 4), host)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum err cli_certificates_cover(const struct cli_trial *t, const struct config *config,
+                                struct diag *d)
+{
+    X509 *cert = read_certificate(t, "server.pem", d);
+    struct buf names;
+    bool missing = false;
+    enum err err = ERR_OK;
+
+    if (cert == NULL) {
+        return ERR_CRYPTO;
+    }
+    buf_init(&names, NAMES_MAX);
+    buf_add_str(&names, server_names);
+    for (size_t i = 0; i < config->n_routes; i++) {
+        struct sv host = config->routes[i].host;
+
+        if (is_ours(host) && !has_name(buf_sv(&names), host)) {
+            buf_printf(&names, ",DNS:%s", host.p);
+            missing = missing || X509_check_host(cert, host.p, host.n, 0, NULL) != 1;
+        }
+    }
+    if (missing && names.err == ERR_OK) {
+        err = issue(t, buf_cstr(&names), d);
+    }
+    buf_deinit(&names);
+    X509_free(cert);
     return err;
 }

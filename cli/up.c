@@ -9,14 +9,18 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/certificate.h"
 #include "cli/command.h"
 #include "cli/file.h"
 #include "cli/supervise.h"
 #include "cli/trial.h"
 #include "common/clock.h"
 #include "common/mem.h"
+
+enum { TURN_MS = 1000 };
 
 enum { TEXT = 2 * TRIAL_PATH, READY_WAIT_MS = 30000, GRACE_MS = 7000, ACCOUNTS_MAX = 4096 };
 
@@ -43,6 +47,7 @@ struct up {
     char env[N_CHILDREN][CHILD_ENV][TEXT];
     char listen[TEXT];
     struct cli_child children[N_CHILDREN];
+    struct stat seen; /* config.yaml when its hosts were last looked at */
 };
 
 /* The sentence that a newcomer needs most. */
@@ -209,6 +214,30 @@ static bool wait_ready(struct up *up)
     return true;
 }
 
+/* A new route's host needs a place in the certificate. Mistakes are told by those who serve. */
+static void follow_hosts(struct up *up)
+{
+    struct config_opts opts = { .file = up->config, .env = (const char *const *)environ };
+    struct config *config = NULL;
+    struct config_errors *errors = NULL;
+    struct diag d = { .line = 0 };
+    struct stat now = { 0 };
+
+    if (stat(up->config, &now) != 0 ||
+        (now.st_ino == up->seen.st_ino && now.st_size == up->seen.st_size &&
+         now.st_mtim.tv_sec == up->seen.st_mtim.tv_sec &&
+         now.st_mtim.tv_nsec == up->seen.st_mtim.tv_nsec)) {
+        return;
+    }
+    up->seen = now;
+    if (config_load(&opts, &config, &errors) == ERR_OK &&
+        cli_certificates_cover(&up->trial, config, &d) != ERR_OK) {
+        (void)fprintf(stderr, "postern: no certificate for a new host: %s\n", d.text);
+    }
+    config_errors_free(&errors);
+    config_unref(&config);
+}
+
 static int run(struct up *up)
 {
     struct diag d = { .line = 0 };
@@ -221,7 +250,8 @@ static int run(struct up *up)
         code = 1;
     } else {
         print_ready(up);
-        while (!cli_supervise_turn(up->children, N_CHILDREN, 60000)) {
+        while (!cli_supervise_turn(up->children, N_CHILDREN, TURN_MS)) {
+            follow_hosts(up);
         }
         (void)fputs("stopping\n", stderr);
     }
@@ -271,6 +301,10 @@ static int start(const char *folder, uint16_t port, bool verbose)
     } else {
         describe_children(up);
         config = cli_config(up->config);
+        if (config != NULL && cli_certificates_cover(&up->trial, config, &d) != ERR_OK) {
+            (void)cli_fail(1, "%s", d.text);
+            config_unref(&config);
+        }
         if (config != NULL) {
             config_unref(&config);
             code = run(up);

@@ -53,6 +53,9 @@ enum broker_write_kind {
 /* One write. The caller owns it and all it points to; both stay until done has run. */
 struct broker_write {
     enum broker_write_kind kind;
+    /* ERR_OK: it is on disk.  ERR_EXISTS: somebody else holds the lease.  ERR_ABORTED: if_version
+     * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written. */
+    enum err err;
     int64_t deadline_ms;            /* not begun by then: ERR_TIMEOUT, nothing was written */
     struct broker_records *records; /* PUT: in; versions and times out. deleted_us > 0: delete */
     struct broker_options options;  /* OPTIONS */
@@ -65,9 +68,6 @@ struct broker_write {
     uint64_t old_server_version_out; /* CLEAR */
     uint64_t swept_out;              /* SWEEP: rows; 0: nothing was left to do */
 
-    /* ERR_OK: it is on disk.  ERR_EXISTS: somebody else holds the lease.  ERR_ABORTED: if_version
-     * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written. */
-    enum err err;
     void (*done)(struct broker_write *w); /* on the writer's thread; must not block */
     void *arg;
     struct broker_write *next; /* the store's */

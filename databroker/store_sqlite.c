@@ -88,7 +88,7 @@ static enum err quick_check(struct broker_store *store, struct diag *d)
 {
     struct broker_conn *conn = store->writer;
     sqlite3_stmt *stmt = NULL;
-    struct sv answer = SV("");
+    struct sv answer;
     enum err err = ERR_OK;
     int rc = 0;
 

@@ -143,6 +143,19 @@ static bool contains(struct sv hay, struct sv needle)
     return false;
 }
 
+/* One more record matches: counts it, and adds it if it is in the window. */
+static void add_match(const struct broker_query *query, const struct broker_record *record,
+                      struct broker_records *out)
+{
+    if (out->total >= query->offset && !out->more) {
+        out->more = !broker_records_fit(out, record, query->limit);
+        if (!out->more) {
+            broker_records_add(out, record);
+        }
+    }
+    out->total++;
+}
+
 /* Strings stand in protobuf's bytes as they are: looking there finds a text in any field. */
 static enum err query_text(struct broker_conn *conn, const struct broker_query *query,
                            struct broker_records *out)
@@ -164,13 +177,7 @@ static enum err query_text(struct broker_conn *conn, const struct broker_query *
     while (row) {
         broker_col_record(stmt, &record);
         if (contains(record.id, needle) || contains(record.data, needle)) {
-            if (out->total >= query->offset && !out->more) {
-                out->more = !broker_records_fit(out, &record, query->limit);
-                if (!out->more) {
-                    broker_records_add(out, &record);
-                }
-            }
-            out->total++;
+            add_match(query, &record, out);
         }
         err = broker_conn_step(conn, stmt, &row);
     }
@@ -188,16 +195,9 @@ static enum err query_ids(struct broker_conn *conn, const struct broker_query *q
 
         broker_records_init(&one);
         err = read_one(conn, query->type, query->ids[i], &one);
-        if (err != ERR_OK || one.count == 0) {
-            continue;
+        if (err == ERR_OK && one.count > 0) {
+            add_match(query, &one.items[0], out);
         }
-        if (out->total >= query->offset && !out->more) {
-            out->more = !broker_records_fit(out, &one.items[0], query->limit);
-            if (!out->more) {
-                broker_records_add(out, &one.items[0]);
-            }
-        }
-        out->total++;
     }
     return err;
 }

@@ -56,6 +56,23 @@ static void fill(struct slot *slot, uint64_t number)
     __atomic_store_n(&slot->out, 1, __ATOMIC_SEQ_CST);
 }
 
+static bool write_more(struct broker_store *store, struct slot slots[IN_FLIGHT], uint64_t *number)
+{
+    size_t i = 0;
+
+    for (i = 0; i < IN_FLIGHT; i++) {
+        if (__atomic_load_n(&slots[i].out, __ATOMIC_SEQ_CST) != 0) {
+            continue;
+        }
+        fill(&slots[i], *number);
+        ++*number;
+        if (broker_store_sqlite.submit(store, &slots[i].write) != ERR_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Writes record after record until it is killed. */
 static int victim(const char *file, uint64_t number)
 {
@@ -63,7 +80,6 @@ static int victim(const char *file, uint64_t number)
     struct broker_store_opts opts = { .target = file };
     struct broker_store *store = NULL;
     struct diag d = { .text = "" };
-    size_t i = 0;
 
     ack_fd = STDOUT_FILENO;
     if (broker_store_sqlite.open(&opts, &store, &d) != ERR_OK) {
@@ -74,14 +90,8 @@ static int victim(const char *file, uint64_t number)
         return 3;
     }
     for (;;) {
-        for (i = 0; i < IN_FLIGHT; i++) {
-            if (__atomic_load_n(&slots[i].out, __ATOMIC_SEQ_CST) == 0) {
-                fill(&slots[i], number);
-                number++;
-                if (broker_store_sqlite.submit(store, &slots[i].write) != ERR_OK) {
-                    return 4;
-                }
-            }
+        if (!write_more(store, slots, &number)) {
+            return 4;
         }
         (void)usleep(50);
     }

@@ -1,0 +1,453 @@
+/* The way back from the provider: oidc.h has the picture. */
+#include <string.h>
+
+#include "authenticate/login.h"
+#include "authenticate/oidc.h"
+#include "authenticate/provider.h"
+#include "authenticate/redirect.h"
+#include "common/b64.h"
+#include "common/clock.h"
+#include "common/crypto/jose.h"
+#include "common/http/form.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/secret.h"
+
+/* What one callback carries while it asks the provider. Texts are in the request's arena. */
+struct authn_exchange {
+    struct http_form_value param[4]; /* P_* */
+    struct authn_tokens tokens;
+    json_t *claims; /* of the verified ID token, later with userinfo */
+    int64_t access_expires_at_s;
+    bool looked_again; /* for an unknown key */
+};
+
+enum { P_CODE = 0, P_ERROR, P_ISS, P_STATE };
+
+void authn_exchange_free(struct authn_exchange **exchange)
+{
+    if (*exchange != NULL) {
+        json_decref((*exchange)->claims);
+    }
+    mem_free(exchange);
+}
+
+static void refused(struct authn_request *req, int status, const char *code, const char *what)
+{
+    authn_reply_problem(req, &(struct authn_problem){ .status = status,
+                                                      .code = code,
+                                                      .title = "Signing in did not work",
+                                                      .what = what,
+                                                      .todo = "Open the application again. If it "
+                                                              "stays so, show this page to whoever "
+                                                              "runs this service.",
+                                                      .link = req->flow.redirect_uri,
+                                                      .link_text = "Try again" });
+}
+
+/* What the provider did wrong goes to the log in full, and to the person as a code. */
+static void provider_fault(struct authn_request *req, const char *code, const char *why)
+{
+    log_warn("provider.fault", KV_STR("code", code), KV_STR("why", why),
+             KV_SV("provider", req->config->idp_provider_url),
+             KV_SV("request_id", req->request_id));
+    refused(req, 502, code, "The identity provider's answer could not be accepted.");
+}
+
+/* --- identity ------------------------------------------------------------------------------------- */
+
+static struct sv text_of(const json_t *object, const char *name)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return sv_of(json_string_value(v), json_string_length(v));
+}
+
+/* Only an address that the provider does not call unverified identifies anybody. */
+static struct sv email_of(struct authn_request *req, json_t *claims)
+{
+    const json_t *verified = json_object_get(claims, "email_verified");
+    bool denied = json_is_false(verified) || sv_ieq(text_of(claims, "email_verified"), SV("false"));
+    char email[AUTHN_EMAIL_MAX + 1];
+
+    if (json_object_get(claims, "email") == NULL) {
+        return SV("");
+    }
+    if (denied || authn_email_canonical(text_of(claims, "email"), email) != ERR_OK) {
+        log_info("login.email_not_used", KV_STR("why", denied ? "not verified" : "not an address"),
+                 KV_SV("request_id", req->request_id));
+        (void)json_object_del(claims, "email");
+        return SV("");
+    }
+    CHECK(json_object_set_new(claims, "email", json_string(email)) == 0);
+    return arena_sv(&req->arena, sv_from(email));
+}
+
+static json_t *groups_of(struct authn_request *req, const json_t *claims)
+{
+    const json_t *given = json_object_get(claims, "groups");
+    json_t *groups = json_array();
+
+    CHECK(groups != NULL);
+    if (json_is_string(given)) {
+        CHECK(json_array_append_new(groups, json_copy((json_t *)(uintptr_t)given)) == 0);
+    }
+    for (size_t i = 0; i < json_array_size(given); i++) {
+        json_t *g = json_array_get(given, i);
+
+        if (json_is_string(g) && json_array_size(groups) < AUTHN_CLAIM_VALUES_MAX) {
+            CHECK(json_array_append(groups, g) == 0);
+        }
+    }
+    if (json_object_get(json_object_get(claims, "_claim_names"), "groups") != NULL) {
+        log_warn("login.groups_incomplete", KV_STR("why", "the provider sent a reference to them"),
+                 KV_SV("request_id", req->request_id));
+    }
+    return groups;
+}
+
+static void finish(struct authn_request *req)
+{
+    struct authn_exchange *x = req->exchange;
+    int64_t exp = json_integer_value(json_object_get(x->claims, "exp"));
+    int64_t iat = json_integer_value(json_object_get(x->claims, "iat"));
+    struct authn_identity who = { .email = email_of(req, x->claims) };
+    json_t *groups = groups_of(req, x->claims);
+    bool cut = false;
+    json_t *flat = authn_claims_flatten(x->claims, &cut);
+
+    if (cut) {
+        log_info("login.claims_cut", KV_SV("request_id", req->request_id));
+    }
+    who.user_id = arena_sv(&req->arena, text_of(x->claims, "sub"));
+    who.name = arena_sv(&req->arena, text_of(x->claims, "name"));
+    who.idp_id = sv_from(req->app->idp_id);
+    who.claims = flat;
+    who.groups = groups;
+    who.issuer = arena_sv(&req->arena, text_of(x->claims, "iss"));
+    who.subject = who.user_id;
+    who.id_token = x->tokens.id_token;
+    who.access_token = x->tokens.access_token;
+    who.refresh_token = x->tokens.refresh_token;
+    who.id_issued_at_s = iat;
+    who.id_expires_at_s = exp;
+    who.access_expires_at_s = x->access_expires_at_s;
+    authn_login_done(req, &who);
+    json_decref(flat);
+    json_decref(groups);
+}
+
+/* --- userinfo ------------------------------------------------------------------------------------- */
+
+static void on_userinfo(void *arg, const struct fetch_answer *answer)
+{
+    struct authn_request *req = arg;
+    struct diag d = { .line = 0 };
+
+    authn_request_resumed(req);
+    if (answer->err != ERR_OK || answer->status >= 500) {
+        /* Half of the claims could admit whom all of them would not. */
+        log_warn("provider.unavailable", KV_STR("what", "userinfo"), KV_STR("why", answer->text),
+                 KV_I64("status", answer->status));
+        authn_oidc_down(req);
+        return;
+    }
+    if (answer->status != 200) {
+        log_warn("provider.userinfo_refused", KV_I64("status", answer->status),
+                 KV_SV("request_id", req->request_id));
+        finish(req); /* this access token is not for it: the ID token is complete by itself */
+        return;
+    }
+    if (authn_userinfo_merge(req->exchange->claims, answer->body, &d) != ERR_OK) {
+        provider_fault(req, "userinfo-invalid", d.text);
+        return;
+    }
+    finish(req);
+}
+
+static bool is_header_text(struct sv s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f) {
+            return false;
+        }
+    }
+    return s.n > 0;
+}
+
+static void userinfo(struct authn_request *req)
+{
+    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    struct sv token = req->exchange->tokens.access_token;
+    CLEANUP(buf_deinit) struct buf authorization;
+    struct fetch_request request;
+
+    buf_init(&authorization, 65536);
+    if (p->userinfo_endpoint.n == 0 || !is_header_text(token)) {
+        finish(req);
+        return;
+    }
+    buf_add_str(&authorization, "Bearer ");
+    buf_add_sv(&authorization, token);
+    request = (struct fetch_request){ .url = p->userinfo_endpoint.p,
+                                      .authorization = buf_cstr(&authorization) };
+    req->fetch = fetch_start(req->app->fetcher, &request, on_userinfo, req);
+    secret_wipe(authorization.p, authorization.n);
+}
+
+/* --- ID token ------------------------------------------------------------------------------------- */
+
+static void verify(struct authn_request *req, enum err err);
+
+static bool header_ok(const json_t *header)
+{
+    const json_t *typ = json_object_get(header, "typ");
+
+    return typ == NULL || sv_ieq(text_of(header, "typ"), SV("JWT"));
+}
+
+static void claims_check(struct authn_request *req, struct sv payload)
+{
+    struct authn_exchange *x = req->exchange;
+    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    struct diag d = { .line = 0 };
+    struct authn_id_expected expected = { .issuer = p->issuer,
+                                          .client_id = req->config->idp_client_id,
+                                          .nonce = req->flow.nonce,
+                                          .now_s = clock_wall_s() };
+    enum err err = jose_object_parse(payload, JOSE_TOKEN_MAX, &x->claims);
+
+    if (err == ERR_OK) {
+        err = authn_id_check(x->claims, &expected, &d);
+    }
+    if (err == ERR_OK) {
+        userinfo(req);
+    } else {
+        provider_fault(req, err == ERR_EXPIRED ? "clock" : "token-invalid", d.text);
+    }
+}
+
+static void verify(struct authn_request *req, enum err err)
+{
+    struct authn_exchange *x = req->exchange;
+    const struct jose_keys *keys = req->app->oidc == NULL ? NULL : authn_oidc_keys(req->app->oidc);
+    char kid[JOSE_KID_MAX + 1] = "";
+    json_t *header = NULL;
+    struct diag d = { .line = 0 };
+    CLEANUP(buf_deinit) struct buf payload;
+
+    (void)err; /* of the refresh: with or without it the keys at hand decide */
+    buf_init(&payload, JOSE_TOKEN_MAX);
+    if (keys == NULL) {
+        authn_oidc_down(req);
+        return;
+    }
+    err = jose_verify(keys, x->tokens.id_token, &payload, &header, &d);
+    if (!x->looked_again && jose_token_kid(x->tokens.id_token, kid) == ERR_OK &&
+        (err == ERR_NOT_FOUND || (err == ERR_CRYPTO && kid[0] == '\0'))) {
+        x->looked_again = true; /* the provider may have new keys */
+        authn_oidc_refresh(req->app->oidc, req, sv_from(kid), verify);
+        return;
+    }
+    if (err == ERR_OK && !header_ok(header)) {
+        err = ERR_INVALID;
+        diag_set(&d, "the token is not an ID token (typ)");
+    }
+    json_decref(header);
+    if (err == ERR_OK) {
+        claims_check(req, buf_sv(&payload));
+    } else {
+        provider_fault(req, err == ERR_NOT_FOUND ? "key-unknown" : "token-invalid", d.text);
+    }
+}
+
+/* --- token endpoint ------------------------------------------------------------------------------- */
+
+static void on_tokens(void *arg, const struct fetch_answer *answer)
+{
+    struct authn_request *req = arg;
+    struct diag d = { .line = 0 };
+
+    authn_request_resumed(req);
+    if (answer->err != ERR_OK || answer->status >= 500) {
+        log_warn("provider.unavailable", KV_STR("what", "token endpoint"),
+                 KV_STR("why", answer->text), KV_I64("status", answer->status));
+        authn_oidc_down(req);
+        return;
+    }
+    if (answer->status == 400 && sv_search(answer->body, SV("invalid_grant")) != SIZE_MAX) {
+        authn_login_again(req, "code-refused"); /* used before: back button, reload */
+        return;
+    }
+    if (answer->status != 200) {
+        log_error("provider.refused_client", KV_I64("status", answer->status),
+                  KV_SV("provider", req->config->idp_provider_url));
+        provider_fault(req, "client-refused",
+                       "the token endpoint refused: check idp_client_id "
+                       "and idp_client_secret");
+        return;
+    }
+    if (authn_tokens_parse(answer->body, &req->arena, &req->exchange->tokens, &d) != ERR_OK) {
+        provider_fault(req, "token-invalid", d.text);
+        return;
+    }
+    if (req->exchange->tokens.expires_in_s > 0) {
+        req->exchange->access_expires_at_s = clock_wall_s() + req->exchange->tokens.expires_in_s;
+    }
+    verify(req, ERR_OK);
+}
+
+/* RFC 6749 §2.3.1: id and secret are form-encoded before they become user and password. */
+static void add_basic(struct buf *out, struct sv id, struct sv secret)
+{
+    CLEANUP(buf_deinit) struct buf pair;
+
+    buf_init(&pair, 16384);
+    buf_add_urlenc(&pair, id);
+    buf_add_char(&pair, ':');
+    buf_add_urlenc(&pair, secret);
+    buf_add_str(out, "Basic ");
+    b64_std_add(out, buf_sv(&pair));
+    secret_wipe(pair.p, pair.n);
+}
+
+static void exchange_code(struct authn_request *req)
+{
+    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct config *config = req->config;
+    struct sv secret = config->idp_client_secret == NULL ? (struct sv){ .p = NULL }
+                                                         : secret_bytes(config->idp_client_secret);
+    CLEANUP(buf_deinit) struct buf form;
+    CLEANUP(buf_deinit) struct buf back;
+    CLEANUP(buf_deinit) struct buf authorization;
+    struct fetch_request request = { .url = p->token_endpoint.p };
+
+    buf_init(&form, 65536);
+    buf_init(&back, 1024);
+    buf_init(&authorization, 32768);
+    buf_add_sv(&back, req->app->origin);
+    buf_add_str(&back, "/oauth2/callback");
+    http_form_add(&form, SV("grant_type"), SV("authorization_code"));
+    http_form_add(&form, SV("code"), req->exchange->param[P_CODE].value);
+    http_form_add(&form, SV("redirect_uri"), buf_sv(&back));
+    http_form_add(&form, SV("code_verifier"), req->flow.verifier);
+    if (secret.n == 0 || p->secret_in_body) {
+        http_form_add(&form, SV("client_id"), config->idp_client_id);
+    }
+    if (secret.n > 0 && p->secret_in_body) {
+        http_form_add(&form, SV("client_secret"), secret);
+    } else if (secret.n > 0) {
+        add_basic(&authorization, config->idp_client_id, secret);
+        request.authorization = buf_cstr(&authorization);
+    }
+    request.body = buf_sv(&form);
+    req->fetch = fetch_start(req->app->fetcher, &request, on_tokens, req);
+    secret_wipe(form.p, form.n);
+    if (authorization.p != NULL) {
+        secret_wipe(authorization.p, authorization.n);
+    }
+}
+
+static void exchange_ready(struct authn_request *req, enum err err)
+{
+    if (err != ERR_OK || req->app->oidc == NULL || authn_oidc_provider(req->app->oidc) == NULL) {
+        authn_oidc_down(req);
+        return;
+    }
+    exchange_code(req);
+}
+
+/* --- callback ------------------------------------------------------------------------------------- */
+
+static void provider_error(struct authn_request *req, struct sv error)
+{
+    log_info("login.refused", KV_SV("error", error), KV_SV("request_id", req->request_id));
+    if (sv_eq(error, SV("access_denied")) || sv_eq(error, SV("unauthorized_client"))) {
+        refused(req, 401, "denied", "The identity provider did not let you sign in.");
+    } else if (sv_eq(error, SV("temporarily_unavailable")) || sv_eq(error, SV("server_error"))) {
+        authn_oidc_down(req);
+    } else if (sv_eq(error, SV("login_required")) || sv_eq(error, SV("interaction_required"))) {
+        authn_login_again(req, "denied");
+    } else {
+        refused(req, 400, "provider-error", "The identity provider reported an error.");
+    }
+}
+
+/* RFC 9207: an answer of another provider, mixed into ours, names itself. */
+static bool issuer_ok(const struct authn_request *req)
+{
+    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct http_form_value *iss = &req->exchange->param[P_ISS];
+
+    if (p == NULL) {
+        return true; /* judged by the ID token later */
+    }
+    return iss->present ? sv_eq(iss->value, p->issuer) : !p->tells_issuer;
+}
+
+static void callback_found(struct authn_request *req, enum err err)
+{
+    struct authn_exchange *x = req->exchange;
+    struct sv browser;
+
+    if (err == ERR_UNAVAILABLE) {
+        authn_reply_store_down(req);
+        return;
+    }
+    if (err == ERR_OK) {
+        authn_login_code(req); /* another tab was quicker: its session counts */
+        return;
+    }
+    browser = authn_browser(req, false);
+    if (clock_wall_s() - req->flow.issued_at_s > AUTHN_FLOW_LIFE_S) {
+        authn_login_again(req, "state-expired");
+    } else if (browser.n == 0 || !secret_same(browser, req->flow.browser)) {
+        authn_login_again(req, "cookie-not-returned");
+    } else if (!issuer_ok(req)) {
+        provider_fault(req, "issuer-mismatch", "the callback's iss is not the provider's");
+    } else if (x->param[P_ERROR].present) {
+        provider_error(req, x->param[P_ERROR].value);
+    } else if (!x->param[P_CODE].present || x->param[P_CODE].value.n == 0) {
+        refused(req, 400, "callback-invalid", "The identity provider sent no code.");
+    } else if (authn_oidc_provider(req->app->oidc) == NULL) {
+        authn_oidc_refresh(req->app->oidc, req, (struct sv){ .p = NULL }, exchange_ready);
+    } else {
+        exchange_code(req);
+    }
+}
+
+/* Nothing says where to: with a session the person's own page, else an explanation. */
+static void stateless_found(struct authn_request *req, enum err err)
+{
+    if (err == ERR_OK) {
+        authn_reply_redirect(req, SV("/.pomerium/"));
+    } else {
+        refused(req, 400, "state-invalid",
+                "This address belongs to a sign-in that is not known here.");
+    }
+}
+
+void authn_oidc_callback(struct authn_request *req)
+{
+    struct authn_exchange *x = MEM_NEW(struct authn_exchange);
+    struct http_url url;
+
+    req->exchange = x;
+    x->param[P_CODE].key = SV("code");
+    x->param[P_ERROR].key = SV("error");
+    x->param[P_ISS].key = SV("iss");
+    x->param[P_STATE].key = SV("state");
+    if (http_form_read(req->query, x->param, ARRAY_LEN(x->param), &req->arena) != ERR_OK) {
+        refused(req, 400, "callback-invalid", "A parameter is there twice, or broken.");
+        return;
+    }
+    if (req->app->oidc == NULL ||
+        authn_flow_open(req->app->states, AUTHN_FLOW_PROVIDER, x->param[P_STATE].value, &req->arena,
+                        &req->flow) != ERR_OK ||
+        authn_redirect_check(req->config, req->flow.redirect_uri, &url) != ERR_OK) {
+        req->flow = (struct authn_flow){ .attempt = 0 };
+        authn_session_find(req, stateless_found);
+        return;
+    }
+    authn_session_find(req, callback_found);
+}

@@ -1,0 +1,247 @@
+#include "authenticate/provider.h"
+
+#include <string.h>
+
+#include "common/crypto/jose.h"
+#include "common/http/url.h"
+
+static struct sv text_of(const json_t *object, const char *name)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return sv_of(json_string_value(v), json_string_length(v));
+}
+
+static struct sv without_slash(struct sv s)
+{
+    return s.n > 0 && s.p[s.n - 1] == '/' ? sv_head(s, s.n - 1) : s;
+}
+
+static bool host_is_loopback(struct sv host)
+{
+    return sv_eq(host, SV("localhost")) || sv_ends(host, SV(".localhost")) ||
+           sv_starts(host, SV("127.")) || sv_eq(host, SV("[::1]"));
+}
+
+/* An endpoint; a missing one is "" and fine where it is optional. */
+static enum err endpoint(const json_t *doc, const char *name, bool needed, struct arena *arena,
+                         struct sv *out)
+{
+    struct sv text = text_of(doc, name);
+    struct http_url url;
+
+    if (text.n == 0) {
+        return needed ? ERR_INVALID : ERR_OK;
+    }
+    if (http_url_parse(text, &url, NULL) != ERR_OK || url.has_fragment ||
+        !(url.scheme == HTTP_SCHEME_HTTPS ||
+          (url.scheme == HTTP_SCHEME_HTTP && host_is_loopback(url.host)))) {
+        return ERR_INVALID;
+    }
+    *out = sv_from(arena_str(arena, text));
+    return ERR_OK;
+}
+
+static bool list_has(const json_t *list, const char *text)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *item = json_string_value(json_array_get(list, i));
+
+        if (item != NULL && strcmp(item, text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum err endpoints(const json_t *doc, struct arena *arena, struct authn_provider *p,
+                          struct diag *d)
+{
+    const struct {
+        const char *name;
+        bool needed;
+        struct sv *out;
+    } rows[] = {
+        { "authorization_endpoint", true, &p->authorization_endpoint },
+        { "token_endpoint", true, &p->token_endpoint },
+        { "jwks_uri", true, &p->jwks_uri },
+        { "userinfo_endpoint", false, &p->userinfo_endpoint },
+        { "end_session_endpoint", false, &p->end_session_endpoint },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (endpoint(doc, rows[i].name, rows[i].needed, arena, rows[i].out) != ERR_OK) {
+            diag_set(d, "the provider's %s is missing or not an https URL", rows[i].name);
+            return ERR_INVALID;
+        }
+    }
+    return ERR_OK;
+}
+
+enum err authn_provider_parse(struct sv json, struct sv issuer, struct arena *arena,
+                              struct authn_provider *provider_out, struct diag *d)
+{
+    struct authn_provider p = { .tells_issuer = false };
+    const json_t *methods = NULL;
+    json_t *doc = NULL;
+    enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &doc);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the provider's discovery document is not a JSON object");
+        return err;
+    }
+    p.issuer = sv_from(arena_str(arena, text_of(doc, "issuer")));
+    methods = json_object_get(doc, "token_endpoint_auth_methods_supported");
+    p.secret_in_body =
+        !list_has(methods, "client_secret_basic") && list_has(methods, "client_secret_post");
+    p.tells_issuer =
+        json_is_true(json_object_get(doc, "authorization_response_iss_parameter_supported"));
+    err = endpoints(doc, arena, &p, d);
+    if (p.issuer.n == 0 || !sv_eq(without_slash(p.issuer), without_slash(issuer))) {
+        diag_set(d, "the discovery document is of another issuer than idp_provider_url says");
+        err = ERR_INVALID;
+    }
+    json_decref(doc);
+    if (err == ERR_OK) {
+        *provider_out = p;
+    }
+    return err;
+}
+
+enum err authn_tokens_parse(struct sv json, struct arena *arena, struct authn_tokens *tokens_out,
+                            struct diag *d)
+{
+    json_t *doc = NULL;
+    const json_t *expires = NULL;
+    struct authn_tokens t = { .expires_in_s = 0 };
+    enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &doc);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the provider's token response is not a JSON object");
+        return err;
+    }
+    t.id_token = arena_sv(arena, text_of(doc, "id_token"));
+    t.access_token = arena_sv(arena, text_of(doc, "access_token"));
+    t.refresh_token = arena_sv(arena, text_of(doc, "refresh_token"));
+    expires = json_object_get(doc, "expires_in");
+    if (json_is_number(expires) && json_number_value(expires) > 0 &&
+        json_number_value(expires) < 1e9) {
+        t.expires_in_s = (int64_t)json_number_value(expires);
+    }
+    json_decref(doc);
+    if (t.id_token.n == 0) {
+        diag_set(d, "the provider's token response has no id_token (is the scope openid set?)");
+        return ERR_INVALID;
+    }
+    *tokens_out = t;
+    return ERR_OK;
+}
+
+/* --- claims --------------------------------------------------------------------------------------- */
+
+static bool seconds_of(const json_t *claims, const char *name, int64_t *out)
+{
+    const json_t *v = json_object_get(claims, name);
+    double number = json_number_value(v);
+
+    if (!json_is_number(v) || !(number >= 0 && number < 1e12)) {
+        return false;
+    }
+    *out = (int64_t)number;
+    return true;
+}
+
+static bool subject_ok(struct sv sub)
+{
+    if (sub.n == 0 || sub.n > AUTHN_SUBJECT_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < sub.n; i++) {
+        if ((unsigned char)sub.p[i] < ' ' || sub.p[i] == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool audience_ok(const json_t *claims, struct sv client_id)
+{
+    const json_t *aud = json_object_get(claims, "aud");
+    const json_t *azp = json_object_get(claims, "azp");
+    bool found = json_is_string(aud) && sv_eq(text_of(claims, "aud"), client_id);
+
+    for (size_t i = 0; i < json_array_size(aud); i++) {
+        const json_t *item = json_array_get(aud, i);
+
+        found = found || sv_eq(sv_of(json_string_value(item), json_string_length(item)), client_id);
+    }
+    if (azp != NULL && !sv_eq(text_of(claims, "azp"), client_id)) {
+        return false;
+    }
+    return found && (json_array_size(aud) <= 1 || azp != NULL);
+}
+
+static enum err times_check(const json_t *claims, int64_t now_s, struct diag *d)
+{
+    int64_t exp = 0;
+    int64_t iat = 0;
+    int64_t nbf = 0;
+
+    if (!seconds_of(claims, "exp", &exp) || !seconds_of(claims, "iat", &iat) ||
+        (json_object_get(claims, "nbf") != NULL && !seconds_of(claims, "nbf", &nbf))) {
+        diag_set(d, "the ID token lacks exp or iat");
+        return ERR_INVALID;
+    }
+    if (exp + AUTHN_LEEWAY_S <= now_s) {
+        diag_set(d, "the ID token ended %lld s ago: do the clocks differ?",
+                 (long long)(now_s - exp));
+        return ERR_EXPIRED;
+    }
+    if (iat - AUTHN_LEEWAY_S > now_s || nbf - AUTHN_LEEWAY_S > now_s) {
+        diag_set(d, "the ID token begins %lld s from now: the provider's clock is ahead of ours",
+                 (long long)(MAX(iat, nbf) - now_s));
+        return ERR_EXPIRED;
+    }
+    return ERR_OK;
+}
+
+enum err authn_id_check(const json_t *claims, const struct authn_id_expected *expected,
+                        struct diag *d)
+{
+    if (!sv_eq(text_of(claims, "iss"), expected->issuer)) {
+        diag_set(d, "the ID token is of another issuer");
+        return ERR_DENIED;
+    }
+    if (!audience_ok(claims, expected->client_id)) {
+        diag_set(d, "the ID token is for another client (aud, azp)");
+        return ERR_DENIED;
+    }
+    if (expected->nonce.n == 0 || !sv_eq(text_of(claims, "nonce"), expected->nonce)) {
+        diag_set(d, "the ID token is of another login (nonce)");
+        return ERR_DENIED;
+    }
+    if (!subject_ok(text_of(claims, "sub"))) {
+        diag_set(d, "the ID token has no usable sub");
+        return ERR_INVALID;
+    }
+    return times_check(claims, expected->now_s, d);
+}
+
+enum err authn_userinfo_merge(json_t *claims, struct sv json, struct diag *d)
+{
+    json_t *more = NULL;
+    enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &more);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the provider's userinfo is not a JSON object");
+        return err;
+    }
+    if (!sv_eq(text_of(more, "sub"), text_of(claims, "sub"))) {
+        diag_set(d, "the provider's userinfo is about somebody else");
+        err = ERR_DENIED;
+    } else if (json_object_update_missing(claims, more) != 0) {
+        err = ERR_INVALID;
+    }
+    json_decref(more);
+    return err;
+}

@@ -1,0 +1,57 @@
+/* authn_provider: what an OpenID provider says, read strictly: discovery (OpenID Connect Discovery 1.0
+ * §3), token response (RFC 6749 §5.1) and the claims of an ID token (OpenID Connect Core §3.1.3.7).
+ * Pure functions over hostile bytes; any thread. */
+#pragma once
+
+#include <jansson.h>
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/diag.h"
+#include "common/sv.h"
+
+enum {
+    AUTHN_PROVIDER_BYTES_MAX = 256 * 1024,
+    AUTHN_SUBJECT_MAX = 255,
+    AUTHN_LEEWAY_S = 60 /* for clocks that differ */
+};
+
+struct authn_provider {
+    struct sv issuer;
+    struct sv authorization_endpoint;
+    struct sv token_endpoint;
+    struct sv jwks_uri;
+    struct sv userinfo_endpoint;    /* "" none */
+    struct sv end_session_endpoint; /* "" none */
+    bool secret_in_body;            /* client_secret_post is all it takes */
+    bool tells_issuer;              /* callbacks must carry iss (RFC 9207) */
+};
+
+/* Texts live in arena. issuer: what is configured; the document's must be equal, but for one slash at
+ * the end. Endpoints are https, or http on loopback. ERR_INVALID, ERR_LIMIT; d says what. */
+MUST_CHECK enum err authn_provider_parse(struct sv json, struct sv issuer, struct arena *arena,
+                                         struct authn_provider *provider_out, struct diag *d);
+
+struct authn_tokens {
+    struct sv id_token;
+    struct sv access_token;  /* "" none */
+    struct sv refresh_token; /* "" none */
+    int64_t expires_in_s;    /* 0: not told */
+};
+
+MUST_CHECK enum err authn_tokens_parse(struct sv json, struct arena *arena,
+                                       struct authn_tokens *tokens_out, struct diag *d);
+
+struct authn_id_expected {
+    struct sv issuer;
+    struct sv client_id;
+    struct sv nonce;
+    int64_t now_s;
+};
+
+/* ERR_INVALID: a claim is missing or odd; ERR_DENIED: for somebody else (iss, aud, azp, nonce);
+ * ERR_EXPIRED: over, or not yet valid: d names the difference in seconds. */
+MUST_CHECK enum err authn_id_check(const json_t *claims, const struct authn_id_expected *expected,
+                                   struct diag *d);
+/* Adds what userinfo tells beyond the ID token. ERR_DENIED: it is about another subject. */
+MUST_CHECK enum err authn_userinfo_merge(json_t *claims, struct sv json, struct diag *d);
