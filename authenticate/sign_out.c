@@ -6,6 +6,7 @@
 #include "authenticate/oidc.h"
 #include "authenticate/page.h"
 #include "common/clock.h"
+#include "common/crypto/handle.h"
 #include "common/crypto/link.h"
 #include "common/http/form.h"
 #include "common/http/url.h"
@@ -107,14 +108,60 @@ static void confirm_found(struct authn_request *req, enum err err)
     authn_reply_page(req, 200, &page, buf_sv(&origin));
 }
 
+/* --- the application's own session, where it is not the one of our cookie -------------------------- */
+
+static void on_other_ended(void *arg, enum rpc_status status, const char *text,
+                           const ProtobufCMessage *response)
+{
+    struct authn_request *req = arg;
+
+    (void)response;
+    authn_request_resumed(req);
+    if (status != RPC_OK) {
+        log_warn("store.unavailable", KV_I64("status", status), KV_STR("text", text));
+        authn_reply_store_down(req);
+        return;
+    }
+    log_info("logout.done", KV_STR("user", req->session->user_id),
+             KV_STR("session", req->session->id), KV_SV("request_id", req->request_id));
+    authn_session_find(req, end_found);
+}
+
+static void on_other_found(void *arg, enum rpc_status status, const char *text,
+                           const ProtobufCMessage *response)
+{
+    struct authn_request *req = arg;
+    uint64_t version = 0;
+    enum err err =
+        authn_store_session(status, response, clock_wall_s(), &req->arena, &req->session, &version);
+
+    authn_request_resumed(req);
+    if (err == ERR_UNAVAILABLE) {
+        log_warn("store.unavailable", KV_I64("status", status), KV_STR("text", text));
+        authn_reply_store_down(req);
+    } else if (err == ERR_OK) {
+        req->call =
+            authn_store_end(req->app->store, req->session, clock_wall_s(), on_other_ended, req);
+    } else {
+        authn_session_find(req, end_found);
+    }
+}
+
 void authn_sign_out(struct authn_request *req)
 {
+    struct sv other = { .p = NULL };
     CLEANUP(buf_deinit) struct buf url;
 
     buf_init(&url, LINK_MAX);
     buf_add_sv(&url, req->app->origin);
     buf_add_sv(&url, req->target);
     if (url.err == ERR_OK && link_verify(req->config->keys, buf_sv(&url)) == ERR_OK) {
+        if (http_form_get(req->query, SV("pomerium_session"), &req->arena, &other) == ERR_OK &&
+            other.n > 0 && other.n <= HANDLE_SESSION_MAX) {
+            req->call =
+                authn_store_get(req->app->store, AUTHN_TYPE_SESSION, other, on_other_found, req);
+            return;
+        }
         authn_session_find(req, end_found);
         return;
     }

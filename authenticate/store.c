@@ -9,10 +9,11 @@
 #include "common/mem.h"
 #include "common/rpc/scan.h"
 
-#define SERVICE        "/databroker.DataBrokerService/"
-#define TYPE_STRUCT    "type.googleapis.com/google.protobuf.Struct"
-#define TYPE_STRING    "type.googleapis.com/google.protobuf.StringValue"
-#define TOKEN_TEXT_MAX (128 * 1024)
+#define SERVICE     "/databroker.DataBrokerService/"
+#define TYPE_STRUCT "type.googleapis.com/google.protobuf.Struct"
+#define TYPE_STRING "type.googleapis.com/google.protobuf.StringValue"
+
+enum { TOKEN_TEXT_MAX = 128 * 1024, STORE_WAIT_MS = 3000 /* a person is waiting */ };
 
 struct authn_store {
     struct rpc_client *client;
@@ -28,7 +29,7 @@ struct authn_store *authn_store_new(struct rpc *rpc, const struct rpc_identity *
                                     .identity = identity };
 
     store->client = rpc_client_new(rpc, &opts);
-    store->timeout_ms = timeout_ms > 0 ? timeout_ms : 5000;
+    store->timeout_ms = timeout_ms > 0 && timeout_ms < STORE_WAIT_MS ? timeout_ms : STORE_WAIT_MS;
     return store;
 }
 
