@@ -26,20 +26,20 @@ struct authz_audit {
 
 /* --- the line --------------------------------------------------------------------------------- */
 
-static void add_reasons(struct buf *out, const char *key, uint64_t set)
-{
-    const char *between = "";
+/* A constant run of the line: no length to be counted each time. */
+#define ADD(out, lit) buf_add((out), (lit), sizeof(lit) - 1)
 
-    buf_add_str(out, ",\"");
-    buf_add_str(out, key);
-    buf_add_str(out, "\":[");
+static void add_reasons(struct buf *out, uint64_t set)
+{
+    buf_add_char(out, '[');
     for (enum policy_reason r = policy_reason_next(&set); r != POLICY_REASON_NONE;
          r = policy_reason_next(&set)) {
-        buf_add_str(out, between);
         buf_add_char(out, '"');
         buf_add_str(out, policy_reason_name(r));
         buf_add_char(out, '"');
-        between = ",";
+        if (set != 0) {
+            buf_add_char(out, ',');
+        }
     }
     buf_add_char(out, ']');
 }
@@ -48,10 +48,17 @@ static void add_ip(struct buf *out, const ProtobufCBinaryData *ip)
 {
     char text[INET6_ADDRSTRLEN] = "";
 
-    if (ip->len == 4 || ip->len == 16) {
-        (void)inet_ntop(ip->len == 4 ? AF_INET : AF_INET6, ip->data, text, sizeof(text));
+    ADD(out, ",\"ip\":\"");
+    if (ip->len == 4 && ip->data != NULL) { /* inet_ntop would print it by way of printf */
+        for (size_t i = 0; i < 4; i++) {
+            buf_add_str(out, i > 0 ? "." : "");
+            buf_add_u64(out, ((const uint8_t *)ip->data)[i]);
+        }
+    } else if (ip->len == 16) {
+        (void)inet_ntop(AF_INET6, ip->data, text, sizeof(text));
+        buf_add_str(out, text);
     }
-    log_add_str(out, "ip", text);
+    buf_add_char(out, '"');
 }
 
 static void add_who(struct buf *out, const Postern__CheckRequest *req,
@@ -61,27 +68,41 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
     log_add_sv(out, "user", o->effective != NULL ? o->effective->person->id.s : SV(""));
     log_add_sv(out, "email",
                o->effective != NULL ? authz_person_email(o->effective->person) : SV(""));
-    if (o->session != o->effective) {
+    if (o->effective != NULL && o->session != o->effective) {
         log_add_sv(out, "impersonate-session-id", o->effective->id.s);
     }
+}
+
+static void add_verdict(struct buf *out, const struct authz_outcome *o)
+{
+    static const struct sv decisions[] = { [AUTHZ_DENY] = { "deny", 4 },
+                                           [AUTHZ_ALLOW] = { "allow", 5 },
+                                           [AUTHZ_LOGIN] = { "login", 5 },
+                                           [AUTHZ_UNAVAILABLE] = { "unavailable", 11 } };
+
+    ADD(out, ",\"decision\":\"");
+    buf_add_sv(out, decisions[o->decision]);
+    ADD(out, "\",\"reasons\":");
+    add_reasons(out, o->reasons);
+    if (o->verdict.allow) {
+        ADD(out, ",\"allow\":true,\"allow-why-true\":");
+    } else {
+        ADD(out, ",\"allow\":false,\"allow-why-false\":");
+    }
+    add_reasons(out, o->verdict.allow_reasons);
+    if (o->verdict.deny) {
+        ADD(out, ",\"deny\":true,\"deny-why-true\":");
+    } else {
+        ADD(out, ",\"deny\":false,\"deny-why-false\":");
+    }
+    add_reasons(out, o->verdict.deny_reasons);
 }
 
 void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
                       const struct authz_outcome *o, int64_t wall_ms)
 {
-    static const char *const decisions[] = { [AUTHZ_DENY] = "deny",
-                                             [AUTHZ_ALLOW] = "allow",
-                                             [AUTHZ_LOGIN] = "login",
-                                             [AUTHZ_UNAVAILABLE] = "unavailable" };
-
     log_open(out, wall_ms, "authorize check");
-    log_add_str(out, "decision", decisions[o->decision]);
-    add_reasons(out, "reasons", o->reasons);
-    log_add_bool(out, "allow", o->verdict.allow);
-    add_reasons(out, o->verdict.allow ? "allow-why-true" : "allow-why-false",
-                o->verdict.allow_reasons);
-    log_add_bool(out, "deny", o->verdict.deny);
-    add_reasons(out, o->verdict.deny ? "deny-why-true" : "deny-why-false", o->verdict.deny_reasons);
+    add_verdict(out, o);
     log_add_sv(out, "request-id", sv_of(req->request_id.data, req->request_id.len));
     log_add_sv(out, "method", sv_of(req->method.data, req->method.len));
     log_add_sv(out, "host", sv_of(req->host.data, req->host.len));
@@ -90,10 +111,10 @@ void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
     add_who(out, req, o);
     log_add_sv(out, "route-id", o->route != NULL ? o->route->id_text : SV(""));
     if (req->internal) {
-        log_add_bool(out, "internal", true);
+        ADD(out, ",\"internal\":true");
     }
     if (req->recheck) {
-        log_add_bool(out, "recheck", true);
+        ADD(out, ",\"recheck\":true");
     }
     log_close(out);
 }
@@ -162,9 +183,29 @@ static bool take_waiting(struct authz_audit *a, struct buf *lines, uint64_t *cou
     return more;
 }
 
-static void *writer_main(void *arg)
+static void write_out(struct authz_audit *a, struct sv lines, uint64_t count)
+{
+    if (log_write_lines(lines) != ERR_OK) {
+        (void)pthread_mutex_lock(&a->mutex);
+        a->lost += count;
+        (void)pthread_mutex_unlock(&a->mutex);
+    }
+}
+
+/* Says how many were lost so far, if that grew, at most once a second. */
+static void tell_lost(struct authz_audit *a, uint64_t *told)
 {
     static struct log_limit limit;
+    uint64_t lost = authz_audit_lost(a);
+
+    if (lost > *told && log_limit_pass(&limit, 1)) {
+        log_error("audit.lost", KV_U64("lines-since-start", lost));
+        *told = lost;
+    }
+}
+
+static void *writer_main(void *arg)
+{
     struct authz_audit *a = arg;
     const struct timespec gather = { .tv_nsec = AUTHZ_AUDIT_GATHER_MS * 1000000L };
     struct buf lines;
@@ -173,18 +214,9 @@ static void *writer_main(void *arg)
 
     buf_init(&lines, AUTHZ_AUDIT_MAX);
     while (take_waiting(a, &lines, &count)) {
-        if (log_write_lines(buf_sv(&lines)) != ERR_OK) {
-            (void)pthread_mutex_lock(&a->mutex);
-            a->lost += count;
-            (void)pthread_mutex_unlock(&a->mutex);
-        }
+        write_out(a, buf_sv(&lines), count);
         buf_reset(&lines);
-        uint64_t lost = authz_audit_lost(a);
-
-        if (lost > told && log_limit_pass(&limit, 1)) {
-            log_error("audit.lost", KV_U64("lines-since-start", lost));
-            told = lost;
-        }
+        tell_lost(a, &told);
         /* While it is busy, many batches share one write and nobody needs to be woken. */
         (void)nanosleep(&gather, NULL);
     }

@@ -43,9 +43,9 @@ struct authz_identity_ask {
 struct authz_identities *authz_identities_new(void);
 void authz_identities_free(struct authz_identities **identities);
 /* After another replica or other rules: everything kept is void. */
-void authz_identities_clear(struct authz_identities *identities);
+void authz_identities_clear(struct authz_identities *ids);
 /* Valid until the next call. Never NULL. */
-const struct authz_identity *authz_identity_get(struct authz_identities *identities,
+const struct authz_identity *authz_identity_get(struct authz_identities *ids,
                                                 const struct authz_identity_ask *ask);
 /* How many assertions were signed, for metrics and tests. */
-uint64_t authz_identities_signed(const struct authz_identities *identities);
+uint64_t authz_identities_signed(const struct authz_identities *ids);

@@ -438,9 +438,21 @@ static bool record_put(struct authz_replica *r, enum record_type type,
     return ok;
 }
 
-static void record_take(struct authz_replica *r, const Databroker__Record *record)
+static void record_refuse(struct authz_replica *r, enum record_type type,
+                          const Databroker__Record *record)
 {
     static struct log_limit limit;
+
+    r->unreadable++;
+    record_remove(r, type, sv_from(record->id));
+    if (log_limit_pass(&limit, 5)) {
+        log_warn("replica.unreadable", KV_STR("type", record->type), KV_STR("id", record->id),
+                 KV_U64("version", record->version));
+    }
+}
+
+static void record_take(struct authz_replica *r, const Databroker__Record *record)
+{
     enum record_type type = type_of(record);
     struct sv id = sv_from(record->id);
 
@@ -452,12 +464,7 @@ static void record_take(struct authz_replica *r, const Databroker__Record *recor
         return;
     }
     if (!record_put(r, type, record)) {
-        r->unreadable++;
-        record_remove(r, type, id);
-        if (log_limit_pass(&limit, 5)) {
-            log_warn("replica.unreadable", KV_STR("type", record->type), KV_SV("id", id),
-                     KV_U64("version", record->version));
-        }
+        record_refuse(r, type, record);
     }
 }
 

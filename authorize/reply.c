@@ -19,7 +19,7 @@ void authz_replies_deinit(struct authz_replies *r)
 /* Texts of the replica and names of headers end with a NUL; protobuf-c wants char *, but reads. */
 static char *wire_text(struct sv s)
 {
-    return (char *)(uintptr_t)(s.n > 0 ? s.p : protobuf_c_empty_string);
+    return base_unconst(s.n > 0 ? s.p : protobuf_c_empty_string);
 }
 
 /* --- packing ---------------------------------------------------------------------------------- */
@@ -80,7 +80,7 @@ void authz_reply_header(Postern__IdentityBlock__Header *out,
 {
     *out = (Postern__IdentityBlock__Header)POSTERN__IDENTITY_BLOCK__HEADER__INIT;
     out->name = wire_text(header->name);
-    out->value.data = (uint8_t *)(uintptr_t)header->value.p;
+    out->value.data = base_unconst(header->value.p);
     out->value.len = header->value.n;
 }
 

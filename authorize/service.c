@@ -100,7 +100,7 @@ static void answer_unary(struct rpc_call *call, const Postern__CheckRequest *req
 
     authz_reply_fill(&reply, &room, req->id, outcome);
     for (size_t i = 0; i < reply.n_reasons; i++) {
-        names[i] = (char *)(uintptr_t)policy_reason_name((enum policy_reason)reply.reasons[i]);
+        names[i] = base_unconst(policy_reason_name((enum policy_reason)reply.reasons[i]));
     }
     for (size_t i = 0; outcome->identity != NULL && i < outcome->identity->n_headers; i++) {
         authz_reply_header(&header[i], &outcome->identity->headers[i]);

@@ -167,7 +167,7 @@ static uint64_t put_groups(struct stand *s, const char *user, const char *group,
     Google__Protobuf__Value value = GOOGLE__PROTOBUF__VALUE__INIT;
     Google__Protobuf__ListValue list = GOOGLE__PROTOBUF__LIST_VALUE__INIT;
     Google__Protobuf__Value *items = mem_array(n + 1, sizeof(*items));
-    Google__Protobuf__Value **views = mem_array(n + 1, sizeof(*views));
+    Google__Protobuf__Value **views = mem_array(n + 1, sizeof(Google__Protobuf__Value *));
     char(*names)[64] = mem_array(n + 1, 64);
     char key[] = "group_ids";
 
@@ -215,7 +215,7 @@ static uint64_t route_id(const struct stand *s, const char *id)
 
 static ProtobufCBinaryData bytes_of(const char *text)
 {
-    return (ProtobufCBinaryData){ .len = strlen(text), .data = (uint8_t *)(uintptr_t)text };
+    return (ProtobufCBinaryData){ .len = strlen(text), .data = base_unconst(text) };
 }
 
 static void send_check(struct stand *s, const struct ask *ask)
@@ -229,7 +229,7 @@ static void send_check(struct stand *s, const struct ask *ask)
     req.id = ++s->next_id;
     req.route = route_id(s, ask->route);
     req.request_id = bytes_of("test");
-    req.session = (char *)(uintptr_t)(ask->session != NULL ? ask->session : "");
+    req.session = base_unconst(ask->session != NULL ? ask->session : "");
     req.record_version = ask->version;
     req.method = bytes_of("GET");
     req.host = bytes_of(host);
