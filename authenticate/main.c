@@ -117,9 +117,9 @@ static void on_probe(void *arg, enum rpc_status status, const char *text,
     struct authn *app = arg;
     bool there = status == RPC_OK;
 
-    (void)text;
     (void)response;
     app->probe = NULL;
+    log_debug("store.probed", KV_I64("status", status), KV_STR("text", text));
     service_part_set(app->part_store, there, there ? NULL : "the databroker does not answer");
     if (there && app->oidc != NULL) {
         authn_oidc_store_ready(app->oidc);
