@@ -17,7 +17,7 @@
 
 enum {
     BACKOFF_FIRST_MS = 500,
-    BACKOFF_LAST_MS = 8000,
+    BACKOFF_LAST_MS = 4000,
     FRESH_MS = 3600000,      /* then the next login refreshes, without waiting for it */
     FORCED_MAX = 3,          /* refreshes for unknown keys that may follow each other … */
     FORCED_EVERY_MS = 20000, /* … and how fast the right to them comes back */
@@ -235,8 +235,9 @@ static bool may_force(struct authn_oidc *o, struct sv kid)
 void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_request *req, struct sv kid,
                         void (*next)(struct authn_request *req, enum err err))
 {
+    /* A provider that just answered with a token is there: no back-off for its keys. */
     if (oidc->fetch == NULL &&
-        (clock_mono_ms() < oidc->not_before_ms || (oidc->known && !may_force(oidc, kid)))) {
+        (oidc->known ? !may_force(oidc, kid) : clock_mono_ms() < oidc->not_before_ms)) {
         next(req, ERR_UNAVAILABLE);
         return;
     }
