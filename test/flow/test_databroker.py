@@ -65,7 +65,7 @@ MAY = {
     "Patch": {"authenticate", "cli"},
     "Sync": WATCH,
     "SyncLatest": WATCH,
-    "ServerInfo": WATCH,
+    "ServerInfo": WATCH | {"authenticate"},
     "ListTypes": {"cli", "reader"},
     "GetOptions": {"cli", "reader"},
     "SetOptions": {"cli"},
@@ -340,6 +340,7 @@ def test_sync_is_gap_free_across_reconnects_while_four_write(broker, pb, api):
     assert set(written) == set(seen) and len(written) == len(seen) > 500
 
 
+@pytest.mark.skipif("tsan" in os.environ.get("SAN", ""), reason="TSan looks at every byte of 90 MiB of TLS, for minutes")
 def test_a_follower_that_does_not_read_holds_up_nobody(broker, pb, api):
     fat = []
     for _ in range(3):
