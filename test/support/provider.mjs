@@ -26,6 +26,7 @@ const provider = new Provider(settings.issuer, {
         id_token_signed_response_alg: settings.alg,
     }],
     jwks: { keys: [signingKey(settings.alg)] },
+    enabledJWA: { idTokenSigningAlgValues: [settings.alg] },
     cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
     scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],
