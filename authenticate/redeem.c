@@ -63,6 +63,17 @@ static void on_lease(void *arg, enum rpc_status status, const char *text,
     redemption_free(r);
 }
 
+/* A code of another browser opens nothing; where its login was to lead is no secret. */
+static void begin_again(struct redemption *r)
+{
+    Postern__RedeemResponse answer = POSTERN__REDEEM_RESPONSE__INIT;
+
+    log_info("login.other-browser", KV_SV("host", r->code.host));
+    answer.redirect_uri = arena_str(&r->arena, r->code.redirect_uri);
+    rpc_call_reply(r->call, &answer.base);
+    redemption_free(r);
+}
+
 static bool binding_fits(const struct authn_code *code, const ProtobufCBinaryData *given)
 {
     unsigned char own[64];
@@ -103,7 +114,7 @@ static void on_redeem(struct rpc_call *call, const ProtobufCMessage *request, vo
         return;
     }
     if (!binding_fits(&r->code, &redeem->binding)) {
-        refuse(r, RPC_FAILED_PRECONDITION, "code of another browser"); /* and it stays unused */
+        begin_again(r); /* the code stays unused */
         return;
     }
     lease_name(&name, r->code.id);

@@ -18,6 +18,14 @@ enum { HANDSHAKE_MS = 10000, LINGER_MS = 2000, REPLY_MS = 30000, READS_MAX = 16 
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
+/* Bytes that OpenSSL has read already raise no event of the socket: raise it for them. */
+static void wake_for_pending(struct proxy_conn *conn)
+{
+    if (conn->io.ssl != NULL && conn->rd_on && SSL_has_pending(conn->io.ssl) == 1) {
+        event_active(conn->rd, EV_READ, 0);
+    }
+}
+
 void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
 {
     read = read && !conn->eof;
@@ -29,6 +37,7 @@ void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
         (void)(write ? event_add(conn->wr, NULL) : event_del(conn->wr));
         conn->wr_on = write;
     }
+    wake_for_pending(conn);
 }
 
 void proxy_conn_progress(struct proxy_conn *conn)
@@ -196,6 +205,9 @@ static bool parse_head(struct proxy_conn *conn)
     case HTTP_DONE:
         keep_head(conn);
         proxy_request_start(conn);
+        if (conn->phase != PROXY_CLOSED) {
+            wake_for_pending(conn);
+        }
         return true;
     case HTTP_ERROR:
         rand_uuid(conn->request_id);

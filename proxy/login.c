@@ -320,8 +320,6 @@ void proxy_login_redeemed(struct proxy_conn *conn, const struct proxy_redeem *re
         } else {
             begin_again(conn, back);
         }
-    } else if (redeem->status == RPC_FAILED_PRECONDITION) {
-        begin_again(conn, (struct sv){ 0 });
     } else if (redeem->status == RPC_UNAUTHENTICATED || redeem->status == RPC_OK ||
                redeem->status == RPC_INVALID_ARGUMENT) {
         CLEANUP(buf_deinit) struct buf url = { 0 };

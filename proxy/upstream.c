@@ -59,6 +59,9 @@ void proxy_upstream_want(struct proxy_upstream *up, bool read, bool write)
         (void)(write ? event_add(up->wr, NULL) : event_del(up->wr));
         up->wr_on = write;
     }
+    if (read && up->io.ssl != NULL && SSL_has_pending(up->io.ssl) == 1) {
+        event_active(up->rd, EV_READ, 0); /* OpenSSL's bytes raise no event of the socket */
+    }
 }
 
 static void unpool(struct proxy_upstream *up)

@@ -83,8 +83,8 @@ def test_the_upstream_learns_who_and_never_our_cookies(trial):
     b = trial.browser()
     b.login(trial.url("demo"), USER)
     b.session.cookies.set("mine", "kept", domain="demo.localhost")
-    page = b.fetch(trial.url("demo"), headers={"X-Pomerium-Claim-Email": "evil@example.com",
-                                               "x_pomerium_jwt_assertion": "evil"})
+    assert b.fetch(trial.url("demo"), headers={"x_pomerium_jwt_assertion": "evil"}).status_code == 400
+    page = b.fetch(trial.url("demo"), headers={"X-Pomerium-Claim-Email": "evil@example.com"})
     assert page.status_code == 200
     assert "evil" not in page.text
     assert USER in page.text and "mine=kept" in page.text
