@@ -9,6 +9,7 @@
 
 #include <grpc/grpc_security.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
 #include "common/rpc/server.h"
@@ -127,6 +128,7 @@ enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server, const c
     struct sv unix_prefix = SV("unix:");
     grpc_server_credentials *creds = NULL;
     mode_t before = 0;
+    struct buf name;
 
     if (sv_starts(text, unix_prefix)) {
         enum err err = take_socket(listen, sv_from_at(text, unix_prefix.n), d);
@@ -136,9 +138,13 @@ enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server, const c
         }
     }
     creds = credentials(listen);
+    buf_init(&name, RPC_UNIX_PATH_SIZE + 64);
+    buf_add_str(&name, sv_starts(text, SV(":")) ? "[::]" : ""); /* gRPC wants a host */
+    buf_add_str(&name, address);
     before = umask(0077); /* the socket is for its owner alone */
-    listen->port = grpc_server_add_http2_port(server, address, creds);
+    listen->port = grpc_server_add_http2_port(server, buf_cstr(&name), creds);
     (void)umask(before);
+    buf_deinit(&name);
     grpc_server_credentials_release(creds);
     if (listen->port == 0) {
         diag_set(d, "cannot listen on %s: the address is in use or not ours", address);
