@@ -310,6 +310,7 @@ void authn_login_code(struct authn_request *req)
     }
     buf_add_str(&location, "?pomerium_code=");
     buf_add_sv(&location, buf_sv(&sealed));
-    buf_printf(&location, "&pomerium_attempt=%u", (unsigned)MIN(req->flow.attempt, 99));
+    buf_add_str(&location, "&pomerium_attempt=");
+    buf_add_u64(&location, req->flow.attempt);
     authn_reply_redirect(req, buf_sv(&location));
 }

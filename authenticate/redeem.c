@@ -36,6 +36,18 @@ static void refuse(struct redemption *r, enum rpc_status status, const char *why
     redemption_free(r);
 }
 
+/* The code is ours, but is good for nothing here: the proxy may begin again, to the same place. */
+static void begin_again(struct redemption *r, const char *why)
+{
+    Postern__RedeemResponse answer;
+
+    log_info("code.refused", KV_STR("why", why), KV_SV("session", r->code.session));
+    postern__redeem_response__init(&answer);
+    answer.redirect_uri = arena_str(&r->arena, r->code.redirect_uri);
+    rpc_call_reply(r->call, &answer.base);
+    redemption_free(r);
+}
+
 static void on_lease(void *arg, enum rpc_status status, const char *text,
                      const ProtobufCMessage *response)
 {
@@ -45,7 +57,7 @@ static void on_lease(void *arg, enum rpc_status status, const char *text,
     (void)response;
     r->lease = NULL;
     if (status == RPC_ALREADY_EXISTS) {
-        refuse(r, RPC_UNAUTHENTICATED, "code used");
+        begin_again(r, "used");
         return;
     }
     if (status != RPC_OK) {
@@ -59,17 +71,6 @@ static void on_lease(void *arg, enum rpc_status status, const char *text,
     answer.idp_id = arena_str(&r->arena, r->code.idp_id);
     answer.redirect_uri = arena_str(&r->arena, r->code.redirect_uri);
     answer.expires_at_s = r->code.session_expires_at_s;
-    rpc_call_reply(r->call, &answer.base);
-    redemption_free(r);
-}
-
-/* A code of another browser opens nothing; where its login was to lead is no secret. */
-static void begin_again(struct redemption *r)
-{
-    Postern__RedeemResponse answer = POSTERN__REDEEM_RESPONSE__INIT;
-
-    log_info("login.other-browser", KV_SV("host", r->code.host));
-    answer.redirect_uri = arena_str(&r->arena, r->code.redirect_uri);
     rpc_call_reply(r->call, &answer.base);
     redemption_free(r);
 }
@@ -99,22 +100,27 @@ static void on_redeem(struct rpc_call *call, const ProtobufCMessage *request, vo
     struct authn *app = arg;
     struct redemption *r = MEM_NEW(struct redemption);
     CLEANUP(buf_deinit) struct buf name;
+    enum err err = ERR_OK;
 
     r->call = call;
     list_push_back(&app->redemptions, &r->node);
     arena_init(&r->arena);
     buf_init(&name, 128);
-    if (authn_code_open(app->codes, sv_from(redeem->code), clock_wall_s(), &r->arena, &r->code) !=
-        ERR_OK) {
-        refuse(r, RPC_UNAUTHENTICATED, "code unknown or expired");
+    err = authn_code_open(app->codes, sv_from(redeem->code), clock_wall_s(), &r->arena, &r->code);
+    if (err != ERR_OK && err != ERR_EXPIRED) {
+        refuse(r, RPC_UNAUTHENTICATED, "not a code of ours");
         return;
     }
     if (!sv_eq(r->code.host, sv_from(redeem->host))) {
         refuse(r, RPC_UNAUTHENTICATED, "code of another host");
         return;
     }
+    if (err == ERR_EXPIRED) {
+        begin_again(r, "too old");
+        return;
+    }
     if (!binding_fits(&r->code, &redeem->binding)) {
-        begin_again(r); /* the code stays unused */
+        begin_again(r, "of another browser"); /* and the code stays unused */
         return;
     }
     lease_name(&name, r->code.id);

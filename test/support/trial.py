@@ -90,6 +90,7 @@ class Trial:
 
     def start(self, ready=True):
         self.log = open(self.output, "ab")
+        self.printed_before = os.path.getsize(self.output)
         self.process = subprocess.Popen(
             [POSTERN, "up", "--dir", self.folder, "--port", str(self.port)],
             stdout=self.log, stderr=subprocess.STDOUT, cwd=ROOT)
@@ -104,6 +105,7 @@ class Trial:
 
     def printed(self):
         with open(self.output, errors="replace") as f:
+            f.seek(self.printed_before)
             return f.read()
 
     def stop(self, how=signal.SIGINT):
