@@ -308,7 +308,9 @@ static int run_sessions(const struct cli_broker *b, int argc, char **argv, const
     }
     if (strcmp(argv[0], "revoke") == 0 && argc >= 2) {
         for (i = 1; i < argc; i++) {
-            code = MAX(code, revoke(b, argv[i]));
+            int one = revoke(b, argv[i]);
+
+            code = one > code ? one : code;
         }
         return code;
     }

@@ -59,7 +59,7 @@ def test_a_broken_policy_closes_its_own_route_only(stand, upstream):
 
 def test_denied_requests_never_reach_the_upstream(stand, upstream):
     b = stand.browser()
-    b.login(stand.url("app"), USER)
+    assert b.login(stand.url("admin"), USER).status_code == 403
     before = len(upstream.heads)
     assert b.fetch(stand.url("admin")).status_code == 403
     assert b.one(stand.url("admin")).status_code == 403
