@@ -15,15 +15,15 @@ static void add_line(struct buf *out, struct sv name, struct sv value)
     buf_add_str(out, "\r\n");
 }
 
-/* Query without the credentials that may travel in it. */
-static void add_query(struct buf *out, struct sv query)
+/* Query without the credentials that may travel in it; our own pages get it whole. */
+static void add_query(const struct proxy_conn *conn, struct buf *out, struct sv query)
 {
     static const struct sv ours[] = { { "pomerium_session", 16 },
                                       { "pomerium_session_encrypted", 26 },
                                       { "pomerium_jwt", 12 } };
     bool first = true;
 
-    if (sv_search(query, SV("pomerium_")) == SIZE_MAX) {
+    if (conn->service != PROXY_FOR_ROUTE || sv_search(query, SV("pomerium_")) == SIZE_MAX) {
         buf_add_char(out, '?');
         buf_add_sv(out, query);
         return;
@@ -161,7 +161,7 @@ void proxy_head_request(struct proxy_conn *conn, const struct proxy_target *targ
     buf_add_char(out, ' ');
     add_path(conn, out);
     if (conn->req.has_query) {
-        add_query(out, conn->req.query);
+        add_query(conn, out, conn->req.query);
     }
     buf_add_str(out, " HTTP/1.1\r\n");
     add_host(conn, target, out);

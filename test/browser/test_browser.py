@@ -85,10 +85,7 @@ def test_login_denial_and_sign_out(person, trial):
     fits(person)
     no_complaints(person)
     person.get(trial.url("demo", "/.pomerium/sign_out"))
-    buttons = person.find_elements(By.CSS_SELECTOR, "form button")
-    if buttons:
-        shot(person, "sign-out")
-        buttons[0].click()
+    WebDriverWait(person, 10).until(lambda d: "signed out" in d.page_source.lower())
     shot(person, "signed-out")
     fits(person)
     no_complaints(person)

@@ -113,10 +113,13 @@ def test_sign_out_ends_the_session_everywhere(trial):
     b.login(trial.url("demo"), ADMIN)
     assert b.get(trial.url("admin")).status_code == 200
     old = b.cookie("demo")
+    foreign = trial.browser()
+    foreign.session.cookies.update(b.session.cookies)
+    asked = foreign.get(trial.url("demo", "/.pomerium/sign_out"), headers={"Sec-Fetch-Site": "cross-site"})
+    assert asked.status_code == 200 and "<form" in asked.text  # a foreign page cannot sign people out
+    assert b.fetch(trial.url("admin")).status_code == 200
     page = b.get(trial.url("demo", "/.pomerium/sign_out"))
-    if page.status_code == 200 and "<form" in page.text:
-        page = b.submit(page)
-    assert page.status_code == 200
+    assert page.status_code == 200 and "<form" not in page.text and "signed out" in page.text.lower()
     assert b.fetch(trial.url("admin")).status_code == 401
     replay = trial.browser()
     assert replay.fetch(trial.url("demo"), headers={"Cookie": old}).status_code == 401

@@ -1,0 +1,199 @@
+/* What a provider says is judged claim by claim. */
+#include "authenticate/provider.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "authenticate/claims.h"
+#include "test/support/cmocka.h"
+
+enum { NOW = 1700000000 };
+
+static enum err check(const char *changes, struct diag *d)
+{
+    json_t *claims = json_pack("{s:s,s:s,s:s,s:s,s:i,s:i}", "iss", "https://idp", "sub", "u", "aud",
+                               "me", "nonce", "n", "exp", NOW + 300, "iat", NOW);
+    json_t *more = json_loads(changes, 0, NULL);
+    struct authn_id_expected expected = {
+        .issuer = SV("https://idp"), .client_id = SV("me"), .nonce = SV("n"), .now_s = NOW
+    };
+    const char *key = NULL;
+    json_t *value = NULL;
+    enum err err = ERR_OK;
+
+    assert_non_null(more);
+    json_object_foreach(more, key, value)
+    {
+        if (json_is_null(value)) {
+            (void)json_object_del(claims, key);
+        } else {
+            (void)json_object_set(claims, key, value);
+        }
+    }
+    err = authn_id_check(claims, &expected, d);
+    json_decref(claims);
+    json_decref(more);
+    return err;
+}
+
+static void id_tokens_are_for_this_client_login_and_time(void **state)
+{
+    static const struct {
+        const char *changes;
+        enum err err;
+    } ROWS[] = {
+        { "{}", ERR_OK },
+        { "{\"aud\":[\"me\"]}", ERR_OK },
+        { "{\"aud\":[\"me\",\"you\"],\"azp\":\"me\"}", ERR_OK },
+        { "{\"exp\":1699999941}", ERR_OK }, /* 59 s ago: within the leeway */
+        { "{\"iat\":1700000060}", ERR_OK },
+        { "{\"nbf\":1700000060}", ERR_OK },
+        { "{\"exp\":1700000300.5}", ERR_OK },
+        { "{\"aud\":[\"me\",\"you\"]}", ERR_DENIED },
+        { "{\"aud\":[\"me\",\"you\"],\"azp\":\"you\"}", ERR_DENIED },
+        { "{\"azp\":\"you\"}", ERR_DENIED },
+        { "{\"azp\":1}", ERR_DENIED },
+        { "{\"aud\":\"you\"}", ERR_DENIED },
+        { "{\"aud\":[]}", ERR_DENIED },
+        { "{\"aud\":{\"me\":1}}", ERR_DENIED },
+        { "{\"aud\":null}", ERR_DENIED },
+        { "{\"iss\":\"https://idp/\"}", ERR_DENIED },
+        { "{\"iss\":null}", ERR_DENIED },
+        { "{\"nonce\":\"m\"}", ERR_DENIED },
+        { "{\"nonce\":null}", ERR_DENIED },
+        { "{\"sub\":\"\"}", ERR_INVALID },
+        { "{\"sub\":5}", ERR_INVALID },
+        { "{\"sub\":\"a\\nb\"}", ERR_INVALID },
+        { "{\"exp\":null}", ERR_INVALID },
+        { "{\"exp\":\"1800000000\"}", ERR_INVALID },
+        { "{\"exp\":1e300}", ERR_INVALID },
+        { "{\"exp\":-1}", ERR_INVALID },
+        { "{\"iat\":null}", ERR_INVALID },
+        { "{\"nbf\":\"x\"}", ERR_INVALID },
+        { "{\"exp\":1699999940}", ERR_EXPIRED },
+        { "{\"iat\":1700000061}", ERR_EXPIRED },
+        { "{\"nbf\":1700000090}", ERR_EXPIRED },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
+        if (check(ROWS[i].changes, NULL) != ROWS[i].err) {
+            fail_msg("%s: not %s", ROWS[i].changes, err_name(ROWS[i].err));
+        }
+    }
+}
+
+static void the_skew_is_named_in_seconds(void **state)
+{
+    struct diag d = { .line = 0 };
+    struct diag e = { .line = 0 };
+
+    (void)state;
+    assert_int_equal(check("{\"iat\":1700000090}", &d), ERR_EXPIRED);
+    assert_non_null(strstr(d.text, "90 s"));
+    assert_int_equal(check("{\"exp\":1699999900}", &e), ERR_EXPIRED);
+    assert_non_null(strstr(e.text, "100 s"));
+}
+
+static enum err discover(const char *issuer, const char *token_endpoint, const char *rest)
+{
+    char text[1024];
+    struct authn_provider p;
+    struct arena arena;
+    enum err err = ERR_OK;
+
+    (void)snprintf(text, sizeof text,
+                   "{\"issuer\":\"%s\",\"authorization_endpoint\":\"https://idp/auth\","
+                   "\"token_endpoint\":\"%s\",\"jwks_uri\":\"https://idp/jwks\"%s}",
+                   issuer, token_endpoint, rest);
+    arena_init(&arena);
+    err = authn_provider_parse(sv_from(text), SV("https://idp"), &arena, &p, NULL);
+    arena_deinit(&arena);
+    return err;
+}
+
+static void discovery_must_be_of_the_issuer_and_over_https(void **state)
+{
+    (void)state;
+    assert_int_equal(discover("https://idp", "https://idp/token", ""), ERR_OK);
+    assert_int_equal(discover("https://idp/", "https://idp/token", ""), ERR_OK);
+    assert_int_equal(discover("https://idp", "http://127.0.0.1:5/token", ""), ERR_OK);
+    assert_int_equal(discover("https://evil", "https://idp/token", ""), ERR_INVALID);
+    assert_int_equal(discover("", "https://idp/token", ""), ERR_INVALID);
+    assert_int_equal(discover("https://idp", "http://idp/token", ""), ERR_INVALID);
+    assert_int_equal(discover("https://idp", "file:///etc/passwd", ""), ERR_INVALID);
+    assert_int_equal(discover("https://idp", "https://a@idp/token", ""), ERR_INVALID);
+    assert_int_equal(discover("https://idp", "", ""), ERR_INVALID);
+    assert_int_equal(discover("https://idp", "https://idp/token", ",\"issuer\":\"https://idp\""),
+                     ERR_INVALID);
+    assert_int_equal(discover("https://idp", "https://idp/token",
+                              ",\"end_session_endpoint\":\"javascript:alert(1)\""),
+                     ERR_INVALID);
+}
+
+static void userinfo_adds_but_never_replaces(void **state)
+{
+    json_t *claims = json_pack("{s:s,s:s}", "sub", "u", "email", "a@b");
+
+    (void)state;
+    assert_int_equal(
+        authn_userinfo_merge(claims, SV("{\"sub\":\"u\",\"email\":\"x@y\",\"name\":\"N\"}"), NULL),
+        ERR_OK);
+    assert_string_equal(json_string_value(json_object_get(claims, "email")), "a@b");
+    assert_string_equal(json_string_value(json_object_get(claims, "name")), "N");
+    assert_int_equal(authn_userinfo_merge(claims, SV("{\"sub\":\"v\"}"), NULL), ERR_DENIED);
+    assert_int_equal(authn_userinfo_merge(claims, SV("{\"name\":\"N\"}"), NULL), ERR_DENIED);
+    assert_int_equal(authn_userinfo_merge(claims, SV("[]"), NULL), ERR_INVALID);
+    json_decref(claims);
+}
+
+static void claims_become_flat_lists(void **state)
+{
+    json_t *claims = json_loads("{\"a\":{\"b\":1,\"c\":{\"d\":[\"x\",true,{}]}},\"groups\":[\"g\","
+                                "\"h\"],\"nonce\":\"n\",\"at_hash\":\"h\",\"z\":null}",
+                                0, NULL);
+    bool cut = false;
+    json_t *flat = authn_claims_flatten(claims, &cut);
+    char *text = json_dumps(flat, JSON_COMPACT | JSON_SORT_KEYS);
+
+    (void)state;
+    assert_string_equal(text, "{\"a.b\":[1],\"a.c.d\":[\"x\",true],\"groups\":[\"g\",\"h\"]}");
+    assert_true(cut); /* the object in a list */
+    free(text);
+    json_decref(flat);
+    json_decref(claims);
+}
+
+static void claims_have_a_bound(void **state)
+{
+    json_t *claims = json_object();
+    json_t *list = json_array();
+    bool cut = false;
+    json_t *flat = NULL;
+
+    (void)state;
+    for (int i = 0; i < AUTHN_CLAIM_VALUES_MAX + 10; i++) {
+        (void)json_array_append_new(list, json_integer(i));
+    }
+    (void)json_object_set_new(claims, "l", list);
+    flat = authn_claims_flatten(claims, &cut);
+    assert_int_equal(json_array_size(json_object_get(flat, "l")), AUTHN_CLAIM_VALUES_MAX);
+    assert_true(cut);
+    json_decref(flat);
+    json_decref(claims);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(id_tokens_are_for_this_client_login_and_time),
+        cmocka_unit_test(the_skew_is_named_in_seconds),
+        cmocka_unit_test(discovery_must_be_of_the_issuer_and_over_https),
+        cmocka_unit_test(userinfo_adds_but_never_replaces),
+        cmocka_unit_test(claims_become_flat_lists),
+        cmocka_unit_test(claims_have_a_bound),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
