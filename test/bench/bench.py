@@ -203,6 +203,9 @@ def login(scheme, port):
         def plain(url, *args, **kwargs):
             url = url.replace("https://", "http://", 1)
             jar = kwargs.setdefault("headers", {})
+            for name in ("Origin", "Referer"):  # the browser's side of the TLS that is not here
+                if name in jar:
+                    jar[name] = jar[name].replace("http://", "https://", 1)
             host = url.split("/")[2].split(":")[0]
             jar["Cookie"] = "; ".join(f"{k}={v}" for k, v in cookies.get(host, {}).items())
             answer = one(url, *args, **kwargs)
