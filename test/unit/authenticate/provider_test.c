@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "authenticate/claims.h"
+#include "common/mem.h"
 #include "test/support/cmocka.h"
 
 enum { NOW = 1700000000 };
@@ -160,7 +161,7 @@ static void claims_become_flat_lists(void **state)
     (void)state;
     assert_string_equal(text, "{\"a.b\":[1],\"a.c.d\":[\"x\",true],\"groups\":[\"g\",\"h\"]}");
     assert_true(cut); /* the object in a list */
-    free(text);
+    mem_release(text);
     json_decref(flat);
     json_decref(claims);
 }
