@@ -117,6 +117,11 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_end(ap);
 }
 
+/* 1: stands for itself in a JSON string; 0: needs an escape; 2: may begin a UTF-8 sequence. */
+static const unsigned char json_class[256] = {
+    [' '] = 1, ['!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1, [0xc2 ... 0xf4] = 2,
+};
+
 /* Longest valid UTF-8 prefix of s that needs no escape. */
 static size_t json_plain(struct sv s)
 {
@@ -126,14 +131,16 @@ static size_t json_plain(struct sv s)
         unsigned char c = (unsigned char)s.p[i];
         size_t len = 1;
 
-        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7f) {
+        if (json_class[c] == 1) {
+            i++;
+            continue;
+        }
+        if (json_class[c] == 0) {
             break;
         }
-        if (c >= 0x80) {
-            len = c >= 0xf0 ? 4 : (c >= 0xe0 ? 3 : 2);
-            if (s.n - i < len || !sv_is_utf8(sv_of(s.p + i, len))) {
-                break;
-            }
+        len = c >= 0xf0 ? 4 : (c >= 0xe0 ? 3 : 2);
+        if (s.n - i < len || !sv_is_utf8(sv_of(s.p + i, len))) {
+            break;
         }
         i += len;
     }
