@@ -1,13 +1,7 @@
 #include "proxy/authz_client.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <nghttp2/nghttp2.h>
 
@@ -19,6 +13,7 @@
 #include "common/mem.h"
 #include "common/rand.h"
 #include "common/rpc/scan.h"
+#include "proxy/dial.h"
 #include "proxy/io.h"
 
 enum {
@@ -90,72 +85,12 @@ struct proxy_authz {
 
 /* ---- identity blocks ------------------------------------------------------------------------- */
 
-void proxy_identity_unref(struct proxy_identity **identity)
-{
-    struct proxy_identity *id = TAKE(*identity);
-
-    if (id != NULL && --id->refs == 0) {
-        mem_free(&id);
-    }
-}
-
-/* One allocation: struct, headers, texts. */
-static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
-{
-    size_t text = 0;
-    size_t i = 0;
-    struct proxy_identity *id = NULL;
-    char *at = NULL;
-
-    for (i = 0; i < block->n_headers; i++) {
-        text += strlen(block->headers[i]->name) + block->headers[i]->value.len;
-    }
-    if (block->n_headers > AUTHZ_BLOCK_HEADERS_MAX || text > AUTHZ_BLOCK_MAX) {
-        return NULL;
-    }
-    id = mem_alloc(sizeof(*id) + block->n_headers * sizeof(*id->headers) + text);
-    id->refs = 1;
-    id->n = block->n_headers;
-    id->headers = (struct proxy_identity_header *)(void *)(id + 1);
-    at = (char *)(id->headers + id->n);
-    for (i = 0; i < id->n; i++) {
-        const Postern__IdentityBlock__Header *h = block->headers[i];
-
-        id->headers[i].name = sv_of(at, strlen(h->name));
-        memcpy(at, h->name, id->headers[i].name.n);
-        at += id->headers[i].name.n;
-        id->headers[i].value = sv_of(at, h->value.len);
-        if (h->value.len != 0) {
-            memcpy(at, h->value.data, h->value.len);
-        }
-        at += h->value.len;
-    }
-    return id;
-}
-
-static bool block_is_clean(const struct proxy_identity *id)
-{
-    size_t i = 0;
-    size_t k = 0;
-
-    for (i = 0; i < id->n; i++) {
-        for (k = 0; k < id->headers[i].value.n; k++) {
-            unsigned char c = (unsigned char)id->headers[i].value.p[k];
-
-            if (c == '\r' || c == '\n' || c == '\0') {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static void take_block(struct proxy_authz *a, const Postern__IdentityBlock *block)
 {
     size_t slot = authz_block_slot(block->number);
-    struct proxy_identity *id = identity_of(block);
+    struct proxy_identity *id = proxy_identity_of(block);
 
-    if (block->number == 0 || id == NULL || !block_is_clean(id)) {
+    if (block->number == 0 || id == NULL || !proxy_identity_is_clean(id)) {
         proxy_identity_unref(&id);
         a->broken = true;
         return;
@@ -737,49 +672,10 @@ static void on_socket(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static int dial_unix(const char *path)
-{
-    struct sockaddr_un at = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 &&
-        errno != EINPROGRESS && errno != EAGAIN) {
-        (void)close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static int dial_tcp(const char *target)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-    struct addrinfo *found = NULL;
-    char host[256];
-    const char *colon = strrchr(target, ':');
-    int fd = -1;
-
-    if (colon == NULL || (size_t)(colon - target) >= sizeof(host)) {
-        return -1;
-    }
-    memcpy(host, target, (size_t)(colon - target));
-    host[colon - target] = '\0';
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0) {
-        return -1;
-    }
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) {
-        (void)close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
 static void dial(struct proxy_authz *a)
 {
     int64_t now = clock_mono_ms();
-    int fd = strncmp(a->target, "unix:", 5) == 0 ? dial_unix(a->target + 5) : dial_tcp(a->target);
+    int fd = proxy_dial(a->target);
     struct event_base *base = loop_base(a->opts.loop);
 
     if (a->tls == NULL || now >= a->tls_until_ms) {

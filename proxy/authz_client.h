@@ -12,6 +12,7 @@
 #include "common/loop.h"
 #include "common/rpc/identity.h"
 #include "common/sv.h"
+#include "proxy/identity.h"
 
 struct proxy_authz;
 
@@ -22,21 +23,6 @@ enum proxy_verdict {
     PROXY_VERDICT_LOGIN,
     PROXY_VERDICT_ALLOW
 };
-
-/* A header of an identity block. */
-struct proxy_identity_header {
-    struct sv name;
-    struct sv value;
-};
-
-/* Refcounted; one worker. */
-struct proxy_identity {
-    unsigned refs;
-    size_t n;
-    struct proxy_identity_header *headers;
-};
-
-void proxy_identity_unref(struct proxy_identity **identity);
 
 struct proxy_answer {
     enum proxy_verdict verdict;
