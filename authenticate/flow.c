@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "common/mem.h"
 #include "common/secret.h"
 
 static struct sv use_label(enum authn_flow_use use)
@@ -35,7 +36,7 @@ static enum err seal_object(struct sealer *sealer, struct sv aad, json_t *object
     if (text != NULL) {
         secret_wipe(text, strlen(text));
     }
-    free(text); /* jansson's */
+    mem_release(text); /* jansson's */
     json_decref(object);
     return err;
 }

@@ -265,8 +265,8 @@ static void copy_read(struct authn_oidc *o, struct sv text)
         adopt(o, keys);
         log_info("provider.from_copy", KV_SV("provider", o->provider.issuer));
     }
-    free(metadata); /* jansson's */
-    free(jwks);
+    mem_release(metadata); /* jansson's */
+    mem_release(jwks);
     json_decref(doc);
 }
 

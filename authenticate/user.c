@@ -1,6 +1,5 @@
 #include "authenticate/user.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "google/protobuf/struct.pb-c.h"
@@ -8,6 +7,7 @@
 #include "authenticate/login.h"
 #include "authenticate/page.h"
 #include "common/log.h"
+#include "common/mem.h"
 
 static void not_signed_in(struct authn_request *req)
 {
@@ -98,7 +98,7 @@ static void json_reply(struct authn_request *req, json_t *claims)
     text = json_dumps(claims, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text != NULL);
     copy = arena_sv(&req->arena, sv_from(text));
-    free(text); /* jansson's */
+    mem_release(text); /* jansson's */
     authn_reply_text(req, 200, "application/json", copy);
 }
 

@@ -2,7 +2,6 @@
 #include "authenticate/provider.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "authenticate/claims.h"

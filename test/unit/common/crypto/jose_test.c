@@ -17,7 +17,7 @@ static struct jose_keys *keys_of(const json_t *jwk)
     if (jose_keys_parse(sv_from(text), &keys, NULL) != ERR_OK) {
         keys = NULL;
     }
-    free(text);
+    mem_release(text);
     json_decref(set);
     return keys;
 }
