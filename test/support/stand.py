@@ -40,12 +40,13 @@ USERS = {"admin@example.com": ["admins", "staff"], "user@example.com": ["staff"]
 class Stand:
     """Daemons run in a folder with unix sockets between them. routes: YAML list, `PORT` is replaced."""
 
-    def __init__(self, routes, settings="", tls=True, users=None, names=()):
+    def __init__(self, routes, settings="", tls=True, users=None, names=(), more_certificates=()):
         self.folder = tempfile.mkdtemp(prefix="postern-stand-")
         self.port = free_port()
         self.tls = tls
         self.processes = {}
         self.routes, self.settings = routes, settings
+        self.more = [make_certificate(self.folder, name) for name in more_certificates]
         self.key, self.ca = make_certificate(
             self.folder, "app.localhost", "other.localhost", "admin.localhost", "public.localhost",
             "authenticate.localhost", "127.0.0.1", *names)
@@ -61,7 +62,8 @@ class Stand:
         d = self.folder
         if routes is not None:
             self.routes = routes
-        listener = (f"certificates:\n  - cert: {self.ca}\n    key: {self.key}\n" if self.tls else "insecure_server: true\n")
+        pairs = "".join(f"  - cert: {cert}\n    key: {key}\n" for key, cert in [(self.key, self.ca), *self.more])
+        listener = f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n"
         provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
         text = f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}

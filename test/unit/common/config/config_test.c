@@ -62,6 +62,9 @@ static const struct {
     { HEAD "log_level: loud\n",
       "/etc/postern/c.yaml:3:1: log_level: expected info, error, warn, debug or trace" },
     { HEAD "grpc_insecure: true\n", "/etc/postern/c.yaml: grpc_insecure: gRPC between the parts" },
+    { HEAD "timeout_write: 5s\n", "/etc/postern/c.yaml: timeout_write: Postern does not have" },
+    { HEAD2 "routes: [{from: https://a.b, to: ['http://c,1', 'http://d,2']}]\n",
+      "/etc/postern/c.yaml:5:30: to: Postern does not have different weights yet" },
     { HEAD "routes: {}\n", "/etc/postern/c.yaml:3:1: routes: expected a list of routes" },
     { HEAD "routes: []\npolicy: []\n", "/etc/postern/c.yaml:4:1: \"policy\" is the older name" },
     { HEAD "databroker_service_url: x:1\ndatabroker_service_urls: [y:1]\n",
@@ -261,7 +264,7 @@ static void globals_are_read(void **state)
     struct config *c = good(
         HEAD "shared_secret_previous: " KEY2 "\n"
              "address: '[::1]:8443'\nhealth_check_addr: off\ntimeout_idle: 1h30m\ntimeout_read: 0\n"
-             "timeout_write: 1.5s\nlog_level: DEBUG\nservices: all\nidp_client_id: 12345\n"
+             "timeout_write: 0\nlog_level: DEBUG\nservices: all\nidp_client_id: 12345\n"
              "databroker_service_urls: [\"https://db1:5443\", db2:5443, \"unix:/x\"]\n"
              "authorize_service_url: https://Authorize.example.com/\n"
              "authenticate_internal_service_url: http://127.0.0.1:9000/\n"
@@ -274,7 +277,6 @@ static void globals_are_read(void **state)
     assert_null(c->health_check_addr.p);
     assert_int_equal(c->timeout_idle_ms, 90 * 60 * 1000);
     assert_int_equal(c->timeout_read_ms, 0);
-    assert_int_equal(c->timeout_write_ms, 1500);
     assert_int_equal(c->log_level, LOG_DEBUG);
     assert_string_equal(c->idp_client_id.p, "12345");
     assert_int_equal(c->databroker.n, 3);
@@ -296,7 +298,7 @@ static const char routes_text[] =
           "set_response_headers: {X-Frame-Options: DENY, X-A: one}\njwt_groups_filter: [g]\n"
           "routes:\n"
           "  - from: https://*.Example.com:8443\n"
-          "    to: [\"http://10.0.0.1:80/base/,1\", \"https://[::1]:99/base,3\"]\n"
+          "    to: [\"http://10.0.0.1:80/base/,3\", \"https://[::1]:99/base,3\"]\n"
           "    prefix: /app\n"
           "    set_request_headers: {a: 'cost: 5$$'}\n"
           "    set_response_headers: {x-a: two}\n"
@@ -562,6 +564,24 @@ static void durations_are_go_s(void **state)
     }
 }
 
+static void what_needs_a_restart_is_named(void **state)
+{
+    struct config *a = good(HEAD "address: :1\nlog_level: info\n");
+    struct config *b = good("shared_secret: " KEY2 "\ninsecure_server: true\naddress: :2\n"
+                            "log_level: debug\ndatabroker_service_urls: [a:1]\n");
+    struct buf names;
+
+    (void)state;
+    buf_init(&names, 4096);
+    config_restart_needed(a, a, &names);
+    assert_string_equal(buf_cstr(&names), "");
+    config_restart_needed(a, b, &names);
+    assert_string_equal(buf_cstr(&names), "address, shared_secret, databroker_service_url");
+    buf_deinit(&names);
+    config_unref(&a);
+    config_unref(&b);
+}
+
 static void near_names_are_found(void **state)
 {
     (void)state;
@@ -611,6 +631,7 @@ int main(void)
         cmocka_unit_test(the_environment_alone_is_enough),
         cmocka_unit_test(values_may_stand_in_files_beside_the_configuration),
         cmocka_unit_test(durations_are_go_s),
+        cmocka_unit_test(what_needs_a_restart_is_named),
         cmocka_unit_test(near_names_are_found),
         cmocka_unit_test(the_manual_is_the_one_of_the_rows),
     };

@@ -1,0 +1,136 @@
+"""Parts die and come back while people work: no wrong allow, recovery in seconds without help."""
+
+import signal
+import threading
+import time
+
+import pytest
+import websocket
+from stand import Stand, Upstream
+from trial import wait_for
+
+USER, ADMIN = "user@example.com", "admin@example.com"
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    u = Upstream()
+    yield u
+    u.close()
+
+
+ROUTES = """
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:UP
+    allow_any_authenticated_user: true
+    allow_websockets: true
+  - from: https://admin.localhost:PORT
+    to: http://127.0.0.1:UP
+    policy: [{allow: {and: [{groups: {has: admins}}]}}]
+"""
+
+
+class Load:
+    """A person who may, one who may not, and a stranger, each asking on and on."""
+
+    def __init__(self, stand):
+        self.stand, self.seen, self.stop = stand, {"user": [], "denied": [], "stranger": []}, threading.Event()
+        self.user = stand.browser()
+        assert self.user.login(stand.url("app"), USER).status_code == 200
+        self.denied = stand.browser()
+        assert self.denied.login(stand.url("admin"), USER).status_code == 403
+        self.threads = [threading.Thread(target=self.run, args=(name, browser, host), daemon=True) for name, browser, host in (
+            ("user", self.user, "app"), ("denied", self.denied, "admin"), ("stranger", None, "app"))]
+        for t in self.threads:
+            t.start()
+
+    def run(self, name, browser, host):
+        while not self.stop.is_set():
+            try:
+                answer = (browser or self.stand.browser()).fetch(self.stand.url(host))
+                self.seen[name].append((time.monotonic(), answer.status_code))
+            except OSError:
+                self.seen[name].append((time.monotonic(), 0))
+            time.sleep(0.01)
+
+    def end(self):
+        self.stop.set()
+        for t in self.threads:
+            t.join(40)
+
+
+@pytest.mark.parametrize("daemon", ["databroker", "authorize", "authenticate", "proxy"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_part_dies_and_comes_back_under_load(upstream, daemon, how):
+    stand = Stand(ROUTES.replace("UP", str(upstream.port))).start()
+    try:
+        load = Load(stand)
+        time.sleep(0.5)
+        stand.kill(daemon, how)
+        time.sleep(1)
+        stand.start_one(daemon)
+        back = time.monotonic()
+        wait_for("the user to be served again", lambda: any(
+            t > back and s == 200 for t, s in load.seen["user"]), 15)
+        time.sleep(0.5)
+        load.end()
+        denied = {s for _, s in load.seen["denied"]}
+        stranger = {s for _, s in load.seen["stranger"]}
+        assert denied <= {403, 503, 0} and 403 in denied, denied
+        assert stranger <= {401, 503, 0} and 401 in stranger, stranger
+        user = {s for _, s in load.seen["user"]}
+        assert user <= {200, 503, 0}, user  # never logged out, never redirected
+        if daemon in ("databroker", "authenticate"):
+            assert user == {200}  # known sessions go on
+    finally:
+        load.end()
+        stand.stop()
+
+
+def talkative(s):
+    """An upstream that agrees to any WebSocket and then is silent."""
+    s.recv(65536)
+    s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+              b"Sec-WebSocket-Accept: x\r\n\r\n")
+    s.recv(65536)
+
+
+def raw_websocket(stand, cookie):
+    import socket
+    import ssl
+    context = ssl.create_default_context(cafile=stand.ca)
+    s = context.wrap_socket(socket.create_connection(("127.0.0.1", stand.port), 10), server_hostname="app.localhost")
+    s.sendall(f"GET /ws HTTP/1.1\r\nHost: app.localhost:{stand.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+              f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nCookie: {cookie}\r\n\r\n".encode())
+    assert s.recv(65536).startswith(b"HTTP/1.1 101")
+    return s
+
+
+def test_open_connections_survive_a_reload_and_end_when_a_rule_ends_them():
+    u = Upstream(raw=talkative)
+    stand = Stand(ROUTES.replace("UP", str(u.port))).start()
+    try:
+        user = stand.browser()
+        user.login(stand.url("app", "/.pomerium/"), USER)  # the upstream itself speaks no HTTP
+        sockets = [raw_websocket(stand, user.cookie("app")) for _ in range(5)]
+        stand.write_config(stand.routes + """
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:1
+    allow_public_unauthenticated_access: true
+""")
+        wait_for("the new route", lambda: stand.browser().fetch(stand.url("other")).status_code == 502, 10)
+        for s in sockets:
+            s.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                s.recv(1)
+        stand.write_config(stand.routes.replace("allow_any_authenticated_user: true",
+                                                "policy: [{allow: {and: [{email: {is: admin@example.com}}]}}]"))
+        for s in sockets:
+            s.settimeout(5)
+            try:
+                assert s.recv(1) == b""
+            except ConnectionResetError:
+                pass
+    finally:
+        stand.stop()
+        u.close()

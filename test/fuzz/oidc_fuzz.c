@@ -1,0 +1,64 @@
+/* What a provider answers: the first byte chooses discovery, tokens, claims or userinfo. */
+#include "authenticate/claims.h"
+#include "authenticate/provider.h"
+#include "common/crypto/jose.h"
+
+static void claims(struct sv text, struct arena *arena)
+{
+    const struct authn_id_expected expected = {
+        .issuer = SV("https://idp"), .client_id = SV("me"), .nonce = SV("n"), .now_s = 1700000000
+    };
+    Session__Session session;
+    json_t *object = NULL;
+    json_t *flat = NULL;
+    bool cut = false;
+
+    if (jose_object_parse(text, AUTHN_PROVIDER_BYTES_MAX, &object) != ERR_OK) {
+        return;
+    }
+    if (authn_id_check(object, &expected, NULL) == ERR_OK) {
+        CHECK(json_string_length(json_object_get(object, "sub")) > 0);
+    }
+    flat = authn_claims_flatten(object, &cut);
+    CHECK(json_object_size(flat) <= AUTHN_CLAIMS_MAX);
+    session__session__init(&session);
+    authn_claims_to_session(flat, arena, &session);
+    CHECK(session.n_claims == json_object_size(flat));
+    json_decref(flat);
+    json_decref(object);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct sv text = size == 0 ? SV("") : sv_of(data + 1, size - 1);
+    struct authn_provider provider;
+    struct authn_tokens tokens;
+    struct arena arena;
+    json_t *known = NULL;
+
+    arena_init(&arena);
+    switch (size == 0 ? 0 : data[0] % 4) {
+    case 0:
+        if (authn_provider_parse(text, SV("https://idp"), &arena, &provider, NULL) == ERR_OK) {
+            CHECK(sv_starts(provider.token_endpoint, SV("http")));
+        }
+        break;
+    case 1:
+        if (authn_tokens_parse(text, &arena, &tokens, NULL) == ERR_OK) {
+            CHECK(tokens.id_token.n > 0);
+        }
+        break;
+    case 2:
+        claims(text, &arena);
+        break;
+    default:
+        known = json_pack("{s:s}", "sub", "u");
+        (void)!authn_userinfo_merge(known, text, NULL);
+        json_decref(known);
+        break;
+    }
+    arena_deinit(&arena);
+    return 0;
+}
