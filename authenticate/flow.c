@@ -30,7 +30,7 @@ static enum err seal_object(struct sealer *sealer, struct sv aad, json_t *object
 
     if (text != NULL && strlen(text) > AUTHN_FLOW_BYTES_MAX) {
         err = ERR_LIMIT;
-    } else if (text != NULL) {
+    } else if (text != NULL && strstr(text, "\\u0000") == NULL) { /* opening refuses NUL, too */
         err = seal_make(sealer, sv_from(text), aad, out);
     }
     if (text != NULL) {

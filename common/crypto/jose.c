@@ -363,10 +363,15 @@ enum err jose_verify(const struct jose_keys *keys, struct sv token, struct buf *
         diag_set(d, "not a compact signed token");
         return err;
     }
-    err = signature_is_canonical(parts.signature) ? verify_parts(keys, &parts, header, d)
-                                                  : ERR_INVALID;
+    if (!signature_is_canonical(parts.signature)) {
+        diag_set(d, "the token's signature is not base64url");
+        err = ERR_INVALID;
+    } else {
+        err = verify_parts(keys, &parts, header, d);
+    }
     if (err == ERR_OK) {
         err = part_decode(parts.payload, payload);
+        diag_set(err == ERR_OK ? NULL : d, "the token's payload is not base64url, or too long");
     }
     if (err == ERR_OK && header_out != NULL) {
         *header_out = json_incref(header);
