@@ -191,23 +191,27 @@ static void print_ready(const struct up *up)
     (void)fflush(stdout);
 }
 
+static void tell_late(const struct up *up)
+{
+    for (int i = 0; i < DEMO; i++) {
+        if (!up->children[i].once_ready) {
+            (void)cli_fail(1, "%s did not become ready within %d s; its log is %s", names[i],
+                           READY_WAIT_MS / 1000, up->log[i]);
+        }
+    }
+}
+
 /* False: it was interrupted or gave up. */
 static bool wait_ready(struct up *up)
 {
     int64_t until = clock_mono_ms() + READY_WAIT_MS;
-    int i = 0;
 
     while (!all_ready(up)) {
         if (cli_supervise_turn(up->children, N_CHILDREN, 100)) {
             return false;
         }
         if (clock_mono_ms() > until) {
-            for (i = 0; i < DEMO; i++) {
-                if (!up->children[i].once_ready) {
-                    (void)cli_fail(1, "%s did not become ready within %d s; its log is %s",
-                                   names[i], READY_WAIT_MS / 1000, up->log[i]);
-                }
-            }
+            tell_late(up);
             return false;
         }
     }

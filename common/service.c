@@ -201,6 +201,18 @@ static void complain(const struct config_errors *errors)
     }
 }
 
+static void tell_restart(const struct config *old, const struct config *fresh)
+{
+    struct buf names;
+
+    buf_init(&names, 4096);
+    config_restart_needed(old, fresh, &names);
+    if (names.n != 0) {
+        log_warn("config.restart-needed", KV_STR("settings", buf_cstr(&names)));
+    }
+    buf_deinit(&names);
+}
+
 static enum err on_config(const struct config *config, struct diag *d, void *arg)
 {
     struct service *s = arg;
@@ -209,6 +221,7 @@ static enum err on_config(const struct config *config, struct diag *d, void *arg
     if (err != ERR_OK) {
         return err;
     }
+    tell_restart(s->config, config);
     config_unref(&s->config);
     s->config = config_ref(config);
     log_set_level(config->log_level);

@@ -54,6 +54,9 @@ static void check_listener(struct config_reader *r, const bool *given)
             "no certificate to serve with: set \"certificates\", or \"insecure_server: true\" "
             "behind something that ends TLS");
     }
+    if (c->timeout_write_ms != 0) {
+        config_error(r, whole(r), "timeout_write: Postern does not have it yet; leave it out");
+    }
     if (c->grpc_insecure) {
         config_error(r, whole(r),
                      "grpc_insecure: gRPC between the parts always is TLS here; leave it "

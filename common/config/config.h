@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/crypto/keys.h"
 #include "common/log.h"
 #include "common/secret.h"
@@ -324,9 +325,10 @@ bool config_route_has_host(const struct config_route *route, struct sv host);
 bool config_has_host(const struct config *config, struct sv host, uint16_t port);
 const char *config_part_name(enum config_part part); /* "proxy" …; "postern" */
 
-/* --- documentation ------------------------------------------------------------------------------- */
+/* Appends the names of settings that differ but take effect at a restart only. */
+void config_restart_needed(const struct config *old, const struct config *fresh, struct buf *out);
 
-struct buf;
+/* --- documentation ------------------------------------------------------------------------------- */
 
 /* docs/configuration.md, generated from the rows. */
 void config_docs(struct buf *out);

@@ -65,7 +65,7 @@ static const struct config_row global_rows[] = {
     { "timeout_read", CFG_DURATION, CFG_RELOAD, G(timeout_read_ms), 0, DAY, 30 * SECOND,
       .doc = "For reading a whole request; 0 is no limit." },
     { "timeout_write", CFG_DURATION, CFG_RELOAD, G(timeout_write_ms), 0, DAY, 0,
-      .doc = "For a whole stream; 0 is no limit." },
+      .doc = "Only 0: no limit for a whole stream." },
     { "timeout_idle", CFG_DURATION, CFG_RELOAD, G(timeout_idle_ms), 0, DAY, 5 * MINUTE,
       .doc = "How long a connection may wait for its next request; 0 is no limit." },
     { "default_upstream_timeout", CFG_DURATION, CFG_RELOAD, G(default_upstream_timeout_ms), 0, DAY,

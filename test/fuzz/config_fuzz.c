@@ -10,6 +10,21 @@ static const char *const env[] = { "SHARED_SECRET=AAECAwQFBgcICQoLDA0ODxAREhMUFR
                                    "INSECURE_SERVER=true",
                                    "AUTHENTICATE_SERVICE_URL=https://login.localhost", NULL };
 
+static void check_refused(const struct config_errors *errors)
+{
+    CHECK(config_errors_count(errors) != 0);
+    for (size_t i = 0; i < config_errors_count(errors); i++) {
+        CHECK(config_errors_text(errors, i)[0] != '\0');
+    }
+}
+
+static void check_route(const struct config *config, const struct config_route *route)
+{
+    CHECK(route->id != 0 && config_route_by_id(config, route->id) == route);
+    CHECK(route->host.n != 0 && route->action != CONFIG_ACTION_NONE);
+    CHECK(route->match_value.n != 0 && config_route_has_host(route, route->host));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config_opts opts = { .file = "/x/c.yaml", .part = CONFIG_PART_DATABROKER, .env = env };
@@ -20,20 +35,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0; /* no opening of files that the fuzzer names */
     }
     if (config_parse(sv_of(data, size), &opts, &config, &errors) != ERR_OK) {
-        CHECK(config_errors_count(errors) != 0);
-        for (size_t i = 0; i < config_errors_count(errors); i++) {
-            CHECK(config_errors_text(errors, i)[0] != '\0');
-        }
+        check_refused(errors);
         config_errors_free(&errors);
         return 0;
     }
     for (size_t i = 0; i < config->n_routes; i++) {
-        const struct config_route *route = &config->routes[i];
-
-        CHECK(route->id != 0 && config_route_by_id(config, route->id) == route);
-        CHECK(route->host.n != 0 && route->action != CONFIG_ACTION_NONE);
-        CHECK(route->match_value.n != 0);
-        CHECK(config_route_has_host(route, route->host));
+        check_route(config, &config->routes[i]);
     }
     config_unref(&config);
     return 0;
