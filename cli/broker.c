@@ -153,7 +153,7 @@ bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *re
     Databroker__PutRequest request = DATABROKER__PUT_REQUEST__INIT;
     Google__Protobuf__Timestamp now = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Databroker__Record *copies = mem_array(n, sizeof(*copies));
-    Databroker__Record **list = mem_array(n, sizeof(*list));
+    Databroker__Record **list = mem_array(n, sizeof(Databroker__Record *));
     ProtobufCMessage *answer = NULL;
     char text[RPC_TEXT_MAX];
     enum rpc_status status = RPC_OK;

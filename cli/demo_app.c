@@ -356,8 +356,8 @@ int cli_demo_main(int argc, char **argv)
     const char *address = "127.0.0.1:8000";
     int option = 0;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option != 'l') {
             (void)fputs(help, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;

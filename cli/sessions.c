@@ -328,8 +328,8 @@ int cli_sessions_main(int argc, char **argv)
     int option = 0;
     int code = 0;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'u') {
             user = optarg;
         } else if (!cli_broker_option(&b, option, optarg)) {
@@ -353,8 +353,8 @@ int cli_users_main(int argc, char **argv)
     int option = 0;
     int code = 0;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (!cli_broker_option(&b, option, optarg)) {
             (void)fputs(users_help, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;

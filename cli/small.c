@@ -67,8 +67,8 @@ int cli_token_main(int argc, char **argv)
     const char *file = NULL;
     int option = 0;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'r':
             role = optarg;

@@ -31,6 +31,7 @@ void cli_supervise_signals(void)
 {
     sigset_t set = signals();
 
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the process has one thread */
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -46,6 +47,7 @@ NORETURN static void run_child(const struct cli_child *child, int log, pid_t par
         _exit(1); /* the parent died in between */
     }
     (void)setpgid(0, 0); /* Ctrl-C is the parent's alone: it ends us in order */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the process has one thread */
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
     if (log >= 0) {
         (void)dup2(log, STDOUT_FILENO);

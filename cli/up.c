@@ -330,8 +330,8 @@ int cli_up_main(int argc, char **argv)
     bool verbose = false;
     int option = 0;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) !=
-           -1) { /* NOLINT(concurrency-mt-unsafe) */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'd':
             folder = optarg;

@@ -4,6 +4,7 @@
 
 #include "common/config/config.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const env[] = { "SHARED_SECRET=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
@@ -25,6 +26,7 @@ static void check_route(const struct config *config, const struct config_route *
     CHECK(route->match_value.n != 0 && config_route_has_host(route, route->host));
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config_opts opts = { .file = "/x/c.yaml", .part = CONFIG_PART_DATABROKER, .env = env };
