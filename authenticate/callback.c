@@ -83,21 +83,22 @@ static struct sv email_of(struct authn_request *req, json_t *claims)
     return arena_sv(&req->arena, sv_from(email));
 }
 
+static void add_group(json_t *groups, const json_t *given)
+{
+    if (json_is_string(given) && json_array_size(groups) < AUTHN_CLAIM_VALUES_MAX) {
+        (void)json_array_append_new(
+            groups, json_stringn(json_string_value(given), json_string_length(given)));
+    }
+}
+
 static json_t *groups_of(struct authn_request *req, const json_t *claims)
 {
     const json_t *given = json_object_get(claims, "groups");
     json_t *groups = json_array();
 
-    CHECK(groups != NULL);
-    if (json_is_string(given)) {
-        CHECK(json_array_append_new(groups, json_copy((json_t *)(uintptr_t)given)) == 0);
-    }
+    add_group(groups, given);
     for (size_t i = 0; i < json_array_size(given); i++) {
-        json_t *g = json_array_get(given, i);
-
-        if (json_is_string(g) && json_array_size(groups) < AUTHN_CLAIM_VALUES_MAX) {
-            CHECK(json_array_append(groups, g) == 0);
-        }
+        add_group(groups, json_array_get(given, i));
     }
     if (json_object_get(json_object_get(claims, "_claim_names"), "groups") != NULL) {
         log_warn("login.groups_incomplete", KV_STR("why", "the provider sent a reference to them"),

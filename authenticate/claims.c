@@ -70,14 +70,14 @@ static void flatten(struct flattening *f, const char *name, json_t *value,
     }
 }
 
-json_t *authn_claims_flatten(const json_t *claims, bool *cut_out)
+json_t *authn_claims_flatten(json_t *claims, bool *cut_out)
 {
     struct flattening f = { .flat = json_object() };
     const char *key = NULL;
     json_t *item = NULL;
 
     CHECK(f.flat != NULL);
-    json_object_foreach((json_t *)(uintptr_t)claims, key, item)
+    json_object_foreach(claims, key, item)
     {
         if (strcmp(key, "nonce") != 0 && strcmp(key, "at_hash") != 0 &&
             strcmp(key, "c_hash") != 0 && strlen(key) < 256) {
@@ -112,20 +112,20 @@ static Google__Protobuf__ListValue *list_of(const json_t *list, struct arena *ar
 
     google__protobuf__list_value__init(out);
     out->n_values = json_array_size(list);
-    out->values = arena_alloc(arena, (out->n_values + 1) * sizeof out->values[0]);
+    out->values = arena_alloc(arena, (out->n_values + 1) * sizeof(void *));
     for (size_t i = 0; i < out->n_values; i++) {
         out->values[i] = value_of(json_array_get(list, i), arena);
     }
     return out;
 }
 
-void authn_claims_to_session(const json_t *flat, struct arena *arena, Session__Session *session)
+void authn_claims_to_session(json_t *flat, struct arena *arena, Session__Session *session)
 {
     const char *key = NULL;
     json_t *list = NULL;
 
-    session->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof *session->claims);
-    json_object_foreach((json_t *)(uintptr_t)flat, key, list)
+    session->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof(void *));
+    json_object_foreach(flat, key, list)
     {
         Session__Session__ClaimsEntry *entry = arena_alloc(arena, sizeof *entry);
 
@@ -136,13 +136,13 @@ void authn_claims_to_session(const json_t *flat, struct arena *arena, Session__S
     }
 }
 
-void authn_claims_to_user(const json_t *flat, struct arena *arena, User__User *user)
+void authn_claims_to_user(json_t *flat, struct arena *arena, User__User *user)
 {
     const char *key = NULL;
     json_t *list = NULL;
 
-    user->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof *user->claims);
-    json_object_foreach((json_t *)(uintptr_t)flat, key, list)
+    user->claims = arena_alloc(arena, (json_object_size(flat) + 1) * sizeof(void *));
+    json_object_foreach(flat, key, list)
     {
         User__User__ClaimsEntry *entry = arena_alloc(arena, sizeof *entry);
 

@@ -20,7 +20,7 @@ struct authn_identity {
     struct sv email; /* "" none, or not verified */
     struct sv name;
     struct sv idp_id;
-    const json_t *claims; /* flat */
+    json_t *claims;       /* flat; only read */
     const json_t *groups; /* list of texts; NULL: none */
 
     /* of an OpenID provider */
@@ -36,9 +36,9 @@ struct authn_identity {
 
 /* A new flat object of claims; *cut_out: not everything had room. Token-only members (nonce,
  * at_hash, c_hash) are left out. */
-json_t *authn_claims_flatten(const json_t *claims, bool *cut_out);
+json_t *authn_claims_flatten(json_t *claims, bool *cut_out);
 /* Entries for the records, in arena. */
-void authn_claims_to_session(const json_t *flat, struct arena *arena, Session__Session *session);
-void authn_claims_to_user(const json_t *flat, struct arena *arena, User__User *user);
+void authn_claims_to_session(json_t *flat, struct arena *arena, Session__Session *session);
+void authn_claims_to_user(json_t *flat, struct arena *arena, User__User *user);
 /* First text of a flat claim, "" where there is none. */
 struct sv authn_claims_first(const json_t *flat, const char *name);

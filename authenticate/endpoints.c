@@ -29,7 +29,7 @@ struct endpoint {
     void (*post)(struct authn_request *req);
 };
 
-static const struct endpoint ENDPOINTS[] = {
+static const struct endpoint endpoints[] = {
     { "/", ON_OWN, root, NULL },
     { "/robots.txt", ON_OWN, robots, NULL },
     { "/healthz", ON_OWN, healthy, NULL },
@@ -49,9 +49,9 @@ void authn_endpoints_handle(struct authn_request *req)
     unsigned here = req->own_host ? ON_OWN : ON_ROUTE;
     void (*handler)(struct authn_request *) = NULL;
 
-    for (size_t i = 0; i < ARRAY_LEN(ENDPOINTS) && found == NULL; i++) {
-        if ((ENDPOINTS[i].hosts & here) != 0 && sv_eq(req->path, sv_from(ENDPOINTS[i].path))) {
-            found = &ENDPOINTS[i];
+    for (size_t i = 0; i < ARRAY_LEN(endpoints) && found == NULL; i++) {
+        if ((endpoints[i].hosts & here) != 0 && sv_eq(req->path, sv_from(endpoints[i].path))) {
+            found = &endpoints[i];
         }
     }
     if (found == NULL) {

@@ -32,7 +32,7 @@ static void form_show(struct authn_request *req, int status, const char *note, s
     struct http_url url;
 
     buf_init(&token, 65536);
-    buf_init(&page, HTTP_PAGE_MAX * 2);
+    buf_init(&page, (size_t)HTTP_PAGE_MAX * 2);
     buf_init(&origin, 512);
     if (authn_redirect_check(req->config, req->flow.redirect_uri, &url) == ERR_OK) {
         http_url_add_origin(&origin, &url);

@@ -222,7 +222,7 @@ static void cookie_set(struct authn_request *req, struct sv session, uint64_t ve
     struct handle handle = { .record_version = version, .issued_at_s = clock_wall_s() };
     CLEANUP(buf_deinit) struct buf text;
 
-    buf_init(&text, HANDLE_TEXT_MAX * 2);
+    buf_init(&text, (size_t)HANDLE_TEXT_MAX * 2);
     CHECK(session.n <= HANDLE_SESSION_MAX);
     memcpy(handle.session, session.p, session.n);
     memcpy(handle.idp_id, req->app->idp_id, sizeof req->app->idp_id);

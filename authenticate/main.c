@@ -183,19 +183,15 @@ static enum err listen_all(struct authn *app, struct diag *d)
     return err;
 }
 
-static enum err local_start(struct authn *app, struct diag *d)
+/* Without the file the daemon runs on: nobody can sign in until it is there. */
+static void local_load(struct authn *app)
 {
     struct diag why = { .line = 0 };
+    char line[DIAG_LINE];
 
-    (void)d;
-    app->part_users = service_part_new(app->service, "users");
-    service_part_set(app->part_users, true, NULL);
     if (app->config->idp_provider == CONFIG_IDP_LOCAL && authn_local_load(app, &why) != ERR_OK) {
-        char line[DIAG_LINE];
-
         log_error("users.not_loaded", KV_STR("why", diag_format(&why, line)));
     }
-    return ERR_OK;
 }
 
 static enum err app_start(struct service *service, const struct config *config, void **state_out,
@@ -226,9 +222,9 @@ static enum err app_start(struct service *service, const struct config *config, 
         err = adopt(app, config, d);
     }
     if (err == ERR_OK) {
-        err = local_start(app, d);
-    }
-    if (err == ERR_OK) {
+        app->part_users = service_part_new(service, "users");
+        service_part_set(app->part_users, true, NULL);
+        local_load(app);
         err = listen_all(app, d);
     }
     if (err != ERR_OK) {
@@ -240,9 +236,13 @@ static enum err app_start(struct service *service, const struct config *config, 
     return ERR_OK;
 }
 
-static bool same_secrets(const struct config *a, const struct config *b)
+/* What listeners, certificates and channels were made of at the start. */
+static bool needs_restart(const struct config *a, const struct config *b)
 {
-    return secret_eq(a->shared_secret, secret_bytes(b->shared_secret));
+    return !secret_eq(a->shared_secret, secret_bytes(b->shared_secret)) ||
+           !sv_eq(a->authenticate_internal_url.text, b->authenticate_internal_url.text) ||
+           !sv_eq(a->grpc_address, b->grpc_address) ||
+           !sv_eq(a->databroker.v[0].text, b->databroker.v[0].text);
 }
 
 static enum err app_reload(void *state, const struct config *config, struct diag *d)
@@ -253,22 +253,11 @@ static enum err app_reload(void *state, const struct config *config, struct diag
     if (err != ERR_OK) {
         return err;
     }
-    if (!same_secrets(app->boot, config) ||
-        !sv_eq(app->boot->authenticate_internal_url.text, config->authenticate_internal_url.text) ||
-        !sv_eq(app->boot->grpc_address, config->grpc_address) ||
-        !sv_eq(app->boot->databroker.v[0].text, config->databroker.v[0].text)) {
+    if (needs_restart(app->boot, config)) {
         log_warn("config.needs_restart",
                  KV_STR("why", "the shared secret or an address between daemons changed"));
     }
-    if (config->idp_provider == CONFIG_IDP_LOCAL) {
-        struct diag why = { .line = 0 };
-
-        if (authn_local_load(app, &why) != ERR_OK) {
-            char line[DIAG_LINE];
-
-            log_error("users.not_loaded", KV_STR("why", diag_format(&why, line)));
-        }
-    }
+    local_load(app);
     return ERR_OK;
 }
 

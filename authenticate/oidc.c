@@ -381,13 +381,13 @@ static void add_scopes(struct buf *url, const struct config *config)
 
 static bool is_reserved(struct sv name)
 {
-    static const char *const NAMES[] = {
+    static const char *const reserved[] = {
         "response_type", "client_id",      "redirect_uri",         "scope", "state", "nonce",
         "response_mode", "code_challenge", "code_challenge_method"
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
-        if (sv_eq(name, sv_from(NAMES[i]))) {
+    for (size_t i = 0; i < ARRAY_LEN(reserved); i++) {
+        if (sv_eq(name, sv_from(reserved[i]))) {
             return true;
         }
     }

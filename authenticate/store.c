@@ -185,7 +185,7 @@ static Databroker__Record *directory_record(const struct authn_identity *who, st
     Google__Protobuf__Value groups = GOOGLE__PROTOBUF__VALUE__INIT;
     size_t n = json_array_size(who->groups);
 
-    list.values = arena_alloc(arena, (n + 1) * sizeof list.values[0]);
+    list.values = arena_alloc(arena, (n + 1) * sizeof(void *));
     for (size_t i = 0; i < n; i++) {
         const json_t *g = json_array_get(who->groups, i);
 

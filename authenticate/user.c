@@ -88,12 +88,12 @@ static json_t *claims_of_session(const Session__Session *session)
 
 static void json_reply(struct authn_request *req, json_t *claims)
 {
-    static const char *const LEFT_OUT[] = { "iss", "aud", "exp", "iat", "nbf", "jti" };
+    static const char *const left_out[] = { "iss", "aud", "exp", "iat", "nbf", "jti" };
     char *text = NULL;
     struct sv copy;
 
-    for (size_t i = 0; i < ARRAY_LEN(LEFT_OUT); i++) {
-        (void)json_object_del(claims, LEFT_OUT[i]);
+    for (size_t i = 0; i < ARRAY_LEN(left_out); i++) {
+        (void)json_object_del(claims, left_out[i]);
     }
     text = json_dumps(claims, JSON_COMPACT | JSON_SORT_KEYS);
     CHECK(text != NULL);

@@ -25,7 +25,7 @@ struct authn_users {
 };
 
 /* Hashed against where there is no account at all; nobody knows a password for it. */
-static const char NOBODY[] =
+static const char nobody[] =
     "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7";
 
 enum err authn_email_canonical(struct sv text, char out[AUTHN_EMAIL_MAX + 1])
@@ -50,10 +50,10 @@ enum err authn_email_canonical(struct sv text, char out[AUTHN_EMAIL_MAX + 1])
 
 static bool hash_allowed(struct sv hash)
 {
-    static const char *const KINDS[] = { "$y$", "$7$", "$gy$", "$2b$", "$2y$", "$2a$" };
+    static const char *const kinds[] = { "$y$", "$7$", "$gy$", "$2b$", "$2y$", "$2a$" };
 
-    for (size_t i = 0; i < ARRAY_LEN(KINDS); i++) {
-        if (sv_starts(hash, sv_from(KINDS[i]))) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (sv_starts(hash, sv_from(kinds[i]))) {
             return crypt_checksalt(hash.p) == CRYPT_SALT_OK ||
                    crypt_checksalt(hash.p) == CRYPT_SALT_METHOD_LEGACY; /* $2a$ */
         }
@@ -230,7 +230,7 @@ size_t authn_users_count(const struct authn_users *users)
  * cost that others in the file have. */
 static const char *stand_in(const struct authn_users *users, struct sv email)
 {
-    return users->n == 0 ? NOBODY : users->v[map_hash(email) % users->n].password.p;
+    return users->n == 0 ? nobody : users->v[map_hash(email) % users->n].password.p;
 }
 
 const struct authn_user *authn_users_verify(const struct authn_users *users, struct sv email,

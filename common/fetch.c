@@ -176,6 +176,24 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
     return 0;
 }
 
+#define SET(option, value) ok = ok && curl_multi_setopt(fetcher->multi, option, value) == CURLM_OK
+
+static void multi_set_up(
+    struct fetcher *fetcher) /* NOLINT(readability-function-cognitive-complexity): a list */
+{
+    bool ok = true;
+
+    SET(CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    SET(CURLMOPT_SOCKETDATA, fetcher);
+    SET(CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    SET(CURLMOPT_TIMERDATA, fetcher);
+    SET(CURLMOPT_MAX_TOTAL_CONNECTIONS, 64L);
+    SET(CURLMOPT_MAXCONNECTS, 8L);
+    CHECK(ok);
+}
+
+#undef SET
+
 struct fetcher *fetcher_new(struct loop *loop, const char *ca_file)
 {
     struct fetcher *fetcher = MEM_NEW(struct fetcher);
@@ -187,12 +205,7 @@ struct fetcher *fetcher_new(struct loop *loop, const char *ca_file)
     CHECK(fetcher->multi != NULL && fetcher->timer != NULL);
     fetcher->ca_file = ca_file == NULL ? NULL : mem_strdup(ca_file);
     list_init(&fetcher->open);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_SOCKETDATA, fetcher) == CURLM_OK);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERDATA, fetcher) == CURLM_OK);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, 64L) == CURLM_OK);
-    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_MAXCONNECTS, 8L) == CURLM_OK);
+    multi_set_up(fetcher);
     return fetcher;
 }
 

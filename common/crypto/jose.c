@@ -27,7 +27,7 @@ struct jose_alg {
     const char *crv; /* NULL: RSA */
 };
 
-static const struct jose_alg ALGS[] = {
+static const struct jose_alg algs[] = {
     { "RS256", "RSA", NULL },   { "RS384", "RSA", NULL },   { "RS512", "RSA", NULL },
     { "PS256", "RSA", NULL },   { "PS384", "RSA", NULL },   { "PS512", "RSA", NULL },
     { "ES256", "EC", "P-256" }, { "ES384", "EC", "P-384" }, { "ES512", "EC", "P-521" },
@@ -35,9 +35,9 @@ static const struct jose_alg ALGS[] = {
 
 static const struct jose_alg *alg_find(const char *name)
 {
-    for (size_t i = 0; name != NULL && i < ARRAY_LEN(ALGS); i++) {
-        if (strcmp(ALGS[i].name, name) == 0) {
-            return &ALGS[i];
+    for (size_t i = 0; name != NULL && i < ARRAY_LEN(algs); i++) {
+        if (strcmp(algs[i].name, name) == 0) {
+            return &algs[i];
         }
     }
     return NULL;
@@ -294,7 +294,7 @@ static bool key_fits(const struct jose_key *key, const struct jose_alg *alg, con
 static bool signature_fits(const struct jose_key *key, const struct jose_alg *alg,
                            const struct token_parts *parts)
 {
-    static const char *const MEMBERS[] = { "kty", "n", "e", "crv", "x", "y" };
+    static const char *const members[] = { "kty", "n", "e", "crv", "x", "y" };
     json_t *jwk = json_object();
     json_t *jws = json_pack("{s:s%,s:s%,s:s%}", "protected", parts->header.p, parts->header.n,
                             "payload", parts->payload.p, parts->payload.n, "signature",
@@ -302,10 +302,10 @@ static bool signature_fits(const struct jose_key *key, const struct jose_alg *al
     bool fits =
         jwk != NULL && jws != NULL && json_object_set_new(jwk, "alg", json_string(alg->name)) == 0;
 
-    for (size_t i = 0; fits && i < ARRAY_LEN(MEMBERS); i++) {
-        json_t *member = json_object_get(key->jwk, MEMBERS[i]);
+    for (size_t i = 0; fits && i < ARRAY_LEN(members); i++) {
+        json_t *member = json_object_get(key->jwk, members[i]);
 
-        fits = member == NULL || json_object_set(jwk, MEMBERS[i], member) == 0;
+        fits = member == NULL || json_object_set(jwk, members[i], member) == 0;
     }
     fits = fits && jose_jws_ver(NULL, jws, NULL, jwk, true);
     json_decref(jwk);

@@ -7,7 +7,7 @@
 #include "common/b64.h"
 
 /* One column, system fonts, 16 px and up, contrast of at least 4.5:1 in both colour schemes. */
-static const char STYLE[] =
+static const char style_text[] =
     ":root{color-scheme:light dark;--back:#f4f5f2;--card:#fff;--ink:#1c2326;--soft:#566167;"
     "--line:#d9ddda;--accent:#1c5f59;--on:#fff;--field:#fff}"
     "@media(prefers-color-scheme:dark){:root{--back:#121618;--card:#1b2123;--ink:#e7ebec;"
@@ -53,7 +53,7 @@ static void style_hash_make(void)
     unsigned n = 0;
     CLEANUP(buf_deinit) struct buf text;
 
-    CHECK(EVP_Digest(STYLE, sizeof STYLE - 1, digest, &n, EVP_sha256(), NULL) == 1);
+    CHECK(EVP_Digest(style_text, sizeof style_text - 1, digest, &n, EVP_sha256(), NULL) == 1);
     buf_init(&text, sizeof style_hash);
     b64_std_add(&text, sv_of(digest, n));
     CHECK(text.err == ERR_OK && text.n < sizeof style_hash);
@@ -67,7 +67,7 @@ void http_page_begin(struct buf *b, struct sv title)
                    "<meta name=\"robots\" content=\"noindex\">\n<title>");
     buf_add_html(b, title);
     buf_add_str(b, "</title>\n<style>");
-    buf_add_str(b, STYLE);
+    buf_add_str(b, style_text);
     buf_add_str(b, "</style>\n</head>\n<body>\n<header>Postern</header>\n<main>\n<h1>");
     buf_add_html(b, title);
     buf_add_str(b, "</h1>\n");
@@ -161,7 +161,7 @@ void http_page_csp(struct buf *b, const struct sv *origins, size_t n)
 }
 
 /* same-origin and not no-referrer: with the latter, browsers send "Origin: null" with our own forms. */
-static const struct http_page_header HEADERS[] = {
+static const struct http_page_header fixed_headers[] = {
     { "Cache-Control", "no-store" },
     { "X-Content-Type-Options", "nosniff" },
     { "X-Frame-Options", "DENY" },
@@ -170,6 +170,6 @@ static const struct http_page_header HEADERS[] = {
 
 const struct http_page_header *http_page_headers(size_t *n_out)
 {
-    *n_out = ARRAY_LEN(HEADERS);
-    return HEADERS;
+    *n_out = ARRAY_LEN(fixed_headers);
+    return fixed_headers;
 }

@@ -1,7 +1,7 @@
 /* Key sets of a provider: whatever is taken from one must bear being tried. */
 #include "common/crypto/jose.h"
 
-static const char *const TOKENS[] = {
+static const char *const tokens[] = {
     "eyJhbGciOiJSUzI1NiJ9.e30.AAAA",
     "eyJhbGciOiJQUzM4NCJ9.e30.AAAA",
     "eyJhbGciOiJFUzI1NiJ9.e30.AAAA",
@@ -19,11 +19,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     CHECK(jose_keys_count(keys) > 0 && jose_keys_count(keys) <= JOSE_KEYS_MAX);
-    for (size_t i = 0; i < ARRAY_LEN(TOKENS); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
         struct buf payload;
 
         buf_init(&payload, JOSE_TOKEN_MAX);
-        CHECK(jose_verify(keys, sv_from(TOKENS[i]), &payload, NULL, NULL) != ERR_OK);
+        CHECK(jose_verify(keys, sv_from(tokens[i]), &payload, NULL, NULL) != ERR_OK);
         buf_deinit(&payload);
     }
     jose_keys_free(&keys);

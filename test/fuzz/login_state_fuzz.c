@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf sealed;
 
     arena_init(&arena);
-    buf_init(&sealed, SEAL_MAX * 2);
+    buf_init(&sealed, (size_t)SEAL_MAX * 2);
     CHECK(authn_flow_open(sealer(), AUTHN_FLOW_PROVIDER, text, &arena, &back) != ERR_OK);
     CHECK(authn_code_open(sealer(), text, 0, &arena, &code) != ERR_OK);
     if (authn_flow_seal(sealer(), AUTHN_FLOW_PROVIDER, &flow, &sealed) == ERR_OK) {

@@ -28,27 +28,37 @@ static void claims(struct sv text, struct arena *arena)
     json_decref(object);
 }
 
+static void discovery(struct sv text, struct arena *arena)
+{
+    struct authn_provider provider;
+
+    if (authn_provider_parse(text, SV("https://idp"), arena, &provider, NULL) == ERR_OK) {
+        CHECK(sv_starts(provider.token_endpoint, SV("http")));
+    }
+}
+
+static void token_response(struct sv text, struct arena *arena)
+{
+    struct authn_tokens tokens;
+
+    CHECK(authn_tokens_parse(text, arena, &tokens, NULL) != ERR_OK || tokens.id_token.n > 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sv text = size == 0 ? SV("") : sv_of(data + 1, size - 1);
-    struct authn_provider provider;
-    struct authn_tokens tokens;
     struct arena arena;
     json_t *known = NULL;
 
     arena_init(&arena);
     switch (size == 0 ? 0 : data[0] % 4) {
     case 0:
-        if (authn_provider_parse(text, SV("https://idp"), &arena, &provider, NULL) == ERR_OK) {
-            CHECK(sv_starts(provider.token_endpoint, SV("http")));
-        }
+        discovery(text, &arena);
         break;
     case 1:
-        if (authn_tokens_parse(text, &arena, &tokens, NULL) == ERR_OK) {
-            CHECK(tokens.id_token.n > 0);
-        }
+        token_response(text, &arena);
         break;
     case 2:
         claims(text, &arena);

@@ -42,13 +42,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-static const struct authn_flow FLOW = { .redirect_uri = { "https://app.example/x?a=\"1\"", 25 },
-                                        .binding = { "bind", 4 },
-                                        .browser = { "brow", 4 },
-                                        .nonce = { "nonce", 5 },
-                                        .verifier = { "verifier", 8 },
-                                        .attempt = 2,
-                                        .issued_at_s = 1234567890123 };
+static const struct authn_flow sample = { .redirect_uri = { "https://app.example/x?a=\"1\"", 25 },
+                                          .binding = { "bind", 4 },
+                                          .browser = { "brow", 4 },
+                                          .nonce = { "nonce", 5 },
+                                          .verifier = { "verifier", 8 },
+                                          .attempt = 2,
+                                          .issued_at_s = 1234567890123 };
 
 static void a_flow_comes_back_as_it_left(void **state)
 {
@@ -57,12 +57,12 @@ static void a_flow_comes_back_as_it_left(void **state)
     CLEANUP(buf_deinit) struct buf text;
 
     buf_init(&text, 65536);
-    assert_int_equal(authn_flow_seal(w->states, AUTHN_FLOW_PROVIDER, &FLOW, &text), ERR_OK);
+    assert_int_equal(authn_flow_seal(w->states, AUTHN_FLOW_PROVIDER, &sample, &text), ERR_OK);
     assert_int_equal(
         authn_flow_open(w->states, AUTHN_FLOW_PROVIDER, buf_sv(&text), &w->arena, &back), ERR_OK);
-    assert_true(sv_eq(back.redirect_uri, FLOW.redirect_uri));
-    assert_true(sv_eq(back.binding, FLOW.binding) && sv_eq(back.browser, FLOW.browser));
-    assert_true(sv_eq(back.nonce, FLOW.nonce) && sv_eq(back.verifier, FLOW.verifier));
+    assert_true(sv_eq(back.redirect_uri, sample.redirect_uri));
+    assert_true(sv_eq(back.binding, sample.binding) && sv_eq(back.browser, sample.browser));
+    assert_true(sv_eq(back.nonce, sample.nonce) && sv_eq(back.verifier, sample.verifier));
     assert_int_equal(back.attempt, 2);
     assert_int_equal(back.issued_at_s, 1234567890123);
 }
@@ -76,7 +76,7 @@ static void no_kind_of_seal_opens_as_another(void **state)
     CLEANUP(buf_deinit) struct buf text;
 
     buf_init(&text, 65536);
-    assert_int_equal(authn_flow_seal(w->forms, AUTHN_FLOW_FORM, &FLOW, &text), ERR_OK);
+    assert_int_equal(authn_flow_seal(w->forms, AUTHN_FLOW_FORM, &sample, &text), ERR_OK);
     for (size_t i = 0; i < ARRAY_LEN(sealers); i++) {
         for (int use = AUTHN_FLOW_NONE; use <= AUTHN_FLOW_SIGN_OUT; use++) {
             enum err err = authn_flow_open(sealers[i], (enum authn_flow_use)use, buf_sv(&text),
@@ -96,7 +96,7 @@ static void any_changed_bit_is_seen(void **state)
     CLEANUP(buf_deinit) struct buf text;
 
     buf_init(&text, 65536);
-    assert_int_equal(authn_flow_seal(w->states, AUTHN_FLOW_PROVIDER, &FLOW, &text), ERR_OK);
+    assert_int_equal(authn_flow_seal(w->states, AUTHN_FLOW_PROVIDER, &sample, &text), ERR_OK);
     for (size_t i = 0; i < text.n; i++) {
         char was = text.p[i];
 
@@ -134,7 +134,7 @@ static void a_code_ends_with_its_minute(void **state)
 static void text_that_is_not_utf8_is_refused_when_sealed(void **state)
 {
     struct world *w = *state;
-    struct authn_flow flow = FLOW;
+    struct authn_flow flow = sample;
     CLEANUP(buf_deinit) struct buf text;
 
     buf_init(&text, 65536);

@@ -42,7 +42,7 @@ static void id_tokens_are_for_this_client_login_and_time(void **state)
     static const struct {
         const char *changes;
         enum err err;
-    } ROWS[] = {
+    } rows[] = {
         { "{}", ERR_OK },
         { "{\"aud\":[\"me\"]}", ERR_OK },
         { "{\"aud\":[\"me\",\"you\"],\"azp\":\"me\"}", ERR_OK },
@@ -77,9 +77,9 @@ static void id_tokens_are_for_this_client_login_and_time(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
-        if (check(ROWS[i].changes, NULL) != ROWS[i].err) {
-            fail_msg("%s: not %s", ROWS[i].changes, err_name(ROWS[i].err));
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (check(rows[i].changes, NULL) != rows[i].err) {
+            fail_msg("%s: not %s", rows[i].changes, err_name(rows[i].err));
         }
     }
 }

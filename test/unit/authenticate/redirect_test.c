@@ -5,7 +5,7 @@
 
 #include "test/support/cmocka.h"
 
-static const char CONFIG[] =
+static const char config_text[] =
     "shared_secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"
     "authenticate_service_url: https://authenticate.example.com\n"
     "insecure_server: true\nidp_provider: oidc\nidp_provider_url: https://idp.example.com\n"
@@ -21,7 +21,7 @@ static struct config *load(void)
     struct config_errors *errors = NULL;
     struct config *config = NULL;
 
-    if (config_parse(sv_from(CONFIG), &opts, &config, &errors) != ERR_OK) {
+    if (config_parse(sv_from(config_text), &opts, &config, &errors) != ERR_OK) {
         for (size_t i = 0; i < config_errors_count(errors); i++) {
             print_message("%s\n", config_errors_text(errors, i));
         }
@@ -71,7 +71,7 @@ static void the_corpus_of_bad_redirects_is_refused(void **state)
 
 static void only_whole_hosts_of_routes_count(void **state)
 {
-    static const char *const BAD[] = {
+    static const char *const bad[] = {
         "",
         "/",
         "//foo.bar/",
@@ -102,9 +102,9 @@ static void only_whole_hosts_of_routes_count(void **state)
     struct config *config = load();
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
-        if (may(config, BAD[i])) {
-            fail_msg("accepted: %s", BAD[i]);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        if (may(config, bad[i])) {
+            fail_msg("accepted: %s", bad[i]);
         }
     }
     assert_true(may(config, "https://foo.bar/"));

@@ -83,7 +83,7 @@ static void a_stranger_costs_one_hash_of_the_same_kind(void **state)
 
 static void odd_files_are_refused(void **state)
 {
-    static const char *const BAD[] = {
+    static const char *const bad[] = {
         "- {email: a@b, password: plain}\n",
         "- {email: a@b, password: \"\"}\n",
         "- {email: a@b}\n",
@@ -103,11 +103,11 @@ static void odd_files_are_refused(void **state)
     assert_non_null(good); /* what is wrong with the others is not the hash */
     authn_users_unref(&good);
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
-        struct authn_users *users = users_of(BAD[i]);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct authn_users *users = users_of(bad[i]);
 
         if (users != NULL) {
-            fail_msg("accepted: %s", BAD[i]);
+            fail_msg("accepted: %s", bad[i]);
         }
         authn_users_unref(&users);
     }

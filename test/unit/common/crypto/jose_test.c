@@ -81,21 +81,21 @@ static void wycheproof_signatures_are_judged_as_listed(void **state)
 
 static void rfc7520_examples_verify(void **state)
 {
-    static const char *const FILES[] = { "jws_4_1.rsa_v15_signature.json",
+    static const char *const files[] = { "jws_4_1.rsa_v15_signature.json",
                                          "jws_4_2.rsa-pss_signature.json",
                                          "jws_4_3.ecdsa_signature.json" };
     CLEANUP(buf_deinit) struct buf payload;
 
     (void)state;
     buf_init(&payload, 65536);
-    for (size_t i = 0; i < ARRAY_LEN(FILES); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         char path[256];
         json_t *doc = NULL;
         json_t *jwk = NULL;
         CLEANUP(jose_keys_free) struct jose_keys *keys = NULL;
         char *token = NULL;
 
-        (void)snprintf(path, sizeof path, CORPUS "rfc7520/%s", FILES[i]);
+        (void)snprintf(path, sizeof path, CORPUS "rfc7520/%s", files[i]);
         doc = json_load_file(path, 0, NULL);
         assert_non_null(doc);
         jwk = json_deep_copy(json_object_get(json_object_get(doc, "input"), "key"));
