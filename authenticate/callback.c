@@ -32,6 +32,12 @@ void authn_exchange_free(struct authn_exchange **exchange)
     mem_free(exchange);
 }
 
+/* NULL: not known, or a reload took it away while this request waited. */
+static const struct authn_provider *provider_of(const struct authn_request *req)
+{
+    return req->app->oidc == NULL ? NULL : authn_oidc_provider(req->app->oidc);
+}
+
 static void refused(struct authn_request *req, int status, const char *code, const char *what)
 {
     authn_reply_problem(req, &(struct authn_problem){ .status = status,
@@ -178,12 +184,16 @@ static bool is_header_text(struct sv s)
 
 static void userinfo(struct authn_request *req)
 {
-    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct authn_provider *p = provider_of(req);
     struct sv token = req->exchange->tokens.access_token;
     CLEANUP(buf_deinit) struct buf authorization;
     struct fetch_request request;
 
     buf_init(&authorization, 65536);
+    if (p == NULL) {
+        authn_oidc_down(req);
+        return;
+    }
     if (p->userinfo_endpoint.n == 0 || !is_header_text(token)) {
         finish(req);
         return;
@@ -210,14 +220,18 @@ static bool header_ok(const json_t *header)
 static void claims_check(struct authn_request *req, struct sv payload)
 {
     struct authn_exchange *x = req->exchange;
-    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct authn_provider *p = provider_of(req);
     struct diag d = { .line = 0 };
-    struct authn_id_expected expected = { .issuer = p->issuer,
+    struct authn_id_expected expected = { .issuer = p == NULL ? SV("") : p->issuer,
                                           .client_id = req->config->idp_client_id,
                                           .nonce = req->flow.nonce,
                                           .now_s = clock_wall_s() };
     enum err err = jose_object_parse(payload, JOSE_TOKEN_MAX, &x->claims);
 
+    if (p == NULL) {
+        authn_oidc_down(req);
+        return;
+    }
     if (err == ERR_OK) {
         err = authn_id_check(x->claims, &expected, &d);
     }
@@ -244,7 +258,8 @@ static void verify(struct authn_request *req, enum err err)
         return;
     }
     err = jose_verify(keys, x->tokens.id_token, &payload, &header, &d);
-    if (!x->looked_again && jose_token_kid(x->tokens.id_token, kid) == ERR_OK &&
+    if (!x->looked_again && req->app->oidc != NULL &&
+        jose_token_kid(x->tokens.id_token, kid) == ERR_OK &&
         (err == ERR_NOT_FOUND || (err == ERR_CRYPTO && kid[0] == '\0'))) {
         x->looked_again = true; /* the provider may have new keys */
         authn_oidc_refresh(req->app->oidc, req, sv_from(kid), verify);
@@ -314,7 +329,7 @@ static void add_basic(struct buf *out, struct sv id, struct sv secret)
 
 static void exchange_code(struct authn_request *req)
 {
-    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct authn_provider *p = provider_of(req);
     const struct config *config = req->config;
     struct sv secret = config->idp_client_secret == NULL ? (struct sv){ .p = NULL }
                                                          : secret_bytes(config->idp_client_secret);
@@ -351,7 +366,7 @@ static void exchange_code(struct authn_request *req)
 
 static void exchange_ready(struct authn_request *req, enum err err)
 {
-    if (err != ERR_OK || req->app->oidc == NULL || authn_oidc_provider(req->app->oidc) == NULL) {
+    if (err != ERR_OK || provider_of(req) == NULL) {
         authn_oidc_down(req);
         return;
     }
@@ -377,7 +392,7 @@ static void provider_error(struct authn_request *req, struct sv error)
 /* RFC 9207: an answer of another provider, mixed into ours, names itself. */
 static bool issuer_ok(const struct authn_request *req)
 {
-    const struct authn_provider *p = authn_oidc_provider(req->app->oidc);
+    const struct authn_provider *p = provider_of(req);
     const struct http_form_value *iss = &req->exchange->param[P_ISS];
 
     if (p == NULL) {
@@ -399,6 +414,10 @@ static void callback_found(struct authn_request *req, enum err err)
         authn_login_code(req); /* another tab was quicker: its session counts */
         return;
     }
+    if (req->app->oidc == NULL) {
+        authn_oidc_down(req);
+        return;
+    }
     browser = authn_browser(req, false);
     if (clock_wall_s() - req->flow.issued_at_s > AUTHN_FLOW_LIFE_S) {
         authn_login_again(req, "state-expired");
@@ -410,7 +429,7 @@ static void callback_found(struct authn_request *req, enum err err)
         provider_error(req, x->param[P_ERROR].value);
     } else if (!x->param[P_CODE].present || x->param[P_CODE].value.n == 0) {
         refused(req, 400, "callback-invalid", "The identity provider sent no code.");
-    } else if (authn_oidc_provider(req->app->oidc) == NULL) {
+    } else if (provider_of(req) == NULL) {
         authn_oidc_refresh(req->app->oidc, req, (struct sv){ .p = NULL }, exchange_ready);
     } else {
         exchange_code(req);

@@ -387,6 +387,14 @@ enum err authn_http_new(struct authn *app, struct authn_http **http_out, struct 
     int fd = -1;
     enum err err = ERR_OK;
 
+    if (url->tls) {
+        diag_set(d,
+                 "authenticate_internal_service_url %.*s: https is not served here; use unix:, or "
+                 "http: on a private network",
+                 SV_ARG(url->text));
+        mem_free(&http);
+        return ERR_UNSUPPORTED;
+    }
     http->app = app;
     list_init(&http->open);
     http->server = evhttp_new(loop_base(app->loop));

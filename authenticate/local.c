@@ -171,6 +171,16 @@ static void busy(struct authn_request *req, int64_t wait_ms)
                                       .link_text = "Back to the application" });
 }
 
+static void users_try(struct authn *app)
+{
+    struct diag why = { .line = 0 };
+    char line[DIAG_LINE];
+
+    if (authn_local_load(app, &why) != ERR_OK) {
+        log_error("users.not_loaded", KV_STR("why", diag_format(&why, line)));
+    }
+}
+
 static void check_start(struct authn_request *req, const char *email, struct sv password)
 {
     struct authn *app = req->app;
@@ -183,6 +193,9 @@ static void check_start(struct authn_request *req, const char *email, struct sv 
                  KV_I64("wait_ms", wait));
         busy(req, wait);
         return;
+    }
+    if (app->users == NULL) {
+        users_try(app); /* blocks for one small file, and only while there is none */
     }
     if (app->users == NULL) {
         authn_reply_problem(

@@ -77,17 +77,27 @@ static void names_make(struct authn *app)
                    (int)MIN(config->cookie_name.n, 64), config->cookie_name.p);
 }
 
+static bool same_provider(const struct config *a, const struct config *b)
+{
+    return a->idp_provider == b->idp_provider && sv_eq(a->idp_provider_url, b->idp_provider_url) &&
+           sv_eq(a->idp_client_id, b->idp_client_id) && sv_eq(a->idp_ca_file, b->idp_ca_file);
+}
+
 /* Takes over everything that may change while running. On an error nothing has changed. */
 static enum err adopt(struct authn *app, const struct config *config, struct diag *d)
 {
     struct assertion_keys *assertion = NULL;
     enum err err = assertion_make(config, &assertion, d);
+    bool same_idp = false;
 
     if (err != ERR_OK) {
         return err;
     }
-    authn_oidc_free(&app->oidc); /* its waiting requests are answered with the old configuration */
-    fetcher_free(&app->fetcher);
+    same_idp = app->config != NULL && same_provider(app->config, config);
+    if (!same_idp) {
+        authn_oidc_free(&app->oidc); /* who waits for it is told that it is not there */
+        fetcher_free(&app->fetcher);
+    }
     assertion_keys_free(&app->assertion);
     config_unref(&app->config);
     app->assertion = assertion;
@@ -95,6 +105,9 @@ static enum err adopt(struct authn *app, const struct config *config, struct dia
     names_make(app);
     idp_id_make(config, app->idp_id);
     sealers_make(app);
+    if (same_idp) {
+        return ERR_OK;
+    }
     app->fetcher = fetcher_new(app->loop, config->idp_ca_file.p);
     if (config->idp_provider == CONFIG_IDP_OIDC) {
         app->oidc = authn_oidc_new(app);

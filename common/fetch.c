@@ -15,6 +15,7 @@ struct fetcher {
     struct event *timer;
     char *ca_file;
     struct list open;
+    bool closing; /* freed by its owner: goes with its last fetch */
 };
 
 struct fetch {
@@ -34,8 +35,21 @@ struct fetch_socket {
     struct event *event;
 };
 
+static void fetcher_destroy(void *arg)
+{
+    struct fetcher *fetcher = arg;
+
+    (void)curl_multi_cleanup(fetcher->multi);
+    event_free(fetcher->timer);
+    mem_free(&fetcher->ca_file);
+    mem_free(&fetcher);
+    curl_global_cleanup();
+}
+
 static void fetch_free(struct fetch *f)
 {
+    struct fetcher *fetcher = f->fetcher;
+
     list_remove(&f->node);
     if (f->easy != NULL) {
         (void)curl_multi_remove_handle(f->fetcher->multi, f->easy);
@@ -57,6 +71,10 @@ static void fetch_free(struct fetch *f)
         event_free(f->refused);
     }
     mem_free(&f);
+    if (fetcher->closing && list_empty(&fetcher->open)) {
+        fetcher->closing = false;
+        loop_defer(fetcher->loop, fetcher_destroy, fetcher); /* curl may be up the stack */
+    }
 }
 
 static enum err code_err(CURLcode code)
@@ -89,7 +107,6 @@ static void fetch_finish(struct fetch *f, CURLcode code)
     } else {
         answer.text = f->error[0] != '\0' ? f->error : curl_easy_strerror(code);
     }
-    list_remove(&f->node);
     done(arg, &answer);
     fetch_free(f);
 }
@@ -214,12 +231,12 @@ void fetcher_free(struct fetcher **fetcher)
     if (*fetcher == NULL) {
         return;
     }
-    CHECK(list_empty(&(*fetcher)->open));
-    (void)curl_multi_cleanup((*fetcher)->multi);
-    event_free((*fetcher)->timer);
-    mem_free(&(*fetcher)->ca_file);
-    mem_free(fetcher);
-    curl_global_cleanup();
+    if (list_empty(&(*fetcher)->open)) {
+        fetcher_destroy(*fetcher);
+    } else {
+        (*fetcher)->closing = true;
+    }
+    *fetcher = NULL;
 }
 
 static size_t on_body(const char *p, size_t size, size_t n, void *arg)

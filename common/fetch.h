@@ -16,7 +16,7 @@ struct fetch;
 
 /* ca_file: PEM bundle to verify servers with instead of the system's; NULL: the system's. */
 struct fetcher *fetcher_new(struct loop *loop, const char *ca_file);
-/* All fetches must be over or cancelled. */
+/* Open fetches go on to their end; what they share goes with the last of them. */
 void fetcher_free(struct fetcher **fetcher);
 
 struct fetch_request {
