@@ -61,7 +61,7 @@ static bool open_with_token(struct cli_broker *b)
 bool cli_broker_open(struct cli_broker *b)
 {
     if (b->token_file != NULL ||
-        getenv("POSTERN_TOKEN") != NULL) { /* NOLINT(concurrency-mt-unsafe) */
+        getenv("POSTERN_TOKEN") != NULL) { /* NOLINT(concurrency-mt-unsafe): one thread */
         return open_with_token(b);
     }
     b->config = cli_config(b->config_file);

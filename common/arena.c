@@ -45,6 +45,18 @@ void arena_reset(struct arena *a)
     *a = (struct arena){ .blocks = keep, .total = keep->size };
 }
 
+static void add_block(struct arena *a, size_t need)
+{
+    size_t size = MAX(need, MIN(MAX(a->total, (size_t)ARENA_BLOCK), (size_t)ARENA_KEEP));
+    struct arena_block *b = mem_alloc(sizeof(*b) + size);
+
+    b->next = a->blocks;
+    b->size = size;
+    a->blocks = b;
+    a->used = 0;
+    a->total += size;
+}
+
 void *arena_alloc(struct arena *a, size_t n)
 {
     size_t need = (n + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
@@ -52,14 +64,7 @@ void *arena_alloc(struct arena *a, size_t n)
 
     CHECK(need >= n);
     if (a->blocks == NULL || a->blocks->size - a->used < need) {
-        size_t size = MAX(need, MIN(MAX(a->total, (size_t)ARENA_BLOCK), (size_t)ARENA_KEEP));
-        struct arena_block *b = mem_alloc(sizeof(*b) + size);
-
-        b->next = a->blocks;
-        b->size = size;
-        a->blocks = b;
-        a->used = 0;
-        a->total += size;
+        add_block(a, need);
     }
     p = a->blocks->data + a->used;
     a->used += need;

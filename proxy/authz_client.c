@@ -397,7 +397,7 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
     return 0;
 }
 
-/* The type is nghttp2's. NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size) */
+/* The type is nghttp2's. NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
 static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, size_t room,
                             uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
@@ -415,6 +415,8 @@ static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, siz
     a->sending_at += n;
     return (ssize_t)n;
 }
+
+/* NOLINTEND(readability-non-const-parameter,readability-function-size) */
 
 static nghttp2_nv field(const char *name, const char *value)
 {

@@ -23,7 +23,8 @@ for daemon in proxy authenticate authorize databroker; do
     rule "$daemon must not include another daemon:" "$(own "$daemon/*.c" "$daemon/*.h" | xargs grep -nE \
         "#include \"($others)/" 2>/dev/null)"
 done
-rule "gRPC core outside common/rpc:" "$(own '*.c' '*.h' | grep -v '^common/rpc/' | xargs grep -nE '#include <grpc/' 2>/dev/null)"
+# check_client.c stands in for a foreign client, which owes nothing to common/rpc.
+rule "gRPC core outside common/rpc:" "$(own '*.c' '*.h' | grep -vE '^(common/rpc/|test/support/check_client\.c$)' | xargs grep -nE '#include <grpc/' 2>/dev/null)"
 rule "Files over 800 lines:" "$(own '*.c' '*.h' '*.py' '*.sh' | xargs wc -l | awk '$2 != "total" && $1 > 800')"
 rule "Unfinished words:" "$(own '*.c' '*.h' '*.py' '*.sh' Makefile | grep -v '^test/lint.sh$' | xargs grep -nE '\b(FIXME|XXX|HACK)\b|TODO[^(]' 2>/dev/null)"
 for folder in $(own '*.c' | xargs -n 1 dirname | sort -u | grep -vE '^test/(unit|fuzz|support)'); do

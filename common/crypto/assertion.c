@@ -149,6 +149,7 @@ static enum err keys_publish(struct assertion_keys *keys)
 }
 
 /* Never ask a terminal for a passphrase: a daemon has none. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
 static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 {
     (void)buf;

@@ -14,18 +14,18 @@
 static const char first_secret[] = "0123456789abcdef0123456789abcdef";
 static const char other_secret[] = "fedcba9876543210fedcba9876543210";
 
-static struct assertion_keys *keys_from(const char *first, const char *second)
+static struct assertion_keys *keys_from(const char *making, const char *kept)
 {
-    struct secret *s[2] = { secret_new(sv_of(first, 32)), NULL };
+    struct secret *s[2] = { secret_new(sv_of(making, 32)), NULL };
     const struct secret *view[2] = { s[0], NULL };
     struct keys *shared = NULL;
     struct assertion_keys *keys = NULL;
 
-    if (second != NULL) {
-        s[1] = secret_new(sv_of(second, 32));
+    if (kept != NULL) {
+        s[1] = secret_new(sv_of(kept, 32));
         view[1] = s[1];
     }
-    assert_int_equal(keys_new(view, second != NULL ? 2 : 1, &shared), ERR_OK);
+    assert_int_equal(keys_new(view, kept != NULL ? 2 : 1, &shared), ERR_OK);
     assert_int_equal(assertion_keys_of_shared(shared, &keys), ERR_OK);
     keys_free(&shared);
     secret_free(&s[0]);

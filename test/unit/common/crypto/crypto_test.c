@@ -170,9 +170,9 @@ static void token_expires_and_knows_its_role(void **state)
     assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_OK);
     assert_int_equal(t.role, TOKEN_ROLE_SESSION_ADMIN);
     assert_int_equal(token_verify(foreign, buf_sv(&text), &t), ERR_CRYPTO);
-    clock_test_shift(125 * 1000);
+    clock_test_shift(125 * INT64_C(1000));
     assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_EXPIRED);
-    clock_test_shift(-125 * 1000);
+    clock_test_shift(-125 * INT64_C(1000));
     text.p[20] = text.p[20] == 'A' ? 'B' : 'A';
     assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_CRYPTO);
     keys_free(&keys);
@@ -211,11 +211,11 @@ static void link_ends_after_five_minutes(void **state)
     buf_init(&url, LINK_MAX);
     buf_add_str(&url, "https://login.example/.pomerium/sign_out");
     assert_int_equal(link_sign(keys, &url), ERR_OK);
-    clock_test_shift(361 * 1000);
+    clock_test_shift(361 * INT64_C(1000));
     assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_EXPIRED);
-    clock_test_shift(-(361 + 65) * 1000);
+    clock_test_shift(-(361 + 65) * INT64_C(1000));
     assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_EXPIRED);
-    clock_test_shift(65 * 1000);
+    clock_test_shift(65 * INT64_C(1000));
     assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_OK);
     keys_free(&keys);
 }
