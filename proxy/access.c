@@ -78,7 +78,7 @@ void proxy_access_line(struct proxy_conn *conn)
 
 void proxy_access_flush(struct proxy_worker *worker)
 {
-    static struct log_limit limit;
+    static _Thread_local struct log_limit limit;
 
     if (worker->access.n == 0) {
         return;

@@ -24,7 +24,8 @@ enum {
     RETRY_MAX_MS = 1000,
     TICK_MS = 50,
     WINDOW = 1024 * 1024,
-    CONNECT_MS = 3000
+    CONNECT_MS = 3000,
+    MESSAGE_MAX = AUTHZ_MESSAGE_MAX - 65536
 };
 
 /*   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause) */
@@ -60,7 +61,9 @@ struct proxy_authz {
     struct event *tick;
     nghttp2_session *h2;
     int32_t stream;
-    struct buf pending; /* entries of the next CheckBatch */
+    struct buf pending; /* entries of the next CheckBatches */
+    size_t pending_checks;
+    bool proven;        /* this stream has given an answer */
     struct buf sending; /* the message that nghttp2 takes from */
     size_t sending_at;
     struct buf wire; /* what the socket has not taken yet */
@@ -214,6 +217,7 @@ static void queue_check(struct proxy_authz *a, struct slot *s)
 {
     size_t n = s->packed.n;
 
+    a->pending_checks++;
     buf_add_char(&a->pending, 0x0a);
     for (; n >= 0x80; n >>= 7U) {
         buf_add_char(&a->pending, (char)(0x80U | (n & 0x7fU)));
@@ -318,6 +322,12 @@ static void take_message(struct proxy_authz *a, struct sv bytes)
     const Postern__ReplyBatch *batch = NULL;
     size_t i = 0;
 
+    if (!a->proven) {
+        a->proven = true;
+        a->retry_ms = 0;
+        a->warned = false;
+        log_info("authorize.found", KV_STR("target", a->target));
+    }
     arena_reset(&a->arena);
     if (rpc_unpack(&postern__reply_batch__descriptor, bytes, &a->arena, &message) != ERR_OK) {
         a->broken = true;
@@ -461,7 +471,7 @@ static void link_drop(struct proxy_authz *a, const char *why)
     if (a->state == LINK_UP) {
         a->opts.on_link(a->opts.arg, false);
     }
-    if (a->state == LINK_UP || !a->warned) {
+    if (!a->warned) {
         log_warn("authorize.lost", KV_STR("target", a->target), KV_STR("why", why));
         a->warned = true;
     }
@@ -475,6 +485,8 @@ static void link_drop(struct proxy_authz *a, const char *why)
     nghttp2_session_del(a->h2);
     a->h2 = NULL;
     buf_reset(&a->pending);
+    a->pending_checks = 0;
+    a->proven = false;
     buf_reset(&a->sending);
     a->sending_at = 0;
     buf_reset(&a->wire);
@@ -537,7 +549,38 @@ static bool push_wire(struct proxy_authz *a)
     }
 }
 
-/* Everything that waits becomes one message, unless one is still on its way. */
+/* Bytes of the entries that fit into one message; authorize ends the stream over a bigger one. */
+static size_t batch_size(struct proxy_authz *a)
+{
+    size_t at = 0;
+    size_t checks = 0;
+
+    if (a->pending.n <= MESSAGE_MAX && a->pending_checks <= AUTHZ_BATCH_MAX) {
+        a->pending_checks = 0;
+        return a->pending.n;
+    }
+    while (at < a->pending.n && checks < AUTHZ_BATCH_MAX) {
+        size_t next = at + 1; /* behind the tag */
+        size_t n = 0;
+        unsigned shift = 0;
+        unsigned char c = 0;
+
+        do {
+            c = (unsigned char)a->pending.p[next++];
+            n |= (size_t)(c & 0x7fU) << shift;
+            shift += 7;
+        } while ((c & 0x80U) != 0);
+        if (next + n > MESSAGE_MAX && at != 0) {
+            break;
+        }
+        at = next + n;
+        checks++;
+    }
+    a->pending_checks -= checks;
+    return at;
+}
+
+/* What waits becomes one message, unless one is still on its way. */
 static void send_pending(struct proxy_authz *a)
 {
     size_t n = a->pending.n;
@@ -545,6 +588,7 @@ static void send_pending(struct proxy_authz *a)
     if (n == 0 || a->sending_at < a->sending.n || a->wire_at < a->wire.n) {
         return;
     }
+    n = batch_size(a);
     buf_reset(&a->sending);
     a->sending_at = 0;
     buf_add_char(&a->sending, 0);
@@ -552,8 +596,8 @@ static void send_pending(struct proxy_authz *a)
     buf_add_char(&a->sending, (char)(n >> 16U));
     buf_add_char(&a->sending, (char)(n >> 8U));
     buf_add_char(&a->sending, (char)n);
-    buf_add_sv(&a->sending, buf_sv(&a->pending));
-    buf_reset(&a->pending);
+    buf_add_sv(&a->sending, sv_head(buf_sv(&a->pending), n));
+    buf_drop_front(&a->pending, n);
     (void)nghttp2_session_resume_data(a->h2, a->stream);
 }
 
@@ -573,9 +617,6 @@ static void link_up(struct proxy_authz *a)
 
     open_stream(a);
     a->state = LINK_UP;
-    a->retry_ms = 0;
-    a->warned = false;
-    log_info("authorize.found", KV_STR("target", a->target));
     for (i = a->oldest; i != NONE; i = a->slots[i].newer) {
         queue_check(a, &a->slots[i]);
     }

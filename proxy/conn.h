@@ -78,9 +78,11 @@ struct proxy_conn {
     struct proxy_route *route;
     struct handle handle; /* session "" : none */
     bool handle_valid;
-    uint64_t check;        /* open, or 0 */
-    uint64_t recheck;      /* open, or 0 */
-    int64_t recheck_at_ms; /* session's end on the monotonic clock; INT64_MAX: none */
+    uint64_t check;             /* open, or 0 */
+    uint64_t recheck;           /* open, or 0 */
+    bool again;                 /* something changed while a check was under way */
+    int64_t undecided_since_ms; /* rechecks give no verdict since then; 0: they do */
+    int64_t recheck_at_ms;      /* session's end on the monotonic clock; INT64_MAX: none */
     enum proxy_verdict verdict;
     uint32_t reasons[PROXY_REASONS_MAX];
     size_t n_reasons;
@@ -93,6 +95,7 @@ struct proxy_conn {
     bool upgrade;     /* the request asks for it and the route allows it */
 
     struct proxy_upstream *up;
+    struct proxy_target *target; /* the one chosen; the snapshot holds it */
     bool retried;
     struct proxy_pipe up_pipe;
     bool request_done;
@@ -101,6 +104,7 @@ struct proxy_conn {
     struct http_field *answer_fields;
     bool answer_begun; /* its head went to the client */
     bool up_eof;
+    bool up_broke; /* and not in order */
     unsigned informational;
     struct proxy_body answer_body;
     struct proxy_pipe down_pipe;

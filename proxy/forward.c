@@ -43,6 +43,13 @@ static bool retry(struct proxy_conn *conn)
     target = conn->service == PROXY_FOR_ROUTE ? proxy_route_target(conn->route)
                                               : conn->snapshot->authenticate.targets;
     conn->retried = true;
+    conn->target = target;
+    conn->request_done = false;
+    conn->up_eof = false;
+    conn->up_lost = false;
+    conn->informational = 0;
+    conn->total_ms = INT64_MAX;
+    conn->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;
     proxy_upstream_close(&conn->up);
     conn->phase = PROXY_CONNECT;
     conn->up = proxy_upstream_get(conn->worker, conn->snapshot, target, true, &hooks, conn);
@@ -125,13 +132,7 @@ static void on_ready(void *owner)
     struct proxy_upstream *up = conn->up;
 
     conn->phase = PROXY_FORWARD;
-    proxy_head_request(conn,
-                       conn->up->target != NULL && !up->reused
-                           ? up->target
-                           : (conn->service == PROXY_FOR_ROUTE
-                                  ? &conn->route->targets[0]
-                                  : conn->snapshot->authenticate.targets),
-                       &up->out.head);
+    proxy_head_request(conn, conn->target, &up->out.head);
     if (conn->head.expect_continue && !conn->body.done && conn->in.start == conn->in.end) {
         buf_add_str(&conn->out.head, "HTTP/1.1 100 Continue\r\n\r\n");
     }
@@ -169,6 +170,8 @@ static void enter_tunnel(struct proxy_conn *conn)
 {
     conn->phase = PROXY_TUNNEL;
     conn->total_ms = INT64_MAX;
+    conn->idle_ms = conn->route->config->idle_timeout_ms; /* none: it may be silent for days */
+    proxy_conn_progress(conn);
     conn->close_after = true;
     conn->request_done = false;
     proxy_body_init_raw(&conn->body);
@@ -274,7 +277,7 @@ static void answer_ended_early(struct proxy_conn *conn)
         }
         return;
     }
-    if (conn->answer_body.framing == HTTP_BODY_UNTIL_CLOSE) {
+    if (conn->answer_body.framing == HTTP_BODY_UNTIL_CLOSE && !conn->up_broke) {
         conn->answer_body.done = true;
         pump_down(conn);
         return;
@@ -341,6 +344,7 @@ static bool read_upstream(struct proxy_conn *conn)
     proxy_conn_progress(conn);
     if (result != PROXY_IO_DONE) {
         conn->up_eof = true;
+        conn->up_broke = result != PROXY_IO_END; /* a cut is no end */
         proxy_upstream_want(up, false, up->wr_on);
         if (!conn->answer_begun || proxy_out_empty(&conn->out)) {
             answer_ended_early(conn);
@@ -465,8 +469,10 @@ void proxy_forward_start(struct proxy_conn *conn, struct proxy_target *target)
     conn->request_done = false;
     conn->up_lost = false;
     conn->up_eof = false;
+    conn->up_broke = false;
     conn->answer_begun = false;
     conn->informational = 0;
     conn->answer_fields = arena_alloc(&conn->arena, ANSWER_FIELDS * sizeof(*conn->answer_fields));
+    conn->target = target;
     conn->up = proxy_upstream_get(conn->worker, conn->snapshot, target, false, &hooks, conn);
 }

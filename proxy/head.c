@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/http/cookie.h"
+#include "common/http/form.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
@@ -26,14 +27,15 @@ static void add_line(struct buf *out, struct sv name, struct sv value)
 }
 
 /* Query without the credentials that may travel in it; our own pages get it whole. */
-static void add_query(const struct proxy_conn *conn, struct buf *out, struct sv query)
+static void add_query(struct proxy_conn *conn, struct buf *out, struct sv query)
 {
     static const struct sv ours[] = { { "pomerium_session", 16 },
                                       { "pomerium_session_encrypted", 26 },
                                       { "pomerium_jwt", 12 } };
     bool first = true;
 
-    if (conn->service != PROXY_FOR_ROUTE || sv_search(query, SV("pomerium_")) == SIZE_MAX) {
+    if (conn->service != PROXY_FOR_ROUTE ||
+        (sv_search(query, SV("pomerium_")) == SIZE_MAX && sv_find(query, '%') == SIZE_MAX)) {
         buf_add_char(out, '?');
         buf_add_sv(out, query);
         return;
@@ -43,6 +45,10 @@ static void add_query(const struct proxy_conn *conn, struct buf *out, struct sv 
         struct sv rest = pair;
         struct sv name = sv_cut(&rest, '=');
         size_t i = 0;
+
+        if (http_form_decode(name, true, &conn->arena, &name) != ERR_OK) {
+            name = (struct sv){ 0 }; /* broken, so no spelling of ours */
+        }
 
         for (i = 0; i < ARRAY_LEN(ours) && !sv_eq(name, ours[i]); i++) {
         }
@@ -70,8 +76,9 @@ static void add_path(struct proxy_conn *conn, struct buf *out)
         if (sv_ends(c->prefix_rewrite, SV("/")) && sv_starts(rest, SV("/"))) {
             rest = sv_from_at(rest, 1); /* no "//" where the two meet */
         }
-        if (c->prefix_rewrite.n == 0 && !sv_starts(rest, SV("/"))) {
-            buf_add_char(out, '/');
+        if (!sv_ends(c->prefix_rewrite, SV("/")) && !sv_starts(rest, SV("/")) &&
+            sv_ends(c->match_value, SV("/"))) {
+            buf_add_char(out, '/'); /* the prefix's own: "/" + "/base" is "/base/x", not "/basex" */
         }
         buf_add_sv(out, rest);
     }
@@ -79,7 +86,14 @@ static void add_path(struct proxy_conn *conn, struct buf *out)
 
 static bool is_our_authorization(struct sv value)
 {
-    return sv_istarts(value, SV("Pomerium ")) || sv_istarts(value, SV("Bearer Pomerium-"));
+    size_t n = 0;
+
+    while (n < value.n && value.p[n] != ' ' && value.p[n] != '\t') {
+        n++;
+    }
+    return sv_ieq(sv_head(value, n), SV("Pomerium")) ||
+           (sv_ieq(sv_head(value, n), SV("Bearer")) &&
+            sv_istarts(sv_trim(sv_from_at(value, n)), SV("Pomerium-")));
 }
 
 static void add_cookie(struct proxy_conn *conn, struct buf *out, struct sv value)

@@ -10,6 +10,8 @@
 #include "proxy/own.h"
 #include "proxy/reply.h"
 
+enum { RECHECK_RETRY_MS = 1000 };
+
 static void on_answer(void *arg, const struct proxy_answer *answer);
 
 static bool is_cors_preflight(const struct proxy_conn *conn)
@@ -132,6 +134,9 @@ static void on_answer(void *arg, const struct proxy_answer *answer)
         conn->identity = answer->identity;
         set_end(conn, answer->valid_until_s);
         act(conn);
+        if (conn->again && (conn->phase == PROXY_CONNECT || conn->phase == PROXY_FORWARD)) {
+            proxy_request_recheck(conn);
+        }
         break;
     case PROXY_VERDICT_LOGIN:
         proxy_login_needed(conn);
@@ -148,6 +153,21 @@ static void on_answer(void *arg, const struct proxy_answer *answer)
     }
 }
 
+/* No verdict is no reason to cut what was allowed, for as long as a replica may be stale. */
+static bool stays_for_now(struct proxy_conn *conn, enum proxy_verdict verdict)
+{
+    int64_t now = clock_mono_ms();
+
+    if (verdict != PROXY_VERDICT_UNAVAILABLE && verdict != PROXY_VERDICT_NONE) {
+        return false;
+    }
+    if (conn->undecided_since_ms == 0) {
+        conn->undecided_since_ms = now;
+    }
+    conn->recheck_at_ms = now + RECHECK_RETRY_MS;
+    return now - conn->undecided_since_ms < conn->snapshot->config->databroker_max_staleness_ms;
+}
+
 /* An open exchange was looked at again. */
 static void on_recheck(void *arg, const struct proxy_answer *answer)
 {
@@ -156,8 +176,16 @@ static void on_recheck(void *arg, const struct proxy_answer *answer)
 
     proxy_identity_unref(&identity);
     conn->recheck = 0;
+    if (conn->again) {
+        proxy_request_recheck(conn);
+        return;
+    }
     if (answer->verdict == PROXY_VERDICT_ALLOW) {
+        conn->undecided_since_ms = 0;
         set_end(conn, answer->valid_until_s);
+        return;
+    }
+    if (stays_for_now(conn, answer->verdict)) {
         return;
     }
     note_answer(conn, answer);
@@ -167,9 +195,14 @@ static void on_recheck(void *arg, const struct proxy_answer *answer)
 
 void proxy_request_recheck(struct proxy_conn *conn)
 {
-    if (conn->recheck != 0 || conn->service == PROXY_FOR_AUTHENTICATE) {
+    if (conn->service == PROXY_FOR_AUTHENTICATE) {
         return;
     }
+    if (conn->recheck != 0 || conn->phase == PROXY_CHECK) {
+        conn->again = true; /* the one under way may have been judged before the change */
+        return;
+    }
+    conn->again = false;
     conn->recheck = send_check(conn, true, on_recheck);
     if (conn->recheck == 0) {
         proxy_conn_close(conn); /* it cannot be asked: it cannot stay */
@@ -200,6 +233,7 @@ static bool is_our_path(struct sv path)
 static void dispatch(struct proxy_conn *conn)
 {
     struct proxy_snapshot *s = conn->snapshot;
+    bool unclear = false;
 
     if (s->authenticate.n_targets != 0 && sv_eq(conn->req.host, sv_from(s->authenticate_host))) {
         conn->service = PROXY_FOR_AUTHENTICATE;
@@ -214,7 +248,13 @@ static void dispatch(struct proxy_conn *conn)
         }
         return;
     }
-    conn->route = proxy_snapshot_route(s, conn->req.host, conn->req.port, conn->req.decoded);
+    conn->route =
+        proxy_snapshot_route(s, conn->req.host, conn->req.port, conn->req.decoded, &unclear);
+    if (unclear) {
+        conn->close_after = true;
+        proxy_reply_fault(conn, 400, "path-parameter");
+        return;
+    }
     if (conn->route == NULL) {
         proxy_reply_fault(conn, 404, "route-not-found");
         return;
@@ -238,6 +278,8 @@ void proxy_request_start(struct proxy_conn *conn)
     conn->status = 0;
     conn->upstream_us = 0;
     conn->recheck_at_ms = INT64_MAX;
+    conn->again = false;
+    conn->undecided_since_ms = 0;
     conn->up_pipe = (struct proxy_pipe){ .bytes = 0 };
     conn->down_pipe = (struct proxy_pipe){ .bytes = 0 };
     conn->req = (struct http_request){ .method = conn->head.method };

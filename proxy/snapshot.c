@@ -19,21 +19,11 @@ struct proxy_host {
 
 /* Request fields that we alone may tell an upstream. */
 static const char *const our_names[] = {
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-request-id",
-    "x-envoy-external-address",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
-    "x-forwarded-client-cert",
-    "x-remote-user",
-    "remote-user",
+    "forwarded",      "x-real-ip",     "x-client-ip",
+    "true-client-ip", "client-ip",     "x-cluster-client-ip",
+    "proxy",          "x-request-id",  "x-envoy-external-address",
+    "x-original-url", "x-rewrite-url", "x-original-host",
+    "x-remote-user",  "remote-user",
 };
 
 /* ---- targets --------------------------------------------------------------------------------- */
@@ -132,7 +122,7 @@ static bool path_fits(const struct proxy_route *route, struct sv path)
 
     switch (c->match) {
     case CONFIG_MATCH_PREFIX:
-        return sv_starts(path, c->match_value) && !http_canon_param_within(path, c->match_value.n);
+        return sv_starts(path, c->match_value);
     case CONFIG_MATCH_PATH:
         return sv_eq(path, c->match_value);
     case CONFIG_MATCH_REGEX:
@@ -248,12 +238,45 @@ static struct proxy_route *first_fit(const struct proxy_host *host, struct sv na
     return NULL;
 }
 
-struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
-                                         uint16_t port, struct sv decoded)
+static struct proxy_route *find(const struct proxy_snapshot *s, struct sv host, uint16_t port,
+                                struct sv path)
 {
-    struct proxy_route *route = first_fit(map_get(snapshot->hosts, host), host, port, decoded);
+    struct proxy_route *route = first_fit(map_get(s->hosts, host), host, port, path);
 
-    return route != NULL ? route : first_fit(snapshot->all, host, port, decoded);
+    return route != NULL ? route : first_fit(s->all, host, port, path);
+}
+
+/* The path as servers read it that cut ";parameters" off every segment. */
+static struct sv without_params(struct sv path, char *out)
+{
+    size_t n = 0;
+    size_t i = 0;
+    bool skip = false;
+
+    for (i = 0; i < path.n; i++) {
+        if (path.p[i] == ';' || path.p[i] == '/') {
+            skip = path.p[i] == ';';
+        }
+        if (!skip) {
+            out[n++] = path.p[i];
+        }
+    }
+    return sv_of(out, n);
+}
+
+struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
+                                         uint16_t port, struct sv decoded, bool *unclear_out)
+{
+    struct proxy_route *route = find(snapshot, host, port, decoded);
+
+    *unclear_out = false;
+    if (route != NULL && sv_find(decoded, ';') != SIZE_MAX) {
+        char *room = mem_alloc(decoded.n);
+
+        *unclear_out = find(snapshot, host, port, without_params(decoded, room)) != route;
+        mem_free(&room);
+    }
+    return *unclear_out ? NULL : route;
 }
 
 bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host)
@@ -280,6 +303,9 @@ static enum err build_names(struct proxy_snapshot *s)
 
     s->ours = http_name_set_new();
     err = http_name_set_add_prefix(s->ours, SV("x-pomerium-"));
+    if (err == ERR_OK) {
+        err = http_name_set_add_prefix(s->ours, SV("x-forwarded-"));
+    }
     for (i = 0; i < ARRAY_LEN(our_names) && err == ERR_OK; i++) {
         err = http_name_set_add(s->ours, sv_from(our_names[i]));
     }

@@ -61,9 +61,11 @@ MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
                                        struct proxy_snapshot **snapshot_out, struct diag *d);
 struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
 void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
-/* The first route that fits; NULL: none. host is lower case, path canonical and decoded. */
+/* The first route that fits; NULL: none. host is lower case, path canonical and decoded.
+ * *unclear_out (then NULL, too): a server that cuts off ";parameters" would see a path of another
+ * route, so the request has two readings and is refused. */
 struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
-                                         uint16_t port, struct sv decoded);
+                                         uint16_t port, struct sv decoded, bool *unclear_out);
 bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host);
 /* The next target in turn. */
 struct proxy_target *proxy_route_target(struct proxy_route *route);

@@ -91,7 +91,7 @@ static enum err open_listener(struct proxy_worker *w, struct diag *d)
 
 static void take_client(struct proxy_worker *w, int client, const struct sockaddr *address)
 {
-    static struct log_limit limit;
+    static _Thread_local struct log_limit limit;
 
     if (w->n_conns < PROXY_CONNS_MAX) {
         proxy_conn_open(w, client, address);
@@ -165,7 +165,7 @@ static bool concerns(const struct proxy_conn *conn, const struct sv *sessions, s
     size_t i = 0;
 
     if (conn->phase != PROXY_FORWARD && conn->phase != PROXY_TUNNEL &&
-        conn->phase != PROXY_CONNECT) {
+        conn->phase != PROXY_CONNECT && conn->phase != PROXY_CHECK) {
         return false;
     }
     for (i = 0; !all && i < n; i++) {

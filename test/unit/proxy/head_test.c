@@ -62,6 +62,7 @@ static struct world *world_new(const char *request)
 {
     struct world *w = MEM_NEW(struct world);
     struct proxy_conn *conn = &w->conn;
+    bool unclear = false;
 
     w->worker = MEM_NEW(struct proxy_worker);
     conn->worker = w->worker;
@@ -78,8 +79,8 @@ static struct world *world_new(const char *request)
         http_canon_request(&conn->head, &conn->snapshot->canon, &conn->arena, &conn->req),
         HTTP_FAULT_NONE);
     conn->service = PROXY_FOR_ROUTE;
-    conn->route =
-        proxy_snapshot_route(conn->snapshot, conn->req.host, conn->req.port, conn->req.decoded);
+    conn->route = proxy_snapshot_route(conn->snapshot, conn->req.host, conn->req.port,
+                                       conn->req.decoded, &unclear);
     if (conn->route == NULL) {
         conn->service = PROXY_FOR_AUTHENTICATE;
     }
@@ -215,6 +216,8 @@ static void test_our_credentials_stay_and_foreign_ones_pass(void **state)
         { "Authorization: Pomerium secret", "" },
         { "Authorization: pOMERIUM secret", "" },
         { "Authorization: Bearer Pomerium-secret", "" },
+        { "Authorization: Bearer  Pomerium-secret", "" },
+        { "Authorization: Pomerium\tsecret", "" },
         { "authorization: bearer pomerium-secret", "" },
     };
     size_t i = 0;
@@ -252,10 +255,13 @@ static void test_targets_are_rewritten_by_whole_paths(void **state)
         { "GET /old/%61 HTTP/1.1\r\nHost: keep.example.com\r\n\r\n", "GET /new/a HTTP/1.1" },
         { "GET /old HTTP/1.1\r\nHost: cut.example.com\r\n\r\n", "GET / HTTP/1.1" },
         { "GET /old/x HTTP/1.1\r\nHost: cut.example.com\r\n\r\n", "GET /x HTTP/1.1" },
+        { "GET /x HTTP/1.1\r\nHost: base.example.com\r\n\r\n", "GET /base/x HTTP/1.1" },
         { "GET /x/../y HTTP/1.1\r\nHost: app.example.com\r\n\r\n", "GET /y HTTP/1.1" },
         { "GET /? HTTP/1.1\r\nHost: app.example.com\r\n\r\n", "GET /? HTTP/1.1" },
         { "GET /?a=1&pomerium_session=s&b=2 HTTP/1.1\r\nHost: app.example.com\r\n\r\n",
           "GET /?a=1&b=2 HTTP/1.1" },
+        { "GET /?a=%zz&pomerium%5Fsession=s HTTP/1.1\r\nHost: app.example.com\r\n\r\n",
+          "GET /?a=%zz HTTP/1.1" },
         { "GET /?pomerium_session=s HTTP/1.1\r\nHost: app.example.com\r\n\r\n", "GET / HTTP/1.1" },
         { "GET http://app.example.com/abs HTTP/1.1\r\nHost: app.example.com\r\n\r\n",
           "GET /abs HTTP/1.1" },
