@@ -102,9 +102,9 @@ static void app_free(void *state)
         loop_stop(app->workers[i]->loop);
         (void)pthread_join(app->workers[i]->thread, NULL);
     }
-    free_workers(app);
     rpc_client_free(&app->authenticate);
-    rpc_free(&app->rpc);
+    rpc_free(&app->rpc); /* its last answers go to the workers' loops */
+    free_workers(app);
     rpc_identity_free(&app->identity);
     mem_free(&app);
 }

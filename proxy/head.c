@@ -228,7 +228,8 @@ static void add_answer_framing(struct proxy_conn *conn, struct buf *out, bool *c
         add_line(out, SV("Upgrade"), http_head_value(a, HTTP_H_UPGRADE));
         return;
     }
-    if (a->framing == HTTP_BODY_LENGTH || (a->framing == HTTP_BODY_NONE && length != NULL)) {
+    if (a->framing == HTTP_BODY_LENGTH ||
+        (a->framing == HTTP_BODY_NONE && length != NULL && a->status != 204)) {
         add_line(out, SV("Content-Length"), length == NULL ? SV("0") : length->value);
     } else if (a->framing != HTTP_BODY_NONE && conn->head.minor >= 1) {
         *chunk = true;

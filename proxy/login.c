@@ -104,7 +104,10 @@ static void add_cookie(struct proxy_conn *conn, struct buf *lines, const char *n
     struct http_set_cookie cookie = { .name = sv_from(name),
                                       .value = value,
                                       .max_age_s = life_s,
-                                      .same_site = same_site[c->cookie_same_site],
+                                      /* The login cookie comes back by a link from elsewhere. */
+                                      .same_site = name == conn->snapshot->login_name
+                                                       ? HTTP_SAME_SITE_LAX
+                                                       : same_site[c->cookie_same_site],
                                       .script_readable = !c->cookie_http_only };
 
     buf_add_str(lines, "Set-Cookie: ");

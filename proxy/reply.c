@@ -31,7 +31,7 @@ void proxy_reply_common(struct proxy_conn *conn, struct buf *head)
 void proxy_reply(struct proxy_conn *conn, const struct proxy_reply *reply)
 {
     struct buf *out = &conn->out.head;
-    bool bodyless = conn->head.method == HTTP_HEAD || reply->status == 304;
+    bool bodyless = conn->head.method == HTTP_HEAD || reply->status == 304 || reply->status == 204;
 
     conn->status = reply->status;
     if (!conn->head.keep_alive || conn->worker->stopping || conn->eof ||
@@ -53,9 +53,12 @@ void proxy_reply(struct proxy_conn *conn, const struct proxy_reply *reply)
     }
     buf_add_sv(out, reply->headers);
     proxy_reply_common(conn, out);
-    buf_add_str(out, "Content-Length: ");
-    buf_add_u64(out, reply->body.n);
-    buf_add_str(out, conn->close_after ? "\r\nConnection: close\r\n\r\n" : "\r\n\r\n");
+    if (reply->status != 204) { /* RFC 9110 §8.6 */
+        buf_add_str(out, "Content-Length: ");
+        buf_add_u64(out, reply->body.n);
+        buf_add_str(out, "\r\n");
+    }
+    buf_add_str(out, conn->close_after ? "Connection: close\r\n\r\n" : "\r\n");
     if (!bodyless) {
         buf_add_sv(out, reply->body);
         conn->down_pipe.bytes = reply->body.n;

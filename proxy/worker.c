@@ -103,6 +103,18 @@ static void take_client(struct proxy_worker *w, int client, const struct sockadd
     }
 }
 
+/* No descriptor is left: the listener would stay readable and the loop would spin. */
+static void pause_accepting(struct proxy_worker *w)
+{
+    static _Thread_local struct log_limit limit;
+
+    w->accept_paused = true;
+    (void)event_del(w->accept);
+    if (log_limit_pass(&limit, 1)) {
+        log_warn("connections.no-descriptor", KV_U64("open", w->n_conns));
+    }
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy_worker *w = arg;
@@ -115,6 +127,9 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (client < 0) {
+            if (errno == EMFILE || errno == ENFILE) {
+                pause_accepting(w);
+            }
             return;
         }
         take_client(w, client, (const struct sockaddr *)&address);
@@ -147,6 +162,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         proxy_conn_tick(LIST_ENTRY(it, struct proxy_conn, in_worker), now);
     }
     proxy_upstream_tick(w, now);
+    if (w->accept_paused && !w->stopping) {
+        w->accept_paused = false;
+        (void)event_add(w->accept, NULL);
+    }
     end_if_drained(w, now);
 }
 
@@ -285,7 +304,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
         return err;
     }
     w->pools = map_new();
-    w->loop = loop_new();
+    w->loop = loop_new_private();
     w->jobs = job_pool_new(w->loop, 2, NAME_JOBS);
     w->handles = sealer_new(rpc_identity_keys(app->identity), KEYS_HANDLE);
     buf_init(&w->access, 1 << 20);

@@ -39,6 +39,7 @@ struct proxy_worker {
     struct buf access; /* lines of this turn */
     struct http_date date;
     bool stopping;
+    bool accept_paused; /* out of descriptors: the next tick tries again */
     int64_t stop_at_ms;
     char scratch[PROXY_IO_SCRATCH];
 };
