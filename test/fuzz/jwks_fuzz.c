@@ -8,8 +8,10 @@ static const char *const tokens[] = {
     "eyJhbGciOiJFUzUxMiJ9.e30.AAAA",
 };
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct jose_keys *keys = NULL;

@@ -8,6 +8,7 @@ static const char key_set[] =
     "\"x\":\"04N0xi21hshyvBp7I167sbE_bXqyqkAPfefdklMO7wY\","
     "\"y\":\"UI8exy-C06a7DUnjIdENkxeFtHM4-l_41LqEw9nVgmw\"}]}";
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void kid_is_bounded(struct sv token)
@@ -17,6 +18,7 @@ static void kid_is_bounded(struct sv token)
     CHECK(jose_token_kid(token, kid) != ERR_OK || strlen(kid) <= JOSE_KID_MAX);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct jose_keys *keys;

@@ -5,6 +5,7 @@
 #include "authenticate/users.h"
 #include "common/http/form.h"
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void email_has_one_at(struct sv text)
@@ -16,6 +17,7 @@ static void email_has_one_at(struct sv text)
     }
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct http_form_value v[] = { { .key = SV("token") },

@@ -44,8 +44,10 @@ static void token_response(struct sv text, struct arena *arena)
     CHECK(authn_tokens_parse(text, arena, &tokens, NULL) != ERR_OK || tokens.id_token.n > 0);
 }
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct sv text = size == 0 ? SV("") : sv_of(data + 1, size - 1);
