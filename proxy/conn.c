@@ -176,10 +176,32 @@ static void keep_head(struct proxy_conn *conn)
     proxy_window_drop(&conn->in, conn->head.size);
 }
 
+/* What the last exchange left: its texts lay in the arena, its route in the snapshot it held. A head
+ * that never becomes a request must not find them either. */
+static void forget_exchange(struct proxy_conn *conn)
+{
+    conn->route = NULL;
+    conn->handle_valid = false;
+    conn->verdict = PROXY_VERDICT_NONE;
+    conn->n_reasons = 0;
+    conn->user = (struct sv){ 0 };
+    conn->email = (struct sv){ 0 };
+    conn->fault = NULL;
+    conn->status = 0;
+    conn->upstream_us = 0;
+    conn->recheck_at_ms = INT64_MAX;
+    conn->again = false;
+    conn->undecided_since_ms = 0;
+    conn->up_pipe = (struct proxy_pipe){ .bytes = 0 };
+    conn->down_pipe = (struct proxy_pipe){ .bytes = 0 };
+    conn->req = (struct http_request){ .method = HTTP_METHOD_NONE };
+}
+
 static void begin_head(struct proxy_conn *conn)
 {
     const struct config *c = NULL;
 
+    forget_exchange(conn);
     conn->snapshot = proxy_snapshot_ref(conn->worker->snapshot);
     c = conn->snapshot->config;
     conn->fields = arena_alloc(&conn->arena, HTTP_FIELDS_DEFAULT * sizeof(*conn->fields));

@@ -268,20 +268,6 @@ void proxy_request_start(struct proxy_conn *conn)
 
     rand_uuid(conn->request_id);
     conn->service = PROXY_FOR_ROUTE;
-    conn->route = NULL;
-    conn->handle_valid = false;
-    conn->verdict = PROXY_VERDICT_NONE;
-    conn->n_reasons = 0;
-    conn->user = (struct sv){ 0 };
-    conn->email = (struct sv){ 0 };
-    conn->fault = NULL;
-    conn->status = 0;
-    conn->upstream_us = 0;
-    conn->recheck_at_ms = INT64_MAX;
-    conn->again = false;
-    conn->undecided_since_ms = 0;
-    conn->up_pipe = (struct proxy_pipe){ .bytes = 0 };
-    conn->down_pipe = (struct proxy_pipe){ .bytes = 0 };
     conn->req = (struct http_request){ .method = conn->head.method };
     conn->close_after = conn->close_after || !conn->head.keep_alive;
     proxy_body_init(&conn->body, &conn->head, conn->snapshot->ours);

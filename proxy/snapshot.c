@@ -101,10 +101,14 @@ static enum err regex_compile(struct proxy_route *route, struct diag *d)
     return ERR_OK;
 }
 
+/* A pattern that hit its limits on a path of this search: neither yes nor no. */
+static _Thread_local bool regex_gave_up;
+
 static bool regex_fits(const struct proxy_route *route, struct sv path)
 {
     static _Thread_local pcre2_match_data *data;
     static _Thread_local pcre2_match_context *limits;
+    int got = 0;
 
     if (data == NULL) {
         data = pcre2_match_data_create(1, NULL);
@@ -113,7 +117,12 @@ static bool regex_fits(const struct proxy_route *route, struct sv path)
         (void)pcre2_set_match_limit(limits, REGEX_MATCH_LIMIT);
         (void)pcre2_set_depth_limit(limits, REGEX_MATCH_LIMIT);
     }
-    return pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, data, limits) >= 0;
+    got = pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, data, limits);
+    if (got < 0 && got != PCRE2_ERROR_NOMATCH) {
+        regex_gave_up = true;
+        return true; /* ends the search: a later, more open route must not take it */
+    }
+    return got >= 0;
 }
 
 static bool path_fits(const struct proxy_route *route, struct sv path)
@@ -267,13 +276,16 @@ static struct sv without_params(struct sv path, char *out)
 struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
                                          uint16_t port, struct sv decoded, bool *unclear_out)
 {
-    struct proxy_route *route = find(snapshot, host, port, decoded);
+    struct proxy_route *route = NULL;
 
-    *unclear_out = false;
-    if (route != NULL && sv_find(decoded, ';') != SIZE_MAX) {
+    regex_gave_up = false;
+    route = find(snapshot, host, port, decoded);
+    *unclear_out = regex_gave_up;
+    if (!*unclear_out && route != NULL && sv_find(decoded, ';') != SIZE_MAX) {
         char *room = mem_alloc(decoded.n);
 
-        *unclear_out = find(snapshot, host, port, without_params(decoded, room)) != route;
+        *unclear_out =
+            find(snapshot, host, port, without_params(decoded, room)) != route || regex_gave_up;
         mem_free(&room);
     }
     return *unclear_out ? NULL : route;

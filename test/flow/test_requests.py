@@ -174,6 +174,33 @@ def test_limits_answer_with_their_own_status(stand):
     assert raw_request(stand.port, big_head, context, "public.localhost", 5)[:12] == b"HTTP/1.1 431"
 
 
+def test_a_path_cannot_slip_under_a_more_open_route():
+    u = Upstream()
+    s = Stand(f"""
+  - from: https://public.localhost:PORT
+    prefix: /admin
+    to: http://127.0.0.1:{u.port}
+    allow_any_authenticated_user: true
+  - from: https://public.localhost:PORT
+    regex: ^/(a+)+x$
+    to: http://127.0.0.1:{u.port}
+    allow_any_authenticated_user: true
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_public_unauthenticated_access: true
+""").start()
+    try:
+        b = s.browser()
+        assert b.fetch(s.url("public", "/other;x=1")).status_code == 200
+        for path in ("/admin", "/admin/x", "/admin;x=1", "/admin;x=1/y", "/%61dmin", "/admin%3Bx", "/" + "a" * 60 + "!x"):
+            seen = len(u.heads)
+            assert b.fetch(s.url("public", path)).status_code in (400, 401), path
+            assert len(u.heads) == seen, path
+    finally:
+        s.stop()
+        u.close()
+
+
 def rss_kib(pid):
     with open(f"/proc/{pid}/status") as f:
         for line in f:
