@@ -428,13 +428,11 @@ static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, siz
 
 /* NOLINTEND(readability-non-const-parameter,readability-function-size) */
 
-static nghttp2_nv field(const char *name, const char *value)
-{
-    return (nghttp2_nv){ .name = base_unconst(name),
-                         .value = base_unconst(value),
-                         .namelen = strlen(name),
-                         .valuelen = strlen(value) };
-}
+#define FIELD(k, v)                                                                  \
+    {                                                                                \
+        .name = base_unconst(k), .value = base_unconst(v), .namelen = sizeof(k) - 1, \
+        .valuelen = sizeof(v) - 1                                                    \
+    }
 
 static void open_stream(struct proxy_authz *a)
 {
@@ -443,13 +441,13 @@ static void open_stream(struct proxy_authz *a)
         { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
         { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW },
     };
-    nghttp2_nv head[] = { field(":method", "POST"),
-                          field(":scheme", "https"),
-                          field(":path", "/postern.Authorize/CheckStream"),
-                          field(":authority", "authorize.postern.internal"),
-                          field("te", "trailers"),
-                          field("content-type", "application/grpc"),
-                          field("user-agent", "postern-proxy") };
+    nghttp2_nv head[] = { FIELD(":method", "POST"),
+                          FIELD(":scheme", "https"),
+                          FIELD(":path", "/postern.Authorize/CheckStream"),
+                          FIELD(":authority", "authorize.postern.internal"),
+                          FIELD("te", "trailers"),
+                          FIELD("content-type", "application/grpc"),
+                          FIELD("user-agent", "postern-proxy") };
     nghttp2_data_provider body = { .read_callback = read_sending };
 
     CHECK(nghttp2_session_callbacks_new(&callbacks) == 0);
@@ -723,10 +721,7 @@ static void dial(struct proxy_authz *a)
 
     if (a->tls == NULL || now >= a->tls_until_ms) {
         SSL_CTX_free(a->tls);
-        a->tls = rpc_identity_client_ctx(a->opts.identity);
-        (void)SSL_CTX_set_mode(a->tls,
-                               SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-        SSL_CTX_set_read_ahead(a->tls, 1);
+        a->tls = proxy_dial_ctx(a->opts.identity);
         a->tls_until_ms = now + (int64_t)RPC_CERT_RENEW_S * 1000;
     }
     proxy_io_init(&a->io, fd);
@@ -736,10 +731,7 @@ static void dial(struct proxy_authz *a)
         link_drop(a, "nobody listens there");
         return;
     }
-    a->io.ssl = SSL_new(a->tls);
-    CHECK(a->io.ssl != NULL && SSL_set_fd(a->io.ssl, fd) == 1);
-    rpc_identity_expect(a->io.ssl, RPC_AUTHORIZE);
-    SSL_set_connect_state(a->io.ssl);
+    a->io.ssl = proxy_dial_tls(a->tls, fd, RPC_AUTHORIZE);
     a->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_socket, a);
     a->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_socket, a);
     CHECK(a->readable != NULL && a->writable != NULL);

@@ -194,7 +194,7 @@ static void forget_exchange(struct proxy_conn *conn)
     conn->undecided_since_ms = 0;
     conn->up_pipe = (struct proxy_pipe){ .bytes = 0 };
     conn->down_pipe = (struct proxy_pipe){ .bytes = 0 };
-    conn->req = (struct http_request){ .method = HTTP_METHOD_NONE };
+    conn->req = (struct http_request){ .method = HTTP_UNKNOWN };
 }
 
 static void begin_head(struct proxy_conn *conn)

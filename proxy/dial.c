@@ -51,3 +51,23 @@ int proxy_dial(const char *target)
 {
     return strncmp(target, "unix:", 5) == 0 ? dial_unix(target + 5) : dial_tcp(target);
 }
+
+SSL_CTX *proxy_dial_ctx(const struct rpc_identity *identity)
+{
+    SSL_CTX *ctx = rpc_identity_client_ctx(identity);
+
+    (void)SSL_CTX_set_mode(ctx,
+                           SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    return ctx;
+}
+
+SSL *proxy_dial_tls(SSL_CTX *ctx, int fd, enum rpc_role server)
+{
+    SSL *ssl = SSL_new(ctx);
+
+    CHECK(ssl != NULL && SSL_set_fd(ssl, fd) == 1);
+    rpc_identity_expect(ssl, server);
+    SSL_set_connect_state(ssl);
+    return ssl;
+}

@@ -18,10 +18,12 @@ static void add_line(struct buf *out, struct sv name, struct sv value)
         return;
     }
     memcpy(at, name.p, name.n);
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes, not a C string */
     memcpy(at + name.n, ": ", 2);
     if (value.n != 0) {
         memcpy(at + name.n + 2, value.p, value.n);
     }
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): likewise */
     memcpy(at + n - 2, "\r\n", 2);
     buf_grew(out, n);
 }
