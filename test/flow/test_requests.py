@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from sanitize import SAN
 from stand import Stand, Upstream, header, raw_request
 from trial import program_of, wait_for
 
@@ -165,6 +166,17 @@ def test_ambiguous_requests_are_refused_and_the_connection_closed(stand, upstrea
     assert not any(b"smuggled" in head for head in upstream.heads[seen:])
 
 
+def test_a_broken_head_after_a_good_request_tells_nothing_of_that(stand, person):
+    """The person of the last request is not the person of the next: same connection, memory of the first given back."""
+    context = ssl.create_default_context(cafile=stand.ca)
+    host = f"Host: app.localhost:{stand.port}\r\n"
+    data = f"GET / HTTP/1.1\r\n{host}Cookie: {person.cookie('app')}\r\n\r\nGET / HTTP/1.1\r\n{host}X-A : b\r\n\r\n"
+    answer = raw_request(stand.port, data.encode(), context, seconds=5)
+    assert answer.count(b"HTTP/1.1 200") == 1 and answer.count(b"HTTP/1.1 400") == 1
+    line = wait_for("the access line", lambda: [x for x in stand.logs("proxy") if x.get("response-code") == 400][-1:], 5)[0]
+    assert not {"user", "email", "route-id", "path"} & set(line), line
+
+
 def test_limits_answer_with_their_own_status(stand):
     context = ssl.create_default_context(cafile=stand.ca)
     host = f"Host: public.localhost:{stand.port}\r\n".encode()
@@ -238,7 +250,7 @@ class Big:
 
 
 def test_two_gib_up_and_down_with_flat_memory():
-    size = 2 << 30
+    size = (256 << 20) if SAN else 2 << 30  # a sanitizer looks at every byte of it
     big = Big(size)
     s = Stand(f"""
   - from: https://public.localhost:PORT
@@ -278,7 +290,8 @@ def test_two_gib_up_and_down_with_flat_memory():
                 got += len(block)
         assert got == size
         done.set()
-        assert peak[0] < idle + 16 * 1024, (idle, peak[0])
+        # ASan keeps what is freed for a while, TSan shadows what is touched: more, but far from the size
+        assert peak[0] < idle + (96 if SAN else 16) * 1024, (idle, peak[0])
     finally:
         s.stop()
         big.server.close()

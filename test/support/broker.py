@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
+from sanitize import PATIENCE, assert_clean
 from trial import BIN, ROOT, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -136,7 +137,9 @@ class Broker:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        return self.process.wait(20)
+        code = self.process.wait(20 * PATIENCE)
+        assert_clean([os.path.join(self.folder, "log")])
+        return code
 
     def client(self, role=None, **kwargs):
         """(stub, metadata): role of a daemon by certificate, of a token by token, None: nobody."""

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 
+from sanitize import PATIENCE, assert_clean
 from trial import BIN, POSTERN, ROOT, Browser, free_port, wait_for
 
 PASSWORD = "flow-password"
@@ -125,7 +126,7 @@ routes:
 
     def kill(self, daemon, how=signal.SIGKILL):
         self.processes[daemon].send_signal(how)
-        return self.processes[daemon].wait(30)
+        return self.processes[daemon].wait(30 * PATIENCE)
 
     def stop(self):
         for p in self.processes.values():
@@ -134,11 +135,14 @@ routes:
         codes = {}
         for daemon, p in self.processes.items():
             try:
-                codes[daemon] = p.wait(20)
+                codes[daemon] = p.wait(20 * PATIENCE)
             except subprocess.TimeoutExpired:
                 p.kill()
                 codes[daemon] = "hung"
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            assert_clean(self.log_file(daemon) for daemon in DAEMONS)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
         bad = {d: c for d, c in codes.items() if c not in (0, -signal.SIGKILL)}
         assert not bad, f"daemons that did not end cleanly: {bad}"
 
@@ -152,7 +156,7 @@ routes:
         return f"http{'s' if self.tls else ''}://{name}.localhost:{self.port}{path}"
 
     def cli(self, *args, check=True, env=None):
-        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60 * PATIENCE,
                               env={**os.environ, "POSTERN_CONFIG": self.config, **(env or {})})
         if check and done.returncode != 0:
             raise AssertionError(f"postern {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}")

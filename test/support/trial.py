@@ -18,6 +18,7 @@ import urllib.parse
 
 import requests
 import urllib3
+from sanitize import PATIENCE, assert_clean
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.join(ROOT, os.environ.get("BIN", "build/bin"))
@@ -45,6 +46,7 @@ def free_port():
 
 def wait_for(what, check, seconds=20.0, every=0.05):
     """Calls check until it is true; its last value. An exception counts as not yet."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     last = None
     while time.monotonic() < end:
@@ -111,8 +113,11 @@ class Trial:
     def stop(self, how=signal.SIGINT):
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(30 * PATIENCE)
         self.log.close()
+        folder = os.path.join(self.folder, "log")
+        assert_clean([self.output, *(os.path.join(folder, file) for file in sorted(os.listdir(folder)))])
+        assert "did not end in time" not in self.printed(), self.printed()
         return self.process.returncode
 
     def pid_of(self, program):
@@ -137,7 +142,7 @@ class Trial:
         return Browser(self)
 
     def cli(self, *args, check=True, env=None):
-        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60 * PATIENCE,
                               env={**os.environ, "POSTERN_CONFIG": os.path.join(self.folder, "config.yaml"),
                                    **(env or {})})
         if check and done.returncode != 0:
@@ -206,7 +211,7 @@ class Browser:
 
     def one(self, url, method="GET", **kwargs):
         headers = {**NAVIGATION, **kwargs.pop("headers", {})}
-        answer = self.session.request(method, url, headers=headers, allow_redirects=False, timeout=30, **kwargs)
+        answer = self.session.request(method, url, headers=headers, allow_redirects=False, timeout=30 * PATIENCE, **kwargs)
         self.trail.append((answer.status_code, url))
         return answer
 
@@ -226,7 +231,7 @@ class Browser:
         """As a script in a page: one request, no redirect."""
         headers = {"Accept": "application/json", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty",
                    **kwargs.pop("headers", {})}
-        return self.session.request(method, url, headers=headers, allow_redirects=False, timeout=30, **kwargs)
+        return self.session.request(method, url, headers=headers, allow_redirects=False, timeout=30 * PATIENCE, **kwargs)
 
     def submit(self, page, **values):
         form = Form(page.text)
