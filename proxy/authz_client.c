@@ -19,14 +19,11 @@
 enum {
     OPEN_MAX = 8192, /* checks that wait for an answer */
     PENDING_MAX = 8 * 1024 * 1024,
-    FRAME_HEAD = 5,
-    RETRY_FIRST_MS = 50,
-    RETRY_MAX_MS = 1000,
-    TICK_MS = 50,
     WINDOW = 1024 * 1024,
-    CONNECT_MS = 3000,
     MESSAGE_MAX = AUTHZ_MESSAGE_MAX - 65536
 };
+
+enum { FRAME_HEAD = 5, RETRY_FIRST_MS = 50, RETRY_MAX_MS = 1000, TICK_MS = 50, CONNECT_MS = 3000 };
 
 /*   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause) */
 enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
@@ -428,10 +425,9 @@ static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, siz
 
 /* NOLINTEND(readability-non-const-parameter,readability-function-size) */
 
-#define FIELD(k, v)                                                                  \
-    {                                                                                \
-        .name = base_unconst(k), .value = base_unconst(v), .namelen = sizeof(k) - 1, \
-        .valuelen = sizeof(v) - 1                                                    \
+#define FIELD(k, v)                                                       \
+    {                                                                     \
+        base_unconst(k), base_unconst(v), sizeof(k) - 1, sizeof(v) - 1, 0 \
     }
 
 static void open_stream(struct proxy_authz *a)
