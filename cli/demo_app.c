@@ -34,6 +34,7 @@ static const char help[] = "usage: postern demo-app [--listen 127.0.0.1:8000 | u
 
 struct demo {
     struct loop *loop;
+    bool ending;
     struct evhttp *http;
 };
 
@@ -97,6 +98,7 @@ static void show_request(struct evhttp_request *request, void *arg)
 /* ---- events ---------------------------------------------------------------------------------- */
 
 struct events {
+    const struct demo *demo;
     struct evhttp_request *request;
     struct event *timer;
     unsigned n;
@@ -110,8 +112,15 @@ static void events_end(struct events *e)
 
 static void on_events_closed(struct evhttp_connection *connection, void *arg)
 {
+    struct events *e = arg;
+
     (void)connection;
-    events_end(arg);
+    /* When the client left, libevent hands the unanswered request to us. When we end, it has already
+     * freed the request. */
+    if (!e->demo->ending && evhttp_request_get_connection(e->request) == NULL) {
+        evhttp_request_free(e->request);
+    }
+    events_end(e);
 }
 
 static void on_event_due(evutil_socket_t fd, short what, void *arg)
@@ -141,6 +150,7 @@ static void stream_events(struct evhttp_request *request, void *arg)
     struct evkeyvalq *answer = evhttp_request_get_output_headers(request);
     struct timeval second = { .tv_sec = 1 };
 
+    e->demo = demo;
     e->request = request;
     e->timer = event_new(loop_base(demo->loop), -1, EV_PERSIST, on_event_due, e);
     CHECK(e->timer != NULL);
@@ -341,6 +351,7 @@ static int run(const char *address)
     } else {
         code = cli_fail(1, "the demo app cannot listen on %s", address);
     }
+    demo.ending = true;
     evhttp_free(demo.http);
     event_free(term);
     event_free(interrupt);

@@ -103,21 +103,29 @@ static enum err regex_compile(struct proxy_route *route, struct diag *d)
 
 /* A pattern that hit its limits on a path of this search: neither yes nor no. */
 static _Thread_local bool regex_gave_up;
+static _Thread_local pcre2_match_data *match_data;
+static _Thread_local pcre2_match_context *limits;
+
+void proxy_snapshot_thread_end(void)
+{
+    pcre2_match_data_free(match_data);
+    pcre2_match_context_free(limits);
+    match_data = NULL;
+    limits = NULL;
+}
 
 static bool regex_fits(const struct proxy_route *route, struct sv path)
 {
-    static _Thread_local pcre2_match_data *data;
-    static _Thread_local pcre2_match_context *limits;
     int got = 0;
 
-    if (data == NULL) {
-        data = pcre2_match_data_create(1, NULL);
+    if (match_data == NULL) {
+        match_data = pcre2_match_data_create(1, NULL);
         limits = pcre2_match_context_create(NULL);
-        CHECK(data != NULL && limits != NULL);
+        CHECK(match_data != NULL && limits != NULL);
         (void)pcre2_set_match_limit(limits, REGEX_MATCH_LIMIT);
         (void)pcre2_set_depth_limit(limits, REGEX_MATCH_LIMIT);
     }
-    got = pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, data, limits);
+    got = pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, match_data, limits);
     if (got < 0 && got != PCRE2_ERROR_NOMATCH) {
         regex_gave_up = true;
         return true; /* ends the search: a later, more open route must not take it */

@@ -66,6 +66,8 @@ void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
  * route, so the request has two readings and is refused. */
 struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
                                          uint16_t port, struct sv decoded, bool *unclear_out);
+/* A thread that searched for routes ends: gives back what it kept for patterns. */
+void proxy_snapshot_thread_end(void);
 bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host);
 /* The next target in turn. */
 struct proxy_target *proxy_route_target(struct proxy_route *route);
