@@ -106,6 +106,7 @@ static void app_free(void *state)
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
     free_workers(app);
     rpc_identity_free(&app->identity);
+    config_unref(&app->boot);
     mem_free(&app);
 }
 
@@ -138,7 +139,8 @@ static enum err app_start(struct service *service, const struct config *config, 
     unsigned i = 0;
 
     app->service = service;
-    app->identity = rpc_identity_new(config->keys, RPC_PROXY);
+    app->boot = config_ref(config);
+    app->identity = rpc_identity_new(app->boot->keys, RPC_PROXY);
     if (err == ERR_OK) {
         err = start_workers(app, snapshot, d);
     }
@@ -146,6 +148,7 @@ static enum err app_start(struct service *service, const struct config *config, 
     if (err != ERR_OK) {
         free_workers(app);
         rpc_identity_free(&app->identity);
+        config_unref(&app->boot);
         mem_free(&app);
         return err;
     }
