@@ -23,7 +23,14 @@ enum {
     MESSAGE_MAX = AUTHZ_MESSAGE_MAX - 65536
 };
 
-enum { FRAME_HEAD = 5, RETRY_FIRST_MS = 50, RETRY_MAX_MS = 1000, TICK_MS = 50, CONNECT_MS = 3000 };
+enum {
+    FRAME_HEAD = 5,
+    RETRY_FIRST_MS = 50,
+    RETRY_MAX_MS = 1000,
+    TICK_MS = 50,
+    CONNECT_MS = 3000,
+    HOLD_US = 2000
+};
 
 /*   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause) */
 enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
@@ -56,6 +63,9 @@ struct proxy_authz {
     struct event *readable;
     struct event *writable;
     struct event *tick;
+    struct event *hold;
+    bool unanswered; /* nothing came back since the last message left */
+    int64_t hold_until_us;
     nghttp2_session *h2;
     int32_t stream;
     struct buf pending; /* entries of the next CheckBatches */
@@ -74,41 +84,11 @@ struct proxy_authz {
     uint32_t oldest;
     uint32_t newest;
 
-    struct {
-        uint64_t number;
-        struct proxy_identity *identity;
-    } blocks[AUTHZ_BLOCK_SLOTS];
+    struct proxy_identity_table blocks;
 
     bool broken; /* set within callbacks: the link is dropped when they are over */
     bool warned;
 };
-
-/* ---- identity blocks ------------------------------------------------------------------------- */
-
-static void take_block(struct proxy_authz *a, const Postern__IdentityBlock *block)
-{
-    size_t slot = authz_block_slot(block->number);
-    struct proxy_identity *id = proxy_identity_of(block);
-
-    if (block->number == 0 || id == NULL || !proxy_identity_is_clean(id)) {
-        proxy_identity_unref(&id);
-        a->broken = true;
-        return;
-    }
-    proxy_identity_unref(&a->blocks[slot].identity);
-    a->blocks[slot].number = block->number;
-    a->blocks[slot].identity = id;
-}
-
-static void drop_blocks(struct proxy_authz *a)
-{
-    size_t i = 0;
-
-    for (i = 0; i < AUTHZ_BLOCK_SLOTS; i++) {
-        a->blocks[i].number = 0;
-        proxy_identity_unref(&a->blocks[i].identity);
-    }
-}
 
 /* ---- open checks ----------------------------------------------------------------------------- */
 
@@ -289,14 +269,10 @@ static void take_reply(struct proxy_authz *a, const Postern__Reply *reply)
     answer.user = sv_from(reply->user);
     answer.email = sv_from(reply->email);
     if (answer.verdict == PROXY_VERDICT_ALLOW && reply->block != 0) {
-        size_t slot = authz_block_slot(reply->block);
-
-        if (a->blocks[slot].number != reply->block) {
+        answer.identity = proxy_identity_get(&a->blocks, reply->block);
+        if (answer.identity == NULL) {
             a->broken = true; /* an identity that is not there must not become another one */
             answer.verdict = PROXY_VERDICT_NONE;
-        } else {
-            answer.identity = a->blocks[slot].identity;
-            answer.identity->refs++;
         }
     }
     slot_answer(a, s, &answer);
@@ -337,7 +313,7 @@ static void take_message(struct proxy_authz *a, struct sv bytes)
         if (item->item_case == POSTERN__REPLY_ITEM__ITEM_REPLY) {
             take_reply(a, item->reply);
         } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_BLOCK) {
-            take_block(a, item->block);
+            a->broken = !proxy_identity_put(&a->blocks, item->block);
         } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_CHANGED) {
             take_changed(a, item->changed);
         }
@@ -359,6 +335,7 @@ static void take_frames(struct proxy_authz *a)
         if (a->in.n - at - FRAME_HEAD < n) {
             break;
         }
+        a->unanswered = false;
         take_message(a, sv_of(p + FRAME_HEAD, n));
         at += FRAME_HEAD + n;
     }
@@ -486,7 +463,8 @@ static void link_drop(struct proxy_authz *a, const char *why)
     buf_reset(&a->wire);
     a->wire_at = 0;
     buf_reset(&a->in);
-    drop_blocks(a);
+    a->unanswered = false;
+    proxy_identity_clear(&a->blocks);
     a->broken = false;
     a->state = LINK_DOWN;
     a->retry_ms = a->retry_ms == 0 ? RETRY_FIRST_MS : MIN(a->retry_ms * 2, (int64_t)RETRY_MAX_MS);
@@ -577,11 +555,18 @@ static size_t batch_size(struct proxy_authz *a)
 /* What waits becomes one message, unless one is still on its way. */
 static void send_pending(struct proxy_authz *a)
 {
+    static const struct timeval hold = { .tv_usec = HOLD_US };
     size_t n = a->pending.n;
 
     if (n == 0 || a->sending_at < a->sending.n || a->wire_at < a->wire.n) {
         return;
     }
+    if (a->unanswered && clock_mono_us() < a->hold_until_us) {
+        (void)event_add(a->hold, &hold); /* rarely fires: an answer comes first */
+        return;
+    }
+    a->unanswered = true;
+    a->hold_until_us = clock_mono_us() + HOLD_US;
     n = batch_size(a);
     buf_reset(&a->sending);
     a->sending_at = 0;
@@ -646,8 +631,7 @@ static void pull_wire(struct proxy_authz *a)
         link_drop(a, "an answer made no sense");
         return;
     }
-    send_pending(a);
-    if (!push_wire(a)) {
+    if (!push_wire(a)) { /* what gathered meanwhile leaves at the end of this turn */
         link_drop(a, "write failed");
     }
 }
@@ -735,6 +719,13 @@ static void dial(struct proxy_authz *a)
     want_write(a, true);
 }
 
+static void on_hold(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    proxy_authz_flush(arg);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy_authz *a = arg;
@@ -768,7 +759,8 @@ struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
     buf_init(&a->in, (size_t)AUTHZ_MESSAGE_MAX * 2);
     arena_init(&a->arena);
     a->tick = event_new(loop_base(opts->loop), -1, EV_PERSIST, on_tick, a);
-    CHECK(a->tick != NULL && event_add(a->tick, &tick) == 0);
+    a->hold = event_new(loop_base(opts->loop), -1, 0, on_hold, a);
+    CHECK(a->hold != NULL && a->tick != NULL && event_add(a->tick, &tick) == 0);
     dial(a);
     return a;
 }
@@ -785,6 +777,7 @@ void proxy_authz_free(struct proxy_authz **authz)
     a->state = a->state == LINK_UP ? LINK_HANDSHAKE : a->state; /* an end in order is no warning */
     link_drop(a, "stopping");
     event_free(a->tick);
+    event_free(a->hold);
     for (i = 0; i < a->n_slots; i++) {
         buf_deinit(&a->slots[i].packed);
     }

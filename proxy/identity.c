@@ -15,7 +15,7 @@ void proxy_identity_unref(struct proxy_identity **identity)
 }
 
 /* One allocation: struct, headers, texts. */
-struct proxy_identity *proxy_identity_of(const Postern__IdentityBlock *block)
+static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
 {
     size_t text = 0;
     size_t i = 0;
@@ -48,7 +48,7 @@ struct proxy_identity *proxy_identity_of(const Postern__IdentityBlock *block)
     return id;
 }
 
-bool proxy_identity_is_clean(const struct proxy_identity *id)
+static bool is_clean(const struct proxy_identity *id)
 {
     size_t i = 0;
     size_t k = 0;
@@ -63,4 +63,40 @@ bool proxy_identity_is_clean(const struct proxy_identity *id)
         }
     }
     return true;
+}
+
+bool proxy_identity_put(struct proxy_identity_table *table, const Postern__IdentityBlock *block)
+{
+    size_t slot = authz_block_slot(block->number);
+    struct proxy_identity *id = identity_of(block);
+
+    if (block->number == 0 || id == NULL || !is_clean(id)) {
+        proxy_identity_unref(&id);
+        return false;
+    }
+    proxy_identity_unref(&table->slots[slot].identity);
+    table->slots[slot].number = block->number;
+    table->slots[slot].identity = id;
+    return true;
+}
+
+struct proxy_identity *proxy_identity_get(struct proxy_identity_table *table, uint64_t number)
+{
+    size_t slot = authz_block_slot(number);
+
+    if (number == 0 || table->slots[slot].number != number) {
+        return NULL;
+    }
+    table->slots[slot].identity->refs++;
+    return table->slots[slot].identity;
+}
+
+void proxy_identity_clear(struct proxy_identity_table *table)
+{
+    size_t i = 0;
+
+    for (i = 0; i < AUTHZ_BLOCK_SLOTS; i++) {
+        table->slots[i].number = 0;
+        proxy_identity_unref(&table->slots[i].identity);
+    }
 }

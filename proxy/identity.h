@@ -4,6 +4,7 @@
 
 #include "authorize.pb-c.h"
 
+#include "common/authz_block.h"
 #include "common/base.h"
 #include "common/sv.h"
 
@@ -20,8 +21,20 @@ struct proxy_identity {
     struct proxy_identity_header *headers;
 };
 
-/* A copy with one reference, or NULL: more headers or text than a block may have. */
-struct proxy_identity *proxy_identity_of(const Postern__IdentityBlock *block);
-/* No value could end its line in an HTTP/1 head. */
-bool proxy_identity_is_clean(const struct proxy_identity *id);
 void proxy_identity_unref(struct proxy_identity **identity);
+
+/* The blocks of a stream, by number (common/authz_block.h). */
+struct proxy_identity_table {
+    struct {
+        uint64_t number;
+        struct proxy_identity *identity;
+    } slots[AUTHZ_BLOCK_SLOTS];
+};
+
+/* Takes a copy into its slot. False: number 0, more headers or text than a block may have, or a
+ * value that could end its line in an HTTP/1 head. */
+MUST_CHECK bool proxy_identity_put(struct proxy_identity_table *table,
+                                   const Postern__IdentityBlock *block);
+/* One reference for the caller; NULL: the slot does not hold that number. */
+struct proxy_identity *proxy_identity_get(struct proxy_identity_table *table, uint64_t number);
+void proxy_identity_clear(struct proxy_identity_table *table);
