@@ -49,7 +49,7 @@ run_policy() {
     out=$logs/policy
     for cases in ../shared/cases/policy/cases.jsonl test/policy/*.jsonl; do
         [ -f "$cases" ] || continue
-        "$BIN/postern" policy test "$cases" >"$out" 2>&1
+        $wrap "$BIN/postern" policy test "$cases" >"$out" 2>&1
         line=$(tail -n 1 "$out")
         ok=$(echo "$line" | sed -n 's/^\([0-9]*\) passed, [0-9]* failed$/\1/p')
         bad=$(echo "$line" | sed -n 's/^[0-9]* passed, \([0-9]*\) failed$/\1/p')
