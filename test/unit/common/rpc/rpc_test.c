@@ -46,6 +46,13 @@ static uint64_t followed;
 static struct rpc_call *follower;
 static bool follower_closed;
 
+static struct rpc *serving;
+
+static void answer_late(void *arg)
+{
+    rpc_call_fail(arg, RPC_UNAVAILABLE, "late");
+}
+
 static void on_check(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
     const Postern__CheckRequest *check = (const Postern__CheckRequest *)(const void *)request;
@@ -57,8 +64,9 @@ static void on_check(struct rpc_call *call, const ProtobufCMessage *request, voi
         rpc_call_fail(call, RPC_FAILED_PRECONDITION, "thirteen");
         return;
     }
-    if (check->id == 14) {
-        return; /* answered never: the caller's deadline ends it */
+    if (check->id == 14) { /* long after the caller has gone */
+        rpc_run(serving, 100, answer_late, call);
+        return;
     }
     reply.id = check->id + 1;
     answer.reply = &reply;
@@ -164,6 +172,7 @@ static void world_up(struct world *w, bool own_thread)
 
     w->rpc = rpc_new(loop);
     w->server_rpc = own_thread ? rpc_new(NULL) : w->rpc;
+    serving = w->server_rpc;
     w->server_id = rpc_identity_new(keys, RPC_AUTHORIZE);
     assert_int_equal(rpc_server_new(w->server_rpc,
                                     &(struct rpc_server_opts){ .address = address,
