@@ -129,11 +129,8 @@ static void add_login_cookie(struct proxy_conn *conn, struct buf *lines,
 
 /* ---- to authenticate ------------------------------------------------------------------------- */
 
-static const char *scheme(const struct proxy_conn *conn)
-{
-    (void)conn;
-    return "https://"; /* also behind something else that does TLS */
-}
+/* Also behind something else that does TLS: browsers never see us without it. */
+static const char scheme[] = "https://";
 
 /* 302 to authenticate's sign_in; back is where the person wanted to go. */
 static void redirect_to_login(struct proxy_conn *conn, struct sv back, uint64_t attempt,
@@ -199,7 +196,7 @@ void proxy_login_needed(struct proxy_conn *conn)
         return;
     }
     buf_init(&back, URL_MAX_N);
-    buf_add_str(&back, scheme(conn));
+    buf_add_str(&back, scheme);
     buf_add_sv(&back, shown_host(conn));
     buf_add_sv(&back, conn->req.path);
     if (conn->req.has_query) {
@@ -226,7 +223,7 @@ static uint64_t attempt_of(struct proxy_conn *conn)
 static void home(struct proxy_conn *conn, struct buf *url)
 {
     buf_init(url, URL_MAX_N);
-    buf_add_str(url, scheme(conn));
+    buf_add_str(url, scheme);
     buf_add_sv(url, shown_host(conn));
     buf_add_char(url, '/');
 }
@@ -278,7 +275,7 @@ void proxy_login_callback(struct proxy_conn *conn)
 
 static bool same_host(struct proxy_conn *conn, struct sv url)
 {
-    struct sv prefix = sv_from(scheme(conn));
+    struct sv prefix = sv_from(scheme);
     struct sv host = shown_host(conn);
 
     if (!sv_starts(url, prefix)) {

@@ -65,7 +65,7 @@ run_policy() {
 run_pytest() { # folder
     out=$logs/pytest
     # Debian's Python: the modules of the tests are its packages.
-    timeout 1500 /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short "test/$1" >"$out" 2>&1
+    timeout 1500 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --tb=short "test/$1" >"$out" 2>&1
     code=$?
     last=$(tail -n 1 "$out")
     ok=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) passed.*/\1/p')
