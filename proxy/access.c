@@ -23,55 +23,55 @@ static const char *verdict_name(enum proxy_verdict verdict)
     return "none";
 }
 
-static void add_reasons(struct buf *line, const struct proxy_conn *conn)
+static void add_reasons(struct buf *line, const struct proxy_exchange *x)
 {
     size_t i = 0;
 
     buf_add_str(line, ",\"reasons\":[");
-    for (i = 0; i < conn->n_reasons; i++) {
+    for (i = 0; i < x->n_reasons; i++) {
         if (i != 0) {
             buf_add_char(line, ',');
         }
-        buf_add_json(line, sv_from(policy_reason_name((enum policy_reason)conn->reasons[i])));
+        buf_add_json(line, sv_from(policy_reason_name((enum policy_reason)x->reasons[i])));
     }
     buf_add_char(line, ']');
 }
 
-void proxy_access_line(struct proxy_conn *conn)
+void proxy_access_line(struct proxy_exchange *x)
 {
-    struct buf *line = &conn->worker->access;
+    struct buf *line = &x->worker->access;
     int64_t now = clock_mono_us();
 
     if (line->n > LINES_SOON) {
-        proxy_access_flush(conn->worker);
+        proxy_access_flush(x->worker);
     }
     log_open(line, clock_wall_ms(), "http-request");
-    log_add_str(line, "request-id", conn->request_id);
-    log_add_u64(line, "response-code", conn->status);
-    if (conn->service != PROXY_FOR_NONE) {
-        log_add_sv(line, "method", conn->req.method_text);
-        log_add_sv(line, "authority", conn->req.authority);
-        log_add_sv(line, "path", conn->req.path);
-        log_add_sv(line, "user-agent", http_head_value(&conn->head, HTTP_H_USER_AGENT));
-        log_add_str(line, "decision", verdict_name(conn->verdict));
-        add_reasons(line, conn);
+    log_add_str(line, "request-id", x->request_id);
+    log_add_u64(line, "response-code", x->status);
+    if (x->service != PROXY_FOR_NONE) {
+        log_add_sv(line, "method", x->req.method_text);
+        log_add_sv(line, "authority", x->req.authority);
+        log_add_sv(line, "path", x->req.path);
+        log_add_sv(line, "user-agent", http_head_value(&x->head, HTTP_H_USER_AGENT));
+        log_add_str(line, "decision", verdict_name(x->verdict));
+        add_reasons(line, x);
     }
-    if (conn->route != NULL && conn->route->config != NULL) {
-        log_add_sv(line, "route-id", conn->route->config->id_text);
+    if (x->route != NULL && x->route->config != NULL) {
+        log_add_sv(line, "route-id", x->route->config->id_text);
     }
-    if (conn->user.n != 0) {
-        log_add_sv(line, "user", conn->user);
-        log_add_sv(line, "email", conn->email);
+    if (x->user.n != 0) {
+        log_add_sv(line, "user", x->user);
+        log_add_sv(line, "email", x->email);
     }
-    if (conn->fault != NULL) {
-        log_add_str(line, "response-code-details", conn->fault);
+    if (x->fault != NULL) {
+        log_add_str(line, "response-code-details", x->fault);
     }
-    log_add_str(line, "ip", conn->peer);
-    log_add_u64(line, "size", conn->down_pipe.bytes);
-    log_add_u64(line, "received", conn->up_pipe.bytes);
-    log_add_i64(line, "duration-us", now - conn->began_us);
-    if (conn->upstream_us != 0) {
-        log_add_i64(line, "upstream-us", conn->upstream_us);
+    log_add_str(line, "ip", x->conn->peer);
+    log_add_u64(line, "size", x->down_pipe.bytes);
+    log_add_u64(line, "received", x->up_pipe.bytes);
+    log_add_i64(line, "duration-us", now - x->began_us);
+    if (x->upstream_us != 0) {
+        log_add_i64(line, "upstream-us", x->upstream_us);
     }
     log_close(line);
 }

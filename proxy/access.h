@@ -3,7 +3,7 @@
  * agent: nothing in it is a secret. */
 #pragma once
 
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 
-void proxy_access_line(struct proxy_conn *conn);
+void proxy_access_line(struct proxy_exchange *x);
 void proxy_access_flush(struct proxy_worker *worker);

@@ -34,8 +34,8 @@ static void redeem_back(void *arg)
 {
     struct proxy_redeem *r = arg;
 
-    if (r->conn != NULL) {
-        proxy_login_redeemed(r->conn, r);
+    if (r->exchange != NULL) {
+        proxy_login_redeemed(r->exchange, r);
     }
     proxy_redeem_free(&r);
 }

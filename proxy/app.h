@@ -32,7 +32,7 @@ void proxy_app_authz(struct proxy_app *app, bool up);
 /* A one-time code on its way to authenticate and back. */
 struct proxy_redeem {
     struct proxy_worker *worker;
-    void *conn; /* the worker's; NULL: it is gone */
+    void *exchange; /* the worker's; NULL: it is gone */
     char *code;
     char *host;
     unsigned char binding[32];
@@ -44,6 +44,6 @@ struct proxy_redeem {
     uint64_t record_version;
 };
 
-/* Worker's thread; the answer comes to proxy_login_redeemed there, unless conn became NULL. */
+/* Worker's thread; the answer comes to proxy_login_redeemed there, unless exchange became NULL. */
 void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem);
 void proxy_redeem_free(struct proxy_redeem **redeem);

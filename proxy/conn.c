@@ -9,12 +9,11 @@
 
 #include "common/clock.h"
 #include "common/mem.h"
-#include "proxy/access.h"
-#include "proxy/app.h"
+#include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
-enum { HANDSHAKE_MS = 10000, LINGER_MS = 2000, REPLY_MS = 30000, READS_MAX = 16 };
+enum { HANDSHAKE_MS = 10000, LINGER_MS = 2000, READS_MAX = 16 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
@@ -40,19 +39,12 @@ void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
     wake_for_pending(conn);
 }
 
-void proxy_conn_progress(struct proxy_conn *conn)
-{
-    conn->deadline_ms = conn->idle_ms == 0 ? INT64_MAX : clock_mono_ms() + conn->idle_ms;
-}
-
 static void enter_idle(struct proxy_conn *conn)
 {
-    const struct config *c = conn->worker->snapshot->config;
+    int64_t idle_ms = conn->worker->snapshot->config->timeout_idle_ms;
 
-    conn->phase = PROXY_IDLE;
-    conn->idle_ms = c->timeout_idle_ms;
-    conn->total_ms = INT64_MAX;
-    proxy_conn_progress(conn);
+    conn->phase = PROXY_CONN_IDLE;
+    conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
     proxy_conn_want(conn, true, false);
 }
 
@@ -93,7 +85,6 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     proxy_io_init(&conn->io, fd);
     proxy_window_init(&conn->in);
     proxy_out_init(&conn->out);
-    arena_init(&conn->arena);
     conn->rd = event_new(base, fd, EV_READ | EV_PERSIST, on_event, conn);
     conn->wr = event_new(base, fd, EV_WRITE | EV_PERSIST, on_event, conn);
     CHECK(conn->rd != NULL && conn->wr != NULL);
@@ -107,23 +98,9 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     conn->io.ssl = SSL_new(conn->snapshot->tls);
     CHECK(conn->io.ssl != NULL && SSL_set_fd(conn->io.ssl, fd) == 1);
     SSL_set_accept_state(conn->io.ssl);
-    conn->phase = PROXY_HANDSHAKE;
+    conn->phase = PROXY_CONN_HANDSHAKE;
     conn->deadline_ms = clock_mono_ms() + HANDSHAKE_MS;
-    conn->total_ms = INT64_MAX;
     proxy_conn_want(conn, true, false);
-}
-
-static void drop_exchange(struct proxy_conn *conn)
-{
-    proxy_authz_cancel(conn->worker->authz, conn->check);
-    proxy_authz_cancel(conn->worker->authz, conn->recheck);
-    if (conn->redeem != NULL) {
-        conn->redeem->conn = NULL;
-        conn->redeem = NULL;
-    }
-    proxy_upstream_close(&conn->up);
-    proxy_identity_unref(&conn->identity);
-    proxy_snapshot_unref(&conn->snapshot);
 }
 
 static void free_later(void *arg)
@@ -132,20 +109,25 @@ static void free_later(void *arg)
 
     proxy_window_deinit(&conn->in);
     proxy_out_deinit(&conn->out);
-    arena_deinit(&conn->arena);
     mem_free(&conn);
+}
+
+static void end_exchange(struct proxy_conn *conn)
+{
+    if (conn->x != NULL) {
+        proxy_exchange_end(conn->x);
+        conn->x = NULL;
+    }
 }
 
 void proxy_conn_close(struct proxy_conn *conn)
 {
-    if (conn->phase == PROXY_CLOSED) {
+    if (conn->phase == PROXY_CONN_CLOSED) {
         return;
     }
-    if (conn->head_begun && conn->service != PROXY_FOR_NONE) {
-        proxy_access_line(conn);
-    }
-    conn->phase = PROXY_CLOSED;
-    drop_exchange(conn);
+    conn->phase = PROXY_CONN_CLOSED;
+    end_exchange(conn);
+    proxy_snapshot_unref(&conn->snapshot);
     list_remove(&conn->in_worker);
     conn->worker->n_conns--;
     event_free(conn->rd);
@@ -157,85 +139,51 @@ void proxy_conn_close(struct proxy_conn *conn)
 /* ---- heads ----------------------------------------------------------------------------------- */
 
 /* The head's texts move into the arena: the window goes on with the body. */
-static void keep_head(struct proxy_conn *conn)
+static void keep_head(struct proxy_conn *conn, struct proxy_exchange *x)
 {
+    struct http_head *head = &x->head;
     const char *from = conn->in.bytes + conn->in.start;
-    char *to = arena_alloc(&conn->arena, conn->head.size);
+    char *to = arena_alloc(&x->arena, head->size);
     uint32_t i = 0;
 
-    memcpy(to, from, conn->head.size);
-    for (i = 0; i < conn->head.n; i++) {
-        conn->head.fields[i].name.p = to + (conn->head.fields[i].name.p - from);
-        conn->head.fields[i].value.p = to + (conn->head.fields[i].value.p - from);
+    memcpy(to, from, head->size);
+    for (i = 0; i < head->n; i++) {
+        head->fields[i].name.p = to + (head->fields[i].name.p - from);
+        head->fields[i].value.p = to + (head->fields[i].value.p - from);
     }
-    conn->head.method_text.p = to + (conn->head.method_text.p - from);
-    conn->head.target.p = to + (conn->head.target.p - from);
-    if (conn->head.host.n != 0) {
-        conn->head.host.p = to + (conn->head.host.p - from);
+    head->method_text.p = to + (head->method_text.p - from);
+    head->target.p = to + (head->target.p - from);
+    if (head->host.n != 0) {
+        head->host.p = to + (head->host.p - from);
     }
-    proxy_window_drop(&conn->in, conn->head.size);
-}
-
-/* What the last exchange left: its texts lay in the arena, its route in the snapshot it held. A head
- * that never becomes a request must not find them either. */
-static void forget_exchange(struct proxy_conn *conn)
-{
-    conn->route = NULL;
-    conn->handle_valid = false;
-    conn->verdict = PROXY_VERDICT_NONE;
-    conn->n_reasons = 0;
-    conn->user = (struct sv){ 0 };
-    conn->email = (struct sv){ 0 };
-    conn->fault = NULL;
-    conn->status = 0;
-    conn->upstream_us = 0;
-    conn->recheck_at_ms = INT64_MAX;
-    conn->again = false;
-    conn->undecided_since_ms = 0;
-    conn->up_pipe = (struct proxy_pipe){ .bytes = 0 };
-    conn->down_pipe = (struct proxy_pipe){ .bytes = 0 };
-    conn->req = (struct http_request){ .method = HTTP_UNKNOWN };
-}
-
-static void begin_head(struct proxy_conn *conn)
-{
-    const struct config *c = NULL;
-
-    forget_exchange(conn);
-    conn->snapshot = proxy_snapshot_ref(conn->worker->snapshot);
-    c = conn->snapshot->config;
-    conn->fields = arena_alloc(&conn->arena, HTTP_FIELDS_DEFAULT * sizeof(*conn->fields));
-    http_head_init(&conn->head, HTTP_REQUEST, &conn->snapshot->head, conn->fields,
-                   HTTP_FIELDS_DEFAULT);
-    conn->head_begun = true;
-    conn->service = PROXY_FOR_NONE;
-    conn->began_us = clock_mono_us();
-    conn->idle_ms = 0;
-    conn->deadline_ms = c->timeout_read_ms == 0 ? INT64_MAX : clock_mono_ms() + c->timeout_read_ms;
+    proxy_window_drop(&conn->in, head->size);
 }
 
 /* Looks at what the window holds; true: a request has begun or the connection is on its way out. */
 static bool parse_head(struct proxy_conn *conn)
 {
+    struct proxy_exchange *x = NULL;
+
     if (conn->in.start == conn->in.end) {
         return false;
     }
-    if (!conn->head_begun) {
-        begin_head(conn);
+    if (conn->x == NULL) {
+        conn->x = proxy_exchange_new(conn);
+        conn->phase = PROXY_CONN_BUSY;
     }
-    switch (http_head_parse(&conn->head, proxy_window_sv(&conn->in))) {
+    x = conn->x;
+    switch (http_head_parse(&x->head, proxy_window_sv(&conn->in))) {
     case HTTP_DONE:
-        keep_head(conn);
-        proxy_request_start(conn);
-        if (conn->phase != PROXY_CLOSED) {
+        keep_head(conn, x);
+        proxy_request_start(x);
+        if (conn->phase != PROXY_CONN_CLOSED) {
             wake_for_pending(conn);
         }
         return true;
     case HTTP_ERROR:
-        rand_uuid(conn->request_id);
-        conn->close_after = true;
-        proxy_reply_fault(conn, http_fault_status(conn->head.fault),
-                          http_fault_name(conn->head.fault));
+        rand_uuid(x->request_id);
+        x->close_after = true;
+        proxy_reply_fault(x, http_fault_status(x->head.fault), http_fault_name(x->head.fault));
         return true;
     case HTTP_MORE:
     case HTTP_DATA:
@@ -244,11 +192,18 @@ static bool parse_head(struct proxy_conn *conn)
     return false;
 }
 
+/* Whether the next bytes belong to a head. */
+static bool between_heads(const struct proxy_conn *conn)
+{
+    return conn->phase == PROXY_CONN_IDLE ||
+           (conn->phase == PROXY_CONN_BUSY && conn->x->phase == PROXY_HEAD);
+}
+
 static void read_heads(struct proxy_conn *conn)
 {
     int i = 0;
 
-    for (i = 0; i < READS_MAX && conn->phase == PROXY_IDLE; i++) {
+    for (i = 0; i < READS_MAX && between_heads(conn); i++) {
         bool drained = false;
         enum proxy_io_result result = PROXY_IO_FAILED;
 
@@ -272,9 +227,8 @@ static void read_heads(struct proxy_conn *conn)
 static void enter_linger(struct proxy_conn *conn)
 {
     /* The answer must not be lost to a reset: say we are done, then hear the rest out. */
-    conn->phase = PROXY_LINGER;
+    conn->phase = PROXY_CONN_LINGER;
     conn->deadline_ms = clock_mono_ms() + LINGER_MS;
-    conn->total_ms = INT64_MAX;
     if (conn->io.ssl != NULL) {
         (void)SSL_shutdown(conn->io.ssl);
     }
@@ -283,13 +237,13 @@ static void enter_linger(struct proxy_conn *conn)
 }
 
 /* What is already here of a body that nobody wants. */
-static bool discard_body(struct proxy_conn *conn)
+static bool discard_body(struct proxy_conn *conn, struct proxy_exchange *x)
 {
-    while (!conn->body.done) {
+    while (!x->body.done) {
         struct sv in = proxy_window_sv(&conn->in);
         struct sv data = { 0 };
         size_t had = in.n;
-        enum http_step step = proxy_body_next(&conn->body, &in, &data);
+        enum http_step step = proxy_body_next(&x->body, &in, &data);
 
         proxy_window_drop(&conn->in, had - in.n);
         if (step != HTTP_DATA && step != HTTP_DONE) {
@@ -303,23 +257,20 @@ static void next_request(void *arg)
 {
     struct proxy_conn *conn = arg;
 
-    if (conn->phase == PROXY_IDLE) {
+    if (conn->phase == PROXY_CONN_IDLE) {
         (void)parse_head(conn);
     }
 }
 
-void proxy_conn_finish(struct proxy_conn *conn)
+void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x)
 {
-    bool whole = conn->service == PROXY_FOR_NONE ? !conn->close_after : discard_body(conn);
+    bool last = x->close_after || conn->draining;
 
-    proxy_access_line(conn);
-    drop_exchange(conn);
-    conn->check = 0;
-    conn->recheck = 0;
-    conn->head_begun = false;
-    conn->service = PROXY_FOR_NONE;
-    arena_reset(&conn->arena);
-    if (conn->close_after || !whole || conn->worker->stopping) {
+    if (x->service != PROXY_FOR_NONE) {
+        last = !discard_body(conn, x) || last;
+    }
+    end_exchange(conn);
+    if (last) {
         enter_linger(conn);
         return;
     }
@@ -331,20 +282,14 @@ void proxy_conn_finish(struct proxy_conn *conn)
     }
 }
 
-void proxy_conn_send(struct proxy_conn *conn)
+void proxy_conn_send(struct proxy_conn *conn, struct proxy_exchange *x)
 {
     uint64_t sent = 0;
 
-    if (conn->phase != PROXY_REPLY) {
-        conn->phase = PROXY_REPLY;
-        conn->idle_ms = REPLY_MS;
-        conn->total_ms = INT64_MAX;
-        proxy_conn_progress(conn);
-    }
     switch (proxy_out_flush(&conn->out, &conn->io, conn->worker->scratch, &sent)) {
     case PROXY_IO_DONE:
         proxy_conn_want(conn, true, false);
-        proxy_conn_finish(conn);
+        proxy_conn_finish(conn, x);
         break;
     case PROXY_IO_AGAIN:
         proxy_conn_want(conn, false, true);
@@ -426,16 +371,10 @@ static void hear_out(struct proxy_conn *conn)
     }
 }
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
+static void on_exchange_event(struct proxy_conn *conn, struct proxy_exchange *x, short what)
 {
-    struct proxy_conn *conn = arg;
-
-    (void)fd;
-    switch (conn->phase) {
-    case PROXY_HANDSHAKE:
-        go_on_with_handshake(conn);
-        break;
-    case PROXY_IDLE:
+    switch (x->phase) {
+    case PROXY_HEAD:
         read_heads(conn);
         break;
     case PROXY_CHECK:
@@ -444,49 +383,55 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         break;
     case PROXY_FORWARD:
     case PROXY_TUNNEL:
-        proxy_forward_client(conn, what);
+        proxy_forward_client(x, what);
         break;
     case PROXY_REPLY:
         if ((what & EV_WRITE) != 0) {
-            proxy_conn_progress(conn);
-            proxy_conn_send(conn);
+            proxy_exchange_progress(x);
+            proxy_exchange_send(x);
         } else {
             read_ahead(conn);
         }
         break;
-    case PROXY_LINGER:
+    case PROXY_ENDED:
+        break;
+    }
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy_conn *conn = arg;
+
+    (void)fd;
+    switch (conn->phase) {
+    case PROXY_CONN_HANDSHAKE:
+        go_on_with_handshake(conn);
+        break;
+    case PROXY_CONN_IDLE:
+        read_heads(conn);
+        break;
+    case PROXY_CONN_BUSY:
+        on_exchange_event(conn, conn->x, what);
+        break;
+    case PROXY_CONN_LINGER:
         hear_out(conn);
         break;
-    case PROXY_CLOSED:
+    case PROXY_CONN_CLOSED:
         break;
     }
 }
 
 void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
 {
-    if (conn->recheck_at_ms <= now_ms && conn->recheck == 0 &&
-        (conn->phase == PROXY_FORWARD || conn->phase == PROXY_TUNNEL)) {
-        conn->recheck_at_ms = INT64_MAX;
-        proxy_request_recheck(conn);
-    }
-    if (now_ms < conn->deadline_ms && now_ms < conn->total_ms) {
-        return;
-    }
-    if (conn->phase == PROXY_IDLE && conn->head_begun) {
-        rand_uuid(conn->request_id);
-        conn->close_after = true;
-        proxy_reply_fault(conn, 408, "request-timeout");
-    } else if (conn->phase == PROXY_FORWARD) {
-        proxy_forward_timeout(conn);
-    } else {
+    if (conn->phase != PROXY_CONN_BUSY && now_ms >= conn->deadline_ms) {
         proxy_conn_close(conn);
     }
 }
 
 void proxy_conn_drain(struct proxy_conn *conn)
 {
-    conn->close_after = true;
-    if ((conn->phase == PROXY_IDLE && !conn->head_begun) || conn->phase == PROXY_HANDSHAKE) {
+    conn->draining = true;
+    if (conn->phase == PROXY_CONN_IDLE || conn->phase == PROXY_CONN_HANDSHAKE) {
         proxy_conn_close(conn);
     }
 }

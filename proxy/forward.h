@@ -1,15 +1,15 @@
 /* proxy_forward: the allowed request on its way to the upstream and the answer on its way back. */
 #pragma once
 
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 
 /* Begins: a connection to target, then the head, then both directions at once. */
-void proxy_forward_start(struct proxy_conn *conn, struct proxy_target *target);
+void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target);
 /* The client's socket can be read or written. */
-void proxy_forward_client(struct proxy_conn *conn, short what);
-void proxy_forward_timeout(struct proxy_conn *conn);
+void proxy_forward_client(struct proxy_exchange *x, short what);
+void proxy_forward_timeout(struct proxy_exchange *x);
 /* head.c: writes the request's head for the upstream. */
-void proxy_head_request(struct proxy_conn *conn, const struct proxy_target *target,
+void proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
                         struct buf *out);
 /* Writes the answer's head for the client; *chunk_out: the body goes in chunks of ours. */
-void proxy_head_answer(struct proxy_conn *conn, struct buf *out, bool *chunk_out);
+void proxy_head_answer(struct proxy_exchange *x, struct buf *out, bool *chunk_out);

@@ -29,14 +29,14 @@ static void add_line(struct buf *out, struct sv name, struct sv value)
 }
 
 /* Query without the credentials that may travel in it; our own pages get it whole. */
-static void add_query(struct proxy_conn *conn, struct buf *out, struct sv query)
+static void add_query(struct proxy_exchange *x, struct buf *out, struct sv query)
 {
     static const struct sv ours[] = { { "pomerium_session", 16 },
                                       { "pomerium_session_encrypted", 26 },
                                       { "pomerium_jwt", 12 } };
     bool first = true;
 
-    if (conn->service != PROXY_FOR_ROUTE ||
+    if (x->service != PROXY_FOR_ROUTE ||
         (sv_search(query, SV("pomerium_")) == SIZE_MAX && sv_find(query, '%') == SIZE_MAX)) {
         buf_add_char(out, '?');
         buf_add_sv(out, query);
@@ -48,7 +48,7 @@ static void add_query(struct proxy_conn *conn, struct buf *out, struct sv query)
         struct sv name = sv_cut(&rest, '=');
         size_t i = 0;
 
-        if (http_form_decode(name, true, &conn->arena, &name) != ERR_OK) {
+        if (http_form_decode(name, true, &x->arena, &name) != ERR_OK) {
             name = (struct sv){ 0 }; /* broken, so no spelling of ours */
         }
 
@@ -62,10 +62,10 @@ static void add_query(struct proxy_conn *conn, struct buf *out, struct sv query)
     }
 }
 
-static void add_path(struct proxy_conn *conn, struct buf *out)
+static void add_path(struct proxy_exchange *x, struct buf *out)
 {
-    const struct config_route *c = conn->service == PROXY_FOR_ROUTE ? conn->route->config : NULL;
-    struct sv path = conn->req.path;
+    const struct config_route *c = x->service == PROXY_FOR_ROUTE ? x->route->config : NULL;
+    struct sv path = x->req.path;
 
     if (c == NULL || c->prefix_rewrite.p == NULL) {
         buf_add_sv(out, path);
@@ -98,12 +98,12 @@ static bool is_our_authorization(struct sv value)
             sv_istarts(sv_trim(sv_from_at(value, n)), SV("Pomerium-")));
 }
 
-static void add_cookie(struct proxy_conn *conn, struct buf *out, struct sv value)
+static void add_cookie(struct proxy_exchange *x, struct buf *out, struct sv value)
 {
     CLEANUP(buf_deinit) struct buf rest = { 0 };
 
     buf_init(&rest, COOKIE_MAX);
-    switch (http_cookie_strip(value, &conn->snapshot->cookies, &rest)) {
+    switch (http_cookie_strip(value, &x->snapshot->cookies, &rest)) {
     case HTTP_COOKIE_EMPTY:
         break;
     case HTTP_COOKIE_SAME:
@@ -116,44 +116,44 @@ static void add_cookie(struct proxy_conn *conn, struct buf *out, struct sv value
 }
 
 /* One field of the client's. */
-static void add_field(struct proxy_conn *conn, struct buf *out, const struct http_field *f)
+static void add_field(struct proxy_exchange *x, struct buf *out, const struct http_field *f)
 {
     if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_HOST ||
         f->id == HTTP_H_CONTENT_LENGTH || f->id == HTTP_H_EXPECT) {
         return;
     }
-    if (f->id == HTTP_H_COOKIE && conn->service != PROXY_FOR_AUTHENTICATE) {
-        add_cookie(conn, out, f->value);
+    if (f->id == HTTP_H_COOKIE && x->service != PROXY_FOR_AUTHENTICATE) {
+        add_cookie(x, out, f->value);
         return;
     }
     if ((f->id == HTTP_H_AUTHORIZATION && is_our_authorization(f->value)) ||
-        http_name_set_has(conn->snapshot->ours, f->name) ||
-        (conn->service == PROXY_FOR_ROUTE && http_name_set_has(conn->route->drop, f->name))) {
+        http_name_set_has(x->snapshot->ours, f->name) ||
+        (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name))) {
         return;
     }
     add_line(out, f->name, f->value);
 }
 
-static void add_host(struct proxy_conn *conn, const struct proxy_target *target, struct buf *out)
+static void add_host(struct proxy_exchange *x, const struct proxy_target *target, struct buf *out)
 {
-    bool keep = conn->service != PROXY_FOR_ROUTE || conn->route->config->preserve_host_header;
+    bool keep = x->service != PROXY_FOR_ROUTE || x->route->config->preserve_host_header;
 
-    add_line(out, SV("Host"), keep ? conn->req.authority : sv_from(target->host_header));
-    add_line(out, SV("X-Forwarded-Host"), conn->req.authority);
+    add_line(out, SV("Host"), keep ? x->req.authority : sv_from(target->host_header));
+    add_line(out, SV("X-Forwarded-Host"), x->req.authority);
 }
 
-static void add_ours(struct proxy_conn *conn, struct buf *out)
+static void add_ours(struct proxy_exchange *x, struct buf *out)
 {
     size_t i = 0;
 
-    add_line(out, SV("X-Forwarded-For"), sv_from(conn->peer));
-    add_line(out, SV("X-Forwarded-Proto"), conn->io.ssl != NULL ? SV("https") : SV("http"));
-    add_line(out, SV("X-Request-Id"), sv_from(conn->request_id));
-    for (i = 0; conn->identity != NULL && i < conn->identity->n; i++) {
-        add_line(out, conn->identity->headers[i].name, conn->identity->headers[i].value);
+    add_line(out, SV("X-Forwarded-For"), sv_from(x->conn->peer));
+    add_line(out, SV("X-Forwarded-Proto"), x->conn->io.ssl != NULL ? SV("https") : SV("http"));
+    add_line(out, SV("X-Request-Id"), sv_from(x->request_id));
+    for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
+        add_line(out, x->identity->headers[i].name, x->identity->headers[i].value);
     }
-    if (conn->service == PROXY_FOR_ROUTE) {
-        const struct config_pairs *set = &conn->route->config->set_request_headers;
+    if (x->service == PROXY_FOR_ROUTE) {
+        const struct config_pairs *set = &x->route->config->set_request_headers;
 
         for (i = 0; i < set->n; i++) {
             add_line(out, set->v[i].name, set->v[i].value);
@@ -161,67 +161,67 @@ static void add_ours(struct proxy_conn *conn, struct buf *out)
     }
 }
 
-static void add_framing(struct proxy_conn *conn, struct buf *out)
+static void add_framing(struct proxy_exchange *x, struct buf *out)
 {
-    if (conn->upgrade) {
+    if (x->upgrade) {
         add_line(out, SV("Connection"), SV("Upgrade"));
-        add_line(out, SV("Upgrade"), http_head_value(&conn->head, HTTP_H_UPGRADE));
-    } else if (conn->head.te_trailers) {
+        add_line(out, SV("Upgrade"), http_head_value(&x->head, HTTP_H_UPGRADE));
+    } else if (x->head.te_trailers) {
         add_line(out, SV("Connection"), SV("TE"));
         add_line(out, SV("TE"), SV("trailers"));
     }
-    if (conn->head.framing == HTTP_BODY_CHUNKED) {
+    if (x->head.framing == HTTP_BODY_CHUNKED) {
         add_line(out, SV("Transfer-Encoding"), SV("chunked"));
-    } else if (conn->head.framing == HTTP_BODY_LENGTH) {
+    } else if (x->head.framing == HTTP_BODY_LENGTH) {
         buf_add_str(out, "Content-Length: ");
-        buf_add_u64(out, conn->head.content_length);
+        buf_add_u64(out, x->head.content_length);
         buf_add_str(out, "\r\n");
     }
 }
 
-void proxy_head_request(struct proxy_conn *conn, const struct proxy_target *target, struct buf *out)
+void proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
+                        struct buf *out)
 {
     uint32_t i = 0;
 
-    buf_add_sv(out, conn->req.method_text);
+    buf_add_sv(out, x->req.method_text);
     buf_add_char(out, ' ');
-    add_path(conn, out);
-    if (conn->req.has_query) {
-        add_query(conn, out, conn->req.query);
+    add_path(x, out);
+    if (x->req.has_query) {
+        add_query(x, out, x->req.query);
     }
     buf_add_str(out, " HTTP/1.1\r\n");
-    add_host(conn, target, out);
-    for (i = 0; i < conn->head.n; i++) {
-        add_field(conn, out, &conn->head.fields[i]);
+    add_host(x, target, out);
+    for (i = 0; i < x->head.n; i++) {
+        add_field(x, out, &x->head.fields[i]);
     }
-    add_framing(conn, out);
-    add_ours(conn, out); /* last: nothing that came from outside stands behind ours */
+    add_framing(x, out);
+    add_ours(x, out); /* last: nothing that came from outside stands behind ours */
     buf_add_str(out, "\r\n");
 }
 
 /* An upstream must not plant a session of ours. */
-static bool sets_our_cookie(const struct proxy_conn *conn, const struct http_field *f)
+static bool sets_our_cookie(const struct proxy_exchange *x, const struct http_field *f)
 {
     struct sv rest = f->value;
     struct sv name = sv_trim(sv_cut(&rest, '='));
 
-    return f->id == HTTP_H_SET_COOKIE && conn->service == PROXY_FOR_ROUTE &&
-           http_cookie_is_ours(&conn->snapshot->cookies, name);
+    return f->id == HTTP_H_SET_COOKIE && x->service == PROXY_FOR_ROUTE &&
+           http_cookie_is_ours(&x->snapshot->cookies, name);
 }
 
-static bool answer_passes(const struct proxy_conn *conn, const struct http_field *f)
+static bool answer_passes(const struct proxy_exchange *x, const struct http_field *f)
 {
     if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_CONTENT_LENGTH ||
-        f->id == HTTP_H_X_REQUEST_ID || sets_our_cookie(conn, f)) {
+        f->id == HTTP_H_X_REQUEST_ID || sets_our_cookie(x, f)) {
         return false;
     }
-    return conn->service != PROXY_FOR_ROUTE ||
-           !http_name_set_has(conn->route->drop_answer, f->name);
+    return x->service != PROXY_FOR_ROUTE || !http_name_set_has(x->route->drop_answer, f->name);
 }
 
-static void add_answer_framing(struct proxy_conn *conn, struct buf *out, bool *chunk)
+static void add_answer_framing(struct proxy_exchange *x, struct buf *out, bool *chunk)
 {
-    const struct http_head *a = &conn->answer;
+    const struct http_head *a = &x->answer;
     const struct http_field *length = http_head_get(a, HTTP_H_CONTENT_LENGTH);
 
     *chunk = false;
@@ -233,23 +233,23 @@ static void add_answer_framing(struct proxy_conn *conn, struct buf *out, bool *c
     if (a->framing == HTTP_BODY_LENGTH ||
         (a->framing == HTTP_BODY_NONE && length != NULL && a->status != 204)) {
         add_line(out, SV("Content-Length"), length == NULL ? SV("0") : length->value);
-    } else if (a->framing != HTTP_BODY_NONE && conn->head.minor >= 1) {
+    } else if (a->framing != HTTP_BODY_NONE && x->head.minor >= 1) {
         *chunk = true;
         add_line(out, SV("Transfer-Encoding"), SV("chunked"));
     } else if (a->framing != HTTP_BODY_NONE) {
-        conn->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
+        x->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
     }
-    if (conn->close_after || conn->worker->stopping) {
-        conn->close_after = true;
+    if (x->close_after || x->worker->stopping) {
+        x->close_after = true;
         add_line(out, SV("Connection"), SV("close"));
-    } else if (conn->head.minor == 0) {
+    } else if (x->head.minor == 0) {
         add_line(out, SV("Connection"), SV("keep-alive"));
     }
 }
 
-void proxy_head_answer(struct proxy_conn *conn, struct buf *out, bool *chunk_out)
+void proxy_head_answer(struct proxy_exchange *x, struct buf *out, bool *chunk_out)
 {
-    const struct http_head *a = &conn->answer;
+    const struct http_head *a = &x->answer;
     uint32_t i = 0;
 
     buf_add_str(out, "HTTP/1.1 ");
@@ -258,11 +258,11 @@ void proxy_head_answer(struct proxy_conn *conn, struct buf *out, bool *chunk_out
     buf_add_sv(out, a->reason);
     buf_add_str(out, "\r\n");
     for (i = 0; i < a->n; i++) {
-        if (answer_passes(conn, &a->fields[i])) {
+        if (answer_passes(x, &a->fields[i])) {
             add_line(out, a->fields[i].name, a->fields[i].value);
         }
     }
-    proxy_reply_common(conn, out);
-    add_answer_framing(conn, out, chunk_out);
+    proxy_reply_common(x, out);
+    add_answer_framing(x, out, chunk_out);
     buf_add_str(out, "\r\n");
 }

@@ -31,22 +31,21 @@ struct login_cookie {
 };
 
 /* host[:port] as the browser's address bar shows it. */
-static struct sv shown_host(const struct proxy_conn *conn)
+static struct sv shown_host(const struct proxy_exchange *x)
 {
-    return conn->req.authority;
+    return x->req.authority;
 }
 
-void proxy_login_identify(struct proxy_conn *conn)
+void proxy_login_identify(struct proxy_exchange *x)
 {
     struct sv values[HANDLES_MAX];
-    size_t n =
-        http_cookie_find(&conn->head, sv_from(conn->snapshot->cookie_name), values, HANDLES_MAX);
+    size_t n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
     size_t i = 0;
 
-    conn->handle_valid = false;
-    for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !conn->handle_valid; i++) {
-        conn->handle_valid = handle_open(conn->worker->handles, values[i], shown_host(conn),
-                                         &conn->handle) == ERR_OK;
+    x->handle_valid = false;
+    for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !x->handle_valid; i++) {
+        x->handle_valid =
+            handle_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
     }
 }
 
@@ -66,13 +65,13 @@ static void new_cookie(struct login_cookie *cookie)
 }
 
 /* The browser's; false: it has none, or none of ours. */
-static bool read_cookie(const struct proxy_conn *conn, struct login_cookie *cookie)
+static bool read_cookie(const struct proxy_exchange *x, struct login_cookie *cookie)
 {
     struct sv value = { 0 };
     struct sv random = { 0 };
     struct sv rounds = { 0 };
 
-    if (http_cookie_find(&conn->head, sv_from(conn->snapshot->login_name), &value, 1) != 1) {
+    if (http_cookie_find(&x->head, sv_from(x->snapshot->login_name), &value, 1) != 1) {
         return false;
     }
     random = sv_cut(&value, '.');
@@ -91,10 +90,10 @@ static void binding_of(const struct login_cookie *cookie, unsigned char out[SHA2
     (void)SHA256((const unsigned char *)cookie->random, RANDOM_TEXT, out);
 }
 
-static void add_cookie(struct proxy_conn *conn, struct buf *lines, const char *name,
+static void add_cookie(struct proxy_exchange *x, struct buf *lines, const char *name,
                        struct sv value, int64_t life_s)
 {
-    const struct config *c = conn->snapshot->config;
+    const struct config *c = x->snapshot->config;
 
     static const enum http_same_site same_site[] = {
         [CONFIG_SAME_SITE_LAX] = HTTP_SAME_SITE_LAX,
@@ -105,7 +104,7 @@ static void add_cookie(struct proxy_conn *conn, struct buf *lines, const char *n
                                       .value = value,
                                       .max_age_s = life_s,
                                       /* The login cookie comes back by a link from elsewhere. */
-                                      .same_site = name == conn->snapshot->login_name
+                                      .same_site = name == x->snapshot->login_name
                                                        ? HTTP_SAME_SITE_LAX
                                                        : same_site[c->cookie_same_site],
                                       .script_readable = !c->cookie_http_only };
@@ -117,14 +116,14 @@ static void add_cookie(struct proxy_conn *conn, struct buf *lines, const char *n
     buf_add_str(lines, "\r\n");
 }
 
-static void add_login_cookie(struct proxy_conn *conn, struct buf *lines,
+static void add_login_cookie(struct proxy_exchange *x, struct buf *lines,
                              const struct login_cookie *cookie)
 {
     char value[64];
 
     (void)snprintf(value, sizeof(value), "%s.%llu.%llu", cookie->random,
                    (unsigned long long)cookie->rounds, (unsigned long long)cookie->since_s);
-    add_cookie(conn, lines, conn->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
+    add_cookie(x, lines, x->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
 }
 
 /* ---- to authenticate ------------------------------------------------------------------------- */
@@ -133,7 +132,7 @@ static void add_login_cookie(struct proxy_conn *conn, struct buf *lines,
 static const char scheme[] = "https://";
 
 /* 302 to authenticate's sign_in; back is where the person wanted to go. */
-static void redirect_to_login(struct proxy_conn *conn, struct sv back, uint64_t attempt,
+static void redirect_to_login(struct proxy_exchange *x, struct sv back, uint64_t attempt,
                               const struct login_cookie *cookie)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
@@ -148,25 +147,25 @@ static void redirect_to_login(struct proxy_conn *conn, struct sv back, uint64_t 
     binding_of(cookie, digest);
     b64_url_add(&binding, sv_of(digest, sizeof(digest)));
     (void)snprintf(number, sizeof(number), "%u", (unsigned)MIN(attempt, 99));
-    buf_add_sv(&url, conn->snapshot->config->authenticate_service_url.text);
+    buf_add_sv(&url, x->snapshot->config->authenticate_service_url.text);
     buf_add_str(&url, "/.pomerium/sign_in?");
     http_form_add(&url, SV("pomerium_redirect_uri"), back);
     http_form_add(&url, SV("pomerium_binding"), buf_sv(&binding));
     http_form_add(&url, SV("pomerium_attempt"), sv_from(number));
-    add_login_cookie(conn, &lines, cookie);
-    if (link_sign(conn->snapshot->config->keys, &url) != ERR_OK || lines.err != ERR_OK) {
-        proxy_reply_fault(conn, 414, "address-too-long");
+    add_login_cookie(x, &lines, cookie);
+    if (link_sign(x->snapshot->config->keys, &url) != ERR_OK || lines.err != ERR_OK) {
+        proxy_reply_fault(x, 414, "address-too-long");
         return;
     }
-    proxy_reply_redirect(conn, 302, buf_sv(&url), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, buf_sv(&url), buf_sv(&lines));
 }
 
 /* A session that was just made is not accepted: again and again is a loop, not a login. */
-static bool loops(struct proxy_conn *conn, struct login_cookie *cookie)
+static bool loops(struct proxy_exchange *x, struct login_cookie *cookie)
 {
     uint64_t now = (uint64_t)clock_wall_s();
 
-    if (!conn->handle_valid || clock_wall_s() - conn->handle.issued_at_s > WINDOW_S) {
+    if (!x->handle_valid || clock_wall_s() - x->handle.issued_at_s > WINDOW_S) {
         return false;
     }
     if (now - MIN(cookie->since_s, now) > WINDOW_S) {
@@ -177,106 +176,106 @@ static bool loops(struct proxy_conn *conn, struct login_cookie *cookie)
     return cookie->rounds > ROUNDS_MAX;
 }
 
-void proxy_login_needed(struct proxy_conn *conn)
+void proxy_login_needed(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf back = { 0 };
     struct login_cookie cookie;
 
-    if (conn->snapshot->authenticate.n_targets == 0 ||
-        http_accept_client(&conn->head) != HTTP_CLIENT_NAVIGATION ||
-        (conn->head.method != HTTP_GET && conn->head.method != HTTP_HEAD)) {
-        proxy_reply_login_needed(conn);
+    if (x->snapshot->authenticate.n_targets == 0 ||
+        http_accept_client(&x->head) != HTTP_CLIENT_NAVIGATION ||
+        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
+        proxy_reply_login_needed(x);
         return;
     }
-    if (!read_cookie(conn, &cookie)) {
+    if (!read_cookie(x, &cookie)) {
         new_cookie(&cookie);
     }
-    if (loops(conn, &cookie)) {
-        proxy_reply_fault(conn, 403, "store-miss");
+    if (loops(x, &cookie)) {
+        proxy_reply_fault(x, 403, "store-miss");
         return;
     }
     buf_init(&back, URL_MAX_N);
     buf_add_str(&back, scheme);
-    buf_add_sv(&back, shown_host(conn));
-    buf_add_sv(&back, conn->req.path);
-    if (conn->req.has_query) {
+    buf_add_sv(&back, shown_host(x));
+    buf_add_sv(&back, x->req.path);
+    if (x->req.has_query) {
         buf_add_char(&back, '?');
-        buf_add_sv(&back, conn->req.query);
+        buf_add_sv(&back, x->req.query);
     }
-    redirect_to_login(conn, buf_sv(&back), 1, &cookie);
+    redirect_to_login(x, buf_sv(&back), 1, &cookie);
 }
 
 /* ---- back from authenticate ------------------------------------------------------------------ */
 
-static uint64_t attempt_of(struct proxy_conn *conn)
+static uint64_t attempt_of(struct proxy_exchange *x)
 {
     struct sv text = { 0 };
     uint64_t attempt = 1;
 
-    if (http_form_get(conn->req.query, SV("pomerium_attempt"), &conn->arena, &text) != ERR_OK ||
+    if (http_form_get(x->req.query, SV("pomerium_attempt"), &x->arena, &text) != ERR_OK ||
         sv_u64(text, 99, &attempt) != ERR_OK) {
         return 1;
     }
     return attempt;
 }
 
-static void home(struct proxy_conn *conn, struct buf *url)
+static void home(struct proxy_exchange *x, struct buf *url)
 {
     buf_init(url, URL_MAX_N);
     buf_add_str(url, scheme);
-    buf_add_sv(url, shown_host(conn));
+    buf_add_sv(url, shown_host(x));
     buf_add_char(url, '/');
 }
 
 /* The code did not come back to the browser that began: begin again, at most three times. */
-static void begin_again(struct proxy_conn *conn, struct sv back)
+static void begin_again(struct proxy_exchange *x, struct sv back)
 {
     struct login_cookie cookie;
-    uint64_t attempt = attempt_of(conn) + 1;
+    uint64_t attempt = attempt_of(x) + 1;
     CLEANUP(buf_deinit) struct buf url = { 0 };
 
     if (attempt > ROUNDS_MAX) {
-        proxy_reply_fault(conn, 403, "cookie-not-returned");
+        proxy_reply_fault(x, 403, "cookie-not-returned");
         return;
     }
-    if (!read_cookie(conn, &cookie)) {
+    if (!read_cookie(x, &cookie)) {
         new_cookie(&cookie);
     }
-    home(conn, &url);
-    redirect_to_login(conn, back.n != 0 ? back : buf_sv(&url), attempt, &cookie);
+    home(x, &url);
+    redirect_to_login(x, back.n != 0 ? back : buf_sv(&url), attempt, &cookie);
 }
 
-void proxy_login_callback(struct proxy_conn *conn)
+void proxy_login_callback(struct proxy_exchange *x)
 {
     struct login_cookie cookie;
     struct proxy_redeem *redeem = NULL;
     struct sv code = { 0 };
 
-    if (conn->head.method != HTTP_GET ||
-        http_form_get(conn->req.query, SV("pomerium_code"), &conn->arena, &code) != ERR_OK ||
+    if (x->head.method != HTTP_GET ||
+        http_form_get(x->req.query, SV("pomerium_code"), &x->arena, &code) != ERR_OK ||
         code.n == 0) {
-        proxy_reply_fault(conn, 400, "bad-callback");
+        proxy_reply_fault(x, 400, "bad-callback");
         return;
     }
-    if (!read_cookie(conn, &cookie)) {
+    if (!read_cookie(x, &cookie)) {
         memset(&cookie, 0, sizeof(cookie)); /* fits no code; authenticate tells where to go again */
     }
     redeem = MEM_NEW(struct proxy_redeem);
-    redeem->worker = conn->worker;
-    redeem->conn = conn;
+    redeem->worker = x->worker;
+    redeem->exchange = x;
     redeem->code = mem_svdup(code);
-    redeem->host = mem_svdup(shown_host(conn));
+    redeem->host = mem_svdup(shown_host(x));
     binding_of(&cookie, redeem->binding);
-    conn->redeem = redeem;
-    conn->phase = PROXY_CHECK;
-    conn->deadline_ms = clock_mono_ms() + REDEEM_WAIT_MS;
-    proxy_app_redeem(conn->worker->app, redeem);
+    x->redeem = redeem;
+    x->phase = PROXY_CHECK;
+    x->deadline_ms = clock_mono_ms() + REDEEM_WAIT_MS;
+    proxy_app_redeem(x->worker->app, redeem);
 }
 
-static bool same_host(struct proxy_conn *conn, struct sv url)
+static bool same_host(struct proxy_exchange *x, struct sv url)
 {
     struct sv prefix = sv_from(scheme);
-    struct sv host = shown_host(conn);
+    struct sv host = shown_host(x);
 
     if (!sv_starts(url, prefix)) {
         return false;
@@ -285,7 +284,7 @@ static bool same_host(struct proxy_conn *conn, struct sv url)
     return sv_starts(url, host) && (url.n == host.n || url.p[host.n] == '/');
 }
 
-static void let_in(struct proxy_conn *conn, const struct proxy_redeem *redeem)
+static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
 {
     CLEANUP(buf_deinit) struct buf lines = { 0 };
     CLEANUP(buf_deinit) struct buf text = { 0 };
@@ -296,80 +295,80 @@ static void let_in(struct proxy_conn *conn, const struct proxy_redeem *redeem)
     (void)snprintf(handle.idp_id, sizeof(handle.idp_id), "%s", redeem->idp_id);
     buf_init(&lines, URL_MAX_N);
     buf_init(&text, HANDLE_TEXT_MAX);
-    if (handle_make(conn->worker->handles, &handle, shown_host(conn), &text) != ERR_OK) {
-        proxy_reply_fault(conn, 500, "internal-error");
+    if (handle_make(x->worker->handles, &handle, shown_host(x), &text) != ERR_OK) {
+        proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    add_cookie(conn, &lines, conn->snapshot->cookie_name, buf_sv(&text),
-               conn->snapshot->config->cookie_expire_ms / 1000);
+    add_cookie(x, &lines, x->snapshot->cookie_name, buf_sv(&text),
+               x->snapshot->config->cookie_expire_ms / 1000);
     if (lines.err != ERR_OK) {
-        proxy_reply_fault(conn, 500, "internal-error");
+        proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    proxy_reply_redirect(conn, 302, sv_from(redeem->redirect_uri), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, sv_from(redeem->redirect_uri), buf_sv(&lines));
 }
 
-void proxy_login_redeemed(struct proxy_conn *conn, const struct proxy_redeem *redeem)
+void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *redeem)
 {
     struct sv back = sv_from(redeem->redirect_uri);
 
-    conn->redeem = NULL;
-    if (redeem->status == RPC_OK && same_host(conn, back)) {
+    x->redeem = NULL;
+    if (redeem->status == RPC_OK && same_host(x, back)) {
         if (redeem->session[0] != '\0') {
-            let_in(conn, redeem);
+            let_in(x, redeem);
         } else {
-            begin_again(conn, back);
+            begin_again(x, back);
         }
     } else if (redeem->status == RPC_UNAUTHENTICATED || redeem->status == RPC_OK ||
                redeem->status == RPC_INVALID_ARGUMENT) {
         CLEANUP(buf_deinit) struct buf url = { 0 };
 
         /* Used, too old or not ours. Who is logged in already goes on to the start page. */
-        proxy_login_identify(conn);
-        if (conn->handle_valid) {
-            home(conn, &url);
-            proxy_reply_redirect(conn, 302, buf_sv(&url), (struct sv){ 0 });
+        proxy_login_identify(x);
+        if (x->handle_valid) {
+            home(x, &url);
+            proxy_reply_redirect(x, 302, buf_sv(&url), (struct sv){ 0 });
         } else {
-            begin_again(conn, (struct sv){ 0 });
+            begin_again(x, (struct sv){ 0 });
         }
     } else {
-        proxy_reply_fault(conn, 503, "authenticate-unavailable");
+        proxy_reply_fault(x, 503, "authenticate-unavailable");
     }
 }
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
-void proxy_login_sign_out(struct proxy_conn *conn)
+void proxy_login_sign_out(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
     CLEANUP(buf_deinit) struct buf lines = { 0 };
-    struct sv site = http_head_value(&conn->head, HTTP_H_SEC_FETCH_SITE);
+    struct sv site = http_head_value(&x->head, HTTP_H_SEC_FETCH_SITE);
     bool foreign = sv_ieq(site, SV("cross-site"));
 
-    if (conn->head.method != HTTP_GET && conn->head.method != HTTP_POST) {
-        proxy_reply_fault(conn, 405, "method-not-allowed");
+    if (x->head.method != HTTP_GET && x->head.method != HTTP_POST) {
+        proxy_reply_fault(x, 405, "method-not-allowed");
         return;
     }
-    if (conn->snapshot->authenticate.n_targets == 0) {
-        proxy_reply_fault(conn, 404, "no-login-configured");
+    if (x->snapshot->authenticate.n_targets == 0) {
+        proxy_reply_fault(x, 404, "no-login-configured");
         return;
     }
     buf_init(&url, URL_MAX_N);
     buf_init(&lines, URL_MAX_N);
-    buf_add_sv(&url, conn->snapshot->config->authenticate_service_url.text);
+    buf_add_sv(&url, x->snapshot->config->authenticate_service_url.text);
     buf_add_str(&url, "/.pomerium/sign_out");
     /* A foreign page may send people here, but not sign them out: authenticate asks them first. */
     if (!foreign) {
-        add_cookie(conn, &lines, conn->snapshot->cookie_name, SV("x"), -1);
-        proxy_login_identify(conn);
-        if (conn->handle_valid) {
+        add_cookie(x, &lines, x->snapshot->cookie_name, SV("x"), -1);
+        proxy_login_identify(x);
+        if (x->handle_valid) {
             buf_add_char(&url, '?');
-            http_form_add(&url, SV("pomerium_session"), sv_from(conn->handle.session));
+            http_form_add(&url, SV("pomerium_session"), sv_from(x->handle.session));
         }
-        if (link_sign(conn->snapshot->config->keys, &url) != ERR_OK) {
-            proxy_reply_fault(conn, 500, "internal-error");
+        if (link_sign(x->snapshot->config->keys, &url) != ERR_OK) {
+            proxy_reply_fault(x, 500, "internal-error");
             return;
         }
     }
-    proxy_reply_redirect(conn, 302, buf_sv(&url), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, buf_sv(&url), buf_sv(&lines));
 }

@@ -7,13 +7,13 @@
 #pragma once
 
 #include "proxy/app.h"
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 
 /* The verdict wants a login: 302 for a navigation, 401 for the rest. */
-void proxy_login_needed(struct proxy_conn *conn);
+void proxy_login_needed(struct proxy_exchange *x);
 /* GET /.pomerium/callback/?pomerium_code=… */
-void proxy_login_callback(struct proxy_conn *conn);
-void proxy_login_redeemed(struct proxy_conn *conn, const struct proxy_redeem *redeem);
-void proxy_login_sign_out(struct proxy_conn *conn);
-/* Opens the session handle of the request into conn->handle, if there is one. */
-void proxy_login_identify(struct proxy_conn *conn);
+void proxy_login_callback(struct proxy_exchange *x);
+void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *redeem);
+void proxy_login_sign_out(struct proxy_exchange *x);
+/* Opens the session handle of the request into x->handle, if there is one. */
+void proxy_login_identify(struct proxy_exchange *x);

@@ -9,65 +9,65 @@
 
 enum { JSON_MAX = 4096 };
 
-static void text(struct proxy_conn *conn, struct sv type, struct sv body, struct sv headers)
+static void text(struct proxy_exchange *x, struct sv type, struct sv body, struct sv headers)
 {
-    if (conn->head.method != HTTP_GET && conn->head.method != HTTP_HEAD) {
-        proxy_reply_fault(conn, 405, "method-not-allowed");
+    if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
+        proxy_reply_fault(x, 405, "method-not-allowed");
         return;
     }
-    proxy_reply(conn, &(struct proxy_reply){
-                          .status = 200, .type = type, .body = body, .headers = headers });
+    proxy_reply(
+        x, &(struct proxy_reply){ .status = 200, .type = type, .body = body, .headers = headers });
 }
 
-static void well_known(struct proxy_conn *conn)
+static void well_known(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
-    struct sv host = conn->req.authority;
+    struct sv host = x->req.authority;
 
     buf_init(&body, JSON_MAX);
     buf_add_str(&body, "{\"issuer\":\"https://");
     buf_add_sv(&body, host);
     buf_add_str(&body, "/\",\"authentication_callback_endpoint\":\"");
-    buf_add_sv(&body, conn->snapshot->config->authenticate_service_url.text);
+    buf_add_sv(&body, x->snapshot->config->authenticate_service_url.text);
     buf_add_str(&body, "/oauth2/callback\",\"jwks_uri\":\"https://");
     buf_add_sv(&body, host);
     buf_add_str(&body, "/.well-known/pomerium/jwks.json\",\"frontchannel_logout_uri\":\"https://");
     buf_add_sv(&body, host);
     buf_add_str(&body, "/.pomerium/sign_out\"}\n");
-    text(conn, SV("application/json"), buf_sv(&body),
+    text(x, SV("application/json"), buf_sv(&body),
          SV("Access-Control-Allow-Origin: *\r\nCache-Control: max-age=60\r\n"));
 }
 
-bool proxy_own_serve(struct proxy_conn *conn)
+bool proxy_own_serve(struct proxy_exchange *x)
 {
-    struct sv path = conn->req.decoded;
+    struct sv path = x->req.decoded;
 
     if (sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz"))) {
-        text(conn, SV("text/plain"), SV("OK\n"), SV("Cache-Control: no-store\r\n"));
+        text(x, SV("text/plain"), SV("OK\n"), SV("Cache-Control: no-store\r\n"));
     } else if (sv_eq(path, SV("/.well-known/pomerium")) ||
                sv_eq(path, SV("/.well-known/pomerium/"))) {
-        well_known(conn);
+        well_known(x);
     } else if (sv_eq(path, SV("/.well-known/pomerium/jwks.json"))) {
-        text(conn, SV("application/json"), assertion_jwks(conn->snapshot->assertion),
+        text(x, SV("application/json"), assertion_jwks(x->snapshot->assertion),
              SV("Access-Control-Allow-Origin: *\r\nCache-Control: max-age=60\r\n"));
     } else if (sv_eq(path, SV("/.pomerium/callback")) || sv_eq(path, SV("/.pomerium/callback/"))) {
-        proxy_login_callback(conn);
+        proxy_login_callback(x);
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {
-        proxy_login_sign_out(conn);
+        proxy_login_sign_out(x);
     } else if (sv_eq(path, SV("/.pomerium")) || sv_eq(path, SV("/.pomerium/")) ||
                sv_eq(path, SV("/.pomerium/user"))) {
         return false;
     } else {
-        proxy_reply_fault(conn, 404, "no-such-endpoint");
+        proxy_reply_fault(x, 404, "no-such-endpoint");
     }
     return true;
 }
 
-static void add_host_and_port(struct proxy_conn *conn, const struct config_redirect *r,
+static void add_host_and_port(struct proxy_exchange *x, const struct config_redirect *r,
                               struct buf *url)
 {
-    const char *scheme = conn->io.ssl != NULL || r->https_redirect ? "https" : "http";
-    struct sv host = r->host_redirect.n != 0 ? r->host_redirect : conn->req.host;
+    const char *scheme = x->conn->io.ssl != NULL || r->https_redirect ? "https" : "http";
+    struct sv host = r->host_redirect.n != 0 ? r->host_redirect : x->req.host;
 
     if (r->scheme_redirect.n != 0) {
         scheme = r->scheme_redirect.p;
@@ -76,49 +76,49 @@ static void add_host_and_port(struct proxy_conn *conn, const struct config_redir
     buf_add_sv(url, host);
     if (r->port_redirect != 0) {
         buf_printf(url, ":%u", r->port_redirect);
-    } else if (r->host_redirect.n == 0 && conn->req.port != 0) {
-        buf_printf(url, ":%u", conn->req.port);
+    } else if (r->host_redirect.n == 0 && x->req.port != 0) {
+        buf_printf(url, ":%u", x->req.port);
     }
 }
 
-void proxy_own_redirect(struct proxy_conn *conn)
+void proxy_own_redirect(struct proxy_exchange *x)
 {
-    const struct config_route *c = conn->route->config;
+    const struct config_route *c = x->route->config;
     const struct config_redirect *r = &c->redirect;
     CLEANUP(buf_deinit) struct buf url = { 0 };
 
     buf_init(&url, (size_t)HTTP_URL_MAX * 2);
-    add_host_and_port(conn, r, &url);
+    add_host_and_port(x, r, &url);
     if (r->path_redirect.n != 0) {
         buf_add_sv(&url, r->path_redirect);
     } else if (r->prefix_rewrite.n != 0 && c->match == CONFIG_MATCH_PREFIX) {
         buf_add_sv(&url, r->prefix_rewrite);
-        buf_add_sv(&url, sv_from_at(conn->req.path,
-                                    http_canon_encoded_len(conn->req.path, c->match_value.n)));
+        buf_add_sv(&url,
+                   sv_from_at(x->req.path, http_canon_encoded_len(x->req.path, c->match_value.n)));
     } else {
-        buf_add_sv(&url, conn->req.path);
+        buf_add_sv(&url, x->req.path);
     }
-    if (conn->req.has_query && !r->strip_query) {
+    if (x->req.has_query && !r->strip_query) {
         buf_add_char(&url, '?');
-        buf_add_sv(&url, conn->req.query);
+        buf_add_sv(&url, x->req.query);
     }
     if (url.err != ERR_OK) {
-        proxy_reply_fault(conn, 414, "address-too-long");
+        proxy_reply_fault(x, 414, "address-too-long");
         return;
     }
-    proxy_reply_redirect(conn, r->response_code, buf_sv(&url), (struct sv){ 0 });
+    proxy_reply_redirect(x, r->response_code, buf_sv(&url), (struct sv){ 0 });
 }
 
-bool proxy_own_covers(const struct proxy_conn *conn)
+bool proxy_own_covers(const struct proxy_exchange *x)
 {
-    const char *sni = SSL_get_servername(conn->io.ssl, TLSEXT_NAMETYPE_host_name);
+    const char *sni = SSL_get_servername(x->conn->io.ssl, TLSEXT_NAMETYPE_host_name);
     char host[PROXY_HOST_MAX];
 
     /* Same name, or no name at all (an address, a tool): nothing to confuse. */
-    if (sni == NULL || sv_ieq(sv_from(sni), conn->req.host) || conn->req.host.n >= sizeof(host)) {
+    if (sni == NULL || sv_ieq(sv_from(sni), x->req.host) || x->req.host.n >= sizeof(host)) {
         return true;
     }
-    memcpy(host, conn->req.host.p, conn->req.host.n);
-    host[conn->req.host.n] = '\0';
-    return proxy_tls_covers(conn->io.ssl, host);
+    memcpy(host, x->req.host.p, x->req.host.n);
+    host[x->req.host.n] = '\0';
+    return proxy_tls_covers(x->conn->io.ssl, host);
 }

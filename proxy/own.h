@@ -2,11 +2,11 @@
  * way back from a login; and routes that are redirects. */
 #pragma once
 
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 
 /* True: answered. False: a page that authenticate renders for somebody who is logged in. */
-bool proxy_own_serve(struct proxy_conn *conn);
+bool proxy_own_serve(struct proxy_exchange *x);
 /* The route's redirect. */
-void proxy_own_redirect(struct proxy_conn *conn);
+void proxy_own_redirect(struct proxy_exchange *x);
 /* Whether the certificate of this connection covers the host that is asked for, or none does. */
-bool proxy_own_covers(const struct proxy_conn *conn);
+bool proxy_own_covers(const struct proxy_exchange *x);

@@ -9,13 +9,13 @@
 
 enum { BODY_MAX = HTTP_PAGE_MAX, HEADERS_MAX = 8192 };
 
-void proxy_reply_common(struct proxy_conn *conn, struct buf *head)
+void proxy_reply_common(struct proxy_exchange *x, struct buf *head)
 {
-    const struct config_pairs *set = &conn->snapshot->config->set_response_headers;
+    const struct config_pairs *set = &x->snapshot->config->set_response_headers;
     size_t i = 0;
 
-    if (conn->route != NULL && conn->route->config != NULL) {
-        set = &conn->route->config->set_response_headers;
+    if (x->route != NULL && x->route->config != NULL) {
+        set = &x->route->config->set_response_headers;
     }
     for (i = 0; i < set->n; i++) {
         buf_add_sv(head, set->v[i].name);
@@ -24,27 +24,26 @@ void proxy_reply_common(struct proxy_conn *conn, struct buf *head)
         buf_add_str(head, "\r\n");
     }
     buf_add_str(head, "x-request-id: ");
-    buf_add_str(head, conn->request_id);
+    buf_add_str(head, x->request_id);
     buf_add_str(head, "\r\n");
 }
 
-void proxy_reply(struct proxy_conn *conn, const struct proxy_reply *reply)
+void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
 {
-    struct buf *out = &conn->out.head;
-    bool bodyless = conn->head.method == HTTP_HEAD || reply->status == 304 || reply->status == 204;
+    struct buf *out = &x->conn->out.head;
+    bool bodyless = x->head.method == HTTP_HEAD || reply->status == 304 || reply->status == 204;
 
-    conn->status = reply->status;
-    if (!conn->head.keep_alive || conn->worker->stopping || conn->eof ||
-        (conn->service != PROXY_FOR_NONE && !conn->body.done &&
-         conn->body.framing == HTTP_BODY_CHUNKED)) {
-        conn->close_after = true;
+    x->status = reply->status;
+    if (!x->head.keep_alive || x->worker->stopping || x->conn->eof ||
+        (x->service != PROXY_FOR_NONE && !x->body.done && x->body.framing == HTTP_BODY_CHUNKED)) {
+        x->close_after = true;
     }
     buf_add_str(out, "HTTP/1.1 ");
     buf_add_u64(out, reply->status);
     buf_add_char(out, ' ');
     buf_add_sv(out, http_status_reason(reply->status));
     buf_add_str(out, "\r\nDate: ");
-    buf_add_sv(out, http_date_at(&conn->worker->date, clock_wall_s()));
+    buf_add_sv(out, http_date_at(&x->worker->date, clock_wall_s()));
     buf_add_str(out, "\r\n");
     if (reply->type.n != 0) {
         buf_add_str(out, "Content-Type: ");
@@ -52,21 +51,21 @@ void proxy_reply(struct proxy_conn *conn, const struct proxy_reply *reply)
         buf_add_str(out, "\r\n");
     }
     buf_add_sv(out, reply->headers);
-    proxy_reply_common(conn, out);
+    proxy_reply_common(x, out);
     if (reply->status != 204) { /* RFC 9110 §8.6 */
         buf_add_str(out, "Content-Length: ");
         buf_add_u64(out, reply->body.n);
         buf_add_str(out, "\r\n");
     }
-    buf_add_str(out, conn->close_after ? "Connection: close\r\n\r\n" : "\r\n");
+    buf_add_str(out, x->close_after ? "Connection: close\r\n\r\n" : "\r\n");
     if (!bodyless) {
         buf_add_sv(out, reply->body);
-        conn->down_pipe.bytes = reply->body.n;
+        x->down_pipe.bytes = reply->body.n;
     }
-    proxy_conn_send(conn);
+    proxy_exchange_send(x);
 }
 
-void proxy_reply_redirect(struct proxy_conn *conn, unsigned status, struct sv location,
+void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv location,
                           struct sv headers)
 {
     CLEANUP(buf_deinit) struct buf lines = { 0 };
@@ -78,10 +77,10 @@ void proxy_reply_redirect(struct proxy_conn *conn, unsigned status, struct sv lo
     buf_add_sv(&lines, headers);
     if (lines.err != ERR_OK || sv_find(location, '\r') != SIZE_MAX ||
         sv_find(location, '\n') != SIZE_MAX) {
-        proxy_reply_fault(conn, 500, "internal-error");
+        proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    proxy_reply(conn, &(struct proxy_reply){ .status = status, .headers = buf_sv(&lines) });
+    proxy_reply(x, &(struct proxy_reply){ .status = status, .headers = buf_sv(&lines) });
 }
 
 /* What happened and what to do, for people. */
@@ -132,7 +131,7 @@ static struct words words_of(unsigned status)
     }
 }
 
-static void html_body(struct buf *body, const struct proxy_conn *conn, unsigned status,
+static void html_body(struct buf *body, const struct proxy_exchange *x, unsigned status,
                       struct sv code)
 {
     struct words w = words_of(status);
@@ -143,12 +142,12 @@ static void html_body(struct buf *body, const struct proxy_conn *conn, unsigned 
                           .what = sv_from(w.what),
                           .todo = sv_from(w.todo),
                           .code = code,
-                          .request_id = sv_from(conn->request_id),
+                          .request_id = sv_from(x->request_id),
                           .link = status == 403 ? SV("/.pomerium/") : (struct sv){ 0 },
                           .link_text = status == 403 ? SV("Who am I here?") : (struct sv){ 0 } });
 }
 
-static void json_body(struct buf *body, const struct proxy_conn *conn, unsigned status,
+static void json_body(struct buf *body, const struct proxy_exchange *x, unsigned status,
                       struct sv code)
 {
     buf_add_str(body, "{\"status\":");
@@ -158,7 +157,7 @@ static void json_body(struct buf *body, const struct proxy_conn *conn, unsigned 
     buf_add_str(body, ",\"code\":");
     buf_add_json(body, code);
     buf_add_str(body, ",\"request_id\":");
-    buf_add_json(body, sv_from(conn->request_id));
+    buf_add_json(body, sv_from(x->request_id));
     buf_add_str(body, "}\n");
 }
 
@@ -198,12 +197,12 @@ static unsigned grpc_status(unsigned status)
     }
 }
 
-static void refuse(struct proxy_conn *conn, unsigned status, struct sv code, struct sv more)
+static void refuse(struct proxy_exchange *x, unsigned status, struct sv code, struct sv more)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
     CLEANUP(buf_deinit) struct buf lines = { 0 };
     enum http_media media =
-        conn->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&conn->head);
+        x->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&x->head);
     struct proxy_reply reply = { .status = status, .type = SV("application/json") };
 
     buf_init(&body, BODY_MAX);
@@ -221,31 +220,31 @@ static void refuse(struct proxy_conn *conn, unsigned status, struct sv code, str
         reply.status = 200;
     } else if (media == HTTP_MEDIA_HTML) {
         reply.type = HTTP_PAGE_TYPE;
-        html_body(&body, conn, status, code);
+        html_body(&body, x, status, code);
         page_headers(&lines);
     } else {
         buf_add_str(&lines, "Cache-Control: no-store\r\n");
-        json_body(&body, conn, status, code);
+        json_body(&body, x, status, code);
     }
     reply.body = buf_sv(&body);
     reply.headers = buf_sv(&lines);
-    proxy_reply(conn, &reply);
+    proxy_reply(x, &reply);
 }
 
-void proxy_reply_fault(struct proxy_conn *conn, unsigned status, const char *code)
+void proxy_reply_fault(struct proxy_exchange *x, unsigned status, const char *code)
 {
-    conn->fault = code;
-    refuse(conn, status, sv_from(code), (struct sv){ 0 });
+    x->fault = code;
+    refuse(x, status, sv_from(code), (struct sv){ 0 });
 }
 
 /* The reason that explains most: the first that is no "-ok". */
-static struct sv main_reason(const struct proxy_conn *conn)
+static struct sv main_reason(const struct proxy_exchange *x)
 {
     struct sv first = SV("denied");
     size_t i = 0;
 
-    for (i = 0; i < conn->n_reasons; i++) {
-        struct sv name = sv_from(policy_reason_name((enum policy_reason)conn->reasons[i]));
+    for (i = 0; i < x->n_reasons; i++) {
+        struct sv name = sv_from(policy_reason_name((enum policy_reason)x->reasons[i]));
 
         if (i == 0) {
             first = name;
@@ -257,12 +256,12 @@ static struct sv main_reason(const struct proxy_conn *conn)
     return first;
 }
 
-void proxy_reply_denied(struct proxy_conn *conn, unsigned status)
+void proxy_reply_denied(struct proxy_exchange *x, unsigned status)
 {
-    refuse(conn, status, main_reason(conn), (struct sv){ 0 });
+    refuse(x, status, main_reason(x), (struct sv){ 0 });
 }
 
-void proxy_reply_login_needed(struct proxy_conn *conn)
+void proxy_reply_login_needed(struct proxy_exchange *x)
 {
-    refuse(conn, 401, SV("login-needed"), SV("WWW-Authenticate: Bearer realm=\"postern\"\r\n"));
+    refuse(x, 401, SV("login-needed"), SV("WWW-Authenticate: Bearer realm=\"postern\"\r\n"));
 }

@@ -2,7 +2,7 @@
  * exchange. HTML or JSON by what the client ranks higher; gRPC callers get grpc-status. */
 #pragma once
 
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 
 struct proxy_reply {
     unsigned status;
@@ -11,16 +11,16 @@ struct proxy_reply {
     struct sv headers; /* whole lines with their CRLF */
 };
 
-void proxy_reply(struct proxy_conn *conn, const struct proxy_reply *reply);
+void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply);
 /* A refusal for a stable cause code (a constant), in the form the client understands. */
-void proxy_reply_fault(struct proxy_conn *conn, unsigned status, const char *code);
+void proxy_reply_fault(struct proxy_exchange *x, unsigned status, const char *code);
 /* The verdict's refusal: its first reason is the code. */
-void proxy_reply_denied(struct proxy_conn *conn, unsigned status);
+void proxy_reply_denied(struct proxy_exchange *x, unsigned status);
 /* 401 for what is no navigation. */
-void proxy_reply_login_needed(struct proxy_conn *conn);
+void proxy_reply_login_needed(struct proxy_exchange *x);
 /* location without CR and LF; headers as above. */
-void proxy_reply_redirect(struct proxy_conn *conn, unsigned status, struct sv location,
+void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv location,
                           struct sv headers);
 /* Fields that every answer through us gets: set_response_headers, x-request-id. drop: names the
  * route sets. */
-void proxy_reply_common(struct proxy_conn *conn, struct buf *head);
+void proxy_reply_common(struct proxy_exchange *x, struct buf *head);

@@ -4,7 +4,7 @@
 #include "common/clock.h"
 #include "common/http/accept.h"
 #include "common/mem.h"
-#include "proxy/conn.h"
+#include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/login.h"
 #include "proxy/own.h"
@@ -14,11 +14,10 @@ enum { RECHECK_RETRY_MS = 1000 };
 
 static void on_answer(void *arg, const struct proxy_answer *answer);
 
-static bool is_cors_preflight(const struct proxy_conn *conn)
+static bool is_cors_preflight(const struct proxy_exchange *x)
 {
-    return conn->head.method == HTTP_OPTIONS &&
-           http_head_value(&conn->head, HTTP_H_ORIGIN).n != 0 &&
-           http_head_value(&conn->head, HTTP_H_ACCESS_CONTROL_REQUEST_METHOD).n != 0;
+    return x->head.method == HTTP_OPTIONS && http_head_value(&x->head, HTTP_H_ORIGIN).n != 0 &&
+           http_head_value(&x->head, HTTP_H_ACCESS_CONTROL_REQUEST_METHOD).n != 0;
 }
 
 static ProtobufCBinaryData bytes_of(struct sv s)
@@ -26,199 +25,199 @@ static ProtobufCBinaryData bytes_of(struct sv s)
     return (ProtobufCBinaryData){ .len = s.n, .data = base_unconst(s.p) };
 }
 
-static uint64_t send_check(struct proxy_conn *conn, bool recheck, proxy_answer_fn fn)
+static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_fn fn)
 {
     Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
 
-    check.route = conn->route != NULL && conn->route->config != NULL ? conn->route->config->id : 0;
-    check.request_id = bytes_of(sv_from(conn->request_id));
-    if (conn->handle_valid) {
-        check.session = conn->handle.session;
-        check.record_version = conn->handle.record_version;
-        check.idp_id = conn->handle.idp_id;
+    check.route = x->route != NULL && x->route->config != NULL ? x->route->config->id : 0;
+    check.request_id = bytes_of(sv_from(x->request_id));
+    if (x->handle_valid) {
+        check.session = x->handle.session;
+        check.record_version = x->handle.record_version;
+        check.idp_id = x->handle.idp_id;
     }
-    check.method = bytes_of(conn->req.method_text);
-    check.host = bytes_of(conn->req.host);
-    check.path = bytes_of(conn->req.decoded);
-    check.query = bytes_of(conn->req.query);
-    check.client_ip = bytes_of(sv_of(conn->peer_address, conn->peer_address_n));
-    check.cors_preflight = is_cors_preflight(conn);
+    check.method = bytes_of(x->req.method_text);
+    check.host = bytes_of(x->req.host);
+    check.path = bytes_of(x->req.decoded);
+    check.query = bytes_of(x->req.query);
+    check.client_ip = bytes_of(sv_of(x->conn->peer_address, x->conn->peer_address_n));
+    check.cors_preflight = is_cors_preflight(x);
     check.recheck = recheck;
-    check.internal = conn->service == PROXY_FOR_PAGES;
-    return proxy_authz_check(conn->worker->authz, &check, fn, conn);
+    check.internal = x->service == PROXY_FOR_PAGES;
+    return proxy_authz_check(x->worker->authz, &check, fn, x);
 }
 
 /* ---- what the route says about upgrades ------------------------------------------------------- */
 
 /* False: the request was refused. */
-static bool settle_upgrade(struct proxy_conn *conn)
+static bool settle_upgrade(struct proxy_exchange *x)
 {
-    struct sv token = http_head_value(&conn->head, HTTP_H_UPGRADE);
-    const struct config_route *c = conn->route == NULL ? NULL : conn->route->config;
+    struct sv token = http_head_value(&x->head, HTTP_H_UPGRADE);
+    const struct config_route *c = x->route == NULL ? NULL : x->route->config;
     size_t i = 0;
 
-    conn->upgrade = false;
-    if (!conn->head.upgrade || sv_ieq(token, SV("h2c"))) {
+    x->upgrade = false;
+    if (!x->head.upgrade || sv_ieq(token, SV("h2c"))) {
         return true; /* an offer that nobody has to take */
     }
     if (c != NULL) {
-        conn->upgrade = (c->allow_websockets && conn->head.websocket) ||
-                        (c->allow_spdy && sv_ieq(token, SV("spdy/3.1")));
-        for (i = 0; i < c->allow_upgrades.n && !conn->upgrade; i++) {
-            conn->upgrade = sv_ieq(token, c->allow_upgrades.v[i]);
+        x->upgrade = (c->allow_websockets && x->head.websocket) ||
+                     (c->allow_spdy && sv_ieq(token, SV("spdy/3.1")));
+        for (i = 0; i < c->allow_upgrades.n && !x->upgrade; i++) {
+            x->upgrade = sv_ieq(token, c->allow_upgrades.v[i]);
         }
     }
-    if (!conn->upgrade) {
-        proxy_reply_fault(conn, 403, "upgrade-not-allowed");
+    if (!x->upgrade) {
+        proxy_reply_fault(x, 403, "upgrade-not-allowed");
     }
-    return conn->upgrade;
+    return x->upgrade;
 }
 
 /* ---- verdicts -------------------------------------------------------------------------------- */
 
-static void act(struct proxy_conn *conn)
+static void act(struct proxy_exchange *x)
 {
-    const struct config_route *c = conn->route == NULL ? NULL : conn->route->config;
+    const struct config_route *c = x->route == NULL ? NULL : x->route->config;
 
     if (c == NULL) { /* a page of ours */
-        proxy_forward_start(conn, conn->snapshot->authenticate.targets);
+        proxy_forward_start(x, x->snapshot->authenticate.targets);
         return;
     }
-    if (!settle_upgrade(conn)) {
+    if (!settle_upgrade(x)) {
         return;
     }
     switch (c->action) {
     case CONFIG_ACTION_UPSTREAM:
-        proxy_forward_start(conn, proxy_route_target(conn->route));
+        proxy_forward_start(x, proxy_route_target(x->route));
         break;
     case CONFIG_ACTION_REDIRECT:
-        proxy_own_redirect(conn);
+        proxy_own_redirect(x);
         break;
     case CONFIG_ACTION_RESPONSE:
-        proxy_reply(conn, &(struct proxy_reply){ .status = c->response_status,
-                                                 .type = SV("text/plain; charset=utf-8"),
-                                                 .body = c->response_body });
+        proxy_reply(x, &(struct proxy_reply){ .status = c->response_status,
+                                              .type = SV("text/plain; charset=utf-8"),
+                                              .body = c->response_body });
         break;
     case CONFIG_ACTION_NONE:
-        proxy_reply_fault(conn, 503, "route-without-action");
+        proxy_reply_fault(x, 503, "route-without-action");
         break;
     }
 }
 
-static void note_answer(struct proxy_conn *conn, const struct proxy_answer *answer)
+static void note_answer(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
-    conn->verdict = answer->verdict;
-    conn->n_reasons = MIN(answer->n_reasons, (size_t)PROXY_REASONS_MAX);
-    if (conn->n_reasons != 0) {
-        memcpy(conn->reasons, answer->reasons, conn->n_reasons * sizeof(*conn->reasons));
+    x->verdict = answer->verdict;
+    x->n_reasons = MIN(answer->n_reasons, (size_t)PROXY_REASONS_MAX);
+    if (x->n_reasons != 0) {
+        memcpy(x->reasons, answer->reasons, x->n_reasons * sizeof(*x->reasons));
     }
-    conn->user = arena_sv(&conn->arena, answer->user);
-    conn->email = arena_sv(&conn->arena, answer->email);
+    x->user = arena_sv(&x->arena, answer->user);
+    x->email = arena_sv(&x->arena, answer->email);
 }
 
-static void set_end(struct proxy_conn *conn, int64_t valid_until_s)
+static void set_end(struct proxy_exchange *x, int64_t valid_until_s)
 {
     int64_t left_ms = valid_until_s * 1000 - clock_wall_ms();
 
-    conn->recheck_at_ms = valid_until_s == 0 ? INT64_MAX : clock_mono_ms() + MAX(left_ms, 0);
+    x->recheck_at_ms = valid_until_s == 0 ? INT64_MAX : clock_mono_ms() + MAX(left_ms, 0);
 }
 
 static void on_answer(void *arg, const struct proxy_answer *answer)
 {
-    struct proxy_conn *conn = arg;
+    struct proxy_exchange *x = arg;
 
-    conn->check = 0;
-    note_answer(conn, answer);
+    x->check = 0;
+    note_answer(x, answer);
     switch (answer->verdict) {
     case PROXY_VERDICT_ALLOW:
-        conn->identity = answer->identity;
-        set_end(conn, answer->valid_until_s);
-        act(conn);
-        if (conn->again && (conn->phase == PROXY_CONNECT || conn->phase == PROXY_FORWARD)) {
-            proxy_request_recheck(conn);
+        x->identity = answer->identity;
+        set_end(x, answer->valid_until_s);
+        act(x);
+        if (x->again && (x->phase == PROXY_CONNECT || x->phase == PROXY_FORWARD)) {
+            proxy_request_recheck(x);
         }
         break;
     case PROXY_VERDICT_LOGIN:
-        proxy_login_needed(conn);
+        proxy_login_needed(x);
         break;
     case PROXY_VERDICT_DENY:
-        proxy_reply_denied(conn, answer->status == 0 ? 403 : answer->status);
+        proxy_reply_denied(x, answer->status == 0 ? 403 : answer->status);
         break;
     case PROXY_VERDICT_UNAVAILABLE:
-        proxy_reply_denied(conn, answer->status == 0 ? 503 : answer->status);
+        proxy_reply_denied(x, answer->status == 0 ? 503 : answer->status);
         break;
     case PROXY_VERDICT_NONE:
-        proxy_reply_fault(conn, 503, "authorize-timeout");
+        proxy_reply_fault(x, 503, "authorize-timeout");
         break;
     }
 }
 
 /* No verdict is no reason to cut what was allowed, for as long as a replica may be stale. */
-static bool stays_for_now(struct proxy_conn *conn, enum proxy_verdict verdict)
+static bool stays_for_now(struct proxy_exchange *x, enum proxy_verdict verdict)
 {
     int64_t now = clock_mono_ms();
 
     if (verdict != PROXY_VERDICT_UNAVAILABLE && verdict != PROXY_VERDICT_NONE) {
         return false;
     }
-    if (conn->undecided_since_ms == 0) {
-        conn->undecided_since_ms = now;
+    if (x->undecided_since_ms == 0) {
+        x->undecided_since_ms = now;
     }
-    conn->recheck_at_ms = now + RECHECK_RETRY_MS;
-    return now - conn->undecided_since_ms < conn->snapshot->config->databroker_max_staleness_ms;
+    x->recheck_at_ms = now + RECHECK_RETRY_MS;
+    return now - x->undecided_since_ms < x->snapshot->config->databroker_max_staleness_ms;
 }
 
 /* An open exchange was looked at again. */
 static void on_recheck(void *arg, const struct proxy_answer *answer)
 {
-    struct proxy_conn *conn = arg;
+    struct proxy_exchange *x = arg;
     struct proxy_identity *identity = answer->identity;
 
     proxy_identity_unref(&identity);
-    conn->recheck = 0;
-    if (conn->again) {
-        proxy_request_recheck(conn);
+    x->recheck = 0;
+    if (x->again) {
+        proxy_request_recheck(x);
         return;
     }
     if (answer->verdict == PROXY_VERDICT_ALLOW) {
-        conn->undecided_since_ms = 0;
-        set_end(conn, answer->valid_until_s);
+        x->undecided_since_ms = 0;
+        set_end(x, answer->valid_until_s);
         return;
     }
-    if (stays_for_now(conn, answer->verdict)) {
+    if (stays_for_now(x, answer->verdict)) {
         return;
     }
-    note_answer(conn, answer);
-    conn->fault = "no-longer-allowed";
-    proxy_conn_close(conn);
+    note_answer(x, answer);
+    x->fault = "no-longer-allowed";
+    proxy_exchange_abort(x);
 }
 
-void proxy_request_recheck(struct proxy_conn *conn)
+void proxy_request_recheck(struct proxy_exchange *x)
 {
-    if (conn->service == PROXY_FOR_AUTHENTICATE) {
+    if (x->service == PROXY_FOR_AUTHENTICATE) {
         return;
     }
-    if (conn->recheck != 0 || conn->phase == PROXY_CHECK) {
-        conn->again = true; /* the one under way may have been judged before the change */
+    if (x->recheck != 0 || x->phase == PROXY_CHECK) {
+        x->again = true; /* the one under way may have been judged before the change */
         return;
     }
-    conn->again = false;
-    conn->recheck = send_check(conn, true, on_recheck);
-    if (conn->recheck == 0) {
-        proxy_conn_close(conn); /* it cannot be asked: it cannot stay */
+    x->again = false;
+    x->recheck = send_check(x, true, on_recheck);
+    if (x->recheck == 0) {
+        proxy_exchange_abort(x); /* it cannot be asked: it cannot stay */
     }
 }
 
 /* ---- the way in ------------------------------------------------------------------------------ */
 
-static void begin_check(struct proxy_conn *conn)
+static void begin_check(struct proxy_exchange *x)
 {
-    proxy_login_identify(conn);
-    conn->phase = PROXY_CHECK;
-    conn->deadline_ms = INT64_MAX; /* the check has its own */
-    conn->check = send_check(conn, false, on_answer);
-    if (conn->check == 0) {
-        proxy_reply_fault(conn, 503, "too-many-checks");
+    proxy_login_identify(x);
+    x->phase = PROXY_CHECK;
+    x->deadline_ms = INT64_MAX; /* the check has its own */
+    x->check = send_check(x, false, on_answer);
+    if (x->check == 0) {
+        proxy_reply_fault(x, 503, "too-many-checks");
     }
 }
 
@@ -230,65 +229,64 @@ static bool is_our_path(struct sv path)
            sv_starts(path, SV("/.well-known/pomerium/"));
 }
 
-static void dispatch(struct proxy_conn *conn)
+static void dispatch(struct proxy_exchange *x)
 {
-    struct proxy_snapshot *s = conn->snapshot;
+    struct proxy_snapshot *s = x->snapshot;
     bool unclear = false;
 
-    if (s->authenticate.n_targets != 0 && sv_eq(conn->req.host, sv_from(s->authenticate_host))) {
-        conn->service = PROXY_FOR_AUTHENTICATE;
-        conn->recheck_at_ms = INT64_MAX;
-        proxy_forward_start(conn, s->authenticate.targets);
+    if (s->authenticate.n_targets != 0 && sv_eq(x->req.host, sv_from(s->authenticate_host))) {
+        x->service = PROXY_FOR_AUTHENTICATE;
+        x->recheck_at_ms = INT64_MAX;
+        proxy_forward_start(x, s->authenticate.targets);
         return;
     }
-    if (is_our_path(conn->req.decoded) && proxy_snapshot_has_host(s, conn->req.host)) {
-        if (!proxy_own_serve(conn)) {
-            conn->service = PROXY_FOR_PAGES;
-            begin_check(conn);
+    if (is_our_path(x->req.decoded) && proxy_snapshot_has_host(s, x->req.host)) {
+        if (!proxy_own_serve(x)) {
+            x->service = PROXY_FOR_PAGES;
+            begin_check(x);
         }
         return;
     }
-    conn->route =
-        proxy_snapshot_route(s, conn->req.host, conn->req.port, conn->req.decoded, &unclear);
+    x->route = proxy_snapshot_route(s, x->req.host, x->req.port, x->req.decoded, &unclear);
     if (unclear) {
-        conn->close_after = true;
-        proxy_reply_fault(conn, 400, "path-parameter");
+        x->close_after = true;
+        proxy_reply_fault(x, 400, "path-parameter");
         return;
     }
-    if (conn->route == NULL) {
-        proxy_reply_fault(conn, 404, "route-not-found");
+    if (x->route == NULL) {
+        proxy_reply_fault(x, 404, "route-not-found");
         return;
     }
-    begin_check(conn);
+    begin_check(x);
 }
 
-void proxy_request_start(struct proxy_conn *conn)
+void proxy_request_start(struct proxy_exchange *x)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
 
-    rand_uuid(conn->request_id);
-    conn->service = PROXY_FOR_ROUTE;
-    conn->req = (struct http_request){ .method = conn->head.method };
-    conn->close_after = conn->close_after || !conn->head.keep_alive;
-    proxy_body_init(&conn->body, &conn->head, conn->snapshot->ours);
-    fault = http_canon_request(&conn->head, &conn->snapshot->canon, &conn->arena, &conn->req);
+    rand_uuid(x->request_id);
+    x->service = PROXY_FOR_ROUTE;
+    x->req = (struct http_request){ .method = x->head.method };
+    x->close_after = x->close_after || !x->head.keep_alive;
+    proxy_body_init(&x->body, &x->head, x->snapshot->ours);
+    fault = http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req);
     if (fault != HTTP_FAULT_NONE) {
-        conn->close_after = true;
-        proxy_reply_fault(conn, http_fault_status(fault), http_fault_name(fault));
+        x->close_after = true;
+        proxy_reply_fault(x, http_fault_status(fault), http_fault_name(fault));
         return;
     }
-    if (conn->head.method == HTTP_CONNECT) {
-        conn->close_after = true;
-        proxy_reply_fault(conn, 501, "connect-not-supported");
+    if (x->head.method == HTTP_CONNECT) {
+        x->close_after = true;
+        proxy_reply_fault(x, 501, "connect-not-supported");
         return;
     }
-    if (conn->io.ssl != NULL && !proxy_own_covers(conn)) {
-        proxy_reply_fault(conn, 421, "misdirected-request");
+    if (x->conn->io.ssl != NULL && !proxy_own_covers(x)) {
+        proxy_reply_fault(x, 421, "misdirected-request");
         return;
     }
-    if (conn->req.redirect) {
-        proxy_reply_redirect(conn, 308, conn->req.forward, (struct sv){ 0 });
+    if (x->req.redirect) {
+        proxy_reply_redirect(x, 308, x->req.forward, (struct sv){ 0 });
         return;
     }
-    dispatch(conn);
+    dispatch(x);
 }

@@ -16,6 +16,7 @@
 #include "proxy/access.h"
 #include "proxy/app.h"
 #include "proxy/conn.h"
+#include "proxy/exchange.h"
 #include "proxy/upstream.h"
 
 enum { TICK_MS = 100, BACKLOG = 1024, ACCEPTS_MAX = 64, NAME_JOBS = 256, DRAIN_MS = 4000 };
@@ -158,6 +159,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    LIST_FOREACH_SAFE(it, next, &w->exchanges) {
+        proxy_exchange_tick(LIST_ENTRY(it, struct proxy_exchange, in_worker), now);
+    }
     LIST_FOREACH_SAFE(it, next, &w->conns) {
         proxy_conn_tick(LIST_ENTRY(it, struct proxy_conn, in_worker), now);
     }
@@ -173,22 +177,22 @@ static void on_flush(void *arg)
 {
     struct proxy_worker *w = arg;
 
+    proxy_exchange_pool_turn(w);
     proxy_authz_flush(w->authz);
     proxy_access_flush(w);
 }
 
 /* ---- changes --------------------------------------------------------------------------------- */
 
-static bool concerns(const struct proxy_conn *conn, const struct sv *sessions, size_t n, bool all)
+static bool concerns(const struct proxy_exchange *x, const struct sv *sessions, size_t n, bool all)
 {
     size_t i = 0;
 
-    if (conn->phase != PROXY_FORWARD && conn->phase != PROXY_TUNNEL &&
-        conn->phase != PROXY_CONNECT && conn->phase != PROXY_CHECK) {
+    if (!proxy_exchange_stands_on_verdict(x)) {
         return false;
     }
     for (i = 0; !all && i < n; i++) {
-        if (conn->handle_valid && sv_eq(sessions[i], sv_from(conn->handle.session))) {
+        if (x->handle_valid && sv_eq(sessions[i], sv_from(x->handle.session))) {
             return true;
         }
     }
@@ -201,11 +205,11 @@ static void on_changed(void *arg, const struct sv *sessions, size_t n, bool all)
     struct list *it = NULL;
     struct list *next = NULL;
 
-    LIST_FOREACH_SAFE(it, next, &w->conns) {
-        struct proxy_conn *conn = LIST_ENTRY(it, struct proxy_conn, in_worker);
+    LIST_FOREACH_SAFE(it, next, &w->exchanges) {
+        struct proxy_exchange *x = LIST_ENTRY(it, struct proxy_exchange, in_worker);
 
-        if (concerns(conn, sessions, n, all)) {
-            proxy_request_recheck(conn);
+        if (concerns(x, sessions, n, all)) {
+            proxy_request_recheck(x);
         }
     }
 }
@@ -228,13 +232,13 @@ static void close_routeless(struct proxy_worker *w)
     struct list *it = NULL;
     struct list *next = NULL;
 
-    LIST_FOREACH_SAFE(it, next, &w->conns) {
-        struct proxy_conn *conn = LIST_ENTRY(it, struct proxy_conn, in_worker);
+    LIST_FOREACH_SAFE(it, next, &w->exchanges) {
+        struct proxy_exchange *x = LIST_ENTRY(it, struct proxy_exchange, in_worker);
 
-        if (concerns(conn, NULL, 0, true) && conn->service == PROXY_FOR_ROUTE &&
-            config_route_by_id(w->snapshot->config, conn->route->config->id) == NULL) {
-            conn->fault = "route-removed";
-            proxy_conn_close(conn);
+        if (proxy_exchange_stands_on_verdict(x) && x->service == PROXY_FOR_ROUTE &&
+            config_route_by_id(w->snapshot->config, x->route->config->id) == NULL) {
+            x->fault = "route-removed";
+            proxy_exchange_abort(x);
         }
     }
 }
@@ -296,6 +300,9 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     w->listener = -1;
     w->snapshot = proxy_snapshot_ref(snapshot);
     list_init(&w->conns);
+    list_init(&w->exchanges);
+    list_init(&w->spare);
+    list_init(&w->spent);
     list_init(&w->upstreams);
     err = open_listener(w, d);
     if (err != ERR_OK) {
@@ -370,6 +377,7 @@ void proxy_worker_free(struct proxy_worker **worker)
 
         proxy_upstream_close(&up);
     }
+    proxy_exchange_pool_free(w);
     job_pool_free(&w->jobs);
     proxy_authz_free(&w->authz);
     event_free(w->accept);

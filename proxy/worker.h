@@ -34,6 +34,10 @@ struct proxy_worker {
     struct event *tick;
     struct list conns;
     size_t n_conns;
+    struct list exchanges; /* under way */
+    struct list spare;     /* exchanges to be used again; proxy/exchange.c */
+    size_t n_spare;
+    struct list spent; /* those that ended in this turn */
     struct list upstreams;
     struct map *pools;
     struct buf access; /* lines of this turn */

@@ -31,7 +31,8 @@ static const char config_text[] =
          "  - {from: https://base.example.com, to: http://10.0.0.1/base}\n";
 
 struct world {
-    struct proxy_conn conn;
+    struct proxy_conn client;
+    struct proxy_exchange exchange;
     struct proxy_worker *worker;
     struct http_field fields[64];
     struct http_field answer_fields[64];
@@ -61,36 +62,35 @@ static struct proxy_snapshot *make_snapshot(void)
 static struct world *world_new(const char *request)
 {
     struct world *w = MEM_NEW(struct world);
-    struct proxy_conn *conn = &w->conn;
+    struct proxy_exchange *x = &w->exchange;
     bool unclear = false;
 
     w->worker = MEM_NEW(struct proxy_worker);
-    conn->worker = w->worker;
-    conn->snapshot = make_snapshot();
-    arena_init(&conn->arena);
-    proxy_io_init(&conn->io, -1);
+    x->worker = w->worker;
+    x->snapshot = make_snapshot();
+    arena_init(&x->arena);
+    x->conn = &w->client;
+    proxy_io_init(&x->conn->io, -1);
     buf_init(&w->out, 1 << 20);
-    (void)snprintf(conn->peer, sizeof(conn->peer), "192.0.2.7");
-    (void)snprintf(conn->request_id, sizeof(conn->request_id), "the-request-id");
-    http_head_init(&conn->head, HTTP_REQUEST, &conn->snapshot->head, w->fields,
-                   ARRAY_LEN(w->fields));
-    assert_int_equal(http_head_parse(&conn->head, sv_from(request)), HTTP_DONE);
-    assert_int_equal(
-        http_canon_request(&conn->head, &conn->snapshot->canon, &conn->arena, &conn->req),
-        HTTP_FAULT_NONE);
-    conn->service = PROXY_FOR_ROUTE;
-    conn->route = proxy_snapshot_route(conn->snapshot, conn->req.host, conn->req.port,
-                                       conn->req.decoded, &unclear);
-    if (conn->route == NULL) {
-        conn->service = PROXY_FOR_AUTHENTICATE;
+    (void)snprintf(x->conn->peer, sizeof(x->conn->peer), "192.0.2.7");
+    (void)snprintf(x->request_id, sizeof(x->request_id), "the-request-id");
+    http_head_init(&x->head, HTTP_REQUEST, &x->snapshot->head, w->fields, ARRAY_LEN(w->fields));
+    assert_int_equal(http_head_parse(&x->head, sv_from(request)), HTTP_DONE);
+    assert_int_equal(http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req),
+                     HTTP_FAULT_NONE);
+    x->service = PROXY_FOR_ROUTE;
+    x->route =
+        proxy_snapshot_route(x->snapshot, x->req.host, x->req.port, x->req.decoded, &unclear);
+    if (x->route == NULL) {
+        x->service = PROXY_FOR_AUTHENTICATE;
     }
     return w;
 }
 
 static void world_free(struct world *w)
 {
-    arena_deinit(&w->conn.arena);
-    proxy_snapshot_unref(&w->conn.snapshot);
+    arena_deinit(&w->exchange.arena);
+    proxy_snapshot_unref(&w->exchange.snapshot);
     buf_deinit(&w->out);
     mem_free(&w->worker);
     mem_free(&w);
@@ -98,11 +98,11 @@ static void world_free(struct world *w)
 
 static const char *upstream_head(struct world *w)
 {
-    const struct proxy_target *target = w->conn.service == PROXY_FOR_ROUTE
-                                            ? w->conn.route->targets
-                                            : w->conn.snapshot->authenticate.targets;
+    const struct proxy_target *target = w->exchange.service == PROXY_FOR_ROUTE
+                                            ? w->exchange.route->targets
+                                            : w->exchange.snapshot->authenticate.targets;
 
-    proxy_head_request(&w->conn, target, &w->out);
+    proxy_head_request(&w->exchange, target, &w->out);
     assert_int_equal(w->out.err, ERR_OK);
     return buf_cstr(&w->out);
 }
@@ -187,7 +187,7 @@ static void test_connection_cannot_take_away_what_we_add(void **state)
     const char *out = NULL;
 
     (void)state;
-    w->conn.identity = &identity;
+    w->exchange.identity = &identity;
     out = upstream_head(w);
     assert_null(strstr(out, "X-Mine"));
     assert_non_null(strstr(out, "\r\nX-Set: yes\r\n"));
@@ -320,7 +320,7 @@ static void test_the_login_host_keeps_cookies_but_no_claims(void **state)
     const char *out = upstream_head(w);
 
     (void)state;
-    assert_int_equal(w->conn.service, PROXY_FOR_AUTHENTICATE);
+    assert_int_equal(w->exchange.service, PROXY_FOR_AUTHENTICATE);
     assert_non_null(strstr(out, "Cookie: __Host-_pomerium=h\r\n"));
     assert_null(strstr(out, "evil"));
     assert_non_null(strstr(out, "\r\nHost: login.example.com\r\n"));
@@ -329,10 +329,10 @@ static void test_the_login_host_keeps_cookies_but_no_claims(void **state)
 
 static const char *client_head(struct world *w, const char *answer, bool *chunk)
 {
-    http_head_init_response(&w->conn.answer, NULL, w->conn.head.method, w->answer_fields,
+    http_head_init_response(&w->exchange.answer, NULL, w->exchange.head.method, w->answer_fields,
                             ARRAY_LEN(w->answer_fields));
-    assert_int_equal(http_head_parse(&w->conn.answer, sv_from(answer)), HTTP_DONE);
-    proxy_head_answer(&w->conn, &w->out, chunk);
+    assert_int_equal(http_head_parse(&w->exchange.answer, sv_from(answer)), HTTP_DONE);
+    proxy_head_answer(&w->exchange, &w->out, chunk);
     assert_int_equal(w->out.err, ERR_OK);
     return buf_cstr(&w->out);
 }
@@ -376,7 +376,7 @@ static void test_an_answer_without_length_is_chunked_or_closes(void **state)
     assert_non_null(
         strstr(client_head(w, "HTTP/1.1 200 OK\r\n\r\n", &chunk), "\r\nConnection: close\r\n"));
     assert_false(chunk);
-    assert_true(w->conn.close_after);
+    assert_true(w->exchange.close_after);
     world_free(w);
 }
 

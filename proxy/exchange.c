@@ -1,0 +1,159 @@
+#include "proxy/exchange.h"
+
+#include "common/clock.h"
+#include "common/mem.h"
+#include "proxy/access.h"
+#include "proxy/app.h"
+#include "proxy/forward.h"
+#include "proxy/reply.h"
+
+enum { REPLY_MS = 30000, SPARE_MAX = 1024 };
+
+/* ---- the pool -------------------------------------------------------------------------------- */
+
+static struct proxy_exchange *take(struct proxy_worker *w)
+{
+    struct proxy_exchange *x = NULL;
+    struct arena arena;
+
+    if (list_empty(&w->spare)) {
+        x = MEM_NEW(struct proxy_exchange);
+        arena_init(&x->arena);
+        return x;
+    }
+    x = LIST_ENTRY(w->spare.next, struct proxy_exchange, in_worker);
+    list_remove(&x->in_worker);
+    w->n_spare--;
+    arena = x->arena;
+    *x = (struct proxy_exchange){ .arena = arena };
+    return x;
+}
+
+void proxy_exchange_pool_turn(struct proxy_worker *worker)
+{
+    while (!list_empty(&worker->spent)) {
+        struct proxy_exchange *x = LIST_ENTRY(worker->spent.next, struct proxy_exchange, in_worker);
+
+        list_remove(&x->in_worker);
+        if (worker->n_spare < SPARE_MAX) {
+            arena_reset(&x->arena);
+            list_push_front(&worker->spare, &x->in_worker);
+            worker->n_spare++;
+        } else {
+            arena_deinit(&x->arena);
+            mem_free(&x);
+        }
+    }
+}
+
+void proxy_exchange_pool_free(struct proxy_worker *worker)
+{
+    proxy_exchange_pool_turn(worker);
+    while (!list_empty(&worker->spare)) {
+        struct proxy_exchange *x = LIST_ENTRY(worker->spare.next, struct proxy_exchange, in_worker);
+
+        list_remove(&x->in_worker);
+        arena_deinit(&x->arena);
+        mem_free(&x);
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct proxy_exchange *proxy_exchange_new(struct proxy_conn *conn)
+{
+    struct proxy_worker *w = conn->worker;
+    struct proxy_exchange *x = take(w);
+    const struct config *c = NULL;
+
+    x->worker = w;
+    x->conn = conn;
+    x->phase = PROXY_HEAD;
+    x->snapshot = proxy_snapshot_ref(w->snapshot);
+    c = x->snapshot->config;
+    x->fields = arena_alloc(&x->arena, HTTP_FIELDS_DEFAULT * sizeof(*x->fields));
+    http_head_init(&x->head, HTTP_REQUEST, &x->snapshot->head, x->fields, HTTP_FIELDS_DEFAULT);
+    x->began_us = clock_mono_us();
+    x->deadline_ms = c->timeout_read_ms == 0 ? INT64_MAX : x->began_us / 1000 + c->timeout_read_ms;
+    x->total_ms = INT64_MAX;
+    x->recheck_at_ms = INT64_MAX;
+    list_push_back(&w->exchanges, &x->in_worker);
+    return x;
+}
+
+void proxy_exchange_end(struct proxy_exchange *x)
+{
+    if (x->phase == PROXY_ENDED) {
+        return;
+    }
+    if (x->request_id[0] != '\0') {
+        proxy_access_line(x);
+    }
+    x->phase = PROXY_ENDED;
+    proxy_authz_cancel(x->worker->authz, x->check);
+    proxy_authz_cancel(x->worker->authz, x->recheck);
+    if (x->redeem != NULL) {
+        x->redeem->exchange = NULL;
+        x->redeem = NULL;
+    }
+    proxy_upstream_close(&x->up);
+    proxy_identity_unref(&x->identity);
+    proxy_snapshot_unref(&x->snapshot);
+    list_remove(&x->in_worker);
+    list_push_back(&x->worker->spent, &x->in_worker);
+}
+
+void proxy_exchange_abort(struct proxy_exchange *x)
+{
+    if (x->phase != PROXY_ENDED) {
+        proxy_conn_close(x->conn);
+    }
+}
+
+void proxy_exchange_finish(struct proxy_exchange *x)
+{
+    proxy_conn_finish(x->conn, x);
+}
+
+void proxy_exchange_progress(struct proxy_exchange *x)
+{
+    x->deadline_ms = x->idle_ms == 0 ? INT64_MAX : clock_mono_ms() + x->idle_ms;
+}
+
+void proxy_exchange_send(struct proxy_exchange *x)
+{
+    if (x->phase != PROXY_REPLY) {
+        x->phase = PROXY_REPLY;
+        x->idle_ms = REPLY_MS;
+        x->total_ms = INT64_MAX;
+        proxy_exchange_progress(x);
+    }
+    proxy_conn_send(x->conn, x);
+}
+
+bool proxy_exchange_stands_on_verdict(const struct proxy_exchange *x)
+{
+    return x->phase == PROXY_FORWARD || x->phase == PROXY_TUNNEL || x->phase == PROXY_CONNECT ||
+           x->phase == PROXY_CHECK;
+}
+
+void proxy_exchange_tick(struct proxy_exchange *x, int64_t now_ms)
+{
+    if (x->recheck_at_ms <= now_ms && x->recheck == 0 &&
+        (x->phase == PROXY_FORWARD || x->phase == PROXY_TUNNEL)) {
+        x->recheck_at_ms = INT64_MAX;
+        proxy_request_recheck(x);
+    }
+    if (now_ms < x->deadline_ms && now_ms < x->total_ms) {
+        return;
+    }
+    if (x->phase == PROXY_HEAD) {
+        rand_uuid(x->request_id);
+        x->close_after = true;
+        proxy_reply_fault(x, 408, "request-timeout");
+    } else if (x->phase == PROXY_FORWARD) {
+        proxy_forward_timeout(x);
+    } else {
+        proxy_exchange_abort(x);
+    }
+}

@@ -1,0 +1,129 @@
+/* proxy_exchange: one request and its answer, from the first byte of its head to the last byte of the
+ * answer, with everything that was found out about it. Belongs to a client's connection, which tells
+ * the HTTP version; request, verdict, upstream, own answers and the access line know only the
+ * exchange. Taken from a pool of its worker and given back to it. Owned by one worker.
+ *
+ *   HEAD ──▶ CHECK ──allow──▶ CONNECT ──▶ FORWARD ──▶ (ended)
+ *     │        │ deny, login,    │ failed     │ 101
+ *     └─bad──▶ └── REPLY ◀───────┘            ▼
+ *                    └──▶ (ended)           TUNNEL ──▶ (ended)
+ */
+#pragma once
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/crypto/handle.h"
+#include "common/http/canon.h"
+#include "common/http/head.h"
+#include "common/list.h"
+#include "common/rand.h"
+#include "proxy/authz_client.h"
+#include "proxy/conn.h"
+#include "proxy/pipe.h"
+#include "proxy/snapshot.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+enum proxy_phase {
+    PROXY_ENDED = 0,
+    PROXY_HEAD,
+    PROXY_CHECK,
+    PROXY_CONNECT,
+    PROXY_FORWARD,
+    PROXY_TUNNEL,
+    PROXY_REPLY
+};
+
+enum proxy_service { /* what an exchange is for */
+                     PROXY_FOR_NONE = 0,
+                     PROXY_FOR_ROUTE,
+                     PROXY_FOR_PAGES, /* our pages on a route's host: authenticate renders them */
+                     PROXY_FOR_AUTHENTICATE /* the login host itself */
+};
+
+enum { PROXY_REASONS_MAX = 16 };
+
+struct proxy_redeem;
+
+/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
+struct proxy_exchange {
+    struct list in_worker; /* also in the pool */
+    struct proxy_worker *worker;
+    struct proxy_conn *conn;
+    enum proxy_phase phase;
+    int64_t deadline_ms; /* of the phase, moved by progress */
+    int64_t total_ms;    /* of the whole exchange; INT64_MAX: none */
+    int64_t idle_ms;     /* what progress moves the deadline by; 0: none */
+    struct arena arena;
+
+    struct proxy_snapshot *snapshot;
+    struct http_field *fields;
+    struct http_head head;
+    struct http_request req;
+    char request_id[RAND_UUID_SIZE];
+    enum proxy_service service;
+    struct proxy_route *route;
+    struct handle handle; /* session "" : none */
+    bool handle_valid;
+    uint64_t check;             /* open, or 0 */
+    uint64_t recheck;           /* open, or 0 */
+    bool again;                 /* something changed while a check was under way */
+    int64_t undecided_since_ms; /* rechecks give no verdict since then; 0: they do */
+    int64_t recheck_at_ms;      /* session's end on the monotonic clock; INT64_MAX: none */
+    enum proxy_verdict verdict;
+    uint32_t reasons[PROXY_REASONS_MAX];
+    size_t n_reasons;
+    struct proxy_identity *identity;
+    struct sv user;
+    struct sv email;
+    struct proxy_redeem *redeem;
+    struct proxy_body body;
+    bool close_after; /* HTTP/1: no further request on this connection */
+    bool upgrade;     /* the request asks for it and the route allows it */
+
+    struct proxy_upstream *up;
+    struct proxy_target *target; /* the one chosen; the snapshot holds it */
+    bool retried;
+    struct proxy_pipe up_pipe;
+    bool request_done;
+    bool up_lost; /* it takes no more, but may have answered */
+    struct http_head answer;
+    struct http_field *answer_fields;
+    bool answer_begun; /* its head went to the client */
+    bool up_eof;
+    bool up_broke; /* and not in order */
+    unsigned informational;
+    struct proxy_body answer_body;
+    struct proxy_pipe down_pipe;
+
+    /* for the access line */
+    int64_t began_us;
+    int64_t upstream_us; /* until the answer's head; 0: none */
+    unsigned status;
+    const char *fault; /* constant; NULL: none */
+};
+
+/* In phase HEAD, with the worker's snapshot and room for the head's fields. */
+struct proxy_exchange *proxy_exchange_new(struct proxy_conn *conn);
+/* Writes the access line of what was a request, lets go of everything and gives x back to the pool;
+ * callers up the stack may look at it until the end of the turn. The connection is told nothing. */
+void proxy_exchange_end(struct proxy_exchange *x);
+/* At once, without another word: what the client has of the answer is cut off. */
+void proxy_exchange_abort(struct proxy_exchange *x);
+/* The answer is out: the connection goes on with the next request, or ends. */
+void proxy_exchange_finish(struct proxy_exchange *x);
+/* Sends what the client's out holds, then finishes. */
+void proxy_exchange_send(struct proxy_exchange *x);
+/* Moves the deadline: something was read or written. */
+void proxy_exchange_progress(struct proxy_exchange *x);
+void proxy_exchange_tick(struct proxy_exchange *x, int64_t now_ms);
+/* True while a verdict about it is wanted or relied on. */
+bool proxy_exchange_stands_on_verdict(const struct proxy_exchange *x);
+/* The pool's memory, when the worker ends; worker: those that ended in this turn may be used again. */
+void proxy_exchange_pool_free(struct proxy_worker *worker);
+void proxy_exchange_pool_turn(struct proxy_worker *worker);
+
+/* request.c: a head is complete. */
+void proxy_request_start(struct proxy_exchange *x);
+/* What it was allowed by may have changed: ask again. */
+void proxy_request_recheck(struct proxy_exchange *x);
