@@ -175,7 +175,8 @@ class Upstream:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         self.open = set()
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     def accept(self):
         while True:
@@ -231,9 +232,15 @@ class Upstream:
                 b"\r\n\r\n" + text)
 
     def close(self):
+        # Wake the threads before their descriptors are free: a number used again would be theirs, too.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join(5)
         self.listener.close()
         for s in list(self.open):
-            s.close()
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 def header(head, name):
