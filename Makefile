@@ -1,6 +1,6 @@
 # make            build everything into build/bin          make run     the trial, set-up included
 # make test       set-up, unit and flow tests              make lint    format, clang-tidy, house rules
-# make bench      Postern beside nginx, build/bench.json   make fuzz    run every fuzz target for FUZZ_SECONDS
+# make bench      Postern beside nginx and HAProxy         make fuzz    run every fuzz target for FUZZ_SECONDS
 # make SAN=asan,ubsan test    make SAN=tsan test           make fuzz-replay   their corpora, once
 # make install DESTDIR= PREFIX=/usr/local                  make V=1     show the commands
 DAEMONS  := proxy authenticate authorize databroker
@@ -99,9 +99,9 @@ unit-programs: $(TESTS)
 unit: $(TESTS)
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
 
-bench: setup-test
+bench bench-quick: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) all
-	$(Q)BIN=$(BIN) test/bench/run.sh
+	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
 # --- fuzzing: clang's libFuzzer over one module each --------------------------------------------
 FB        := build/fuzz
@@ -148,6 +148,6 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all run test unit unit-programs bench fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
+.PHONY: all run test unit unit-programs bench bench-quick fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
 .SECONDARY:
 -include $(shell find $(B) $(FB) -name '*.d' 2>/dev/null)

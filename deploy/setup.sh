@@ -10,8 +10,8 @@ run="libgrpc29 libprotobuf-c1 libevent-2.1-7 libevent-pthreads-2.1-7 libssl3 lib
  libyaml-0-2 libpcre2-8-0 libnghttp2-14 libjose0 libcrypt1 libseccomp2 ca-certificates"
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket
- python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light wrk curl sqlite3
- nodejs npm git jq"
+ python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light haproxy wrk
+ nghttp2-client curl sqlite3 nodejs npm git jq"
 
 wanted=""
 for group in "$@"; do

@@ -1,0 +1,287 @@
+"""The cases: which systems, which load, which bars. Each is a function of a Bench that returns a Result."""
+
+import functools
+import statistics
+import time
+from dataclasses import dataclass
+
+from bench import haproxy, load, measure, nginx, postern
+from bench.lab import BODY, BULK, SINK
+from bench.process import BenchError, System
+from bench.report import Bar, Result
+from bench.visit import ask, speaks_h2
+
+GIB = 1 << 30
+
+
+@dataclass
+class Plan:
+    """How much of everything: a whole run or a quick one."""
+    rounds: int = 5
+    seconds: int = 3
+    connections: int = 64
+    bulk_rounds: int = 3
+    bulk_bytes: int = GIB
+    idle: int = 10000
+    routes: int = 10000
+
+
+QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000)
+
+
+class Bench:
+    """A lab and the systems in it, each started when a case first asks for it."""
+
+    MAKERS = {
+        "nginx": nginx.start_system,
+        "nginx-log": functools.partial(nginx.start_system, log=True),
+        "nginx-auth-request": functools.partial(nginx.start_system, auth=True),
+        "haproxy": haproxy.start_system,
+        "haproxy-jwt": functools.partial(haproxy.start_system, verify=True),
+        "postern": postern.start_system,
+    }
+
+    def __init__(self, lab, plan):
+        self.lab, self.plan = lab, plan
+        self.running = {}
+
+    def get(self, name, tls):
+        if (name, tls) not in self.running:
+            self.running[name, tls] = self.fresh(name, tls)
+            self.warm(self.running[name, tls])
+        return self.running[name, tls]
+
+    def fresh(self, name, tls):
+        return self.MAKERS[name](self.lab, tls)
+
+    def warm(self, system):
+        load.wrk(system, self.plan.connections, 1, len(BODY))
+
+    def close(self):
+        for system in self.running.values():
+            system.stop()
+        self.running.clear()
+
+
+def must_answer(system):
+    """The answer is the upstream's, whole: before and after a case, so that no session ended in between."""
+    status, body = ask(system)
+    if status != 200 or body != BODY.encode():
+        raise BenchError(f"{system.name}: {status} and {len(body)} bytes, not the upstream's answer")
+
+
+def compare(result, systems, one, rounds, base="nginx"):
+    """Rounds of one load over all systems, as rows of result. The figures of each round are returned."""
+    for system in systems:
+        must_answer(system)
+    runs = measure.rounds(systems, one, rounds)
+    for system in systems:
+        must_answer(system)
+        mid = measure.middle(runs[system.name])
+        row = {"requests_per_s": round(mid["requests_per_s"]), "cpu_us": round(mid["cpu_us"], 2)}
+        if base in runs and system.roots:
+            row["cpu_ratio_to_nginx"] = round(measure.ratio(runs[system.name], runs[base]), 3)
+        row.update({key: round(mid[key]) for key in ("p50_us", "p99_us") if key in mid})
+        result.add(system.name, **row, rss_kib=system.peak_kib())
+    return runs
+
+
+def cpu_bars(result, runs, limits):
+    for name, limit in limits.items():
+        result.bars.append(Bar(f"CPU vs {name}", measure.ratio(runs["postern"], runs[name]), limit))
+
+
+def wrk_of(bench, connections=None):
+    return lambda system: load.wrk(system, connections or bench.plan.connections, bench.plan.seconds, len(BODY))
+
+
+ALL = ("nginx", "nginx-auth-request", "haproxy", "haproxy-jwt", "postern")
+RIVALS = {"nginx-auth-request": 0.6, "haproxy-jwt": 0.9}
+
+
+def get_1k(case, tls, bench):
+    kind = "TLS 1.3 keep-alive" if tls else "plaintext"
+    result = Result(case, f"authorized GET 1 KiB, HTTP/1.1 {kind}, {bench.plan.connections} connections; "
+                          "only Postern writes an access log")
+    systems = [bench.get(name, tls) for name in ALL]
+    cpu_bars(result, compare(result, systems, wrk_of(bench), bench.plan.rounds), {"nginx": 1.2, **RIVALS})
+    return result
+
+
+def get_1k_log(case, tls, bench):
+    kind = "TLS 1.3 keep-alive" if tls else "plaintext"
+    result = Result(case, f"the same over {kind}, nginx writes an access line like Postern's too")
+    systems = [bench.get("nginx-log", tls).view(name="nginx"), bench.get("postern", tls)]
+    cpu_bars(result, compare(result, systems, wrk_of(bench), bench.plan.rounds), {"nginx": 1.2})
+    return result
+
+
+def get_1k_h2(case, bench):
+    clients, streams = 16, 16
+    result = Result(case, f"authorized GET 1 KiB, HTTP/2 over TLS, {clients} connections x {streams} streams")
+    systems = [bench.get(name, True) for name in ALL]
+    silent = [system for system in systems if not speaks_h2(system)]
+    systems = [system for system in systems if system not in silent]
+
+    def run(system, n):
+        return load.h2load(system, clients, streams, n, len(BODY))
+    enough = {}  # h2load counts requests, not seconds: as many as fit into the time
+    for system in systems:
+        got = run(system, 4000)
+        enough[system.name] = max(4000, int(got["n"] / got["s"] * bench.plan.seconds))
+    runs = compare(result, systems, lambda system: run(system, enough[system.name]), bench.plan.rounds)
+    for system in silent:
+        result.add(system.name, spoken=False, note="HTTP/2 is not spoken")
+    if "postern" in runs:
+        cpu_bars(result, runs, {"nginx": 1.0, **RIVALS})
+    return result
+
+
+def public(case, bench):
+    result = Result(case, f"public route, no session, HTTP/1.1 plaintext, {bench.plan.connections} connections")
+    systems = [bench.get("nginx", False), bench.get("postern", False).public()]
+    cpu_bars(result, compare(result, systems, wrk_of(bench), bench.plan.rounds), {"nginx": 1.15})
+    return result
+
+
+def latency(case, bench):
+    result = Result(case, "authorized GET 1 KiB, HTTP/1.1 plaintext, one connection; what each adds to the upstream's own")
+    direct = System("direct", port=bench.lab.upstream_port)
+    systems = [direct, *(bench.get(name, False) for name in ("nginx", "nginx-auth-request", "haproxy-jwt", "postern"))]
+    runs = compare(result, systems, wrk_of(bench, 1), bench.plan.rounds)
+    added = {s.name: [mine["p50_us"] - own["p50_us"] for mine, own in zip(runs[s.name], runs["direct"])] for s in systems}
+    for row in result.rows:
+        row["added_p50_us"] = round(statistics.median(added[row["system"]]), 1)
+    if min(added["nginx"]) <= 0:
+        raise BenchError(f"nginx adds nothing to the upstream's own p50: {added['nginx']} us")
+    result.bars.append(Bar("added p50 vs nginx's own addition", statistics.median(
+        mine / base for mine, base in zip(added["postern"], added["nginx"])), 1.6))
+    return result
+
+
+def handshake(case, bench):
+    result = Result(case, "TLS 1.3 full handshakes, ECDSA P-256, one after the other; a request is a handshake here")
+    systems = [bench.get(name, True) for name in ("nginx", "haproxy", "postern")]
+    runs = compare(result, systems, lambda system: load.handshakes(system, bench.plan.seconds), bench.plan.rounds)
+    for row in result.rows:
+        row["handshakes_per_cpu_s"] = round(1e6 / row["cpu_us"])
+    result.bars.append(Bar("handshakes/s of CPU vs nginx", measure.ratio(runs["nginx"], runs["postern"]), 0.95, True))
+    return result
+
+
+def bulk(case, up, tls, bench):
+    size = bench.lab.bulk_bytes
+    result = Result(case, f"{size >> 20} MiB {'up' if up else 'down'}, {'TLS 1.3' if tls else 'plaintext'}, one connection")
+    systems = [bench.get(name, tls) for name in ("nginx", "postern")]
+
+    def one(system):
+        return load.transfer(system, SINK if up else BULK, size, bench.lab.bulk if up else None)
+    runs = compare(result, systems, one, bench.plan.bulk_rounds)
+    for row in result.rows:
+        row["cpu_s_per_gib"] = round(statistics.median(r["cpu_us"] for r in runs[row["system"]]) / 1e6 * GIB / size, 3)
+        del row["requests_per_s"]
+    cpu_bars(result, runs, {"nginx": 1.1})
+    return result
+
+
+def idle(case, tls, bench):
+    n = bench.plan.idle
+    result = Result(case, f"memory of {n} idle connections, {'TLS 1.3' if tls else 'plaintext'}, each after one answer")
+    size = {}
+    for name in ("nginx", "postern"):
+        system = bench.fresh(name, tls)  # memory has a history: a system of its own
+        holder = None
+        try:
+            must_answer(system)
+            before = system.rss_kib()
+            holder = load.Holder(system, n, len(BODY))
+            size[name] = (system.rss_kib() - before) * 1024 / n
+            result.add(name, idle_bytes_per_connection=round(size[name]), rss_kib=system.peak_kib())
+            holder.release()
+            must_answer(system)
+        finally:
+            if holder:
+                holder.stop()
+            system.stop()
+    result.bars.append(Bar("bytes per idle connection vs nginx", size["postern"] / size["nginx"], 1.0))
+    return result
+
+
+def many_routes(n, generation):
+    """The route asked for stands last; generation shows in its answers, and its policy is another each time."""
+    def routes(port, upstream):
+        policy = postern.POLICY.replace("a@", f"a{generation}@")
+        return "".join(postern.route(f"r{i}.localhost", port, upstream) for i in range(n - 1)) + postern.route(
+            "bench.localhost", port, upstream, f'    set_response_headers: {{x-generation: "g{generation}"}}\n', policy)
+    return routes
+
+
+def route_cost(case, bench):
+    few, many = 10, bench.plan.routes
+    result = Result(case, f"the same request with {few} and with {many} routes, HTTP/1.1 plaintext")
+    upstream = bench.lab.upstream_port
+    systems = []
+    try:
+        for n in (few, many):
+            system = postern.start_system(bench.lab, False, lambda port, n=n: many_routes(n, 0)(port, upstream))
+            system.name = f"postern-{n}"
+            systems.append(system)
+            bench.warm(system)
+        runs = compare(result, systems, wrk_of(bench), bench.plan.rounds)
+    finally:
+        for system in systems:
+            system.stop()
+    result.bars.append(Bar(f"CPU with {many} routes vs {few}", measure.ratio(
+        runs[f"postern-{many}"], runs[f"postern-{few}"]), 1.05))
+    return result
+
+
+def route_change(case, bench):
+    few, many = 10, bench.plan.routes
+    result = Result(case, "from the signal to the first answer by the new configuration, in proxy and authorize")
+    upstream = bench.lab.upstream_port
+    system = postern.start_system(bench.lab, False, lambda port: many_routes(few, 0)(port, upstream))
+    try:
+        full = system.change(many_routes(many, 1)(system.port, upstream), "g1")
+        ones = [system.change(many_routes(many, g)(system.port, upstream), f"g{g}") for g in (2, 3, 4)]
+        must_answer(system)
+        result.add("postern", step=f"{few} to {many} routes", seconds=round(full, 3), rss_kib=system.peak_kib(),
+                   note=f"{few} to {many} routes")
+        result.add("postern", step="one route changed", seconds=round(statistics.median(ones), 3),
+                   rss_kib=system.peak_kib(), note="one route changed")
+    finally:
+        system.stop()
+    result.bars.append(Bar(f"seconds to load {many} routes", full, 2))
+    result.bars.append(Bar(f"seconds to change one of {many} routes", statistics.median(ones), 0.1))
+    return result
+
+
+CASES = {
+    "h1": functools.partial(get_1k, "h1", False),
+    "h1-log": functools.partial(get_1k_log, "h1-log", False),
+    "h1-tls": functools.partial(get_1k, "h1-tls", True),
+    "h1-tls-log": functools.partial(get_1k_log, "h1-tls-log", True),
+    "h2-tls": functools.partial(get_1k_h2, "h2-tls"),
+    "public": functools.partial(public, "public"),
+    "latency": functools.partial(latency, "latency"),
+    "handshake": functools.partial(handshake, "handshake"),
+    "down": functools.partial(bulk, "down", False, False),
+    "up": functools.partial(bulk, "up", True, False),
+    "down-tls": functools.partial(bulk, "down-tls", False, True),
+    "up-tls": functools.partial(bulk, "up-tls", True, True),
+    "idle": functools.partial(idle, "idle", False),
+    "idle-tls": functools.partial(idle, "idle-tls", True),
+    "routes": functools.partial(route_cost, "routes"),
+    "route-change": functools.partial(route_change, "route-change"),
+}
+
+
+def run(name, bench):
+    """A case that fails says so in place of its figures; the others go on."""
+    start = time.monotonic()
+    try:
+        result = CASES[name](bench)
+    except (BenchError, OSError, AssertionError) as e:
+        result = Result(name, "", error=f"{type(e).__name__}: {e}")
+    result.title += f" ({time.monotonic() - start:.0f} s)"
+    return result

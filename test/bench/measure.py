@@ -1,0 +1,30 @@
+"""From loads to figures: what one run cost, rounds in alternating order, ratios within a round."""
+
+import statistics
+
+
+def cost(system, load):
+    """One load (a function of the system that returns n answers in s seconds) and what it cost."""
+    before = system.cpu_ns()
+    got = load(system)
+    cpu_us = (system.cpu_ns() - before) / 1000 / got["n"]
+    return {**got, "requests_per_s": got["n"] / got["s"], "cpu_us": cpu_us}
+
+
+def rounds(systems, load, n):
+    """n rounds over all systems, every other one backwards: {name: [figures of a round, …]}."""
+    runs = {system.name: [] for system in systems}
+    for i in range(n):
+        for system in systems if i % 2 == 0 else reversed(systems):
+            runs[system.name].append(cost(system, load))
+    return runs
+
+
+def middle(runs):
+    """The median of each figure."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def ratio(mine, base, key="cpu_us"):
+    """The median of the ratios within each round, where the machine was in one mood."""
+    return statistics.median(m[key] / b[key] for m, b in zip(mine, base))

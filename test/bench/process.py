@@ -1,0 +1,99 @@
+"""A system under test: what it runs, and what it used of the machine."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+
+from trial import ROOT, children_of
+
+
+class BenchError(Exception):
+    """A figure that would not mean what its row says: the row fails, and says why."""
+
+
+class System:
+    """Processes that stand together between client and upstream, and how to ask them."""
+
+    def __init__(self, name, scheme="http", port=0, host="127.0.0.1", headers=None):
+        self.name, self.scheme, self.port, self.host = name, scheme, port, host
+        self.headers = headers or {}
+        self.roots = []
+
+    def add(self, process):
+        self.roots.append(process)
+        return process
+
+    def view(self, **changes):
+        """The same processes asked in another way: another host, other headers."""
+        other = System(changes.pop("name", self.name), self.scheme, self.port, self.host, self.headers)
+        other.__dict__.update(changes)
+        other.roots = self.roots
+        return other
+
+    @property
+    def authority(self):
+        return f"{self.host}:{self.port}"
+
+    @property
+    def tls(self):
+        return self.scheme == "https"
+
+    def url(self, path="/"):
+        return f"{self.scheme}://{self.authority}{path}"
+
+    def pids(self):
+        for root in self.roots:
+            if root.poll() is not None:
+                raise BenchError(f"{self.name}: {root.args[0]} ended with {root.returncode}")
+            yield root.pid
+            yield from children_of(root.pid)
+
+    def cpu_ns(self):
+        """User and system time of every thread, from the scheduler's own account."""
+        total = 0
+        for pid in self.pids():
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                    total += int(f.read().split()[0])
+        return total
+
+    def status_kib(self, field):
+        total = 0
+        for pid in self.pids():
+            with open(f"/proc/{pid}/status") as f:
+                total += int(re.search(rf"{field}:\s+(\d+)", f.read()).group(1))
+        return total
+
+    def peak_kib(self):
+        return self.status_kib("VmHWM")
+
+    def rss_kib(self):
+        return self.status_kib("VmRSS")
+
+    def stop(self):
+        for root in reversed(self.roots):
+            if root.poll() is None:
+                root.send_signal(signal.SIGTERM)
+        for root in reversed(self.roots):
+            try:
+                root.wait(15)
+            except subprocess.TimeoutExpired:
+                root.kill()
+                root.wait(5)
+
+
+def run(args, env=None, log=None, **kwargs):
+    return subprocess.Popen(args, stdout=log or subprocess.DEVNULL, stderr=log or subprocess.DEVNULL, cwd=ROOT,
+                            env={**os.environ, **(env or {})}, **kwargs)
+
+
+def allow_descriptors(wanted):
+    """Lets this process and its children hold so many files; how many it may have is the answer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), max(hard, wanted)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
