@@ -255,12 +255,26 @@ static struct proxy_route *first_fit(const struct proxy_host *host, struct sv na
     return NULL;
 }
 
+static bool serves_port(const struct proxy_host *host, uint16_t port)
+{
+    size_t i = 0;
+
+    for (i = 0; host != NULL && i < host->n; i++) {
+        if (host->routes[i]->config->port == 0 || host->routes[i]->config->port == port) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A host with routes of its own is served by those alone, as in Pomerium: what they leave out must
+ * not become reachable because somebody wrote a route for every host. */
 static struct proxy_route *find(const struct proxy_snapshot *s, struct sv host, uint16_t port,
                                 struct sv path)
 {
-    struct proxy_route *route = first_fit(map_get(s->hosts, host), host, port, path);
+    const struct proxy_host *own = map_get(s->hosts, host);
 
-    return route != NULL ? route : first_fit(s->all, host, port, path);
+    return first_fit(serves_port(own, port) ? own : s->all, host, port, path);
 }
 
 /* The path as servers read it that cut ";parameters" off every segment. */

@@ -29,6 +29,8 @@ static const char routes[] = HEAD
     "  - {from: https://port.example.com:8443, to: http://10.0.0.6, name: port}\n"
     "  - {from: https://*.wild.example.com, to: http://10.0.0.7, name: wild}\n"
     "  - {from: https://x.wild.example.com, to: http://10.0.0.8, name: x}\n"
+    "  - {from: https://part.wild.example.com, prefix: /api/, to: http://10.0.0.9, name: part}\n"
+    "  - {from: https://ported.wild.example.com:8443, to: http://10.0.0.10, name: ported}\n"
     "  - {from: https://turn.example.com, to: [http://10.0.1.1, http://10.0.1.2, "
     "http://10.0.1.3], name: turn}\n";
 
@@ -80,6 +82,11 @@ static const struct row rows[] = {
     { "y.wild.example.com", 0, "/", "wild" },
     { "x.wild.example.com", 0, "/", "x" }, /* exact before wildcard, whatever the order */
     { "a.b.wild.example.com", 0, "/", "wild" },
+    { "part.wild.example.com", 0, "/api/x", "part" },
+    { "part.wild.example.com", 0, "/admin",
+      NULL }, /* a host with routes of its own has no others */
+    { "ported.wild.example.com", 8443, "/", "ported" },
+    { "ported.wild.example.com", 443, "/", "wild" }, /* on this port it has none of its own */
     { "wild.example.com", 0, "/", NULL },
     { "evilwild.example.com", 0, "/", NULL },
     { "x.wild.example.com.evil.com", 0, "/", NULL },
