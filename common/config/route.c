@@ -334,16 +334,21 @@ static void read_tokens(struct config_reader *r, const struct config_route *rout
     }
 }
 
+/* A setting without a value is one that is not there, as config_read_object has it. */
+static size_t is_given(const struct config_value *v, const char *key)
+{
+    const json_t *json = json_object_get(v->json, key);
+
+    return json != NULL && !json_is_null(json) ? 1 : 0;
+}
+
 static void check_combinations(struct config_reader *r, const struct config_value *v,
                                const struct config_route *route)
 {
     bool users = json_array_size(json_object_get(v->json, "allowed_users")) != 0;
     bool domains = json_array_size(json_object_get(v->json, "allowed_domains")) != 0;
-    size_t actions = (json_object_get(v->json, "to") != NULL ? 1U : 0U) +
-                     (json_object_get(v->json, "redirect") != NULL ? 1U : 0U) +
-                     (json_object_get(v->json, "response") != NULL ? 1U : 0U);
 
-    if (actions != 1) {
+    if (is_given(v, "to") + is_given(v, "redirect") + is_given(v, "response") != 1) {
         config_error(r, v->place,
                      "a route has exactly one of \"to\", \"redirect\" and \"response\"");
     }
