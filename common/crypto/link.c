@@ -46,24 +46,21 @@ enum err link_sign(const struct keys *keys, struct buf *url)
     return url->err;
 }
 
-/* Takes "&key=value" off the end of *url: what link_sign put last is read first. */
+/* Takes "&key=value" or "?key=value" off the end of *url: what link_sign put last is read first. */
 static bool take_last(struct sv *url, struct sv key, struct sv *value_out)
 {
-    size_t at = sv_rfind(*url, '&');
+    size_t at = url->n;
     struct sv pair = { 0 };
 
-    if (at == SIZE_MAX) {
-        at = sv_rfind(*url, '?');
+    while (at > 0 && url->p[at - 1] != '&' && url->p[at - 1] != '?') {
+        at--;
     }
-    if (at == SIZE_MAX) {
-        return false;
-    }
-    pair = sv_from_at(*url, at + 1);
-    if (!sv_starts(pair, key)) {
+    pair = sv_from_at(*url, at);
+    if (at == 0 || !sv_starts(pair, key)) {
         return false;
     }
     *value_out = sv_from_at(pair, key.n);
-    *url = sv_head(*url, at);
+    *url = sv_head(*url, at - 1);
     return true;
 }
 

@@ -202,6 +202,20 @@ static void link_covers_the_whole_url(void **state)
     keys_free(&keys);
 }
 
+/* '&' may stand in a path: what ends a parameter is the nearest of both. */
+static void link_of_a_url_without_query_is_taken(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+
+    (void)state;
+    buf_init(&url, LINK_MAX);
+    buf_add_str(&url, "https://app.example/a&b");
+    assert_int_equal(link_sign(keys, &url), ERR_OK);
+    assert_int_equal(link_verify(keys, buf_sv(&url)), ERR_OK);
+    keys_free(&keys);
+}
+
 static void link_ends_after_five_minutes(void **state)
 {
     struct keys *keys = keys_of(old_secret, NULL);
@@ -230,6 +244,7 @@ int main(void)
         cmocka_unit_test(handle_is_bound_to_its_host_and_survives_rotation),
         cmocka_unit_test(token_expires_and_knows_its_role),
         cmocka_unit_test(link_covers_the_whole_url),
+        cmocka_unit_test(link_of_a_url_without_query_is_taken),
         cmocka_unit_test(link_ends_after_five_minutes),
     };
 

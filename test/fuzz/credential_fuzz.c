@@ -1,0 +1,80 @@
+/* What a stranger shows as proof: a handle in a cookie, a token, a signed link. Nothing is taken that
+ * we did not make, and what we make is taken, but not for another host. */
+#include "common/crypto/handle.h"
+#include "common/crypto/link.h"
+#include "common/crypto/token.h"
+#include "common/secret.h"
+#include "test/fuzz/http_must.h"
+
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct keys *keys(void)
+{
+    static struct keys *made;
+
+    if (made == NULL) {
+        struct secret *secret = secret_new(SV("0123456789abcdef0123456789abcdef"));
+        const struct secret *list[] = { secret };
+
+        CHECK(keys_new(list, 1, &made) == ERR_OK);
+        secret_free(&secret);
+    }
+    return made;
+}
+
+static struct sealer *handles(void)
+{
+    static struct sealer *made;
+
+    if (made == NULL) {
+        made = sealer_new(keys(), KEYS_HANDLE);
+    }
+    return made;
+}
+
+/* The host is foreign, too: it comes from the request. */
+static void check_handle(struct sv text)
+{
+    struct handle handle = { .session = "s-1", .idp_id = "idp", .record_version = text.n };
+    struct handle back;
+    struct buf made;
+
+    must(handle_open(handles(), text, SV("app.example"), &back) != ERR_OK);
+    buf_init(&made, (size_t)HANDLE_TEXT_MAX * 2);
+    if (handle_make(handles(), &handle, text, &made) == ERR_OK) {
+        must(handle_open(handles(), buf_sv(&made), text, &back) == ERR_OK);
+        must(back.record_version == text.n);
+        must(sv_eq(sv_from(back.session), SV("s-1")) && sv_eq(sv_from(back.idp_id), SV("idp")));
+        must(handle_open(handles(), buf_sv(&made), SV("another.example"), &back) != ERR_OK ||
+             sv_eq(text, SV("another.example")));
+    }
+    buf_deinit(&made);
+}
+
+static void check_link(struct sv text)
+{
+    struct buf url;
+
+    must(link_verify(keys(), text) != ERR_OK);
+    buf_init(&url, LINK_MAX);
+    buf_add_sv(&url, text);
+    if (link_sign(keys(), &url) == ERR_OK && sv_find(text, '#') == SIZE_MAX) {
+        must(link_verify(keys(), buf_sv(&url)) == ERR_OK);
+        url.p[text.n / 2] ^= 1;
+        must(link_verify(keys(), buf_sv(&url)) != ERR_OK);
+    }
+    buf_deinit(&url);
+}
+
+/* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct sv text = sv_of(data, size);
+    struct token token;
+
+    check_handle(text);
+    check_link(text);
+    must(token_verify(keys(), text, &token) != ERR_OK);
+    return 0;
+}
