@@ -26,12 +26,16 @@ struct loop {
     pthread_mutex_t mutex;
     struct queue posted;   /* under mutex */
     struct queue deferred; /* loop thread only */
-    bool stopping;         /* under mutex */
+    bool stopping;         /* atomic */
     bool running;
     pthread_t thread;
     loop_fn flush;
     void *flush_arg;
+    bool gathered;  /* flush is due */
+    unsigned turns; /* since then */
 };
+
+enum { GATHER_TURNS = 8 };
 
 static pthread_once_t evthread_once = PTHREAD_ONCE_INIT;
 
@@ -170,6 +174,11 @@ void loop_on_flush(struct loop *loop, loop_fn flush, void *arg)
     loop->flush_arg = arg;
 }
 
+void loop_gather(struct loop *loop)
+{
+    loop->gathered = loop->flush != NULL;
+}
+
 static bool run_deferred(struct loop *loop)
 {
     struct task *first = loop->deferred.first;
@@ -179,36 +188,36 @@ static bool run_deferred(struct loop *loop)
     return first != NULL;
 }
 
-static bool must_stop(struct loop *loop)
+/* Work that is ready comes before the flush: it may have more for it. */
+static void flush_if_due(struct loop *loop)
 {
-    bool stop = false;
+    bool idle = event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1) == 0;
 
-    (void)pthread_mutex_lock(&loop->mutex);
-    stop = loop->stopping;
-    (void)pthread_mutex_unlock(&loop->mutex);
-    return stop;
+    if (!loop->gathered || (!idle && ++loop->turns < GATHER_TURNS)) {
+        return;
+    }
+    loop->gathered = false;
+    loop->turns = 0;
+    loop->flush(loop->flush_arg);
 }
 
 void loop_run(struct loop *loop)
 {
     loop->thread = pthread_self();
     __atomic_store_n(&loop->running, true, __ATOMIC_RELEASE);
-    while (!must_stop(loop)) {
-        if (loop->flush != NULL) {
-            loop->flush(loop->flush_arg);
-        }
-        (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+    while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE)) {
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY |
+                                              (loop->gathered ? EVLOOP_NONBLOCK : 0));
         while (run_deferred(loop)) {
         }
+        flush_if_due(loop);
     }
     __atomic_store_n(&loop->running, false, __ATOMIC_RELEASE);
 }
 
 void loop_stop(struct loop *loop)
 {
-    (void)pthread_mutex_lock(&loop->mutex);
-    loop->stopping = true;
-    (void)pthread_mutex_unlock(&loop->mutex);
+    __atomic_store_n(&loop->stopping, true, __ATOMIC_RELEASE);
     wake_up(loop);
 }
 

@@ -14,11 +14,14 @@ struct loop *loop_new(void);
 struct loop *loop_new_private(void);
 void loop_free(struct loop **loop);
 struct event_base *loop_base(struct loop *loop);
-/* Runs until loop_stop. The calling thread becomes the loop's thread. Before every wait the flush
- * hook runs (set it before loop_run), where one write can carry what many callbacks gathered. */
+/* Runs until loop_stop. The calling thread becomes the loop's thread. */
 typedef void (*loop_fn)(void *arg);
-void loop_on_flush(struct loop *loop, loop_fn flush, void *arg);
 void loop_run(struct loop *loop);
+/* One write can carry what many callbacks gathered: the first of them calls loop_gather, and flush
+ * runs once when nothing else is ready, before the loop would wait; after 8 turns at the latest.
+ * Set the hook before loop_run. Loop thread only. */
+void loop_on_flush(struct loop *loop, loop_fn flush, void *arg);
+void loop_gather(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 /* Runs fn on the loop's thread, in order; any thread. Lost if the loop never runs again. */
 void loop_post(struct loop *loop, loop_fn fn, void *arg);

@@ -231,6 +231,7 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
     buf_grew(&s->packed, protobuf_c_message_pack(&check->base, (uint8_t *)room));
     if (authz->state == LINK_UP) {
         queue_check(authz, s);
+        loop_gather(authz->opts.loop);
     }
     return check->id;
 }
@@ -632,8 +633,12 @@ static void pull_wire(struct proxy_authz *a)
         link_drop(a, "an answer made no sense");
         return;
     }
-    if (!push_wire(a)) { /* what gathered meanwhile leaves at the end of this turn */
+    if (!push_wire(a)) {
         link_drop(a, "write failed");
+        return;
+    }
+    if (a->pending.n != 0) {
+        loop_gather(a->opts.loop); /* what waited for the answer */
     }
 }
 

@@ -1,8 +1,8 @@
 /* proxy_authz: the worker's side of CheckStream: one bidirectional gRPC stream over HTTP/2, spoken
- * with nghttp2 on the worker's own loop. Checks gather while a message is on its way and leave
- * together in the next; no timer waits for more. A check is answered within timeout_ms, or its
- * callback gets PROXY_VERDICT_NONE, which is a 503. A broken stream is opened again (50 ms to 1 s
- * apart) and its open checks are sent again.
+ * with nghttp2 on the worker's own loop. Checks gather while a message is on its way or the
+ * worker has other work, and leave together in the next; no timer waits for more. A check is
+ * answered within timeout_ms, or its callback gets PROXY_VERDICT_NONE, which is a 503. A broken
+ * stream is opened again (50 ms to 1 s apart) and its open checks are sent again.
  * Owned by one worker. Wire: proto/authorize.proto; gRPC framing: 5 bytes in front of a message. */
 #pragma once
 
@@ -56,5 +56,5 @@ void proxy_authz_free(struct proxy_authz **authz); /* open checks get no callbac
 uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *check,
                            proxy_answer_fn fn, void *arg);
 void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle);
-/* Sends what has gathered; once a loop turn. */
+/* Sends what has gathered: the loop's flush. */
 void proxy_authz_flush(struct proxy_authz *authz);

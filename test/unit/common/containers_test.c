@@ -2,6 +2,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <event2/event.h>
 
 #include "common/arena.h"
 #include "common/job.h"
@@ -127,6 +131,72 @@ static void loop_runs_posts_in_order_and_defers_to_the_end(void **state)
     loop_free(&o.loop);
 }
 
+struct gatherer {
+    struct loop *loop;
+    int busy;     /* an eventfd that stays readable */
+    unsigned got; /* since the last flush */
+    unsigned flushed;
+    unsigned stop_at;
+};
+
+static void on_gathered(void *arg)
+{
+    struct gatherer *g = arg;
+
+    assert_true(g->got > 0);
+    g->flushed = g->got;
+    g->got = 0;
+    loop_stop(g->loop);
+}
+
+static void gather_one(void *arg)
+{
+    struct gatherer *g = arg;
+
+    g->got++;
+    loop_gather(g->loop);
+    if (g->got < g->stop_at) {
+        loop_post(g->loop, gather_one, g); /* the next turn's */
+    }
+}
+
+static void the_flush_waits_until_nothing_else_is_ready(void **state)
+{
+    struct gatherer g = { .loop = loop_new_private(), .stop_at = 5 };
+
+    (void)state;
+    loop_on_flush(g.loop, on_gathered, &g);
+    loop_post(g.loop, gather_one, &g);
+    loop_run(g.loop);
+    assert_int_equal(g.flushed, 5);
+    loop_free(&g.loop);
+}
+
+static void on_busy(evutil_socket_t fd, short what, void *arg)
+{
+    struct gatherer *g = arg;
+
+    (void)fd;
+    (void)what;
+    g->got++;
+    loop_gather(g->loop);
+}
+
+static void a_loop_that_is_never_idle_flushes_all_the_same(void **state)
+{
+    struct gatherer g = { .loop = loop_new_private(), .busy = eventfd(1, EFD_NONBLOCK) };
+    struct event *busy = event_new(loop_base(g.loop), g.busy, EV_READ | EV_PERSIST, on_busy, &g);
+
+    (void)state;
+    assert_true(g.busy >= 0 && event_add(busy, NULL) == 0);
+    loop_on_flush(g.loop, on_gathered, &g);
+    loop_run(g.loop);
+    assert_int_equal(g.flushed, 8);
+    event_free(busy);
+    (void)close(g.busy);
+    loop_free(&g.loop);
+}
+
 enum { JOBS = 500 };
 
 struct work {
@@ -203,6 +273,8 @@ int main(void)
         cmocka_unit_test(map_survives_growth_removal_and_reuse),
         cmocka_unit_test(arena_gives_aligned_memory_and_forgets),
         cmocka_unit_test(loop_runs_posts_in_order_and_defers_to_the_end),
+        cmocka_unit_test(the_flush_waits_until_nothing_else_is_ready),
+        cmocka_unit_test(a_loop_that_is_never_idle_flushes_all_the_same),
         cmocka_unit_test(jobs_run_elsewhere_and_finish_on_the_loop),
         cmocka_unit_test(a_full_queue_refuses),
     };
