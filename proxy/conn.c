@@ -45,6 +45,7 @@ static void enter_idle(struct proxy_conn *conn)
 
     conn->phase = PROXY_CONN_IDLE;
     conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
+    proxy_spares_give(&conn->worker->spares, &conn->in, &conn->out);
     proxy_conn_want(conn, true, false);
 }
 
@@ -203,6 +204,7 @@ static void read_heads(struct proxy_conn *conn)
 {
     int i = 0;
 
+    proxy_spares_take(&conn->worker->spares, &conn->in, &conn->out);
     for (i = 0; i < READS_MAX && between_heads(conn); i++) {
         bool drained = false;
         enum proxy_io_result result = PROXY_IO_FAILED;
@@ -217,8 +219,11 @@ static void read_heads(struct proxy_conn *conn)
             return;
         }
         if (result == PROXY_IO_AGAIN || parse_head(conn) || drained) {
-            return;
+            break;
         }
+    }
+    if (conn->phase == PROXY_CONN_IDLE) {
+        proxy_spares_give(&conn->worker->spares, &conn->in, &conn->out);
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include "common/mem.h"
 
-enum { WINDOW_FIRST = 16384 };
+enum { WINDOW_FIRST = 16384, SPARE_HEAD_MAX = 4096 };
 
 void proxy_window_init(struct proxy_window *w)
 {
@@ -179,6 +179,45 @@ enum proxy_io_result proxy_out_flush(struct proxy_out *out, struct proxy_io *io,
     buf_reset(&out->head);
     out->head_at = 0;
     return PROXY_IO_DONE;
+}
+
+void proxy_spares_deinit(struct proxy_spares *spares)
+{
+    while (spares->n > 0) {
+        spares->n--;
+        mem_free(&spares->v[spares->n].bytes);
+        buf_deinit(&spares->v[spares->n].head);
+    }
+}
+
+void proxy_spares_give(struct proxy_spares *spares, struct proxy_window *w, struct proxy_out *out)
+{
+    if (w->bytes == NULL || w->start != w->end || !proxy_out_empty(out)) {
+        return;
+    }
+    if (spares->n == PROXY_SPARES_MAX || w->cap != WINDOW_FIRST || out->head.cap > SPARE_HEAD_MAX) {
+        proxy_window_deinit(w);
+        proxy_out_deinit(out);
+        proxy_out_init(out);
+        return;
+    }
+    spares->v[spares->n].bytes = TAKE(w->bytes);
+    spares->v[spares->n].head = out->head;
+    spares->n++;
+    proxy_window_init(w);
+    proxy_out_init(out);
+}
+
+void proxy_spares_take(struct proxy_spares *spares, struct proxy_window *w, struct proxy_out *out)
+{
+    if (w->bytes != NULL || out->head.p != NULL || spares->n == 0) {
+        return;
+    }
+    spares->n--;
+    w->bytes = TAKE(spares->v[spares->n].bytes);
+    w->cap = WINDOW_FIRST;
+    out->head = spares->v[spares->n].head;
+    buf_reset(&out->head);
 }
 
 /* The end of a chunked body, with the trailers that may pass. */

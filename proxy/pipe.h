@@ -61,6 +61,25 @@ bool proxy_out_empty(const struct proxy_out *out);
 enum proxy_io_result proxy_out_flush(struct proxy_out *out, struct proxy_io *io, char *scratch,
                                      uint64_t *sent);
 
+/* The memory of windows and outs whose connections idle, lent to those that do not: a connection
+ * between two requests holds none. The last given is taken first, because it is still in a cache. */
+enum { PROXY_SPARES_MAX = 256 };
+
+struct proxy_spares {
+    size_t n;
+
+    struct {
+        char *bytes;
+        struct buf head;
+    } v[PROXY_SPARES_MAX];
+};
+
+void proxy_spares_deinit(struct proxy_spares *spares);
+/* Nothing happens when w or out still hold something. */
+void proxy_spares_give(struct proxy_spares *spares, struct proxy_window *w, struct proxy_out *out);
+/* Nothing happens when w has memory, or there is none to lend: it is allotted as always then. */
+void proxy_spares_take(struct proxy_spares *spares, struct proxy_window *w, struct proxy_out *out);
+
 enum proxy_pipe_result {
     PROXY_PIPE_BAD = 0, /* the source breaks its framing */
     PROXY_PIPE_HUNGRY,  /* needs more from the source */

@@ -378,6 +378,7 @@ void proxy_worker_free(struct proxy_worker **worker)
         proxy_upstream_close(&up);
     }
     proxy_exchange_pool_free(w);
+    proxy_spares_deinit(&w->spares);
     job_pool_free(&w->jobs);
     proxy_authz_free(&w->authz);
     event_free(w->accept);

@@ -15,7 +15,7 @@
 #include "common/map.h"
 #include "common/rpc/client.h"
 #include "proxy/authz_client.h"
-#include "proxy/io.h"
+#include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 
 struct proxy_app;
@@ -38,6 +38,7 @@ struct proxy_worker {
     struct list spare;     /* exchanges to be used again; proxy/exchange.c */
     size_t n_spare;
     struct list spent; /* those that ended in this turn */
+    struct proxy_spares spares;
     struct list upstreams;
     struct map *pools;
     struct buf access; /* lines of this turn */

@@ -196,6 +196,48 @@ static void a_gone_reader_is_told(void **state)
     rig_down(&r);
 }
 
+static void an_idle_connection_lends_its_memory(void **state)
+{
+    struct proxy_spares spares = { .n = 0 };
+    struct proxy_window w;
+    struct proxy_out out;
+    char *bytes = NULL;
+
+    (void)state;
+    proxy_window_init(&w);
+    proxy_out_init(&out);
+    proxy_spares_take(&spares, &w, &out); /* nothing to lend */
+    assert_null(w.bytes);
+    assert_true(proxy_window_room(&w, PROXY_WINDOW, false));
+    bytes = w.bytes;
+    w.end = 1;
+    proxy_spares_give(&spares, &w, &out); /* it holds a byte of the next request */
+    assert_ptr_equal(w.bytes, bytes);
+    proxy_window_drop(&w, 1);
+    buf_add_str(&out.head, "HTTP/1.1 200 OK\r\n");
+    proxy_spares_give(&spares, &w, &out); /* it has something to write */
+    assert_ptr_equal(w.bytes, bytes);
+    buf_reset(&out.head);
+    proxy_spares_give(&spares, &w, &out);
+    assert_null(w.bytes);
+    assert_null(out.head.p);
+    assert_int_equal(spares.n, 1);
+    proxy_spares_take(&spares, &w, &out);
+    assert_ptr_equal(w.bytes, bytes);
+    assert_int_equal(w.start, w.end);
+    assert_true(proxy_out_empty(&out));
+    while (proxy_window_room(&w, PROXY_WINDOW, false)) {
+        w.end = w.cap;
+    }
+    proxy_window_drop(&w, w.end);
+    proxy_spares_give(&spares, &w, &out); /* grown: freed */
+    assert_null(w.bytes);
+    assert_int_equal(spares.n, 0);
+    assert_true(proxy_window_room(&w, PROXY_WINDOW, false));
+    proxy_spares_give(&spares, &w, &out);
+    proxy_spares_deinit(&spares);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +247,7 @@ int main(void)
         cmocka_unit_test(megabytes_pass_a_small_socket_unchanged),
         cmocka_unit_test(a_head_leaves_with_the_first_bytes),
         cmocka_unit_test(a_gone_reader_is_told),
+        cmocka_unit_test(an_idle_connection_lends_its_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
