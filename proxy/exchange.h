@@ -90,6 +90,7 @@ struct proxy_exchange {
     struct http_head answer;
     struct http_field *answer_fields;
     bool answer_begun; /* its head went to the client */
+    bool answer_done;  /* a tunnel's: the upstream said no more, and the client knows */
     bool up_eof;
     bool up_broke; /* and not in order */
     unsigned informational;

@@ -73,17 +73,53 @@ static void finish(struct proxy_exchange *x)
 
 /* ---- to the upstream ------------------------------------------------------------------------- */
 
+/* How long the upstream may take from now on; 0: no limit. */
+static int64_t patience_ms(const struct proxy_exchange *x)
+{
+    const struct config_route *route = NULL;
+
+    if (x->service != PROXY_FOR_ROUTE) {
+        return x->snapshot->config->default_upstream_timeout_ms;
+    }
+    route = x->route->config;
+    return route->timeout_ms != 0 || x->answer_begun ? route->timeout_ms : route->begin_timeout_ms;
+}
+
 static void request_is_out(struct proxy_exchange *x)
 {
-    int64_t timeout = x->service == PROXY_FOR_ROUTE
-                          ? x->route->config->timeout_ms
-                          : x->snapshot->config->default_upstream_timeout_ms;
+    int64_t timeout = patience_ms(x);
 
     x->request_done = true;
     /* The upstream's time counts from here: a slow upload is not its fault. */
     if (timeout != 0 && x->phase == PROXY_FORWARD) {
         x->total_ms = clock_mono_ms() + timeout;
     }
+}
+
+/* A tunnel's source said no more and all of that is delivered: its reader hears so, and the other
+ * direction goes on. Both ends wait no longer than timeout_idle for a next byte then. */
+static void end_direction(struct proxy_exchange *x, bool up)
+{
+    enum proxy_io_result result = proxy_io_end(up ? x->up_pipe.io : x->down_pipe.io);
+
+    if (result == PROXY_IO_DONE) {
+        x->request_done = x->request_done || up;
+        x->answer_done = x->answer_done || !up;
+    }
+    if ((result != PROXY_IO_DONE && result != PROXY_IO_AGAIN) ||
+        (x->answer_done && (x->request_done || x->up_lost))) {
+        proxy_exchange_abort(x);
+        return;
+    }
+    if (up) {
+        proxy_upstream_want(x->up, x->up->rd_on, result == PROXY_IO_AGAIN);
+    } else {
+        proxy_conn_want(x->conn, x->conn->rd_on, result == PROXY_IO_AGAIN);
+    }
+    if (x->idle_ms == 0) {
+        x->idle_ms = x->snapshot->config->timeout_idle_ms;
+    }
+    proxy_exchange_progress(x);
 }
 
 static void pump_up(struct proxy_exchange *x)
@@ -96,8 +132,7 @@ static void pump_up(struct proxy_exchange *x)
         proxy_upstream_want(x->up, x->up->rd_on, false);
         if (x->conn->eof) {
             if (x->phase == PROXY_TUNNEL) {
-                x->body.done = true; /* half-closed: end this direction */
-                proxy_exchange_abort(x);
+                end_direction(x, true);
             } else {
                 x->close_after = true;
                 fail(x, 400, "request-cut-off");
@@ -108,7 +143,8 @@ static void pump_up(struct proxy_exchange *x)
         break;
     case PROXY_PIPE_FULL:
         proxy_upstream_want(x->up, x->up->rd_on, true);
-        proxy_conn_want(x->conn, x->conn->in.end < x->conn->in.cap, x->conn->wr_on);
+        proxy_conn_want(x->conn, !x->conn->eof && x->conn->in.end < x->conn->in.cap,
+                        x->conn->wr_on);
         break;
     case PROXY_PIPE_DONE:
         proxy_upstream_want(x->up, x->up->rd_on, false);
@@ -117,6 +153,10 @@ static void pump_up(struct proxy_exchange *x)
     case PROXY_PIPE_LOST:
         /* It may have answered before it closed: read on. */
         x->up_lost = true;
+        if (x->answer_done) {
+            proxy_exchange_abort(x);
+            return;
+        }
         proxy_upstream_want(x->up, true, false);
         break;
     case PROXY_PIPE_BAD:
@@ -203,6 +243,11 @@ static bool begin_answer(struct proxy_exchange *x)
     if (x->answer.status == 101) {
         enter_tunnel(x);
         pump_up(x);
+    } else if (x->request_done) {
+        int64_t timeout = patience_ms(x);
+
+        /* The default is for the answer's beginning: a stream may go on for days. */
+        x->total_ms = timeout == 0 ? INT64_MAX : x->total_ms;
     }
     return x->up != NULL;
 }
@@ -285,7 +330,7 @@ static void answer_ended_early(struct proxy_exchange *x)
 
 static void pump_down(struct proxy_exchange *x)
 {
-    if (x->up == NULL || !x->answer_begun) {
+    if (x->up == NULL || !x->answer_begun || x->answer_done) {
         return;
     }
     switch (proxy_pipe_pump(&x->down_pipe, x->worker->scratch)) {
@@ -303,7 +348,7 @@ static void pump_down(struct proxy_exchange *x)
         break;
     case PROXY_PIPE_DONE:
         if (x->phase == PROXY_TUNNEL) {
-            proxy_exchange_abort(x);
+            end_direction(x, false);
         } else {
             finish(x);
         }
@@ -469,6 +514,7 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
     x->up_eof = false;
     x->up_broke = false;
     x->answer_begun = false;
+    x->answer_done = false;
     x->informational = 0;
     x->answer_fields = arena_alloc(&x->arena, ANSWER_FIELDS * sizeof(*x->answer_fields));
     x->target = target;

@@ -115,6 +115,18 @@ enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, 
     return sent == 0 ? PROXY_IO_AGAIN : plain_result(sent);
 }
 
+enum proxy_io_result proxy_io_end(struct proxy_io *io)
+{
+    int code = 0;
+
+    if (io->ssl == NULL) {
+        return shutdown(io->fd, SHUT_WR) == 0 ? PROXY_IO_DONE : PROXY_IO_FAILED;
+    }
+    ERR_clear_error();
+    code = SSL_shutdown(io->ssl); /* 0: theirs has not come yet */
+    return code >= 0 ? PROXY_IO_DONE : tls_result(io, code);
+}
+
 enum proxy_io_result proxy_io_handshake(struct proxy_io *io)
 {
     int code = 0;

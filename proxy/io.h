@@ -30,5 +30,8 @@ enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, si
 enum { PROXY_IO_SCRATCH = 16384 };
 enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, int n,
                                     char *scratch, size_t *n_out);
+/* Ends our direction in order; what the peer still says can be read. AGAIN: call again when there is
+ * room to write. */
+enum proxy_io_result proxy_io_end(struct proxy_io *io);
 /* Goes on with the handshake: DONE when it is over. */
 enum proxy_io_result proxy_io_handshake(struct proxy_io *io);

@@ -160,9 +160,10 @@ struct config_route {
     bool allow_spdy;
     struct config_strings allow_upgrades; /* lower case; the route's, else the global; without
                                                     websocket and spdy/3.1 of the two above */
-    int64_t timeout_ms;      /* whole answer; 0: none. As Pomerium: given, else none for upgrades,
-                                else default_upstream_timeout */
-    int64_t idle_timeout_ms; /* 0: none */
+    int64_t timeout_ms;                   /* whole answer; 0: none */
+    int64_t begin_timeout_ms; /* until the answer's head; 0: none. default_upstream_timeout where
+                                 neither a timeout is given nor upgrades are allowed */
+    int64_t idle_timeout_ms;  /* 0: none */
 
     bool tls_skip_verify;
     struct sv tls_upstream_server_name; /* not set: the upstream's host */

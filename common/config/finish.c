@@ -195,7 +195,7 @@ static void finish_route(struct config_reader *r, size_t i)
     finish_upgrades(route);
     upgrades = route->allow_websockets || route->allow_spdy || route->allow_upgrades.n != 0;
     if (!config_route_given(r, i, "timeout")) {
-        route->timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
+        route->begin_timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
     }
     if (!config_route_given(r, i, "idle_timeout")) {
         route->idle_timeout_ms = upgrades ? 0 : idle_default_ms;

@@ -63,13 +63,16 @@ static const struct config_row global_rows[] = {
     { "certificate_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY,
       G(certificate_key_pem), .doc = "The key of `certificate`." },
     { "timeout_read", CFG_DURATION, CFG_RELOAD, G(timeout_read_ms), 0, DAY, 30 * SECOND,
-      .doc = "For reading a whole request; 0 is no limit." },
+      .doc = "For reading the head of a request; 0 is no limit. A body may take as long as it "
+             "moves (`idle_timeout`)." },
     { "timeout_write", CFG_DURATION, CFG_RELOAD, G(timeout_write_ms), 0, DAY, 0,
       .doc = "Only 0: no limit for a whole stream." },
     { "timeout_idle", CFG_DURATION, CFG_RELOAD, G(timeout_idle_ms), 0, DAY, 5 * MINUTE,
       .doc = "How long a connection may wait for its next request; 0 is no limit." },
     { "default_upstream_timeout", CFG_DURATION, CFG_RELOAD, G(default_upstream_timeout_ms), 0, DAY,
-      30 * SECOND, .doc = "`timeout` of routes that have none." },
+      30 * SECOND,
+      .doc = "For routes without a `timeout`: how long an upstream may take to begin its answer; 0 "
+             "is no limit. Downloads and event streams then go on as long as they move." },
     { "normalize_path", CFG_BOOL, CFG_RELOAD, G(normalize_path), .def = 1,
       .doc = "Resolve `.` and `..` in paths before anything looks at them." },
     { "merge_slashes", CFG_BOOL, CFG_RELOAD, G(merge_slashes), .def = 1,
@@ -365,8 +368,10 @@ static const struct config_row route_rows[] = {
     { "allow_upgrades", CFG_TOKENS, 0, R(allow_upgrades), .def_shown = "the global ones",
       .doc = "Other `Upgrade` names to allow." },
     { "timeout", CFG_DURATION, 0, R(timeout_ms), 0, DAY,
-      .def_shown = "`default_upstream_timeout`; none where upgrades are allowed",
-      .doc = "For a whole answer; 0 is no limit." },
+      .def_shown = "none; see `default_upstream_timeout`",
+      .doc =
+          "For a whole answer, from the last byte of the request to the last of the answer; 0 is "
+          "no limit, not even for its beginning." },
     { "idle_timeout", CFG_DURATION, 0, R(idle_timeout_ms), 0, DAY,
       .def_shown = "5m; none where upgrades are allowed",
       .doc = "How long nothing may move in either direction; 0 is no limit." },

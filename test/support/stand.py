@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -241,6 +242,49 @@ class Upstream:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+
+class TlsClient:
+    """A client that can end its own direction of a TLS connection and read on, which ssl.SSLSocket cannot."""
+
+    def __init__(self, stand, name, seconds=20):
+        self.s = socket.create_connection(("127.0.0.1", stand.port), seconds * PATIENCE)
+        self.got, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=stand.ca)
+        self.tls = context.wrap_bio(self.got, self.out, server_hostname=name)
+        self.step(self.tls.do_handshake)
+
+    def step(self, what, *args):
+        while True:
+            try:
+                done = what(*args)
+                self.s.sendall(self.out.read())
+                return done
+            except ssl.SSLWantReadError:
+                self.s.sendall(self.out.read())
+                data = self.s.recv(65536)
+                if not data:
+                    self.got.write_eof()
+                self.got.write(data)
+
+    def sendall(self, data):
+        self.step(self.tls.write, data)
+
+    def recv(self, n):
+        try:
+            return self.step(self.tls.read, n)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def half_close(self):
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:  # it would wait for the other direction's end
+            pass
+        self.s.sendall(self.out.read())
+
+    def close(self):
+        self.s.close()
 
 
 def header(head, name):

@@ -345,6 +345,7 @@ static void routes_are_read(void **state)
     assert_true(a->allow_websockets);
     assert_int_equal(a->allow_upgrades.n, 0);
     assert_int_equal(a->timeout_ms, 0);
+    assert_int_equal(a->begin_timeout_ms, 0); /* upgrades */
     assert_int_equal(a->set_response_headers.n, 3);
     assert_string_equal(a->set_response_headers.v[0].value.p, "DENY");
     assert_string_equal(a->set_response_headers.v[2].value.p, "two");
@@ -356,6 +357,7 @@ static void routes_are_read(void **state)
     assert_string_equal(b->upstreams[0].url.socket.p, "/etc/postern/sock/b.sock");
     assert_int_equal(b->match, CONFIG_MATCH_PATH);
     assert_int_equal(b->timeout_ms, 5000);
+    assert_int_equal(b->begin_timeout_ms, 0);
     assert_string_equal(b->allow_upgrades.v[0].p, "foo");
     assert_int_equal(b->port, 0);
 
@@ -365,7 +367,8 @@ static void routes_are_read(void **state)
     assert_string_equal(c->routes[2].id_text.p, "my-route");
     assert_int_equal(c->routes[3].response_status, 204);
     assert_int_equal(c->routes[3].match, CONFIG_MATCH_REGEX);
-    assert_int_equal(c->routes[3].timeout_ms, 30000);
+    assert_int_equal(c->routes[3].timeout_ms, 0);
+    assert_int_equal(c->routes[3].begin_timeout_ms, 30000);
     for (size_t i = 0; i < c->n_routes; i++) {
         assert_ptr_equal(config_route_by_id(c, c->routes[i].id), &c->routes[i]);
     }
