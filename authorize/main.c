@@ -30,6 +30,7 @@ static enum err start(struct service *service, const struct config *config, void
         const struct authz_service_opts opts = { .rules = rules,
                                                  .listen = config->grpc_address.p,
                                                  .databroker = config->databroker.v[0].text.p,
+                                                 .loop = service_loop(service),
                                                  .on_ready = on_ready,
                                                  .arg = a };
 

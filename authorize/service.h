@@ -6,6 +6,7 @@
 #include "authorize/rules.h"
 #include "common/base.h"
 #include "common/diag.h"
+#include "common/loop.h"
 
 struct authz_service;
 
@@ -13,6 +14,7 @@ struct authz_service_opts {
     struct authz_rules *rules; /* becomes the service's */
     const char *listen;        /* "unix:/path" or "host:port" */
     const char *databroker;    /* likewise */
+    struct loop *loop; /* where replaced rules are freed, off the check thread; NULL: at once */
     /* Whether session-bearing checks can be answered; from the check thread. */
     void (*on_ready)(void *arg, bool ready);
     void *arg;

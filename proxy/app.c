@@ -142,6 +142,7 @@ static enum err app_start(struct service *service, const struct config *config, 
     app->boot = config_ref(config);
     app->identity = rpc_identity_new(app->boot->keys, RPC_PROXY);
     if (err == ERR_OK) {
+        snapshot->home = service_loop(service);
         err = start_workers(app, snapshot, d);
     }
     proxy_snapshot_unref(&snapshot);
@@ -174,6 +175,9 @@ static enum err app_reload(void *state, const struct config *config, struct diag
     enum err err = proxy_snapshot_new(config, &snapshot, d);
     unsigned i = 0;
 
+    if (err == ERR_OK) {
+        snapshot->home = service_loop(app->service);
+    }
     for (i = 0; err == ERR_OK && i < app->n_workers; i++) {
         proxy_worker_set(app->workers[i], snapshot);
     }

@@ -436,14 +436,11 @@ static void free_host(struct sv key, void *value, void *arg)
     mem_free(&host);
 }
 
-void proxy_snapshot_unref(struct proxy_snapshot **snapshot)
+static void snapshot_free(void *arg)
 {
-    struct proxy_snapshot *s = TAKE(*snapshot);
+    struct proxy_snapshot *s = arg;
     size_t i = 0;
 
-    if (s == NULL || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) != 0) {
-        return;
-    }
     if (s->hosts != NULL) {
         map_each(s->hosts, free_host, NULL);
         map_free(&s->hosts);
@@ -459,4 +456,18 @@ void proxy_snapshot_unref(struct proxy_snapshot **snapshot)
     assertion_keys_free(&s->assertion);
     config_unref(&s->config);
     mem_free(&s);
+}
+
+void proxy_snapshot_unref(struct proxy_snapshot **snapshot)
+{
+    struct proxy_snapshot *s = TAKE(*snapshot);
+
+    if (s == NULL || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) != 0) {
+        return;
+    }
+    if (s->home != NULL && !loop_is_mine(s->home)) {
+        loop_post(s->home, snapshot_free, s);
+    } else {
+        snapshot_free(s);
+    }
 }

@@ -12,6 +12,7 @@
 #include "common/http/canon.h"
 #include "common/http/cookie.h"
 #include "common/http/name.h"
+#include "common/loop.h"
 
 enum { PROXY_HOST_MAX = 300 };
 
@@ -54,7 +55,8 @@ struct proxy_snapshot {
     struct http_canon_rules canon;
     struct http_rules head;
     struct assertion_keys *assertion;
-    int refs; /* atomic */
+    struct loop *home; /* the last reference frees it there; NULL: where it is let go */
+    int refs;          /* atomic */
 };
 
 MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
