@@ -498,6 +498,16 @@ void proxy_forward_timeout(struct proxy_exchange *x)
     }
 }
 
+bool proxy_forward_stop(struct proxy_exchange *x)
+{
+    if (x->answer_begun || (x->phase != PROXY_CONNECT && x->phase != PROXY_FORWARD)) {
+        return false;
+    }
+    proxy_upstream_close(&x->up);
+    x->close_after = x->close_after || !x->request_done;
+    return true;
+}
+
 void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
 {
     const struct config *c = x->snapshot->config;

@@ -8,6 +8,9 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target);
 /* The client's socket can be read or written. */
 void proxy_forward_client(struct proxy_exchange *x, short what);
 void proxy_forward_timeout(struct proxy_exchange *x);
+/* Lets go of the upstream if the client has heard nothing yet: x then wants an answer of ours. False:
+ * it has heard something, nothing is changed. */
+MUST_CHECK bool proxy_forward_stop(struct proxy_exchange *x);
 /* head.c: writes the request's head for the upstream. */
 void proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
                         struct buf *out);

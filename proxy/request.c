@@ -122,21 +122,9 @@ static void set_end(struct proxy_exchange *x, int64_t valid_until_s)
     x->recheck_at_ms = valid_until_s == 0 ? INT64_MAX : clock_mono_ms() + MAX(left_ms, 0);
 }
 
-static void on_answer(void *arg, const struct proxy_answer *answer)
+static void refuse(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
-    struct proxy_exchange *x = arg;
-
-    x->check = 0;
-    note_answer(x, answer);
     switch (answer->verdict) {
-    case PROXY_VERDICT_ALLOW:
-        x->identity = answer->identity;
-        set_end(x, answer->valid_until_s);
-        act(x);
-        if (x->again && (x->phase == PROXY_CONNECT || x->phase == PROXY_FORWARD)) {
-            proxy_request_recheck(x);
-        }
-        break;
     case PROXY_VERDICT_LOGIN:
         proxy_login_needed(x);
         break;
@@ -146,9 +134,28 @@ static void on_answer(void *arg, const struct proxy_answer *answer)
     case PROXY_VERDICT_UNAVAILABLE:
         proxy_reply_denied(x, answer->status == 0 ? 503 : answer->status);
         break;
+    case PROXY_VERDICT_ALLOW: /* is not refused */
     case PROXY_VERDICT_NONE:
         proxy_reply_fault(x, 503, "authorize-timeout");
         break;
+    }
+}
+
+static void on_answer(void *arg, const struct proxy_answer *answer)
+{
+    struct proxy_exchange *x = arg;
+
+    x->check = 0;
+    note_answer(x, answer);
+    if (answer->verdict != PROXY_VERDICT_ALLOW) {
+        refuse(x, answer);
+        return;
+    }
+    x->identity = answer->identity;
+    set_end(x, answer->valid_until_s);
+    act(x);
+    if (x->again && (x->phase == PROXY_CONNECT || x->phase == PROXY_FORWARD)) {
+        proxy_request_recheck(x);
     }
 }
 
@@ -188,6 +195,10 @@ static void on_recheck(void *arg, const struct proxy_answer *answer)
         return;
     }
     note_answer(x, answer);
+    if (proxy_forward_stop(x)) {
+        refuse(x, answer); /* nothing was answered yet: it is as if it came now */
+        return;
+    }
     x->fault = "no-longer-allowed";
     proxy_exchange_abort(x);
 }

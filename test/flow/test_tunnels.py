@@ -176,3 +176,34 @@ def test_the_default_timeout_is_for_the_beginning_of_an_answer():
         stand.stop()
         stream.close()
         silent.close()
+
+
+def test_a_request_under_way_whose_session_ends_hears_so():
+    """As long as the answer has not begun; what has begun is cut (test_load, test_trial)."""
+    asked = threading.Event()
+
+    def talk(s):
+        s.recv(65536)
+        asked.set()
+        s.settimeout(60)
+        assert s.recv(1) == b""  # the proxy lets go
+    u = Upstream(raw=talk)
+    stand = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_any_authenticated_user: true
+""").start()
+    try:
+        b = stand.browser()
+        b.login(stand.url("app", "/.pomerium/"), "user@example.com")
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(b.fetch(stand.url("app"))))
+        waiting.start()
+        assert asked.wait(20 * PATIENCE)
+        stand.cli("users", "revoke", "user@example.com")
+        waiting.join(20 * PATIENCE)
+        assert answers and answers[0].status_code == 401
+        assert answers[0].json()["request_id"] == answers[0].headers["x-request-id"]
+    finally:
+        stand.stop()
+        u.close()
