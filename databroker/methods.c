@@ -7,7 +7,8 @@
 #include "databroker/access.h"
 #include "databroker/service_int.h"
 
-enum { PATCH_TRIES = 8, OPTIONS_FIELDS_MAX = 64 };
+/* A Patch loses a try only where another one won: so many in a row, and somebody writes in a loop. */
+enum { PATCH_TRIES = 64, OPTIONS_FIELDS_MAX = 64 };
 
 static const int64_t ttl_max_s = INT64_C(10) * 366 * 86400;
 
