@@ -10,7 +10,8 @@
  * whole; FOLLOW (Sync) goes on from its version. Both ask for every type, so that one version tells
  * how far the replica is. How old the replica may be is not guessed from a silent stream: ServerInfo
  * is asked for again and again, and the replica is as fresh as the last question whose answer it
- * has reached. Everything runs on the rpc's thread, where not said otherwise. */
+ * has reached. A deletion that was taken in is confirmed to the databroker, which acknowledges it to its
+ * author only then. Everything runs on the rpc's thread, where not said otherwise. */
 #pragma once
 
 #include "authorize/replica.h"

@@ -159,19 +159,25 @@ static void audit_records(const struct broker_op *op, const struct broker_record
     }
 }
 
-static void reply_put(struct broker_op *op)
+static void answer_put(struct broker_op *op)
 {
     Databroker__PutResponse response = DATABROKER__PUT_RESPONSE__INIT;
 
+    response.server_version = op->write.server_version_out;
+    response.records = broker_wire_records(&op->arena, &op->in);
+    response.n_records = op->in.count;
+    broker_op_reply(op, &response.base);
+}
+
+static void reply_put(struct broker_op *op)
+{
     if (op->err != ERR_OK) {
         broker_op_fail(op);
         return;
     }
     audit_records(op, &op->in, "put");
-    response.server_version = op->write.server_version_out;
-    response.records = broker_wire_records(&op->arena, &op->in);
-    response.n_records = op->in.count;
-    broker_op_reply(op, &response.base);
+    op->reply = answer_put;
+    broker_confirm_wait(op);
 }
 
 void broker_on_put(struct rpc_call *call, const ProtobufCMessage *request, void *arg)

@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "google/protobuf/empty.pb-c.h"
+#include "replica.pb-c.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -41,6 +42,10 @@ static const struct rpc_method methods[] = {
       .roles = WATCHERS,
       .request = &databroker__sync_latest_request__descriptor,
       .handler = broker_on_sync_latest },
+    { .path = "/postern.Replica/Confirm",
+      .roles = BIT(RPC_AUTHORIZE),
+      .request = &postern__confirm_request__descriptor,
+      .handler = broker_on_confirm },
     { .path = PATH("ServerInfo"),
       .roles = WATCHERS | BIT(RPC_AUTHENTICATE),
       .request = &google__protobuf__empty__descriptor,
@@ -341,11 +346,13 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->ops = ops;
     service->options_generation = 1;
     list_init(&service->followers);
+    broker_confirm_init(service);
     own.readers = READERS;
     own.on_commit = on_commit;
     own.arg = service;
     err = ops->open(&own, &service->store, d);
     if (err != ERR_OK) {
+        broker_confirm_deinit(service);
         mem_free(&service);
         return err;
     }
@@ -379,6 +386,7 @@ void broker_service_free(struct broker_service **service)
         return;
     }
     event_free(s->probe_timer);
+    broker_confirm_deinit(s);
     job_pool_free(&s->pool);
     s->ops->close(&s->store);
     mem_free(&s);

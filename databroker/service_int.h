@@ -16,8 +16,9 @@
 #include "databroker/wire.h"
 
 enum {
-    BROKER_READ_MS = 5000,  /* a read's deadline */
-    BROKER_WRITE_MS = 5000, /* a write that has not begun by then is not done */
+    BROKER_READ_MS = 5000,    /* a read's deadline */
+    BROKER_WRITE_MS = 5000,   /* a write that has not begun by then is not done */
+    BROKER_CONFIRM_MS = 1000, /* an acknowledged deletion waits for replicas no longer */
     BROKER_FOLLOWERS_MAX = 256
 };
 
@@ -35,6 +36,8 @@ struct broker_service {
     size_t n_followers;
     uint64_t options_generation; /* grows when a type's options change */
     int wake_posted;             /* atomic: a wake of the followers is on its way */
+    struct list unconfirmed; /* ops whose deletions a replica has not taken in yet, oldest first */
+    struct event *confirm_timer;
 
     struct event *probe_timer;
     struct broker_write probe;
@@ -60,6 +63,9 @@ struct broker_op {
     struct broker_patch patch;
     unsigned tries;
     struct broker_info info;
+    struct list in_unconfirmed;
+    uint64_t confirm_version;
+    int64_t confirm_until_ms;
     struct diag d;
     enum err err;
     void (*read)(struct broker_op *op);  /* on a job's thread; sets err */
@@ -87,6 +93,18 @@ const char *broker_err_text(enum err err);
 void broker_sync_wake(struct broker_service *service);
 void broker_sync_stop(struct broker_service *service);
 
+/* How far all followers that confirm have come; UINT64_MAX: none does. */
+uint64_t broker_sync_confirmed(struct broker_service *service);
+/* False: there is no such follower. */
+bool broker_sync_confirm(struct broker_service *service, struct sv follower, uint64_t version);
+
+/* confirm.c. Calls op->reply when the deletions of op->in are in every replica, now or later. */
+void broker_confirm_wait(struct broker_op *op);
+/* A follower went or came further. */
+void broker_confirm_check(struct broker_service *service);
+void broker_confirm_init(struct broker_service *service);
+void broker_confirm_deinit(struct broker_service *service);
+
 /* The handlers. */
 void broker_on_get(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_query(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
@@ -100,5 +118,6 @@ void broker_on_clear(struct rpc_call *call, const ProtobufCMessage *request, voi
 void broker_on_acquire(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_confirm(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *request, void *arg);

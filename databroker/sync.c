@@ -38,6 +38,8 @@ struct follower {
     bool finished;
     uint64_t server_version; /* 0: SyncLatest has not read yet */
     uint64_t position;
+    struct sv confirms; /* in texts; "": it does not */
+    uint64_t confirmed;
     uint64_t tail_until;
     uint64_t options_seen;
     struct arena texts;
@@ -58,6 +60,7 @@ static void follower_free(struct follower *f)
     arena_deinit(&f->texts);
     arena_deinit(&f->after);
     mem_free(&f);
+    broker_confirm_check(service);
     broker_service_call_over(service);
 }
 
@@ -314,7 +317,9 @@ static void on_closed(void *arg)
     f->closed = true;
     if (!f->job_out) {
         follower_free(f);
+        return;
     }
+    broker_confirm_check(f->service);
 }
 
 static const struct rpc_stream_ops stream_ops = { .on_writable = on_writable,
@@ -342,6 +347,36 @@ void broker_sync_stop(struct broker_service *service)
         finish(LIST_ENTRY(it, struct follower, in_service), RPC_UNAVAILABLE,
                "the databroker stops");
     }
+}
+
+uint64_t broker_sync_confirmed(struct broker_service *service)
+{
+    struct list *it = NULL;
+    uint64_t least = UINT64_MAX;
+
+    LIST_FOREACH(it, &service->followers) {
+        const struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        if (f->confirms.n != 0 && !f->closed && !f->finished) {
+            least = MIN(least, f->confirmed);
+        }
+    }
+    return least;
+}
+
+bool broker_sync_confirm(struct broker_service *service, struct sv follower, uint64_t version)
+{
+    struct list *it = NULL;
+
+    LIST_FOREACH(it, &service->followers) {
+        struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        if (follower.n != 0 && sv_eq(f->confirms, follower)) {
+            f->confirmed = MAX(f->confirmed, version);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Answers the call and returns NULL where it may not follow. */
@@ -394,6 +429,10 @@ void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void
     f->wait = in->has_wait_case != DATABROKER__SYNC_REQUEST__HAS_WAIT_WAIT || in->wait;
     f->server_version = in->server_version;
     f->position = in->record_version;
+    if (rpc_call_role(call) == RPC_AUTHORIZE) { /* nobody else may hold up answers to others */
+        f->confirms = arena_sv(&f->texts, sv_from(in->confirms));
+        f->confirmed = in->record_version;
+    }
     f->phase = PHASE_OPTIONS;
     step(f);
 }

@@ -301,6 +301,78 @@ def test_a_snapshot_then_its_changes(broker, pb, api):
     follow.cancel()
 
 
+# --- an acknowledged deletion is in every replica -------------------------------------------------
+
+
+class Replica:
+    """As authorize follows: by its certificate, under a name, from now on."""
+
+    def __init__(self, broker, pb, name, role="authorize"):
+        channel, metadata = broker.channel(role)
+        self.confirms = stubs()["replica_rpc"].ReplicaStub(channel)
+        self.name = name
+        stub = stubs()["rpc"].DataBrokerServiceStub(channel)
+        info = broker.client("cli")[0].ServerInfo(empty_pb2.Empty(), timeout=5)
+        self.stream = stub.Sync(pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version,
+                                               confirms=name), metadata=metadata, timeout=60)
+
+    def next_deletion(self):
+        return next(r.record for r in self.stream if r.record.HasField("deleted_at"))
+
+    def confirm(self, version):
+        self.confirms.Confirm(stubs()["replica"].ConfirmRequest(follower=self.name, record_version=version), timeout=5)
+
+
+def deletion(record):
+    gone = type(record)(type=record.type, id=record.id)
+    gone.deleted_at.GetCurrentTime()
+    return gone
+
+
+def test_a_deletion_is_acknowledged_when_every_replica_has_it(broker, pb, api):
+    record = session()
+    api.Put(pb.PutRequest(records=[record]), timeout=5)
+    replicas = [Replica(broker, pb, str(uuid.uuid4())) for _ in range(2)]
+    before = len(broker.events("databroker.unconfirmed"))
+    asked = time.monotonic()
+    answer = api.Put.future(pb.PutRequest(records=[deletion(record)]), timeout=20)
+    for replica in replicas:
+        version = replica.next_deletion().version
+        early = answer.done()
+        assert not early or time.monotonic() - asked > 0.9  # but for a replica that hangs
+        replica.confirm(version)
+    answer.result()
+    if time.monotonic() - asked < 0.9:
+        assert len(broker.events("databroker.unconfirmed")) == before
+    for replica in replicas:
+        replica.stream.cancel()
+
+
+def test_a_replica_that_hangs_or_is_none_holds_up_nobody_for_long(broker, pb, api):
+    hangs, reader = Replica(broker, pb, "hangs"), Replica(broker, pb, "reader", "reader")
+    first, second = session(), session()
+    api.Put(pb.PutRequest(records=[first, second]), timeout=5)
+    before = len(broker.events("databroker.unconfirmed"))
+    api.Put(pb.PutRequest(records=[deletion(first)]), timeout=20)
+    assert hangs.next_deletion().id == reader.next_deletion().id == first.id
+    assert len(broker.events("databroker.unconfirmed")) == before + 1
+    hangs.stream.cancel()
+    wait_for("the replica to be forgotten", lambda: status(lambda: hangs.confirm(1)) == Code.NOT_FOUND)
+    api.Put(pb.PutRequest(records=[deletion(second)]), timeout=20)
+    assert len(broker.events("databroker.unconfirmed")) == before + 1  # a token cannot hold up others
+    reader.stream.cancel()
+
+
+@pytest.mark.parametrize("role", ALL)
+def test_only_authorize_confirms(broker, role):
+    channel, metadata = broker.channel(role)
+    stub = stubs()["replica_rpc"].ReplicaStub(channel)
+    expected = (Code.NOT_FOUND if role == "authorize" else Code.UNAUTHENTICATED if role is None else Code.PERMISSION_DENIED)
+    for name in ("", "nobody"):
+        request = stubs()["replica"].ConfirmRequest(follower=name, record_version=1 << 60)
+        assert status(lambda: stub.Confirm(request, metadata=metadata, timeout=5)) == expected
+
+
 def test_sync_of_another_time_is_aborted(broker, pb, api):
     info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
     for server, record in ((info.server_version + 1, 0), (0, 0), (info.server_version, info.latest_record_version + 1)):

@@ -39,13 +39,14 @@ _stubs = {}
 def stubs():
     if not _stubs:
         out = tempfile.mkdtemp()
-        names = ["databroker", "session", "user"]
+        names = ["databroker", "session", "user", "replica"]
         subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
                         f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
         sys.path.insert(0, out)
         for n in names:
             _stubs[n] = importlib.import_module(f"{n}_pb2")
         _stubs["rpc"] = importlib.import_module("databroker_pb2_grpc")
+        _stubs["replica_rpc"] = importlib.import_module("replica_pb2_grpc")
     return _stubs
 
 
@@ -143,10 +144,13 @@ class Broker:
 
     def client(self, role=None, **kwargs):
         """(stub, metadata): role of a daemon by certificate, of a token by token, None: nobody."""
-        pb = stubs()
+        channel, metadata = self.channel(role, **kwargs)
+        return stubs()["rpc"].DataBrokerServiceStub(channel), metadata
+
+    def channel(self, role=None, **kwargs):
         certificate = role if role in ROLES else None
         channel = grpc.secure_channel(f"unix:{self.socket}", self.identity.credentials(certificate, **kwargs),
                                       [("grpc.ssl_target_name_override", "databroker.postern.internal"),
                                        ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)])
         metadata = [("authorization", "Bearer " + self.identity.token(role))] if role in TOKENS else []
-        return pb["rpc"].DataBrokerServiceStub(channel), metadata
+        return channel, metadata
