@@ -251,14 +251,14 @@ static void dispatch(struct proxy_exchange *x)
         proxy_forward_start(x, s->authenticate.targets);
         return;
     }
-    if (is_our_path(x->req.decoded) && proxy_snapshot_has_host(s, x->req.host)) {
+    if (is_our_path(x->req.decoded) && proxy_router_has_host(s->router, x->req.host)) {
         if (!proxy_own_serve(x)) {
             x->service = PROXY_FOR_PAGES;
             begin_check(x);
         }
         return;
     }
-    x->route = proxy_snapshot_route(s, x->req.host, x->req.port, x->req.decoded, &unclear);
+    x->route = proxy_router_find(s->router, x->req.host, x->req.port, x->req.decoded, &unclear);
     if (unclear) {
         x->close_after = true;
         proxy_reply_fault(x, 400, "path-parameter");

@@ -1,21 +1,13 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "proxy/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include <pcre2.h>
-
 #include "common/map.h"
 #include "common/mem.h"
 #include "proxy/tls.h"
 
-enum { REGEX_MATCH_LIMIT = 100000, KEY_MAX = 1024 };
-
-struct proxy_host {
-    struct proxy_route **routes; /* file order */
-    size_t n;
-};
+enum { KEY_MAX = 1024 };
 
 /* Request fields that we alone may tell an upstream. */
 static const char *const our_names[] = {
@@ -83,71 +75,6 @@ struct proxy_target *proxy_route_target(struct proxy_route *route)
 
 /* ---- routes ---------------------------------------------------------------------------------- */
 
-static enum err regex_compile(struct proxy_route *route, struct diag *d)
-{
-    char pattern[4096];
-    int code = 0;
-    PCRE2_SIZE at = 0;
-
-    /* The whole path must match, whatever alternatives the pattern has. */
-    (void)snprintf(pattern, sizeof(pattern), "^(?:%s)$", route->config->match_value.p);
-    route->regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                                 PCRE2_DOLLAR_ENDONLY | PCRE2_DOTALL, &code, &at, NULL);
-    if (route->regex == NULL) {
-        diag_set(d, "the pattern '%s' does not compile", route->config->match_value.p);
-        return ERR_INVALID;
-    }
-    (void)pcre2_jit_compile(route->regex, PCRE2_JIT_COMPLETE); /* without it, it is slower */
-    return ERR_OK;
-}
-
-/* A pattern that hit its limits on a path of this search: neither yes nor no. */
-static _Thread_local bool regex_gave_up;
-static _Thread_local pcre2_match_data *match_data;
-static _Thread_local pcre2_match_context *limits;
-
-void proxy_snapshot_thread_end(void)
-{
-    pcre2_match_data_free(match_data);
-    pcre2_match_context_free(limits);
-    match_data = NULL;
-    limits = NULL;
-}
-
-static bool regex_fits(const struct proxy_route *route, struct sv path)
-{
-    int got = 0;
-
-    if (match_data == NULL) {
-        match_data = pcre2_match_data_create(1, NULL);
-        limits = pcre2_match_context_create(NULL);
-        CHECK(match_data != NULL && limits != NULL);
-        (void)pcre2_set_match_limit(limits, REGEX_MATCH_LIMIT);
-        (void)pcre2_set_depth_limit(limits, REGEX_MATCH_LIMIT);
-    }
-    got = pcre2_match(route->regex, (PCRE2_SPTR)path.p, path.n, 0, 0, match_data, limits);
-    if (got < 0 && got != PCRE2_ERROR_NOMATCH) {
-        regex_gave_up = true;
-        return true; /* ends the search: a later, more open route must not take it */
-    }
-    return got >= 0;
-}
-
-static bool path_fits(const struct proxy_route *route, struct sv path)
-{
-    const struct config_route *c = route->config;
-
-    switch (c->match) {
-    case CONFIG_MATCH_PREFIX:
-        return sv_starts(path, c->match_value);
-    case CONFIG_MATCH_PATH:
-        return sv_eq(path, c->match_value);
-    case CONFIG_MATCH_REGEX:
-        return regex_fits(route, path);
-    }
-    return false;
-}
-
 static enum err names_of_route(struct proxy_route *route)
 {
     const struct config_route *c = route->config;
@@ -179,8 +106,8 @@ static enum err route_init(struct proxy_route *route, const struct config_route 
         route->n_targets++;
         err = target_init(&route->targets[i], &c->upstreams[i].url, c, d);
     }
-    if (err == ERR_OK && c->match == CONFIG_MATCH_REGEX) {
-        err = regex_compile(route, d);
+    if (c->regex != NULL) {
+        pattern_prepare(c->regex);
     }
     err = err != ERR_OK ? err : names_of_route(route);
     if (err != ERR_OK) {
@@ -198,134 +125,25 @@ static void route_deinit(struct proxy_route *route)
         target_deinit(&route->targets[i]);
     }
     mem_free(&route->targets);
-    pcre2_code_free(route->regex);
     http_name_set_free(&route->drop);
     http_name_set_free(&route->drop_answer);
-}
-
-static void host_add(struct proxy_host *host, struct proxy_route *route)
-{
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    host->routes = mem_realloc(host->routes, host->n + 1, sizeof(*host->routes));
-    host->routes[host->n++] = route;
 }
 
 static enum err build_routes(struct proxy_snapshot *s, struct diag *d)
 {
     size_t i = 0;
 
-    s->hosts = map_new();
-    s->all = MEM_NEW(struct proxy_host);
     s->n_routes = s->config->n_routes;
     s->routes = mem_array(s->n_routes, sizeof(*s->routes));
     for (i = 0; i < s->n_routes; i++) {
-        const struct config_route *c = &s->config->routes[i];
-        struct proxy_host *host = s->all;
-        enum err err = route_init(&s->routes[i], c, d);
+        enum err err = route_init(&s->routes[i], &s->config->routes[i], d);
 
         if (err != ERR_OK) {
             return err;
         }
-        if (!c->wildcard) {
-            host = map_get(s->hosts, c->host);
-            if (host == NULL) {
-                host = MEM_NEW(struct proxy_host);
-                (void)map_set(s->hosts, c->host, host);
-            }
-        }
-        host_add(host, &s->routes[i]);
     }
+    s->router = proxy_router_new(s->routes, s->n_routes);
     return ERR_OK;
-}
-
-static struct proxy_route *first_fit(const struct proxy_host *host, struct sv name, uint16_t port,
-                                     struct sv path)
-{
-    size_t i = 0;
-
-    for (i = 0; host != NULL && i < host->n; i++) {
-        struct proxy_route *route = host->routes[i];
-
-        if ((route->config->port == 0 || route->config->port == port) &&
-            (!route->config->wildcard || config_route_has_host(route->config, name)) &&
-            path_fits(route, path)) {
-            return route;
-        }
-    }
-    return NULL;
-}
-
-static bool serves_port(const struct proxy_host *host, uint16_t port)
-{
-    size_t i = 0;
-
-    for (i = 0; host != NULL && i < host->n; i++) {
-        if (host->routes[i]->config->port == 0 || host->routes[i]->config->port == port) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A host with routes of its own is served by those alone, as in Pomerium: what they leave out must
- * not become reachable because somebody wrote a route for every host. */
-static struct proxy_route *find(const struct proxy_snapshot *s, struct sv host, uint16_t port,
-                                struct sv path)
-{
-    const struct proxy_host *own = map_get(s->hosts, host);
-
-    return first_fit(serves_port(own, port) ? own : s->all, host, port, path);
-}
-
-/* The path as servers read it that cut ";parameters" off every segment. */
-static struct sv without_params(struct sv path, char *out)
-{
-    size_t n = 0;
-    size_t i = 0;
-    bool skip = false;
-
-    for (i = 0; i < path.n; i++) {
-        if (path.p[i] == ';' || path.p[i] == '/') {
-            skip = path.p[i] == ';';
-        }
-        if (!skip) {
-            out[n++] = path.p[i];
-        }
-    }
-    return sv_of(out, n);
-}
-
-struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
-                                         uint16_t port, struct sv decoded, bool *unclear_out)
-{
-    struct proxy_route *route = NULL;
-
-    regex_gave_up = false;
-    route = find(snapshot, host, port, decoded);
-    *unclear_out = regex_gave_up;
-    if (!*unclear_out && route != NULL && sv_find(decoded, ';') != SIZE_MAX) {
-        char *room = mem_alloc(decoded.n);
-
-        *unclear_out =
-            find(snapshot, host, port, without_params(decoded, room)) != route || regex_gave_up;
-        mem_free(&room);
-    }
-    return *unclear_out ? NULL : route;
-}
-
-bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host)
-{
-    size_t i = 0;
-
-    if (map_get(snapshot->hosts, host) != NULL) {
-        return true;
-    }
-    for (i = 0; i < snapshot->all->n; i++) {
-        if (config_route_has_host(snapshot->all->routes[i]->config, host)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -426,26 +244,12 @@ struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot)
     return snapshot;
 }
 
-static void free_host(struct sv key, void *value, void *arg)
-{
-    struct proxy_host *host = value;
-
-    (void)key;
-    (void)arg;
-    mem_free(&host->routes);
-    mem_free(&host);
-}
-
 static void snapshot_free(void *arg)
 {
     struct proxy_snapshot *s = arg;
     size_t i = 0;
 
-    if (s->hosts != NULL) {
-        map_each(s->hosts, free_host, NULL);
-        map_free(&s->hosts);
-        free_host((struct sv){ 0 }, s->all, NULL);
-    }
+    proxy_router_free(&s->router);
     for (i = 0; s->routes != NULL && i < s->n_routes; i++) {
         route_deinit(&s->routes[i]);
     }

@@ -13,6 +13,7 @@
 #include "common/http/cookie.h"
 #include "common/http/name.h"
 #include "common/loop.h"
+#include "proxy/router.h"
 
 enum { PROXY_HOST_MAX = 300 };
 
@@ -28,7 +29,7 @@ struct proxy_target {
 
 struct proxy_route {
     const struct config_route *config; /* NULL: an internal route of ours */
-    void *regex;                       /* pcre2_code */
+    size_t rank;                       /* set by the router */
     struct proxy_target *targets;
     size_t n_targets;
     uint32_t turn;                     /* round robin; atomic */
@@ -38,8 +39,7 @@ struct proxy_route {
 
 struct proxy_snapshot {
     struct config *config;
-    struct map *hosts;      /* host → struct proxy_host; private to snapshot.c */
-    struct proxy_host *all; /* wildcard routes, in order */
+    struct proxy_router *router;
     struct proxy_route *routes;
     size_t n_routes;
     struct proxy_route authenticate; /* the login host; n_targets 0: none */
@@ -63,13 +63,5 @@ MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
                                        struct proxy_snapshot **snapshot_out, struct diag *d);
 struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
 void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
-/* The first route that fits; NULL: none. host is lower case, path canonical and decoded.
- * *unclear_out (then NULL, too): a server that cuts off ";parameters" would see a path of another
- * route, so the request has two readings and is refused. */
-struct proxy_route *proxy_snapshot_route(struct proxy_snapshot *snapshot, struct sv host,
-                                         uint16_t port, struct sv decoded, bool *unclear_out);
-/* A thread that searched for routes ends: gives back what it kept for patterns. */
-void proxy_snapshot_thread_end(void);
-bool proxy_snapshot_has_host(const struct proxy_snapshot *snapshot, struct sv host);
 /* The next target in turn. */
 struct proxy_target *proxy_route_target(struct proxy_route *route);

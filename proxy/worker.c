@@ -339,7 +339,7 @@ static void *worker_main(void *arg)
 
     loop_run(w->loop);
     proxy_access_flush(w);
-    proxy_snapshot_thread_end();
+    pattern_thread_end();
     proxy_app_worker_stopped(w->app);
     return NULL;
 }

@@ -20,6 +20,7 @@
 #include "common/buf.h"
 #include "common/crypto/keys.h"
 #include "common/log.h"
+#include "common/pattern.h"
 #include "common/secret.h"
 #include "common/sv.h"
 #include "common/yaml.h"
@@ -95,7 +96,7 @@ enum config_match_kind {
     CONFIG_MATCH_PREFIX =
         0,             /* textual, as Pomerium's file format says; value "/" where none is given */
     CONFIG_MATCH_PATH, /* the whole path */
-    CONFIG_MATCH_REGEX /* PCRE2 over the whole path; compiled once here, so it is valid */
+    CONFIG_MATCH_REGEX /* over the whole path */
 };
 
 enum config_jwt_issuer { CONFIG_JWT_ISSUER_HOST = 0 /* IssuerHostOnly */, CONFIG_JWT_ISSUER_URI };
@@ -138,6 +139,8 @@ struct config_route {
 
     enum config_match_kind match;
     struct sv match_value;
+    struct pattern *regex;   /* REGEX: match_value, compiled */
+    uint16_t regex_priority; /* regex_priority_order; 0: none */
 
     enum config_action action;
     struct config_upstream *upstreams; /* UPSTREAM */

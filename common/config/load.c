@@ -26,6 +26,9 @@ static void box_free(struct config_box *box)
     for (size_t i = 0; i < c->n_certificates; i++) {
         secret_free(&c->certificates[i].key_pem);
     }
+    for (size_t i = 0; i < c->n_routes; i++) {
+        pattern_unref(&c->routes[i].regex);
+    }
     keys_free(&c->keys);
     map_free(&box->by_id);
     for (size_t i = 0; i < box->n_docs; i++) {

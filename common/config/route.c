@@ -1,7 +1,4 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <string.h>
-
-#include <pcre2.h>
 
 #include "common/config/reader.h"
 #include "common/http/url.h"
@@ -248,21 +245,15 @@ void config_read_claims(struct config_reader *r, const struct config_value *v, v
 
 /* --- path ---------------------------------------------------------------------------------------- */
 
-static bool regex_compiles(struct config_reader *r, const struct config_value *v, struct sv text)
+static void read_pattern(struct config_reader *r, const struct config_value *v, struct sv text,
+                         enum pattern_extent extent, struct pattern **pattern_out)
 {
-    int code = 0;
-    PCRE2_SIZE at = 0;
-    PCRE2_UCHAR8 why[128] = { 0 };
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)text.p, text.n, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
-                                   &code, &at, NULL);
+    struct diag d = { 0 };
 
-    if (re == NULL) {
-        (void)pcre2_get_error_message(code, why, sizeof(why));
-        config_error(r, v->place, "regex: at character %zu: %s", (size_t)at + 1, (const char *)why);
-        return false;
+    pattern_unref(pattern_out);
+    if (pattern_new(text, extent, pattern_out, &d) != ERR_OK) {
+        config_error(r, v->place, "%s: %s", v->key, d.text);
     }
-    pcre2_code_free(re);
-    return true;
 }
 
 static void read_match(struct config_reader *r, const struct config_value *v,
@@ -291,7 +282,7 @@ static void read_match(struct config_reader *r, const struct config_value *v,
         route->match_value =
             config_keep(r, sv_of(json_string_value(json), json_string_length(json)));
         if (kinds[i].kind == CONFIG_MATCH_REGEX) {
-            (void)regex_compiles(r, &item, route->match_value);
+            read_pattern(r, &item, route->match_value, PATTERN_WHOLE, &route->regex);
         } else if (!sv_starts(route->match_value, SV("/"))) {
             config_error(r, item.place, "%s: expected a path that begins with /", kinds[i].key);
         }

@@ -103,8 +103,8 @@ static void test_the_first_route_that_fits_is_taken(void **state)
     (void)state;
     for (i = 0; i < ARRAY_LEN(rows); i++) {
         bool unclear = false;
-        struct proxy_route *route = proxy_snapshot_route(s, sv_from(rows[i].host), rows[i].port,
-                                                         sv_from(rows[i].path), &unclear);
+        struct proxy_route *route = proxy_router_find(
+            s->router, sv_from(rows[i].host), rows[i].port, sv_from(rows[i].path), &unclear);
         struct sv name = route == NULL ? SV("(none)") : route->config->name;
 
         if (!sv_eq(name, sv_from(rows[i].name == NULL ? "(none)" : rows[i].name))) {
@@ -126,14 +126,15 @@ static void test_a_path_parameter_never_changes_the_route(void **state)
 
     (void)state;
     for (i = 0; i < ARRAY_LEN(refused); i++) {
-        if (proxy_snapshot_route(s, SV("a.example.com"), 0, sv_from(refused[i]), &unclear) !=
+        if (proxy_router_find(s->router, SV("a.example.com"), 0, sv_from(refused[i]), &unclear) !=
                 NULL ||
             !unclear) {
             fail_msg("%s passes", refused[i]);
         }
     }
     for (i = 0; i < ARRAY_LEN(kept); i++) {
-        if (proxy_snapshot_route(s, SV("a.example.com"), 0, sv_from(kept[i]), &unclear) == NULL ||
+        if (proxy_router_find(s->router, SV("a.example.com"), 0, sv_from(kept[i]), &unclear) ==
+                NULL ||
             unclear) {
             fail_msg("%s is refused", kept[i]);
         }
@@ -146,10 +147,10 @@ static void test_hosts_are_known_with_and_without_wildcard(void **state)
     struct proxy_snapshot *s = make(routes);
 
     (void)state;
-    assert_true(proxy_snapshot_has_host(s, SV("a.example.com")));
-    assert_true(proxy_snapshot_has_host(s, SV("q.wild.example.com")));
-    assert_false(proxy_snapshot_has_host(s, SV("example.com")));
-    assert_false(proxy_snapshot_has_host(s, SV("")));
+    assert_true(proxy_router_has_host(s->router, SV("a.example.com")));
+    assert_true(proxy_router_has_host(s->router, SV("q.wild.example.com")));
+    assert_false(proxy_router_has_host(s->router, SV("example.com")));
+    assert_false(proxy_router_has_host(s->router, SV("")));
     proxy_snapshot_unref(&s);
 }
 
@@ -158,7 +159,7 @@ static void test_upstreams_take_turns(void **state)
     struct proxy_snapshot *s = make(routes);
     bool unclear = false;
     struct proxy_route *route =
-        proxy_snapshot_route(s, SV("turn.example.com"), 0, SV("/"), &unclear);
+        proxy_router_find(s->router, SV("turn.example.com"), 0, SV("/"), &unclear);
     unsigned seen[3] = { 0 };
     unsigned i = 0;
 
@@ -270,7 +271,7 @@ static void test_many_hosts_are_found(void **state)
 
         (void)snprintf(host, sizeof(host), "h%u.example.com", i);
         (void)snprintf(name, sizeof(name), "n%u", i);
-        route = proxy_snapshot_route(s, sv_from(host), 0, SV("/"), &unclear);
+        route = proxy_router_find(s->router, sv_from(host), 0, SV("/"), &unclear);
         assert_non_null(route);
         assert_true(sv_eq(route->config->name, sv_from(name)));
     }
