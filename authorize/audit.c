@@ -64,12 +64,12 @@ static void add_ip(struct buf *out, const ProtobufCBinaryData *ip)
 static void add_who(struct buf *out, const Postern__CheckRequest *req,
                     const struct authz_outcome *o)
 {
-    log_add_str(out, "session-id", req->session);
-    log_add_sv(out, "user", o->effective != NULL ? o->effective->person->id.s : SV(""));
-    log_add_sv(out, "email",
+    log_add_str(out, LOG_KEY("session-id"), req->session);
+    log_add_sv(out, LOG_KEY("user"), o->effective != NULL ? o->effective->person->id.s : SV(""));
+    log_add_sv(out, LOG_KEY("email"),
                o->effective != NULL ? authz_person_email(o->effective->person) : SV(""));
     if (o->effective != NULL && o->session != o->effective) {
-        log_add_sv(out, "impersonate-session-id", o->effective->id.s);
+        log_add_sv(out, LOG_KEY("impersonate-session-id"), o->effective->id.s);
     }
 }
 
@@ -101,15 +101,15 @@ static void add_verdict(struct buf *out, const struct authz_outcome *o)
 void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
                       const struct authz_outcome *o, int64_t wall_ms)
 {
-    log_open(out, wall_ms, "authorize check");
+    log_open(out, wall_ms, SV("authorize check"));
     add_verdict(out, o);
-    log_add_sv(out, "request-id", sv_of(req->request_id.data, req->request_id.len));
-    log_add_sv(out, "method", sv_of(req->method.data, req->method.len));
-    log_add_sv(out, "host", sv_of(req->host.data, req->host.len));
-    log_add_sv(out, "path", sv_of(req->path.data, req->path.len));
+    log_add_sv(out, LOG_KEY("request-id"), sv_of(req->request_id.data, req->request_id.len));
+    log_add_sv(out, LOG_KEY("method"), sv_of(req->method.data, req->method.len));
+    log_add_sv(out, LOG_KEY("host"), sv_of(req->host.data, req->host.len));
+    log_add_sv(out, LOG_KEY("path"), sv_of(req->path.data, req->path.len));
     add_ip(out, &req->client_ip);
     add_who(out, req, o);
-    log_add_sv(out, "route-id", o->route != NULL ? o->route->id_text : SV(""));
+    log_add_sv(out, LOG_KEY("route-id"), o->route != NULL ? o->route->id_text : SV(""));
     if (req->internal) {
         ADD(out, ",\"internal\":true");
     }

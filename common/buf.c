@@ -25,7 +25,7 @@ void buf_reset(struct buf *b)
     b->err = ERR_OK;
 }
 
-char *buf_room(struct buf *b, size_t n)
+char *buf_room_slow(struct buf *b, size_t n)
 {
     size_t want = 0;
 
@@ -40,42 +40,11 @@ char *buf_room(struct buf *b, size_t n)
     if (want > b->cap) {
         size_t cap = MAX(b->cap * 2, (size_t)BUF_FIRST);
 
-        cap = MAX(cap, want);
+        cap = MIN(MAX(cap, want), b->max + 1);
         b->p = mem_realloc(b->p, cap, 1);
         b->cap = cap;
     }
     return b->p + b->n;
-}
-
-void buf_grew(struct buf *b, size_t n)
-{
-    CHECK(b->n + n < b->cap || n == 0);
-    b->n += n;
-}
-
-void buf_add(struct buf *b, const void *p, size_t n)
-{
-    char *at = buf_room(b, n);
-
-    if (at != NULL && n != 0) {
-        memcpy(at, p, n);
-        b->n += n;
-    }
-}
-
-void buf_add_sv(struct buf *b, struct sv s)
-{
-    buf_add(b, s.p, s.n);
-}
-
-void buf_add_str(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
-}
-
-void buf_add_char(struct buf *b, char c)
-{
-    buf_add(b, &c, 1);
 }
 
 void buf_add_u64(struct buf *b, uint64_t v)
@@ -122,6 +91,25 @@ static const unsigned char json_class[256] = {
     [' '] = 1, ['!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1, [0xc2 ... 0xf4] = 2,
 };
 
+/* 0x80 in each byte that may be zero; exact up to the first. */
+static uint64_t zero_bytes(uint64_t x)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+
+    return (x - ones) & ~x & (ones * 0x80);
+}
+
+/* Eight bytes that all stand for themselves. */
+static bool is_plain_word(const char *p)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x = 0;
+
+    memcpy(&x, p, sizeof(x));
+    return ((((x - ones * 0x20) | x) & (ones * 0x80)) | zero_bytes(x ^ (ones * '"')) |
+            zero_bytes(x ^ (ones * '\\')) | zero_bytes(x ^ (ones * 0x7f))) == 0;
+}
+
 /* Longest valid UTF-8 prefix of s that needs no escape. */
 static size_t json_plain(struct sv s)
 {
@@ -131,6 +119,10 @@ static size_t json_plain(struct sv s)
         unsigned char c = (unsigned char)s.p[i];
         size_t len = 1;
 
+        if (s.n - i >= 8 && is_plain_word(s.p + i)) {
+            i += 8;
+            continue;
+        }
         if (json_class[c] == 1) {
             i++;
             continue;
@@ -244,11 +236,6 @@ void buf_drop_front(struct buf *b, size_t n)
     }
     memmove(b->p, b->p + n, b->n - n);
     b->n -= n;
-}
-
-struct sv buf_sv(const struct buf *b)
-{
-    return sv_of(b->p, b->n);
 }
 
 enum err buf_finish(const struct buf *b, struct sv *sv_out)

@@ -42,70 +42,73 @@ enum err log_level_parse(struct sv name, enum log_level *level_out)
     return ERR_INVALID;
 }
 
-static void add_key(struct buf *line, const char *key)
+static void add_text(struct buf *line, struct sv v)
 {
-    buf_add_str(line, ",\"");
-    buf_add_str(line, key);
-    buf_add_str(line, "\":");
-}
-
-void log_add_sv(struct buf *line, const char *key, struct sv v)
-{
-    add_key(line, key);
     buf_add_json(line, v.n > LOG_VALUE_MAX ? sv_head(v, LOG_VALUE_MAX) : v);
 }
 
-void log_add_str(struct buf *line, const char *key, const char *v)
+static void add_i64(struct buf *line, int64_t v)
 {
-    log_add_sv(line, key, sv_from(v));
-}
-
-void log_add_u64(struct buf *line, const char *key, uint64_t v)
-{
-    add_key(line, key);
-    buf_add_u64(line, v);
-}
-
-void log_add_i64(struct buf *line, const char *key, int64_t v)
-{
-    add_key(line, key);
     if (v < 0) {
         buf_add_char(line, '-');
     }
     buf_add_u64(line, v < 0 ? (uint64_t)0 - (uint64_t)v : (uint64_t)v);
 }
 
-void log_add_bool(struct buf *line, const char *key, bool v)
+void log_add_sv(struct buf *line, struct sv key, struct sv v)
 {
-    add_key(line, key);
-    buf_add_str(line, v ? "true" : "false");
+    buf_add_sv(line, key);
+    add_text(line, v);
 }
 
-/* The text of a second is the same for every line in it; only the milliseconds change. */
-static void add_time(struct buf *line, int64_t wall_ms)
+void log_add_str(struct buf *line, struct sv key, const char *v)
 {
-    static _Thread_local int64_t cached_s = -1;
-    static _Thread_local char cached[CLOCK_TEXT_SIZE];
+    log_add_sv(line, key, sv_from(v));
+}
+
+void log_add_u64(struct buf *line, struct sv key, uint64_t v)
+{
+    buf_add_sv(line, key);
+    buf_add_u64(line, v);
+}
+
+void log_add_i64(struct buf *line, struct sv key, int64_t v)
+{
+    buf_add_sv(line, key);
+    add_i64(line, v);
+}
+
+/* What stands in front of the event is the same for every line of a second and a service; only the
+ * milliseconds change. */
+void log_open(struct buf *line, int64_t wall_ms, struct sv event)
+{
+    enum { MS_AT = 29, HEAD_MAX = 128 };
+
+    static _Thread_local int64_t second = -1;
+    static _Thread_local const char *service;
+    static _Thread_local char head[HEAD_MAX];
+    static _Thread_local size_t head_n;
     unsigned ms = (unsigned)(wall_ms % 1000);
 
-    if (cached_s != wall_ms / 1000) {
-        cached_s = wall_ms / 1000;
-        (void)clock_format(wall_ms, cached);
-    }
-    cached[20] = (char)('0' + ms / 100);
-    cached[21] = (char)('0' + ms / 10 % 10);
-    cached[22] = (char)('0' + ms % 10);
-    buf_add(line, cached, strlen(cached));
-}
+    if (second != wall_ms / 1000 || service != log_service) {
+        struct buf text = { .p = head, .cap = sizeof(head), .max = sizeof(head) - 1 };
+        char time[CLOCK_TEXT_SIZE];
 
-void log_open(struct buf *line, int64_t wall_ms, const char *event)
-{
-    buf_add_str(line, "{\"time\":\"");
-    add_time(line, wall_ms);
-    buf_add_str(line, "\",\"service\":\"");
-    buf_add_str(line, log_service);
-    buf_add_str(line, "\",\"event\":\"");
-    buf_add_str(line, event);
+        second = wall_ms / 1000;
+        service = log_service;
+        buf_add_str(&text, "{\"time\":\"");
+        buf_add_str(&text, clock_format(wall_ms, time));
+        buf_add_str(&text, "\",\"service\":\"");
+        buf_add_str(&text, service);
+        buf_add_str(&text, "\",\"event\":\"");
+        CHECK(text.err == ERR_OK);
+        head_n = text.n;
+    }
+    head[MS_AT] = (char)('0' + ms / 100);
+    head[MS_AT + 1] = (char)('0' + ms / 10 % 10);
+    head[MS_AT + 2] = (char)('0' + ms % 10);
+    buf_add(line, head, head_n);
+    buf_add_sv(line, event);
     buf_add_char(line, '"');
 }
 
@@ -137,20 +140,24 @@ enum err log_write_lines(struct sv lines)
 
 static void add_kv(struct buf *line, const struct log_kv *kv)
 {
+    buf_add_str(line, ",\"");
+    buf_add_str(line, kv->key);
+    buf_add_str(line, "\":");
     switch (kv->kind) {
     case LOG_KV_SV:
-        log_add_sv(line, kv->key, kv->v.sv);
+        add_text(line, kv->v.sv);
         break;
     case LOG_KV_U64:
-        log_add_u64(line, kv->key, kv->v.u64);
+        buf_add_u64(line, kv->v.u64);
         break;
     case LOG_KV_I64:
-        log_add_i64(line, kv->key, kv->v.i64);
+        add_i64(line, kv->v.i64);
         break;
     case LOG_KV_BOOL:
-        log_add_bool(line, kv->key, kv->v.flag);
+        buf_add_str(line, kv->v.flag ? "true" : "false");
         break;
     case LOG_KV_NONE:
+        buf_add_str(line, "null");
         break;
     }
 }
@@ -161,8 +168,8 @@ void log_event(enum log_level level, const char *event, const struct log_kv *kv,
     size_t i = 0;
 
     buf_init(&line, LOG_LINE_MAX);
-    log_open(&line, clock_wall_ms(), event);
-    log_add_str(&line, "level", level_names[level]);
+    log_open(&line, clock_wall_ms(), sv_from(event));
+    log_add_str(&line, LOG_KEY("level"), level_names[level]);
     for (i = 0; i < n; i++) {
         add_kv(&line, &kv[i]);
     }

@@ -58,13 +58,13 @@ void log_event(enum log_level level, const char *event, const struct log_kv *kv,
 
 /* Field writers for hot lines (access, audit), which build their text in a buf of their own:
  * log_open starts {"time":…,"service":…,"event":…, each log_add_* appends ,"key":value and
- * log_close ends the line with }\n. */
-void log_open(struct buf *line, int64_t wall_ms, const char *event);
-void log_add_sv(struct buf *line, const char *key, struct sv v);
-void log_add_str(struct buf *line, const char *key, const char *v);
-void log_add_u64(struct buf *line, const char *key, uint64_t v);
-void log_add_i64(struct buf *line, const char *key, int64_t v);
-void log_add_bool(struct buf *line, const char *key, bool v);
+ * log_close ends the line with }\n. key: LOG_KEY("request-id"). */
+#define LOG_KEY(name) SV(",\"" name "\":")
+void log_open(struct buf *line, int64_t wall_ms, struct sv event);
+void log_add_sv(struct buf *line, struct sv key, struct sv v);
+void log_add_str(struct buf *line, struct sv key, const char *v);
+void log_add_u64(struct buf *line, struct sv key, uint64_t v);
+void log_add_i64(struct buf *line, struct sv key, int64_t v);
 void log_close(struct buf *line);
 /* Writes whole lines to standard output. ERR_IO: not all was written. May block: the caller
  * gathers lines and calls it once a loop turn. */

@@ -9,21 +9,6 @@ static unsigned char lower(char c)
     return (u >= 'A' && u <= 'Z') ? (unsigned char)(u | 0x20U) : u;
 }
 
-struct sv sv_from(const char *s)
-{
-    return (struct sv){ .p = s, .n = s == NULL ? 0 : strlen(s) };
-}
-
-struct sv sv_of(const void *p, size_t n)
-{
-    return (struct sv){ .p = p, .n = n };
-}
-
-bool sv_eq(struct sv a, struct sv b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 bool sv_ieq(struct sv a, struct sv b)
 {
     return a.n == b.n && sv_istarts(a, b);
@@ -90,21 +75,6 @@ size_t sv_search(struct sv s, struct sv needle)
         hit = memmem(s.p, s.n, needle.p, needle.n);
     }
     return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
-}
-
-struct sv sv_from_at(struct sv s, size_t start)
-{
-    CHECK(start <= s.n);
-    if (s.p == NULL) {
-        return s;
-    }
-    return (struct sv){ .p = s.p + start, .n = s.n - start };
-}
-
-struct sv sv_head(struct sv s, size_t n)
-{
-    CHECK(n <= s.n);
-    return (struct sv){ .p = s.p, .n = n };
 }
 
 struct sv sv_trim(struct sv s)

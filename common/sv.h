@@ -2,6 +2,8 @@
  * nothing here reads beyond n. The zero value is the empty text. Pure functions; any thread. */
 #pragma once
 
+#include <string.h>
+
 #include "common/base.h"
 
 struct sv {
@@ -13,9 +15,36 @@ struct sv {
 /* For printf's "%.*s" with text that we made; never with bytes from outside. */
 #define SV_ARG(s) (int)(s).n, (s).p
 
-struct sv sv_from(const char *s); /* NULL gives the empty text */
-struct sv sv_of(const void *p, size_t n);
-bool sv_eq(struct sv a, struct sv b);
+static inline struct sv sv_of(const void *p, size_t n)
+{
+    return (struct sv){ .p = (const char *)p, .n = n };
+}
+
+/* NULL gives the empty text. */
+static inline struct sv sv_from(const char *s)
+{
+    return sv_of(s, s == NULL ? 0 : strlen(s));
+}
+
+static inline bool sv_eq(struct sv a, struct sv b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* The rest from start; start <= n. */
+static inline struct sv sv_from_at(struct sv s, size_t start)
+{
+    CHECK(start <= s.n);
+    return s.p == NULL ? s : sv_of(s.p + start, s.n - start);
+}
+
+/* The first n bytes; n <= s.n. */
+static inline struct sv sv_head(struct sv s, size_t n)
+{
+    CHECK(n <= s.n);
+    return sv_of(s.p, n);
+}
+
 /* ASCII case-insensitive. */
 bool sv_ieq(struct sv a, struct sv b);
 bool sv_starts(struct sv s, struct sv prefix);
@@ -26,9 +55,7 @@ int sv_cmp(struct sv a, struct sv b); /* byte order, shorter first */
 size_t sv_find(struct sv s, char c);
 size_t sv_rfind(struct sv s, char c);
 size_t sv_search(struct sv s, struct sv needle);
-struct sv sv_from_at(struct sv s, size_t start); /* the rest from start; start <= n */
-struct sv sv_head(struct sv s, size_t n);        /* the first n bytes; n <= s.n */
-struct sv sv_trim(struct sv s);                  /* without SP and HTAB at both ends */
+struct sv sv_trim(struct sv s); /* without SP and HTAB at both ends */
 /* Splits *s at the first c: returns what stood before it and leaves the rest in *s. At the end
  * returns the last piece and sets s->p NULL: loop while (s.p != NULL). */
 struct sv sv_cut(struct sv *s, char c);

@@ -45,33 +45,33 @@ void proxy_access_line(struct proxy_exchange *x)
     if (line->n > LINES_SOON) {
         proxy_access_flush(x->worker);
     }
-    log_open(line, clock_wall_ms(), "http-request");
-    log_add_str(line, "request-id", x->request_id);
-    log_add_u64(line, "response-code", x->status);
+    log_open(line, clock_wall_ms(), SV("http-request"));
+    log_add_str(line, LOG_KEY("request-id"), x->request_id);
+    log_add_u64(line, LOG_KEY("response-code"), x->status);
     if (x->service != PROXY_FOR_NONE) {
-        log_add_sv(line, "method", x->req.method_text);
-        log_add_sv(line, "authority", x->req.authority);
-        log_add_sv(line, "path", x->req.path);
-        log_add_sv(line, "user-agent", http_head_value(&x->head, HTTP_H_USER_AGENT));
-        log_add_str(line, "decision", verdict_name(x->verdict));
+        log_add_sv(line, LOG_KEY("method"), x->req.method_text);
+        log_add_sv(line, LOG_KEY("authority"), x->req.authority);
+        log_add_sv(line, LOG_KEY("path"), x->req.path);
+        log_add_sv(line, LOG_KEY("user-agent"), http_head_value(&x->head, HTTP_H_USER_AGENT));
+        log_add_str(line, LOG_KEY("decision"), verdict_name(x->verdict));
         add_reasons(line, x);
     }
     if (x->route != NULL && x->route->config != NULL) {
-        log_add_sv(line, "route-id", x->route->config->id_text);
+        log_add_sv(line, LOG_KEY("route-id"), x->route->config->id_text);
     }
     if (x->user.n != 0) {
-        log_add_sv(line, "user", x->user);
-        log_add_sv(line, "email", x->email);
+        log_add_sv(line, LOG_KEY("user"), x->user);
+        log_add_sv(line, LOG_KEY("email"), x->email);
     }
     if (x->fault != NULL) {
-        log_add_str(line, "response-code-details", x->fault);
+        log_add_str(line, LOG_KEY("response-code-details"), x->fault);
     }
-    log_add_str(line, "ip", x->conn->peer);
-    log_add_u64(line, "size", x->down_pipe.bytes);
-    log_add_u64(line, "received", x->up_pipe.bytes);
-    log_add_i64(line, "duration-us", now - x->began_us);
+    log_add_str(line, LOG_KEY("ip"), x->conn->peer);
+    log_add_u64(line, LOG_KEY("size"), x->down_pipe.bytes);
+    log_add_u64(line, LOG_KEY("received"), x->up_pipe.bytes);
+    log_add_i64(line, LOG_KEY("duration-us"), now - x->began_us);
     if (x->upstream_us != 0) {
-        log_add_i64(line, "upstream-us", x->upstream_us);
+        log_add_i64(line, LOG_KEY("upstream-us"), x->upstream_us);
     }
     log_close(line);
     loop_gather(x->worker->loop);

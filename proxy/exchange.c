@@ -101,6 +101,7 @@ void proxy_exchange_end(struct proxy_exchange *x)
     proxy_snapshot_unref(&x->snapshot);
     list_remove(&x->in_worker);
     list_push_back(&x->worker->spent, &x->in_worker);
+    loop_gather(x->worker->loop); /* it goes back to the pool with the flush */
 }
 
 void proxy_exchange_abort(struct proxy_exchange *x)

@@ -124,6 +124,43 @@ static void json_and_html_escape_what_could_break_out(void **state)
     buf_deinit(&b);
 }
 
+/* Long runs are looked at eight bytes at a time, short ones byte by byte: both must say the same. */
+static void json_escapes_a_byte_wherever_it_stands(void **state)
+{
+    static const char plain[] = "aaaaaaaaaaaaaaaaaaa";
+    struct buf whole;
+    struct buf parts;
+    struct buf one;
+
+    (void)state;
+    buf_init(&whole, 256);
+    buf_init(&parts, 256);
+    buf_init(&one, 16);
+    for (unsigned c = 0; c < 256; c++) {
+        for (size_t at = 0; at < sizeof(plain); at++) {
+            char text[sizeof(plain)];
+
+            memcpy(text, plain, sizeof(plain) - 1);
+            text[sizeof(plain) - 1] = 'a';
+            text[at] = (char)c;
+            buf_reset(&whole);
+            buf_add_json(&whole, sv_of(text, sizeof(text)));
+            buf_reset(&one);
+            buf_add_json(&one, sv_of(text + at, 1));
+            buf_reset(&parts);
+            buf_add_char(&parts, '"');
+            buf_add(&parts, plain, at);
+            buf_add(&parts, one.p + 1, one.n - 2);
+            buf_add(&parts, text + at + 1, sizeof(text) - at - 1);
+            buf_add_char(&parts, '"');
+            assert_string_equal(buf_cstr(&whole), buf_cstr(&parts));
+        }
+    }
+    buf_deinit(&whole);
+    buf_deinit(&parts);
+    buf_deinit(&one);
+}
+
 static void b64_round_trips_every_length(void **state)
 {
     unsigned char bytes[70];
@@ -204,6 +241,7 @@ int main(void)
         cmocka_unit_test(sv_is_utf8_knows_the_forbidden_forms),
         cmocka_unit_test(buf_keeps_its_cap_and_its_first_error),
         cmocka_unit_test(json_and_html_escape_what_could_break_out),
+        cmocka_unit_test(json_escapes_a_byte_wherever_it_stands),
         cmocka_unit_test(b64_round_trips_every_length),
         cmocka_unit_test(b64_refuses_second_spellings),
         cmocka_unit_test(secret_from_b64_gives_the_bytes),
