@@ -45,7 +45,7 @@ void proxy_login_identify(struct proxy_exchange *x)
     x->handle_valid = false;
     for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !x->handle_valid; i++) {
         x->handle_valid =
-            handle_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
+            proxy_handles_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
     }
 }
 
@@ -295,7 +295,7 @@ static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
     (void)snprintf(handle.idp_id, sizeof(handle.idp_id), "%s", redeem->idp_id);
     buf_init(&lines, URL_MAX_N);
     buf_init(&text, HANDLE_TEXT_MAX);
-    if (handle_make(x->worker->handles, &handle, shown_host(x), &text) != ERR_OK) {
+    if (proxy_handles_make(x->worker->handles, &handle, shown_host(x), &text) != ERR_OK) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }

@@ -68,7 +68,7 @@ static void unpool(struct proxy_upstream *up)
 {
     if (!list_empty(&up->in_pool)) {
         list_remove(&up->in_pool);
-        pool_of(up->worker, up->key)->n--;
+        up->pool->n--;
     }
 }
 
@@ -78,7 +78,6 @@ static void free_later(void *arg)
 
     proxy_window_deinit(&up->in);
     proxy_out_deinit(&up->out);
-    mem_free(&up->key);
     mem_free(&up);
 }
 
@@ -357,7 +356,7 @@ struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
     }
     up = MEM_NEW(struct proxy_upstream);
     up->worker = worker;
-    up->key = mem_strdup(target->key);
+    up->pool = pool;
     up->hooks = hooks;
     up->owner = owner;
     up->snapshot = proxy_snapshot_ref(snapshot);
@@ -375,14 +374,12 @@ struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
 void proxy_upstream_put(struct proxy_upstream **up)
 {
     struct proxy_upstream *u = *up;
-    struct pool *pool = NULL;
 
     if (u == NULL) {
         return;
     }
-    pool = pool_of(u->worker, u->key);
     if (!u->connected || u->in.start != u->in.end || !proxy_out_empty(&u->out) ||
-        pool->n >= PROXY_IDLE_MAX || u->worker->stopping) {
+        u->pool->n >= PROXY_IDLE_MAX || u->worker->stopping) {
         proxy_upstream_close(up);
         return;
     }
@@ -390,8 +387,8 @@ void proxy_upstream_put(struct proxy_upstream **up)
     u->owner = NULL;
     u->deadline_ms = clock_mono_ms() + PROXY_IDLE_MS;
     proxy_upstream_want(u, true, false);
-    list_push_front(&pool->idle, &u->in_pool);
-    pool->n++;
+    list_push_front(&u->pool->idle, &u->in_pool);
+    u->pool->n++;
 }
 
 void proxy_upstream_tick(struct proxy_worker *worker, int64_t now_ms)

@@ -24,7 +24,7 @@ struct proxy_upstream_hooks {
 struct proxy_upstream {
     struct list in_pool;
     struct proxy_worker *worker;
-    char *key;
+    struct pool *pool; /* where it idles; lives as long as the worker */
     struct proxy_io io;
     struct event *rd;
     struct event *wr;

@@ -313,7 +313,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     w->pools = map_new();
     w->loop = loop_new_private();
     w->jobs = job_pool_new(w->loop, 2, NAME_JOBS);
-    w->handles = sealer_new(rpc_identity_keys(app->identity), KEYS_HANDLE);
+    w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
     w->authz = proxy_authz_new(
         &(struct proxy_authz_opts){ .loop = w->loop,
@@ -389,7 +389,7 @@ void proxy_worker_free(struct proxy_worker **worker)
     loop_free(&w->loop);
     map_each(w->pools, free_pool, NULL);
     map_free(&w->pools);
-    sealer_free(&w->handles);
+    proxy_handles_free(&w->handles);
     buf_deinit(&w->access);
     proxy_snapshot_unref(&w->snapshot);
     mem_free(&w);

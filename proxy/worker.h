@@ -7,7 +7,6 @@
 
 #include "common/arena.h"
 #include "common/base.h"
-#include "common/crypto/seal.h"
 #include "common/http/date.h"
 #include "common/job.h"
 #include "common/list.h"
@@ -15,6 +14,7 @@
 #include "common/map.h"
 #include "common/rpc/client.h"
 #include "proxy/authz_client.h"
+#include "proxy/handles.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 
@@ -28,7 +28,7 @@ struct proxy_worker {
     struct job_pool *jobs; /* names */
     struct proxy_snapshot *snapshot;
     struct proxy_authz *authz;
-    struct sealer *handles;
+    struct proxy_handles *handles;
     int listener;
     struct event *accept;
     struct event *tick;
