@@ -211,6 +211,8 @@ void loop_run(struct loop *loop)
         while (run_deferred(loop)) {
         }
         flush_if_due(loop);
+        while (run_deferred(loop)) { /* the flush's own: not behind the next wait */
+        }
     }
     __atomic_store_n(&loop->running, false, __ATOMIC_RELEASE);
 }

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/mem.h"
+#include "proxy/client.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
@@ -128,6 +129,7 @@ void proxy_conn_close(struct proxy_conn *conn)
     }
     conn->phase = PROXY_CONN_CLOSED;
     end_exchange(conn);
+    proxy_h2_free(&conn->h2);
     proxy_snapshot_unref(&conn->snapshot);
     list_remove(&conn->in_worker);
     conn->worker->n_conns--;
@@ -160,6 +162,65 @@ static void keep_head(struct proxy_conn *conn, struct proxy_exchange *x)
     proxy_window_drop(&conn->in, head->size);
 }
 
+/* ---- HTTP/2 ---------------------------------------------------------------------------------- */
+
+void proxy_conn_quiet(struct proxy_conn *conn)
+{
+    int64_t idle_ms = conn->worker->snapshot->config->timeout_idle_ms;
+
+    conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
+}
+
+static void start_h2(struct proxy_conn *conn)
+{
+    struct sv bytes = proxy_window_sv(&conn->in);
+
+    conn->phase = PROXY_CONN_H2;
+    conn->h2 = proxy_h2_server_new(conn->worker, &conn->io, &proxy_client_h2_hooks, conn);
+    proxy_conn_quiet(conn);
+    proxy_conn_want(conn, true, false);
+    if (bytes.n != 0 && !proxy_h2_feed(conn->h2, bytes)) {
+        proxy_conn_close(conn);
+        return;
+    }
+    proxy_window_deinit(&conn->in);
+}
+
+/* Prior knowledge (RFC 9113 §3.3): true while the bytes are, or may become, its preface. */
+static bool is_preface(struct proxy_conn *conn)
+{
+    static const struct sv preface = { NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN };
+    struct sv bytes = proxy_window_sv(&conn->in);
+
+    if (conn->spoke || conn->io.ssl != NULL || conn->phase != PROXY_CONN_IDLE ||
+        !sv_starts(preface, sv_head(bytes, MIN(bytes.n, preface.n)))) {
+        return false;
+    }
+    if (bytes.n >= preface.n) {
+        start_h2(conn);
+    }
+    return true;
+}
+
+static void on_h2_event(struct proxy_conn *conn, short what)
+{
+    if ((what & EV_READ) != 0 || conn->io.want_write) {
+        if (!proxy_h2_read(conn->h2)) {
+            /* Why it ends (GOAWAY) is still worth a try. */
+            (void)!proxy_h2_flush(conn->h2);
+            proxy_conn_close(conn);
+            return;
+        }
+    }
+    if (!proxy_h2_flush(conn->h2)) {
+        proxy_conn_close(conn);
+        return;
+    }
+    wake_for_pending(conn);
+}
+
+/* ---- HTTP/1 ---------------------------------------------------------------------------------- */
+
 /* Looks at what the window holds; true: a request has begun or the connection is on its way out. */
 static bool parse_head(struct proxy_conn *conn)
 {
@@ -168,7 +229,11 @@ static bool parse_head(struct proxy_conn *conn)
     if (conn->in.start == conn->in.end) {
         return false;
     }
+    if (is_preface(conn)) {
+        return conn->phase != PROXY_CONN_IDLE;
+    }
     if (conn->x == NULL) {
+        conn->spoke = true;
         conn->x = proxy_exchange_new(conn);
         conn->phase = PROXY_CONN_BUSY;
     }
@@ -313,8 +378,13 @@ static void go_on_with_handshake(struct proxy_conn *conn)
     switch (proxy_io_handshake(&conn->io)) {
     case PROXY_IO_DONE:
         proxy_snapshot_unref(&conn->snapshot);
-        enter_idle(conn);
-        read_heads(conn);
+        if (proxy_io_speaks_h2(&conn->io)) {
+            start_h2(conn);
+            on_h2_event(conn, EV_READ);
+        } else {
+            enter_idle(conn);
+            read_heads(conn);
+        }
         break;
     case PROXY_IO_AGAIN:
         proxy_conn_want(conn, true, conn->io.want_write);
@@ -418,6 +488,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     case PROXY_CONN_BUSY:
         on_exchange_event(conn, conn->x, what);
         break;
+    case PROXY_CONN_H2:
+        on_h2_event(conn, what);
+        break;
     case PROXY_CONN_LINGER:
         hear_out(conn);
         break;
@@ -428,7 +501,14 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
 {
-    if (conn->phase != PROXY_CONN_BUSY && now_ms >= conn->deadline_ms) {
+    if (conn->phase == PROXY_CONN_BUSY || now_ms < conn->deadline_ms) {
+        return;
+    }
+    if (conn->phase != PROXY_CONN_H2) {
+        proxy_conn_close(conn);
+    } else if (proxy_h2_streams(conn->h2) == 0) {
+        proxy_h2_shutdown(conn->h2);
+        (void)!proxy_h2_flush(conn->h2); /* says so, if the socket takes it */
         proxy_conn_close(conn);
     }
 }
@@ -436,7 +516,9 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
 void proxy_conn_drain(struct proxy_conn *conn)
 {
     conn->draining = true;
-    if (conn->phase == PROXY_CONN_IDLE || conn->phase == PROXY_CONN_HANDSHAKE) {
+    if (conn->phase == PROXY_CONN_H2) {
+        proxy_h2_shutdown(conn->h2);
+    } else if (conn->phase == PROXY_CONN_IDLE || conn->phase == PROXY_CONN_HANDSHAKE) {
         proxy_conn_close(conn);
     }
 }

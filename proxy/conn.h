@@ -1,9 +1,10 @@
-/* proxy_conn: a client's connection: TLS, HTTP/1.1 heads one after the other (a pipelined request
- * waits in the window), and the end. What a request becomes is its exchange's business. Owned by one
+/* proxy_conn: a client's connection: TLS, then HTTP/1.1 heads one after the other (a pipelined
+ * request waits in the window) or HTTP/2 (proxy/h2.h), and the end. What a request becomes is its exchange's business. Owned by one
  * worker.
  *
  *   HANDSHAKE ──▶ IDLE ──first byte──▶ BUSY ──answer out──▶ IDLE
- *                                       └──close──▶ LINGER ──▶ (closed)
+ *       │          │                    └──close──▶ LINGER ──▶ (closed)
+ *       └──ALPN h2─┴─preface──▶ H2 ──GOAWAY, last stream──▶ (closed)
  */
 #pragma once
 
@@ -15,6 +16,7 @@
 #include "proxy/snapshot.h"
 
 struct proxy_exchange;
+struct proxy_h2;
 struct proxy_worker;
 
 enum proxy_conn_phase {
@@ -22,6 +24,7 @@ enum proxy_conn_phase {
     PROXY_CONN_HANDSHAKE,
     PROXY_CONN_IDLE,
     PROXY_CONN_BUSY,
+    PROXY_CONN_H2,
     PROXY_CONN_LINGER
 };
 
@@ -46,6 +49,8 @@ struct proxy_conn {
     struct proxy_out out;
     struct proxy_snapshot *snapshot; /* while a handshake runs */
     struct proxy_exchange *x;        /* while BUSY */
+    struct proxy_h2 *h2;             /* while H2 */
+    bool spoke;                      /* HTTP/1: its first head began */
 };
 
 /* Takes fd; address is the peer's. */
@@ -58,5 +63,7 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms);
 void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x);
 /* Sends what out holds, then finishes x. */
 void proxy_conn_send(struct proxy_conn *conn, struct proxy_exchange *x);
+/* HTTP/2: no stream is open any more. */
+void proxy_conn_quiet(struct proxy_conn *conn);
 /* The worker stops: closes what idles, lets the rest end. */
 void proxy_conn_drain(struct proxy_conn *conn);

@@ -4,6 +4,7 @@
 #include "common/mem.h"
 #include "proxy/access.h"
 #include "proxy/app.h"
+#include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
@@ -97,6 +98,8 @@ void proxy_exchange_end(struct proxy_exchange *x)
         x->redeem = NULL;
     }
     proxy_upstream_close(&x->up);
+    proxy_h2_release(&x->server, NGHTTP2_CANCEL);
+    proxy_h2_release(&x->stream, NGHTTP2_CANCEL);
     proxy_identity_unref(&x->identity);
     proxy_snapshot_unref(&x->snapshot);
     list_remove(&x->in_worker);
@@ -107,13 +110,13 @@ void proxy_exchange_end(struct proxy_exchange *x)
 void proxy_exchange_abort(struct proxy_exchange *x)
 {
     if (x->phase != PROXY_ENDED) {
-        proxy_conn_close(x->conn);
+        proxy_client_abort(x);
     }
 }
 
 void proxy_exchange_finish(struct proxy_exchange *x)
 {
-    proxy_conn_finish(x->conn, x);
+    proxy_client_finish(x);
 }
 
 void proxy_exchange_progress(struct proxy_exchange *x)
@@ -129,7 +132,7 @@ void proxy_exchange_send(struct proxy_exchange *x)
         x->total_ms = INT64_MAX;
         proxy_exchange_progress(x);
     }
-    proxy_conn_send(x->conn, x);
+    proxy_client_send(x);
 }
 
 bool proxy_exchange_stands_on_verdict(const struct proxy_exchange *x)

@@ -44,12 +44,14 @@ enum proxy_service { /* what an exchange is for */
 enum { PROXY_REASONS_MAX = 16 };
 
 struct proxy_redeem;
+struct proxy_h2_stream;
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
 struct proxy_exchange {
     struct list in_worker; /* also in the pool */
     struct proxy_worker *worker;
     struct proxy_conn *conn;
+    struct proxy_h2_stream *stream; /* of the client's HTTP/2; NULL: HTTP/1 */
     enum proxy_phase phase;
     int64_t deadline_ms; /* of the phase, moved by progress */
     int64_t total_ms;    /* of the whole exchange; INT64_MAX: none */
@@ -81,8 +83,9 @@ struct proxy_exchange {
     bool close_after; /* HTTP/1: no further request on this connection */
     bool upgrade;     /* the request asks for it and the route allows it */
 
-    struct proxy_upstream *up;
-    struct proxy_target *target; /* the one chosen; the snapshot holds it */
+    struct proxy_upstream *up;      /* of HTTP/1, or not connected yet; NULL: none */
+    struct proxy_h2_stream *server; /* of the upstream's HTTP/2; NULL: none */
+    struct proxy_target *target;    /* the one chosen; the snapshot holds it */
     bool retried;
     struct proxy_pipe up_pipe;
     bool request_done;
@@ -113,7 +116,7 @@ void proxy_exchange_end(struct proxy_exchange *x);
 void proxy_exchange_abort(struct proxy_exchange *x);
 /* The answer is out: the connection goes on with the next request, or ends. */
 void proxy_exchange_finish(struct proxy_exchange *x);
-/* Sends what the client's out holds, then finishes. */
+/* An answer of ours is on its way: finishes when it is out. */
 void proxy_exchange_send(struct proxy_exchange *x);
 /* Moves the deadline: something was read or written. */
 void proxy_exchange_progress(struct proxy_exchange *x);

@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "proxy/access.h"
+#include "proxy/client.h"
+#include "proxy/h2.h"
 #include "proxy/reply.h"
 
 enum { ANSWER_HEAD_MAX = 65536, ANSWER_FIELDS = 256, READS_MAX = 16, INFORMATIONAL_MAX = 16 };
@@ -12,13 +13,41 @@ static void pump_up(struct proxy_exchange *x);
 static void pump_down(struct proxy_exchange *x);
 static const struct proxy_upstream_hooks hooks;
 
+/* ---- the upstream's side ---------------------------------------------------------------------- */
+
+static bool has_server(const struct proxy_exchange *x)
+{
+    return x->up != NULL || x->server != NULL;
+}
+
+static void leave_server(struct proxy_exchange *x)
+{
+    proxy_upstream_close(&x->up);
+    proxy_h2_release(&x->server, NGHTTP2_CANCEL);
+}
+
+/* Streams need no events: their session reads on, and pulls. */
+static void server_read(struct proxy_exchange *x, bool on)
+{
+    if (x->up != NULL) {
+        proxy_upstream_want(x->up, on, x->up->wr_on);
+    }
+}
+
+static void server_write(struct proxy_exchange *x, bool on)
+{
+    if (x->up != NULL) {
+        proxy_upstream_want(x->up, x->up->rd_on, on);
+    }
+}
+
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 /* No usable answer. What was not begun becomes an error page, what was is cut off. */
 static void fail(struct proxy_exchange *x, unsigned status, const char *code)
 {
     x->fault = code;
-    proxy_upstream_close(&x->up);
+    leave_server(x);
     if (x->answer_begun || x->phase == PROXY_TUNNEL) {
         proxy_exchange_abort(x);
         return;
@@ -29,41 +58,40 @@ static void fail(struct proxy_exchange *x, unsigned status, const char *code)
     proxy_reply_fault(x, status, code);
 }
 
-/* A pooled connection may have been closed by the upstream just as we took it. Nothing came back,
- * and what was sent may be sent twice: ask again on a new one. */
-static bool retry(struct proxy_exchange *x)
-{
-    struct proxy_target *target = NULL;
+static void forward_to(struct proxy_exchange *x, struct proxy_target *target, unsigned flags);
 
-    if (x->up == NULL || !x->up->reused || x->retried || x->answer_begun ||
-        x->head.framing != HTTP_BODY_NONE || !http_method_is_safe(x->head.method) ||
-        x->up->in.end != 0) {
+static struct proxy_target *next_target(struct proxy_exchange *x)
+{
+    return x->service == PROXY_FOR_ROUTE ? proxy_route_target(x->route)
+                                         : x->snapshot->authenticate.targets;
+}
+
+/* Nothing came back, and what was sent may be sent twice (or was not looked at): ask again, on a new
+ * connection. */
+static bool retry(struct proxy_exchange *x, bool untouched)
+{
+    if (x->retried || x->answer_begun || x->head.framing != HTTP_BODY_NONE || x->upgrade ||
+        (!untouched && !http_method_is_safe(x->head.method))) {
         return false;
     }
-    target = x->service == PROXY_FOR_ROUTE ? proxy_route_target(x->route)
-                                           : x->snapshot->authenticate.targets;
+    leave_server(x);
+    forward_to(x, next_target(x), PROXY_UPSTREAM_FRESH);
     x->retried = true;
-    x->target = target;
-    x->request_done = false;
-    x->up_eof = false;
-    x->up_lost = false;
-    x->informational = 0;
-    x->total_ms = INT64_MAX;
-    x->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;
-    proxy_upstream_close(&x->up);
-    x->phase = PROXY_CONNECT;
-    x->up = proxy_upstream_get(x->worker, x->snapshot, target, true, &hooks, x);
     return true;
+}
+
+/* A pooled connection may have been closed by the upstream just as we took it. */
+static bool died_in_pool(const struct proxy_exchange *x)
+{
+    return x->up != NULL && x->up->reused && x->up->in.end == 0;
 }
 
 static void finish(struct proxy_exchange *x)
 {
-    bool clean = x->answer.keep_alive && x->request_done && !x->up_eof && !x->up_lost;
-
-    if (clean) {
+    if (x->up != NULL && x->answer.keep_alive && x->request_done && !x->up_eof && !x->up_lost) {
         proxy_upstream_put(&x->up);
     } else {
-        proxy_upstream_close(&x->up);
+        leave_server(x);
     }
     if (!x->request_done) {
         x->close_after = true; /* the rest of the body has nowhere to go */
@@ -96,11 +124,23 @@ static void request_is_out(struct proxy_exchange *x)
     }
 }
 
+static void end_tunnel(struct proxy_exchange *x)
+{
+    if (x->stream == NULL) {
+        proxy_exchange_abort(x);
+    } else {
+        leave_server(x);
+        proxy_exchange_finish(x);
+    }
+}
+
 /* A tunnel's source said no more and all of that is delivered: its reader hears so, and the other
  * direction goes on. Both ends wait no longer than timeout_idle for a next byte then. */
 static void end_direction(struct proxy_exchange *x, bool up)
 {
-    enum proxy_io_result result = proxy_io_end(up ? x->up_pipe.io : x->down_pipe.io);
+    const struct proxy_pipe *pipe = up ? &x->up_pipe : &x->down_pipe;
+    /* A stream has said so with its last frame. */
+    enum proxy_io_result result = pipe->to_stream != NULL ? PROXY_IO_DONE : proxy_io_end(pipe->io);
 
     if (result == PROXY_IO_DONE) {
         x->request_done = x->request_done || up;
@@ -108,13 +148,13 @@ static void end_direction(struct proxy_exchange *x, bool up)
     }
     if ((result != PROXY_IO_DONE && result != PROXY_IO_AGAIN) ||
         (x->answer_done && (x->request_done || x->up_lost))) {
-        proxy_exchange_abort(x);
+        end_tunnel(x);
         return;
     }
     if (up) {
-        proxy_upstream_want(x->up, x->up->rd_on, result == PROXY_IO_AGAIN);
+        server_write(x, result == PROXY_IO_AGAIN);
     } else {
-        proxy_conn_want(x->conn, x->conn->rd_on, result == PROXY_IO_AGAIN);
+        proxy_client_write(x, result == PROXY_IO_AGAIN);
     }
     if (x->idle_ms == 0) {
         x->idle_ms = x->snapshot->config->timeout_idle_ms;
@@ -122,42 +162,55 @@ static void end_direction(struct proxy_exchange *x, bool up)
     proxy_exchange_progress(x);
 }
 
+static void request_cut_off(struct proxy_exchange *x)
+{
+    if (x->phase == PROXY_TUNNEL) {
+        end_direction(x, true);
+    } else {
+        x->close_after = true;
+        fail(x, 400, "request-cut-off");
+    }
+}
+
 static void pump_up(struct proxy_exchange *x)
 {
-    if (x->request_done || x->up_lost || x->up == NULL) {
+    if (x->request_done || x->up_lost || !has_server(x)) {
+        return;
+    }
+    if (x->stream != NULL && x->stream->fault != HTTP_FAULT_NONE) {
+        fail(x, 400, "bad-trailer");
         return;
     }
     switch (proxy_pipe_pump(&x->up_pipe, x->worker->scratch)) {
     case PROXY_PIPE_HUNGRY:
-        proxy_upstream_want(x->up, x->up->rd_on, false);
-        if (x->conn->eof) {
-            if (x->phase == PROXY_TUNNEL) {
-                end_direction(x, true);
-            } else {
-                x->close_after = true;
-                fail(x, 400, "request-cut-off");
-            }
+        server_write(x, false);
+        if (proxy_client_eof(x)) {
+            request_cut_off(x);
             return;
         }
-        proxy_conn_want(x->conn, true, x->conn->wr_on);
+        proxy_client_read(x, true);
         break;
     case PROXY_PIPE_FULL:
-        proxy_upstream_want(x->up, x->up->rd_on, true);
-        proxy_conn_want(x->conn, !x->conn->eof && x->conn->in.end < x->conn->in.cap,
-                        x->conn->wr_on);
+        server_write(x, true);
+        proxy_client_read(x, !proxy_client_eof(x) && x->up_pipe.from->end < x->up_pipe.from->cap);
         break;
     case PROXY_PIPE_DONE:
-        proxy_upstream_want(x->up, x->up->rd_on, false);
-        request_is_out(x);
+        server_write(x, false);
+        if (x->phase == PROXY_TUNNEL) {
+            end_direction(x, true);
+        } else {
+            request_is_out(x);
+        }
         break;
     case PROXY_PIPE_LOST:
         /* It may have answered before it closed: read on. */
         x->up_lost = true;
         if (x->answer_done) {
-            proxy_exchange_abort(x);
+            end_tunnel(x);
             return;
         }
-        proxy_upstream_want(x->up, true, false);
+        server_read(x, true);
+        server_write(x, false);
         break;
     case PROXY_PIPE_BAD:
         x->close_after = true;
@@ -166,33 +219,81 @@ static void pump_up(struct proxy_exchange *x)
     }
 }
 
+static void say_continue(struct proxy_exchange *x)
+{
+    struct proxy_emit e;
+
+    if (x->head.expect_continue && !x->body.done &&
+        x->up_pipe.from->start == x->up_pipe.from->end) {
+        proxy_client_emit(x, &e);
+        proxy_emit_status(&e, 100, SV("Continue"));
+        proxy_client_interim(x, &e);
+    }
+}
+
+static void begin_forward(struct proxy_exchange *x)
+{
+    x->phase = PROXY_FORWARD;
+    x->up_pipe = (struct proxy_pipe){ .body = &x->body };
+    proxy_client_source(x, &x->up_pipe);
+    http_head_init_response(&x->answer, NULL, x->head.method, x->answer_fields, ANSWER_FIELDS);
+    proxy_exchange_progress(x);
+}
+
+static void request_over_h1(struct proxy_exchange *x)
+{
+    struct proxy_upstream *up = x->up;
+    struct proxy_emit e;
+
+    begin_forward(x);
+    x->up_pipe.to = &up->out;
+    x->up_pipe.io = &up->io;
+    x->up_pipe.chunk = x->head.framing == HTTP_BODY_CHUNKED;
+    proxy_emit_h1(&e, &up->out.head);
+    if (!proxy_head_request(x, x->target, &e)) {
+        fail(x, 502, "request-head-too-large");
+        return;
+    }
+    say_continue(x);
+    proxy_upstream_want(up, true, false);
+    pump_up(x);
+}
+
+static void request_over_h2(struct proxy_exchange *x, struct proxy_h2 *h2)
+{
+    struct proxy_emit e;
+
+    begin_forward(x);
+    proxy_emit_h2(&e, &x->arena);
+    if (!proxy_head_request(x, x->target, &e)) {
+        fail(x, 502, "request-head-too-large");
+        return;
+    }
+    x->server = proxy_h2_request(h2, &e, !x->body.done, x);
+    if (x->server == NULL) {
+        fail(x, 502, "upstream-takes-no-stream");
+        return;
+    }
+    x->server->head = &x->answer;
+    x->server->arena = &x->arena;
+    x->up_pipe.to_stream = x->server;
+    if (x->body.done) {
+        request_is_out(x);
+        return;
+    }
+    say_continue(x);
+    pump_up(x);
+}
+
 static void on_ready(void *owner)
 {
     struct proxy_exchange *x = owner;
-    struct proxy_upstream *up = x->up;
 
-    x->phase = PROXY_FORWARD;
-    proxy_head_request(x, x->target, &up->out.head);
-    if (x->head.expect_continue && !x->body.done && x->conn->in.start == x->conn->in.end) {
-        buf_add_str(&x->conn->out.head, "HTTP/1.1 100 Continue\r\n\r\n");
+    if (x->up->h2 != NULL) {
+        request_over_h2(x, proxy_upstream_share(&x->up));
+    } else {
+        request_over_h1(x);
     }
-    x->up_pipe = (struct proxy_pipe){ .from = &x->conn->in,
-                                      .body = &x->body,
-                                      .to = &up->out,
-                                      .io = &up->io,
-                                      .chunk = x->head.framing == HTTP_BODY_CHUNKED };
-    http_head_init_response(&x->answer, NULL, x->head.method, x->answer_fields, ANSWER_FIELDS);
-    proxy_exchange_progress(x);
-    proxy_upstream_want(up, true, false);
-    if (x->conn->out.head.n != 0) {
-        uint64_t sent = 0;
-
-        if (proxy_out_flush(&x->conn->out, &x->conn->io, x->worker->scratch, &sent) ==
-            PROXY_IO_AGAIN) {
-            proxy_conn_want(x->conn, x->conn->rd_on, true);
-        }
-    }
-    pump_up(x);
 }
 
 static void on_failed(void *owner, const char *why)
@@ -214,32 +315,45 @@ static void enter_tunnel(struct proxy_exchange *x)
     x->close_after = true;
     x->request_done = false;
     proxy_body_init_raw(&x->body);
+    x->body.ended = x->stream != NULL && x->stream->in_ended;
     proxy_body_init_raw(&x->answer_body);
     x->up_pipe.chunk = false;
     x->up_pipe.ended = false;
-    proxy_conn_want(x->conn, true, x->conn->wr_on);
+    proxy_client_read(x, true);
 }
 
-/* The answer's head is whole. False: nothing more to do with this connection now. */
-static bool begin_answer(struct proxy_exchange *x)
+/* The answer's head is whole and goes to the client. */
+static void begin_answer(struct proxy_exchange *x)
 {
+    struct proxy_emit e;
     bool chunk = false;
 
     x->status = x->answer.status;
     x->upstream_us = clock_mono_us() - x->began_us;
     if (x->answer.status == 101 && !x->upgrade) {
         fail(x, 502, "upgrade-without-request");
-        return false;
+        return;
     }
-    proxy_head_answer(x, &x->conn->out.head, &chunk);
-    proxy_window_drop(&x->up->in, x->answer.size);
-    proxy_body_init(&x->answer_body, &x->answer, NULL);
+    if (x->server != NULL) {
+        proxy_body_init_frames(&x->answer_body, &x->server->trailer);
+        x->answer_body.ended = x->server->in_ended;
+        x->answer_body.done = x->answer.framing == HTTP_BODY_NONE;
+    } else {
+        proxy_body_init(&x->answer_body, &x->answer, NULL);
+        proxy_window_drop(&x->up->in, x->answer.size);
+    }
+    proxy_client_emit(x, &e);
+    proxy_head_answer(x, &e, &chunk);
     x->answer_begun = true;
-    x->down_pipe = (struct proxy_pipe){ .from = &x->up->in,
+    x->down_pipe = (struct proxy_pipe){ .from = x->server != NULL ? &x->server->in : &x->up->in,
+                                        .from_stream = x->server,
                                         .body = &x->answer_body,
-                                        .to = &x->conn->out,
-                                        .io = &x->conn->io,
                                         .chunk = chunk };
+    proxy_client_sink(x, &x->down_pipe);
+    if (!proxy_client_head(x, &e, x->answer.status == 101 || !x->answer_body.done)) {
+        fail(x, 502, "answer-head-too-large");
+        return;
+    }
     if (x->answer.status == 101) {
         enter_tunnel(x);
         pump_up(x);
@@ -249,37 +363,22 @@ static bool begin_answer(struct proxy_exchange *x)
         /* The default is for the answer's beginning: a stream may go on for days. */
         x->total_ms = timeout == 0 ? INT64_MAX : x->total_ms;
     }
-    return x->up != NULL;
 }
 
-/* 1xx other than 101: passed on, but for the 100 that we say ourselves. */
+/* 1xx other than 101: passed on, but for the 100 that we say ourselves. False: enough of them. */
 static bool pass_informational(struct proxy_exchange *x)
 {
-    uint32_t i = 0;
+    struct proxy_emit e;
 
     if (++x->informational > INFORMATIONAL_MAX) {
         fail(x, 502, "too-many-1xx");
         return false;
     }
     if (x->answer.status != 100 && x->head.minor >= 1) {
-        struct buf *out = &x->conn->out.head;
-
-        buf_printf(out, "HTTP/1.1 %u ", x->answer.status);
-        buf_add_sv(out, x->answer.reason);
-        buf_add_str(out, "\r\n");
-        for (i = 0; i < x->answer.n; i++) {
-            const struct http_field *f = &x->answer.fields[i];
-
-            if ((f->flags & HTTP_F_NOT_FORWARDED) == 0) {
-                buf_add_sv(out, f->name);
-                buf_add_str(out, ": ");
-                buf_add_sv(out, f->value);
-                buf_add_str(out, "\r\n");
-            }
-        }
-        buf_add_str(out, "\r\n");
+        proxy_client_emit(x, &e);
+        proxy_head_interim(x, &e);
+        proxy_client_interim(x, &e);
     }
-    proxy_window_drop(&x->up->in, x->answer.size);
     http_head_init_response(&x->answer, NULL, x->head.method, x->answer_fields, ANSWER_FIELDS);
     return true;
 }
@@ -289,6 +388,7 @@ static bool parse_answer(struct proxy_exchange *x)
 {
     for (;;) {
         struct sv bytes = proxy_window_sv(&x->up->in);
+        size_t size = 0;
 
         if (bytes.n == 0) {
             return false;
@@ -296,11 +396,14 @@ static bool parse_answer(struct proxy_exchange *x)
         switch (http_head_parse(&x->answer, bytes)) {
         case HTTP_DONE:
             if (x->answer.status >= 200 || x->answer.status == 101) {
-                return begin_answer(x);
+                begin_answer(x);
+                return x->up != NULL;
             }
+            size = x->answer.size;
             if (!pass_informational(x)) {
                 return false;
             }
+            proxy_window_drop(&x->up->in, size);
             break;
         case HTTP_ERROR:
             fail(x, 502, "bad-answer");
@@ -315,7 +418,7 @@ static bool parse_answer(struct proxy_exchange *x)
 static void answer_ended_early(struct proxy_exchange *x)
 {
     if (!x->answer_begun) {
-        if (!retry(x)) {
+        if (!died_in_pool(x) || !retry(x, false)) {
             fail(x, 502, x->up->in.end == 0 ? "no-answer" : "answer-cut-off");
         }
         return;
@@ -330,21 +433,25 @@ static void answer_ended_early(struct proxy_exchange *x)
 
 static void pump_down(struct proxy_exchange *x)
 {
-    if (x->up == NULL || !x->answer_begun || x->answer_done) {
+    if (!has_server(x) || !x->answer_begun || x->answer_done) {
+        return;
+    }
+    if (x->server != NULL && x->server->fault != HTTP_FAULT_NONE) {
+        fail(x, 502, "bad-trailer");
         return;
     }
     switch (proxy_pipe_pump(&x->down_pipe, x->worker->scratch)) {
     case PROXY_PIPE_HUNGRY:
-        proxy_conn_want(x->conn, x->conn->rd_on, false);
+        proxy_client_write(x, false);
         if (x->up_eof) {
             answer_ended_early(x);
             return;
         }
-        proxy_upstream_want(x->up, true, x->up->wr_on);
+        server_read(x, true);
         break;
     case PROXY_PIPE_FULL:
-        proxy_conn_want(x->conn, x->conn->rd_on, true);
-        proxy_upstream_want(x->up, !x->up_eof && x->up->in.end < x->up->in.cap, x->up->wr_on);
+        proxy_client_write(x, true);
+        server_read(x, !x->up_eof && x->down_pipe.from->end < x->down_pipe.from->cap);
         break;
     case PROXY_PIPE_DONE:
         if (x->phase == PROXY_TUNNEL) {
@@ -368,7 +475,7 @@ static bool read_upstream(struct proxy_exchange *x)
 {
     struct proxy_upstream *up = x->up;
     bool drained = false;
-    bool pinned = x->answer_begun && !proxy_out_empty(&x->conn->out);
+    bool pinned = x->answer_begun && x->down_pipe.taken != 0;
     enum proxy_io_result result = PROXY_IO_AGAIN;
 
     if (!proxy_window_room(&up->in, x->answer_begun ? PROXY_WINDOW : ANSWER_HEAD_MAX, pinned)) {
@@ -388,7 +495,7 @@ static bool read_upstream(struct proxy_exchange *x)
         x->up_eof = true;
         x->up_broke = result != PROXY_IO_END; /* a cut is no end */
         proxy_upstream_want(up, false, up->wr_on);
-        if (!x->answer_begun || proxy_out_empty(&x->conn->out)) {
+        if (!x->answer_begun || x->down_pipe.taken == 0) {
             answer_ended_early(x);
         }
         return false;
@@ -420,31 +527,94 @@ static void on_writable(void *owner)
     pump_up(x);
 }
 
+/* ---- from a stream of the upstream ------------------------------------------------------------- */
+
+static void no_open(void *h2_owner, struct proxy_h2_stream *stream)
+{
+    (void)h2_owner; /* a client is opened no streams: push is off */
+    (void)stream;
+}
+
+static void on_stream_head(void *owner)
+{
+    struct proxy_exchange *x = owner;
+
+    if (x->server->fault != HTTP_FAULT_NONE) {
+        fail(x, 502, "bad-answer");
+        return;
+    }
+    proxy_exchange_progress(x);
+    begin_answer(x);
+    pump_down(x);
+}
+
+static void on_stream_interim(void *owner)
+{
+    struct proxy_exchange *x = owner;
+
+    (void)pass_informational(x);
+}
+
+static void on_stream_readable(void *owner)
+{
+    struct proxy_exchange *x = owner;
+
+    proxy_exchange_progress(x);
+    x->answer_body.ended = x->server->in_ended;
+    pump_down(x);
+}
+
+static void on_stream_lost(void *owner)
+{
+    struct proxy_exchange *x = owner;
+    struct proxy_h2_stream *s = x->server;
+
+    if (s->in_ended && s->error == NGHTTP2_NO_ERROR) {
+        x->up_lost = true; /* the answer is whole; it does not want the rest of the request */
+        pump_down(x);
+    } else if (!retry(x, s->refused)) {
+        fail(x, 502, x->answer_begun ? "answer-cut-off" : "no-answer");
+    }
+}
+
+static const struct proxy_h2_hooks h2_hooks = {
+    .open = no_open,
+    .head = on_stream_head,
+    .interim = on_stream_interim,
+    .readable = on_stream_readable,
+    .writable = on_writable,
+    .lost = on_stream_lost,
+    .want = proxy_upstream_h2_want,
+    .quiet = proxy_upstream_h2_quiet,
+    .broken = proxy_upstream_h2_broken,
+};
+
 static const struct proxy_upstream_hooks hooks = {
     .ready = on_ready,
     .failed = on_failed,
     .readable = on_readable,
     .writable = on_writable,
+    .h2 = &h2_hooks,
 };
 
 /* ---- the client's side ----------------------------------------------------------------------- */
 
 static void read_client(struct proxy_exchange *x)
 {
+    struct proxy_conn *conn = x->conn;
     int i = 0;
 
     for (i = 0; i < READS_MAX; i++) {
         bool drained = false;
-        bool pinned = x->up != NULL && x->up_pipe.taken != 0;
+        bool pinned = has_server(x) && x->up_pipe.taken != 0;
         enum proxy_io_result result = PROXY_IO_AGAIN;
 
         if ((x->request_done && x->phase != PROXY_TUNNEL) ||
-            !proxy_window_room(&x->conn->in, PROXY_WINDOW, pinned)) {
-            proxy_conn_want(x->conn, false,
-                            x->conn->wr_on); /* a next request waits, or it is full */
+            !proxy_window_room(&conn->in, PROXY_WINDOW, pinned)) {
+            proxy_client_read(x, false); /* a next request waits, or it is full */
             return;
         }
-        result = proxy_window_fill(&x->conn->in, &x->conn->io, &drained);
+        result = proxy_window_fill(&conn->in, &conn->io, &drained);
         if (result == PROXY_IO_AGAIN) {
             return;
         }
@@ -455,11 +625,11 @@ static void read_client(struct proxy_exchange *x)
             return;
         }
         if (result == PROXY_IO_END) {
-            x->conn->eof = true;
-            proxy_conn_want(x->conn, false, x->conn->wr_on);
+            conn->eof = true;
+            proxy_client_read(x, false);
         }
         pump_up(x);
-        if (x->conn->eof || drained || (x->phase != PROXY_FORWARD && x->phase != PROXY_TUNNEL)) {
+        if (conn->eof || drained || (x->phase != PROXY_FORWARD && x->phase != PROXY_TUNNEL)) {
             return;
         }
     }
@@ -472,9 +642,9 @@ static void write_client(struct proxy_exchange *x)
     proxy_exchange_progress(x);
     if (x->answer_begun) {
         pump_down(x);
-    } else if (proxy_out_flush(&x->conn->out, &x->conn->io, x->worker->scratch, &sent) ==
-               PROXY_IO_DONE) {
-        proxy_conn_want(x->conn, x->conn->rd_on, false);
+    } else if (x->stream == NULL && proxy_out_flush(&x->conn->out, &x->conn->io, x->worker->scratch,
+                                                    &sent) == PROXY_IO_DONE) {
+        proxy_client_write(x, false);
     }
 }
 
@@ -483,8 +653,14 @@ void proxy_forward_client(struct proxy_exchange *x, short what)
     if ((what & EV_WRITE) != 0) {
         write_client(x);
     }
-    if ((what & EV_READ) != 0 && (x->phase == PROXY_FORWARD || x->phase == PROXY_TUNNEL)) {
+    if ((what & EV_READ) == 0 || (x->phase != PROXY_FORWARD && x->phase != PROXY_TUNNEL)) {
+        return;
+    }
+    if (x->stream == NULL) {
         read_client(x);
+    } else {
+        proxy_exchange_progress(x);
+        pump_up(x);
     }
 }
 
@@ -503,22 +679,19 @@ bool proxy_forward_stop(struct proxy_exchange *x)
     if (x->answer_begun || (x->phase != PROXY_CONNECT && x->phase != PROXY_FORWARD)) {
         return false;
     }
-    proxy_upstream_close(&x->up);
+    leave_server(x);
     x->close_after = x->close_after || !x->request_done;
     return true;
 }
 
-void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
+static void forward_to(struct proxy_exchange *x, struct proxy_target *target, unsigned flags)
 {
-    const struct config *c = x->snapshot->config;
+    struct proxy_h2 *shared = NULL;
 
     x->phase = PROXY_CONNECT;
-    x->idle_ms = x->service == PROXY_FOR_ROUTE && x->route->config->idle_timeout_ms != 0
-                     ? x->route->config->idle_timeout_ms
-                     : c->timeout_idle_ms;
+    x->target = target;
     x->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;
     x->total_ms = INT64_MAX;
-    x->retried = false;
     x->request_done = false;
     x->up_lost = false;
     x->up_eof = false;
@@ -526,7 +699,25 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
     x->answer_begun = false;
     x->answer_done = false;
     x->informational = 0;
+    shared = x->upgrade || (flags & PROXY_UPSTREAM_FRESH) != 0
+                 ? NULL
+                 : proxy_upstream_shared(x->worker, target);
+    if (shared != NULL) {
+        request_over_h2(x, shared);
+        return;
+    }
+    x->up = proxy_upstream_get(x->worker, x->snapshot, target,
+                               flags | (x->upgrade ? (unsigned)PROXY_UPSTREAM_H1 : 0), &hooks, x);
+}
+
+void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
+{
+    const struct config *c = x->snapshot->config;
+
+    x->idle_ms = x->service == PROXY_FOR_ROUTE && x->route->config->idle_timeout_ms != 0
+                     ? x->route->config->idle_timeout_ms
+                     : c->timeout_idle_ms;
+    x->retried = false;
     x->answer_fields = arena_alloc(&x->arena, ANSWER_FIELDS * sizeof(*x->answer_fields));
-    x->target = target;
-    x->up = proxy_upstream_get(x->worker, x->snapshot, target, false, &hooks, x);
+    forward_to(x, target, 0);
 }

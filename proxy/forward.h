@@ -1,18 +1,20 @@
 /* proxy_forward: the allowed request on its way to the upstream and the answer on its way back. */
 #pragma once
 
+#include "proxy/emit.h"
 #include "proxy/exchange.h"
 
 /* Begins: a connection to target, then the head, then both directions at once. */
 void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target);
-/* The client's socket can be read or written. */
+/* The client's socket or stream can be read or written. */
 void proxy_forward_client(struct proxy_exchange *x, short what);
 void proxy_forward_timeout(struct proxy_exchange *x);
 /* Lets go of the upstream if the client has heard nothing yet: x then wants an answer of ours. False:
  * it has heard something, nothing is changed. */
 MUST_CHECK bool proxy_forward_stop(struct proxy_exchange *x);
-/* head.c: writes the request's head for the upstream. */
-void proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
-                        struct buf *out);
+/* head.c: writes the request's head for the upstream. False: it cannot be sent. */
+MUST_CHECK bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
+                                   struct proxy_emit *e);
 /* Writes the answer's head for the client; *chunk_out: the body goes in chunks of ours. */
-void proxy_head_answer(struct proxy_exchange *x, struct buf *out, bool *chunk_out);
+void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk_out);
+void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e);

@@ -1,34 +1,25 @@
 /* What heads look like on the other side: which fields pass, which are ours. */
 #include <string.h>
 
+#include "common/b64.h"
 #include "common/http/cookie.h"
 #include "common/http/form.h"
+#include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
-enum { COOKIE_MAX = 65536 };
+enum { COOKIE_MAX = 65536, TARGET_MAX = 65536 };
 
-/* One reservation and four copies: this runs a dozen times for each head. */
-static void add_line(struct buf *out, struct sv name, struct sv value)
+/* Our own pages get their query whole. */
+static bool query_passes(const struct proxy_exchange *x)
 {
-    size_t n = name.n + value.n + 4;
-    char *at = buf_room(out, n);
+    struct sv query = x->req.query;
 
-    if (at == NULL) {
-        return;
-    }
-    memcpy(at, name.p, name.n);
-    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes, not a C string */
-    memcpy(at + name.n, ": ", 2);
-    if (value.n != 0) {
-        memcpy(at + name.n + 2, value.p, value.n);
-    }
-    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): likewise */
-    memcpy(at + n - 2, "\r\n", 2);
-    buf_grew(out, n);
+    return x->service != PROXY_FOR_ROUTE ||
+           (sv_search(query, SV("pomerium_")) == SIZE_MAX && sv_find(query, '%') == SIZE_MAX);
 }
 
-/* Query without the credentials that may travel in it; our own pages get it whole. */
+/* Query without the credentials that may travel in it. */
 static void add_query(struct proxy_exchange *x, struct buf *out, struct sv query)
 {
     static const struct sv ours[] = { { "pomerium_session", 16 },
@@ -36,8 +27,7 @@ static void add_query(struct proxy_exchange *x, struct buf *out, struct sv query
                                       { "pomerium_jwt", 12 } };
     bool first = true;
 
-    if (x->service != PROXY_FOR_ROUTE ||
-        (sv_search(query, SV("pomerium_")) == SIZE_MAX && sv_find(query, '%') == SIZE_MAX)) {
+    if (query_passes(x)) {
         buf_add_char(out, '?');
         buf_add_sv(out, query);
         return;
@@ -86,6 +76,29 @@ static void add_path(struct proxy_exchange *x, struct buf *out)
     }
 }
 
+/* path[?query] as the upstream gets it. */
+static enum err target_of(struct proxy_exchange *x, struct sv *target_out)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    enum err err = ERR_OK;
+
+    if ((x->service != PROXY_FOR_ROUTE || x->route->config->prefix_rewrite.p == NULL) &&
+        (!x->req.has_query || query_passes(x))) {
+        *target_out = x->req.forward;
+        return ERR_OK;
+    }
+    buf_init(&text, TARGET_MAX);
+    add_path(x, &text);
+    if (x->req.has_query) {
+        add_query(x, &text, x->req.query);
+    }
+    err = buf_finish(&text, target_out);
+    if (err == ERR_OK) {
+        *target_out = arena_sv(&x->arena, *target_out);
+    }
+    return err;
+}
+
 static bool is_our_authorization(struct sv value)
 {
     size_t n = 0;
@@ -98,7 +111,7 @@ static bool is_our_authorization(struct sv value)
             sv_istarts(sv_trim(sv_from_at(value, n)), SV("Pomerium-")));
 }
 
-static void add_cookie(struct proxy_exchange *x, struct buf *out, struct sv value)
+static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv value)
 {
     CLEANUP(buf_deinit) struct buf rest = { 0 };
 
@@ -107,97 +120,124 @@ static void add_cookie(struct proxy_exchange *x, struct buf *out, struct sv valu
     case HTTP_COOKIE_EMPTY:
         break;
     case HTTP_COOKIE_SAME:
-        add_line(out, SV("Cookie"), value);
+        proxy_emit_field(e, SV("Cookie"), value);
         break;
     case HTTP_COOKIE_STRIPPED:
-        add_line(out, SV("Cookie"), buf_sv(&rest));
+        e->failed = e->failed || rest.err != ERR_OK;
+        proxy_emit_field(e, SV("Cookie"), arena_sv(&x->arena, buf_sv(&rest)));
         break;
     }
 }
 
 /* One field of the client's. */
-static void add_field(struct proxy_exchange *x, struct buf *out, const struct http_field *f)
+static void add_field(struct proxy_exchange *x, struct proxy_emit *e, const struct http_field *f)
 {
     if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_HOST ||
         f->id == HTTP_H_CONTENT_LENGTH || f->id == HTTP_H_EXPECT) {
         return;
     }
     if (f->id == HTTP_H_COOKIE && x->service != PROXY_FOR_AUTHENTICATE) {
-        add_cookie(x, out, f->value);
+        add_cookie(x, e, f->value);
         return;
     }
     if ((f->id == HTTP_H_AUTHORIZATION && is_our_authorization(f->value)) ||
         http_name_set_has(x->snapshot->ours, f->name) ||
-        (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name))) {
+        (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name)) ||
+        (f->id == HTTP_H_SEC_WEBSOCKET_KEY && x->stream != NULL)) {
         return;
     }
-    add_line(out, f->name, f->value);
+    proxy_emit_field(e, f->name, f->value);
 }
 
-static void add_host(struct proxy_exchange *x, const struct proxy_target *target, struct buf *out)
+static struct sv upstream_authority(struct proxy_exchange *x, const struct proxy_target *target)
 {
     bool keep = x->service != PROXY_FOR_ROUTE || x->route->config->preserve_host_header;
 
-    add_line(out, SV("Host"), keep ? x->req.authority : sv_from(target->host_header));
-    add_line(out, SV("X-Forwarded-Host"), x->req.authority);
+    return keep ? x->req.authority : sv_from(target->host_header);
 }
 
-static void add_ours(struct proxy_exchange *x, struct buf *out)
+static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
 {
     size_t i = 0;
 
-    add_line(out, SV("X-Forwarded-For"), sv_from(x->conn->peer));
-    add_line(out, SV("X-Forwarded-Proto"), x->conn->io.ssl != NULL ? SV("https") : SV("http"));
-    add_line(out, SV("X-Request-Id"), sv_from(x->request_id));
+    proxy_emit_field(e, SV("X-Forwarded-For"), sv_from(x->conn->peer));
+    proxy_emit_field(e, SV("X-Forwarded-Proto"),
+                     x->conn->io.ssl != NULL ? SV("https") : SV("http"));
+    proxy_emit_field(e, SV("X-Request-Id"), sv_from(x->request_id));
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
-        add_line(out, x->identity->headers[i].name, x->identity->headers[i].value);
+        proxy_emit_field(e, x->identity->headers[i].name, x->identity->headers[i].value);
     }
     if (x->service == PROXY_FOR_ROUTE) {
         const struct config_pairs *set = &x->route->config->set_request_headers;
 
         for (i = 0; i < set->n; i++) {
-            add_line(out, set->v[i].name, set->v[i].value);
+            proxy_emit_field(e, set->v[i].name, set->v[i].value);
         }
     }
 }
 
-static void add_framing(struct proxy_exchange *x, struct buf *out)
+/* A WebSocket that came over HTTP/2 has no key; HTTP/1 wants one (RFC 6455 §4.1). */
+static void add_websocket_key(struct proxy_exchange *x, struct proxy_emit *e)
 {
-    if (x->upgrade) {
-        add_line(out, SV("Connection"), SV("Upgrade"));
-        add_line(out, SV("Upgrade"), http_head_value(&x->head, HTTP_H_UPGRADE));
-    } else if (x->head.te_trailers) {
-        add_line(out, SV("Connection"), SV("TE"));
-        add_line(out, SV("TE"), SV("trailers"));
-    }
-    if (x->head.framing == HTTP_BODY_CHUNKED) {
-        add_line(out, SV("Transfer-Encoding"), SV("chunked"));
-    } else if (x->head.framing == HTTP_BODY_LENGTH) {
-        buf_add_str(out, "Content-Length: ");
-        buf_add_u64(out, x->head.content_length);
-        buf_add_str(out, "\r\n");
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    unsigned char bytes[16];
+
+    rand_bytes(bytes, sizeof(bytes));
+    buf_init(&text, 64);
+    b64_std_add(&text, sv_of(bytes, sizeof(bytes)));
+    proxy_emit_field(e, SV("Sec-WebSocket-Key"), arena_sv(&x->arena, buf_sv(&text)));
+}
+
+static void add_upgrade(struct proxy_exchange *x, struct proxy_emit *e)
+{
+    proxy_emit_field(e, SV("Connection"), SV("Upgrade"));
+    proxy_emit_field(e, SV("Upgrade"),
+                     x->stream != NULL ? SV("websocket")
+                                       : http_head_value(&x->head, HTTP_H_UPGRADE));
+    if (x->stream != NULL) {
+        add_websocket_key(x, e);
     }
 }
 
-void proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
-                        struct buf *out)
+static void add_framing(struct proxy_exchange *x, struct proxy_emit *e)
 {
+    bool h1 = e->text != NULL;
+
+    if (x->upgrade) {
+        add_upgrade(x, e);
+        return;
+    }
+    if (x->head.te_trailers) {
+        if (h1) {
+            proxy_emit_field(e, SV("Connection"), SV("TE"));
+        }
+        proxy_emit_field(e, SV("TE"), SV("trailers"));
+    }
+    if (x->head.framing == HTTP_BODY_CHUNKED && h1) {
+        proxy_emit_field(e, SV("Transfer-Encoding"), SV("chunked"));
+    } else if (x->head.framing == HTTP_BODY_LENGTH) {
+        proxy_emit_u64(e, SV("Content-Length"), x->head.content_length);
+    }
+}
+
+bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
+                        struct proxy_emit *e)
+{
+    struct sv to = { 0 };
     uint32_t i = 0;
 
-    buf_add_sv(out, x->req.method_text);
-    buf_add_char(out, ' ');
-    add_path(x, out);
-    if (x->req.has_query) {
-        add_query(x, out, x->req.query);
+    if (target_of(x, &to) != ERR_OK) {
+        return false;
     }
-    buf_add_str(out, " HTTP/1.1\r\n");
-    add_host(x, target, out);
+    proxy_emit_request(e, x->req.method_text, to, upstream_authority(x, target),
+                       target->tls != NULL);
+    proxy_emit_field(e, SV("X-Forwarded-Host"), x->req.authority);
     for (i = 0; i < x->head.n; i++) {
-        add_field(x, out, &x->head.fields[i]);
+        add_field(x, e, &x->head.fields[i]);
     }
-    add_framing(x, out);
-    add_ours(x, out); /* last: nothing that came from outside stands behind ours */
-    buf_add_str(out, "\r\n");
+    add_framing(x, e);
+    add_ours(x, e); /* last: nothing that came from outside stands behind ours */
+    return proxy_emit_end(e);
 }
 
 /* An upstream must not plant a session of ours. */
@@ -219,50 +259,74 @@ static bool answer_passes(const struct proxy_exchange *x, const struct http_fiel
     return x->service != PROXY_FOR_ROUTE || !http_name_set_has(x->route->drop_answer, f->name);
 }
 
-static void add_answer_framing(struct proxy_exchange *x, struct buf *out, bool *chunk)
+/* HTTP/1: how the end of the body is told. */
+static void add_answer_framing(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk)
+{
+    const struct http_head *a = &x->answer;
+
+    if (a->status == 101) {
+        proxy_emit_field(e, SV("Connection"), SV("Upgrade"));
+        proxy_emit_field(e, SV("Upgrade"), http_head_value(a, HTTP_H_UPGRADE));
+        return;
+    }
+    if (a->framing != HTTP_BODY_NONE && a->framing != HTTP_BODY_LENGTH) {
+        if (x->head.minor >= 1) {
+            *chunk = true;
+            proxy_emit_field(e, SV("Transfer-Encoding"), SV("chunked"));
+        } else {
+            x->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
+        }
+    }
+    if (x->close_after || x->conn->draining) {
+        x->close_after = true;
+        proxy_emit_field(e, SV("Connection"), SV("close"));
+    } else if (x->head.minor == 0) {
+        proxy_emit_field(e, SV("Connection"), SV("keep-alive"));
+    }
+}
+
+static void add_answer_length(struct proxy_exchange *x, struct proxy_emit *e)
 {
     const struct http_head *a = &x->answer;
     const struct http_field *length = http_head_get(a, HTTP_H_CONTENT_LENGTH);
 
-    *chunk = false;
-    if (a->status == 101) {
-        add_line(out, SV("Connection"), SV("Upgrade"));
-        add_line(out, SV("Upgrade"), http_head_value(a, HTTP_H_UPGRADE));
-        return;
-    }
-    if (a->framing == HTTP_BODY_LENGTH ||
-        (a->framing == HTTP_BODY_NONE && length != NULL && a->status != 204)) {
-        add_line(out, SV("Content-Length"), length == NULL ? SV("0") : length->value);
-    } else if (a->framing != HTTP_BODY_NONE && x->head.minor >= 1) {
-        *chunk = true;
-        add_line(out, SV("Transfer-Encoding"), SV("chunked"));
-    } else if (a->framing != HTTP_BODY_NONE) {
-        x->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
-    }
-    if (x->close_after || x->worker->stopping) {
-        x->close_after = true;
-        add_line(out, SV("Connection"), SV("close"));
-    } else if (x->head.minor == 0) {
-        add_line(out, SV("Connection"), SV("keep-alive"));
+    if (a->status != 101 && a->status != 204 && length != NULL &&
+        (a->framing == HTTP_BODY_LENGTH || a->framing == HTTP_BODY_NONE)) {
+        proxy_emit_field(e, SV("Content-Length"), length->value);
     }
 }
 
-void proxy_head_answer(struct proxy_exchange *x, struct buf *out, bool *chunk_out)
+void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk_out)
+{
+    const struct http_head *a = &x->answer;
+    bool switched = a->status == 101 && x->stream != NULL;
+    uint32_t i = 0;
+
+    *chunk_out = false;
+    /* A stream needs no switching: its tunnel is simply open (RFC 8441 §5). */
+    proxy_emit_status(e, switched ? 200 : a->status, a->reason);
+    for (i = 0; i < a->n; i++) {
+        if (answer_passes(x, &a->fields[i]) &&
+            !(switched && a->fields[i].id == HTTP_H_SEC_WEBSOCKET_ACCEPT)) {
+            proxy_emit_field(e, a->fields[i].name, a->fields[i].value);
+        }
+    }
+    proxy_reply_common(x, e);
+    add_answer_length(x, e);
+    if (e->text != NULL) {
+        add_answer_framing(x, e, chunk_out);
+    }
+}
+
+void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e)
 {
     const struct http_head *a = &x->answer;
     uint32_t i = 0;
 
-    buf_add_str(out, "HTTP/1.1 ");
-    buf_add_u64(out, a->status);
-    buf_add_char(out, ' ');
-    buf_add_sv(out, a->reason);
-    buf_add_str(out, "\r\n");
+    proxy_emit_status(e, a->status, a->reason);
     for (i = 0; i < a->n; i++) {
-        if (answer_passes(x, &a->fields[i])) {
-            add_line(out, a->fields[i].name, a->fields[i].value);
+        if ((a->fields[i].flags & HTTP_F_NOT_FORWARDED) == 0) {
+            proxy_emit_field(e, a->fields[i].name, a->fields[i].value);
         }
     }
-    proxy_reply_common(x, out);
-    add_answer_framing(x, out, chunk_out);
-    buf_add_str(out, "\r\n");
 }

@@ -135,3 +135,14 @@ enum proxy_io_result proxy_io_handshake(struct proxy_io *io)
     code = SSL_do_handshake(io->ssl);
     return code == 1 ? PROXY_IO_DONE : tls_result(io, code);
 }
+
+bool proxy_io_speaks_h2(const struct proxy_io *io)
+{
+    const unsigned char *alpn = NULL;
+    unsigned n = 0;
+
+    if (io->ssl != NULL) {
+        SSL_get0_alpn_selected(io->ssl, &alpn, &n);
+    }
+    return n == 2 && memcmp(alpn, "h2", 2) == 0;
+}

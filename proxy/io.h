@@ -35,3 +35,5 @@ enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, 
 enum proxy_io_result proxy_io_end(struct proxy_io *io);
 /* Goes on with the handshake: DONE when it is over. */
 enum proxy_io_result proxy_io_handshake(struct proxy_io *io);
+/* Whether ALPN chose HTTP/2. */
+bool proxy_io_speaks_h2(const struct proxy_io *io);

@@ -90,9 +90,11 @@ static void binding_of(const struct login_cookie *cookie, unsigned char out[SHA2
     (void)SHA256((const unsigned char *)cookie->random, RANDOM_TEXT, out);
 }
 
-static void add_cookie(struct proxy_exchange *x, struct buf *lines, const char *name,
+/* False: no cookie can hold that. */
+static bool add_cookie(struct proxy_exchange *x, struct proxy_fields *fields, const char *name,
                        struct sv value, int64_t life_s)
 {
+    CLEANUP(buf_deinit) struct buf text = { 0 };
     const struct config *c = x->snapshot->config;
 
     static const enum http_same_site same_site[] = {
@@ -109,21 +111,22 @@ static void add_cookie(struct proxy_exchange *x, struct buf *lines, const char *
                                                        : same_site[c->cookie_same_site],
                                       .script_readable = !c->cookie_http_only };
 
-    buf_add_str(lines, "Set-Cookie: ");
-    if (http_set_cookie_add(lines, &cookie) != ERR_OK) {
-        lines->err = ERR_INTERNAL;
+    buf_init(&text, HTTP_SET_COOKIE_MAX);
+    if (http_set_cookie_add(&text, &cookie) != ERR_OK) {
+        return false;
     }
-    buf_add_str(lines, "\r\n");
+    proxy_fields_add(fields, SV("Set-Cookie"), arena_sv(&x->arena, buf_sv(&text)));
+    return true;
 }
 
-static void add_login_cookie(struct proxy_exchange *x, struct buf *lines,
+static bool add_login_cookie(struct proxy_exchange *x, struct proxy_fields *fields,
                              const struct login_cookie *cookie)
 {
     char value[64];
 
     (void)snprintf(value, sizeof(value), "%s.%llu.%llu", cookie->random,
                    (unsigned long long)cookie->rounds, (unsigned long long)cookie->since_s);
-    add_cookie(x, lines, x->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
+    return add_cookie(x, fields, x->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
 }
 
 /* ---- to authenticate ------------------------------------------------------------------------- */
@@ -136,13 +139,12 @@ static void redirect_to_login(struct proxy_exchange *x, struct sv back, uint64_t
                               const struct login_cookie *cookie)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
-    CLEANUP(buf_deinit) struct buf lines = { 0 };
     CLEANUP(buf_deinit) struct buf binding = { 0 };
+    struct proxy_fields fields = { .n = 0 };
     unsigned char digest[SHA256_DIGEST_LENGTH];
     char number[8];
 
     buf_init(&url, URL_MAX_N);
-    buf_init(&lines, URL_MAX_N);
     buf_init(&binding, 64);
     binding_of(cookie, digest);
     b64_url_add(&binding, sv_of(digest, sizeof(digest)));
@@ -152,12 +154,12 @@ static void redirect_to_login(struct proxy_exchange *x, struct sv back, uint64_t
     http_form_add(&url, SV("pomerium_redirect_uri"), back);
     http_form_add(&url, SV("pomerium_binding"), buf_sv(&binding));
     http_form_add(&url, SV("pomerium_attempt"), sv_from(number));
-    add_login_cookie(x, &lines, cookie);
-    if (link_sign(x->snapshot->config->keys, &url) != ERR_OK || lines.err != ERR_OK) {
+    if (!add_login_cookie(x, &fields, cookie) ||
+        link_sign(x->snapshot->config->keys, &url) != ERR_OK) {
         proxy_reply_fault(x, 414, "address-too-long");
         return;
     }
-    proxy_reply_redirect(x, 302, buf_sv(&url), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, buf_sv(&url), &fields);
 }
 
 /* A session that was just made is not accepted: again and again is a loop, not a login. */
@@ -286,26 +288,24 @@ static bool same_host(struct proxy_exchange *x, struct sv url)
 
 static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
 {
-    CLEANUP(buf_deinit) struct buf lines = { 0 };
     CLEANUP(buf_deinit) struct buf text = { 0 };
+    struct proxy_fields fields = { .n = 0 };
     struct handle handle = { .record_version = redeem->record_version,
                              .issued_at_s = clock_wall_s() };
 
     (void)snprintf(handle.session, sizeof(handle.session), "%s", redeem->session);
     (void)snprintf(handle.idp_id, sizeof(handle.idp_id), "%s", redeem->idp_id);
-    buf_init(&lines, URL_MAX_N);
     buf_init(&text, HANDLE_TEXT_MAX);
     if (proxy_handles_make(x->worker->handles, &handle, shown_host(x), &text) != ERR_OK) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    add_cookie(x, &lines, x->snapshot->cookie_name, buf_sv(&text),
-               x->snapshot->config->cookie_expire_ms / 1000);
-    if (lines.err != ERR_OK) {
+    if (!add_cookie(x, &fields, x->snapshot->cookie_name, buf_sv(&text),
+                    x->snapshot->config->cookie_expire_ms / 1000)) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    proxy_reply_redirect(x, 302, sv_from(redeem->redirect_uri), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, sv_from(redeem->redirect_uri), &fields);
 }
 
 void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *redeem)
@@ -327,7 +327,7 @@ void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *r
         proxy_login_identify(x);
         if (x->handle_valid) {
             home(x, &url);
-            proxy_reply_redirect(x, 302, buf_sv(&url), (struct sv){ 0 });
+            proxy_reply_redirect(x, 302, buf_sv(&url), NULL);
         } else {
             begin_again(x, (struct sv){ 0 });
         }
@@ -341,7 +341,7 @@ void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *r
 void proxy_login_sign_out(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
-    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    struct proxy_fields fields = { .n = 0 };
     struct sv site = http_head_value(&x->head, HTTP_H_SEC_FETCH_SITE);
     bool foreign = sv_ieq(site, SV("cross-site"));
 
@@ -354,12 +354,11 @@ void proxy_login_sign_out(struct proxy_exchange *x)
         return;
     }
     buf_init(&url, URL_MAX_N);
-    buf_init(&lines, URL_MAX_N);
     buf_add_sv(&url, x->snapshot->config->authenticate_service_url.text);
     buf_add_str(&url, "/.pomerium/sign_out");
     /* A foreign page may send people here, but not sign them out: authenticate asks them first. */
     if (!foreign) {
-        add_cookie(x, &lines, x->snapshot->cookie_name, SV("x"), -1);
+        (void)add_cookie(x, &fields, x->snapshot->cookie_name, SV("x"), -1);
         proxy_login_identify(x);
         if (x->handle_valid) {
             buf_add_char(&url, '?');
@@ -370,5 +369,5 @@ void proxy_login_sign_out(struct proxy_exchange *x)
             return;
         }
     }
-    proxy_reply_redirect(x, 302, buf_sv(&url), buf_sv(&lines));
+    proxy_reply_redirect(x, 302, buf_sv(&url), &fields);
 }

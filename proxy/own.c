@@ -9,14 +9,21 @@
 
 enum { JSON_MAX = 4096 };
 
-static void text(struct proxy_exchange *x, struct sv type, struct sv body, struct sv headers)
+/* A text of ours. Everyone may read keys and addresses, also scripts of other sites. */
+static void text(struct proxy_exchange *x, struct sv type, struct sv body, bool open)
 {
+    struct proxy_fields fields = { .n = 0 };
+
     if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
         proxy_reply_fault(x, 405, "method-not-allowed");
         return;
     }
+    if (open) {
+        proxy_fields_add(&fields, SV("Access-Control-Allow-Origin"), SV("*"));
+    }
+    proxy_fields_add(&fields, SV("Cache-Control"), open ? SV("max-age=60") : SV("no-store"));
     proxy_reply(
-        x, &(struct proxy_reply){ .status = 200, .type = type, .body = body, .headers = headers });
+        x, &(struct proxy_reply){ .status = 200, .type = type, .body = body, .fields = &fields });
 }
 
 static void well_known(struct proxy_exchange *x)
@@ -34,8 +41,7 @@ static void well_known(struct proxy_exchange *x)
     buf_add_str(&body, "/.well-known/pomerium/jwks.json\",\"frontchannel_logout_uri\":\"https://");
     buf_add_sv(&body, host);
     buf_add_str(&body, "/.pomerium/sign_out\"}\n");
-    text(x, SV("application/json"), buf_sv(&body),
-         SV("Access-Control-Allow-Origin: *\r\nCache-Control: max-age=60\r\n"));
+    text(x, SV("application/json"), buf_sv(&body), true);
 }
 
 bool proxy_own_serve(struct proxy_exchange *x)
@@ -43,13 +49,12 @@ bool proxy_own_serve(struct proxy_exchange *x)
     struct sv path = x->req.decoded;
 
     if (sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz"))) {
-        text(x, SV("text/plain"), SV("OK\n"), SV("Cache-Control: no-store\r\n"));
+        text(x, SV("text/plain"), SV("OK\n"), false);
     } else if (sv_eq(path, SV("/.well-known/pomerium")) ||
                sv_eq(path, SV("/.well-known/pomerium/"))) {
         well_known(x);
     } else if (sv_eq(path, SV("/.well-known/pomerium/jwks.json"))) {
-        text(x, SV("application/json"), assertion_jwks(x->snapshot->assertion),
-             SV("Access-Control-Allow-Origin: *\r\nCache-Control: max-age=60\r\n"));
+        text(x, SV("application/json"), assertion_jwks(x->snapshot->assertion), true);
     } else if (sv_eq(path, SV("/.pomerium/callback")) || sv_eq(path, SV("/.pomerium/callback/"))) {
         proxy_login_callback(x);
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {
@@ -106,7 +111,7 @@ void proxy_own_redirect(struct proxy_exchange *x)
         proxy_reply_fault(x, 414, "address-too-long");
         return;
     }
-    proxy_reply_redirect(x, r->response_code, buf_sv(&url), (struct sv){ 0 });
+    proxy_reply_redirect(x, r->response_code, buf_sv(&url), NULL);
 }
 
 bool proxy_own_covers(const struct proxy_exchange *x)

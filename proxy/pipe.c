@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "proxy/h2.h"
 
 enum { WINDOW_FIRST = 16384, SPARE_HEAD_MAX = 4096 };
 
@@ -14,6 +15,7 @@ void proxy_window_init(struct proxy_window *w)
 void proxy_window_deinit(struct proxy_window *w)
 {
     mem_free(&w->bytes);
+    mem_free(&w->held);
     *w = (struct proxy_window){ .bytes = NULL };
 }
 
@@ -26,6 +28,7 @@ void proxy_window_drop(struct proxy_window *w, size_t n)
 {
     CHECK(n <= w->end - w->start);
     w->start += n;
+    mem_free(&w->held);
     if (w->start == w->end) {
         w->start = 0;
         w->end = 0;
@@ -57,6 +60,42 @@ bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned)
     return true;
 }
 
+bool proxy_window_append(struct proxy_window *w, struct sv bytes, size_t max)
+{
+    size_t have = w->end - w->start;
+
+    if (bytes.n == 0) {
+        return true;
+    }
+    if (have + bytes.n > max) {
+        return false;
+    }
+    if (w->cap - w->end < bytes.n) {
+        size_t cap = MAX(w->cap, (size_t)WINDOW_FIRST);
+        char *bigger = NULL;
+
+        while (cap < have + bytes.n) {
+            cap *= 2;
+        }
+        bigger = mem_alloc(cap);
+        if (have != 0) {
+            memcpy(bigger, w->bytes + w->start, have);
+        }
+        if (w->held == NULL) {
+            w->held = w->bytes;
+        } else {
+            mem_free(&w->bytes);
+        }
+        w->bytes = bigger;
+        w->cap = cap;
+        w->start = 0;
+        w->end = have;
+    }
+    memcpy(w->bytes + w->end, bytes.p, bytes.n);
+    w->end += bytes.n;
+    return true;
+}
+
 enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *io, bool *drained)
 {
     size_t room = w->cap - w->end;
@@ -75,12 +114,15 @@ void proxy_body_init(struct proxy_body *body, const struct http_head *head,
 {
     body->framing = head->framing;
     body->left = head->content_length;
+    body->ended = false;
+    body->trailer = NULL;
     body->done = head->framing == HTTP_BODY_NONE ||
                  (head->framing == HTTP_BODY_LENGTH && head->content_length == 0);
     if (head->framing == HTTP_BODY_CHUNKED) {
         http_chunked_init(&body->chunked, &(struct http_chunked_opts){ .trailers = body->trailers,
                                                                        .cap = HTTP_TRAILERS_MAX,
                                                                        .refuse = refuse });
+        body->trailer = &body->chunked.trailer;
     }
 }
 
@@ -88,6 +130,14 @@ void proxy_body_init_raw(struct proxy_body *body)
 {
     body->framing = HTTP_BODY_UNTIL_CLOSE;
     body->done = false;
+    body->ended = false;
+    body->trailer = NULL;
+}
+
+void proxy_body_init_frames(struct proxy_body *body, const struct http_head *trailer)
+{
+    proxy_body_init_raw(body);
+    body->trailer = trailer;
 }
 
 enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv *data_out)
@@ -104,13 +154,16 @@ enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv
         return step;
     }
     if (in->n == 0) {
-        return HTTP_MORE;
+        body->done = body->ended;
+        return body->ended ? HTTP_DONE : HTTP_MORE;
     }
     *data_out = *in;
     if (body->framing == HTTP_BODY_LENGTH) {
         *data_out = sv_head(*in, (size_t)MIN((uint64_t)in->n, body->left));
         body->left -= data_out->n;
         body->done = body->left == 0;
+    } else {
+        body->done = body->ended;
     }
     *in = sv_from_at(*in, data_out->n);
     return HTTP_DATA;
@@ -223,16 +276,17 @@ void proxy_spares_take(struct proxy_spares *spares, struct proxy_window *w, stru
 /* The end of a chunked body, with the trailers that may pass. */
 static void end_chunks(struct proxy_pipe *pipe)
 {
+    const struct http_head *trailer = pipe->body->trailer;
     struct buf *head = &pipe->to->head;
     uint32_t i = 0;
 
-    if (pipe->body->framing != HTTP_BODY_CHUNKED || pipe->body->chunked.trailer.n == 0) {
+    if (trailer == NULL || trailer->n == 0) {
         buf_add_sv(head, HTTP_CHUNK_LAST);
         return;
     }
     buf_add_str(head, "0\r\n");
-    for (i = 0; i < pipe->body->chunked.trailer.n; i++) {
-        const struct http_field *f = &pipe->body->chunked.trailer.fields[i];
+    for (i = 0; i < trailer->n; i++) {
+        const struct http_field *f = &trailer->fields[i];
 
         if ((f->flags & HTTP_F_NOT_FORWARDED) == 0) {
             buf_add_sv(head, f->name);
@@ -244,35 +298,68 @@ static void end_chunks(struct proxy_pipe *pipe)
     buf_add_str(head, "\r\n");
 }
 
-/* Takes the next piece of the message into out. */
+static void drop_taken(struct proxy_pipe *pipe)
+{
+    if (pipe->taken == 0) {
+        return;
+    }
+    if (pipe->from_stream != NULL) {
+        proxy_h2_drop(pipe->from_stream, pipe->taken);
+    } else {
+        proxy_window_drop(pipe->from, pipe->taken);
+    }
+    pipe->taken = 0;
+}
+
+static void put_piece(struct proxy_pipe *pipe, struct sv data)
+{
+    char room[HTTP_CHUNK_HEAD_SIZE];
+
+    if (pipe->to_stream != NULL) {
+        proxy_h2_offer(pipe->to_stream, data);
+        return;
+    }
+    if (pipe->chunk) {
+        buf_add_sv(&pipe->to->head, http_chunk_head(room, data.n));
+        pipe->to->tail = "\r\n";
+        pipe->to->tail_n = 2;
+    }
+    pipe->to->piece = data;
+}
+
+static void put_end(struct proxy_pipe *pipe)
+{
+    if (pipe->to_stream != NULL) {
+        proxy_h2_offer_end(pipe->to_stream, pipe->body->trailer);
+    } else if (pipe->chunk) {
+        end_chunks(pipe);
+    }
+}
+
+/* Takes the next piece of the message towards the destination. */
 static enum proxy_pipe_result next_piece(struct proxy_pipe *pipe)
 {
     struct sv window = proxy_window_sv(pipe->from);
     struct sv in = window;
     struct sv data = { 0 };
     enum http_step step = proxy_body_next(pipe->body, &in, &data);
-    char room[HTTP_CHUNK_HEAD_SIZE];
 
     pipe->taken = window.n - in.n;
     switch (step) {
     case HTTP_DATA:
-        if (pipe->chunk) {
-            buf_add_sv(&pipe->to->head, http_chunk_head(room, data.n));
-            pipe->to->tail = "\r\n";
-            pipe->to->tail_n = 2;
-        }
-        pipe->to->piece = data;
+        put_piece(pipe, data);
         pipe->bytes += data.n;
+        if (pipe->to_stream != NULL && pipe->body->done) { /* one frame says both */
+            pipe->ended = true;
+            put_end(pipe);
+        }
         return PROXY_PIPE_FULL;
     case HTTP_DONE:
         pipe->ended = true;
-        if (pipe->chunk) {
-            end_chunks(pipe);
-        }
+        put_end(pipe);
         return PROXY_PIPE_FULL;
     case HTTP_MORE:
-        proxy_window_drop(pipe->from, pipe->taken);
-        pipe->taken = 0;
+        drop_taken(pipe);
         return PROXY_PIPE_HUNGRY;
     case HTTP_ERROR:
         break;
@@ -280,18 +367,36 @@ static enum proxy_pipe_result next_piece(struct proxy_pipe *pipe)
     return PROXY_PIPE_BAD;
 }
 
+/* The stream pulls: what can be done here is to have the next piece ready. */
+static enum proxy_pipe_result pump_stream(struct proxy_pipe *pipe)
+{
+    const struct proxy_h2_stream *to = pipe->to_stream;
+
+    if (to->closed && !to->end_sent) {
+        return PROXY_PIPE_LOST;
+    }
+    if (to->piece.n != 0) {
+        return PROXY_PIPE_FULL;
+    }
+    drop_taken(pipe);
+    if (pipe->ended) {
+        return to->end_sent ? PROXY_PIPE_DONE : PROXY_PIPE_FULL;
+    }
+    return next_piece(pipe);
+}
+
 enum proxy_pipe_result proxy_pipe_pump(struct proxy_pipe *pipe, char *scratch)
 {
+    if (pipe->to_stream != NULL) {
+        return pump_stream(pipe);
+    }
     for (;;) {
         enum proxy_io_result written = PROXY_IO_DONE;
         enum proxy_pipe_result result = PROXY_PIPE_FULL;
 
         /* A head that waits leaves together with the first bytes of its body. */
         if (pipe->to->piece.n == 0 && pipe->to->tail_n == 0 && !pipe->ended) {
-            if (pipe->taken != 0) {
-                proxy_window_drop(pipe->from, pipe->taken);
-                pipe->taken = 0;
-            }
+            drop_taken(pipe);
             result = next_piece(pipe);
         }
         if (result == PROXY_PIPE_BAD) {
@@ -304,10 +409,7 @@ enum proxy_pipe_result proxy_pipe_pump(struct proxy_pipe *pipe, char *scratch)
         if (written == PROXY_IO_AGAIN) {
             return PROXY_PIPE_FULL;
         }
-        if (pipe->taken != 0) {
-            proxy_window_drop(pipe->from, pipe->taken);
-            pipe->taken = 0;
-        }
+        drop_taken(pipe);
         if (pipe->ended) {
             return PROXY_PIPE_DONE;
         }

@@ -19,6 +19,8 @@ struct proxy_window {
     size_t cap;
     size_t start;
     size_t end;
+    char
+        *held; /* a block that was outgrown while a piece of it is under way; until the next drop */
 };
 
 void proxy_window_init(struct proxy_window *w);
@@ -28,6 +30,9 @@ void proxy_window_drop(struct proxy_window *w, size_t n);
 /* Room for more: moves bytes to the front when nothing points at them (pinned false), grows up to
  * max. False: the window is full. */
 bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned);
+/* Adds bytes that came by other ways than a read; what was taken as a piece stays where it is. False:
+ * more than max would wait. */
+bool proxy_window_append(struct proxy_window *w, struct sv bytes, size_t max);
 /* One read into the room; PROXY_IO_AGAIN also after a read that emptied the socket (*drained). */
 enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *io, bool *drained);
 
@@ -35,6 +40,8 @@ struct proxy_body {
     enum http_framing framing;
     uint64_t left; /* HTTP_BODY_LENGTH */
     bool done;
+    bool ended;                      /* HTTP_BODY_UNTIL_CLOSE: nothing comes behind what is here */
+    const struct http_head *trailer; /* what stands behind it; NULL: nothing can */
     struct http_chunked chunked;
     struct http_field trailers[HTTP_TRAILERS_MAX];
 };
@@ -45,6 +52,9 @@ void proxy_body_init(struct proxy_body *body, const struct http_head *head,
 void proxy_body_init_raw(struct proxy_body *body);
 /* As http_chunked_next, for every framing. */
 enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv *data_out);
+
+/* Frames tell where it ends: the receiver of them sets ended. */
+void proxy_body_init_frames(struct proxy_body *body, const struct http_head *trailer);
 
 struct proxy_out {
     struct buf head;
@@ -88,11 +98,16 @@ enum proxy_pipe_result {
     PROXY_PIPE_DONE     /* the message ended and all of it is written */
 };
 
+struct proxy_h2_stream;
+
+/* Each side is a socket of HTTP/1 or a stream of HTTP/2. */
 struct proxy_pipe {
     struct proxy_window *from;
+    struct proxy_h2_stream *from_stream; /* whose window it is; NULL: HTTP/1 */
     struct proxy_body *body;
-    struct proxy_out *to;
+    struct proxy_out *to; /* with io; NULL: HTTP/2 */
     struct proxy_io *io;
+    struct proxy_h2_stream *to_stream;
     bool chunk;     /* write chunks of our own */
     size_t taken;   /* bytes of the window that the piece under way stands for */
     bool ended;     /* the end is in out */

@@ -6,10 +6,11 @@
 #include "common/http/accept.h"
 #include "common/http/page.h"
 #include "common/policy/reason.h"
+#include "proxy/client.h"
 
 enum { BODY_MAX = HTTP_PAGE_MAX, HEADERS_MAX = 8192 };
 
-void proxy_reply_common(struct proxy_exchange *x, struct buf *head)
+void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
 {
     const struct config_pairs *set = &x->snapshot->config->set_response_headers;
     size_t i = 0;
@@ -18,69 +19,61 @@ void proxy_reply_common(struct proxy_exchange *x, struct buf *head)
         set = &x->route->config->set_response_headers;
     }
     for (i = 0; i < set->n; i++) {
-        buf_add_sv(head, set->v[i].name);
-        buf_add_str(head, ": ");
-        buf_add_sv(head, set->v[i].value);
-        buf_add_str(head, "\r\n");
+        proxy_emit_field(e, set->v[i].name, set->v[i].value);
     }
-    buf_add_str(head, "x-request-id: ");
-    buf_add_str(head, x->request_id);
-    buf_add_str(head, "\r\n");
+    proxy_emit_field(e, SV("x-request-id"), sv_from(x->request_id));
+}
+
+/* HTTP/1: whether the connection can carry another request behind this one. */
+static bool must_close(const struct proxy_exchange *x)
+{
+    return !x->head.keep_alive || x->conn->draining || x->conn->eof ||
+           (x->service != PROXY_FOR_NONE && !x->body.done && x->body.framing == HTTP_BODY_CHUNKED);
 }
 
 void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
 {
-    struct buf *out = &x->conn->out.head;
     bool bodyless = x->head.method == HTTP_HEAD || reply->status == 304 || reply->status == 204;
+    struct proxy_emit e;
+    size_t i = 0;
 
     x->status = reply->status;
-    if (!x->head.keep_alive || x->worker->stopping || x->conn->eof ||
-        (x->service != PROXY_FOR_NONE && !x->body.done && x->body.framing == HTTP_BODY_CHUNKED)) {
-        x->close_after = true;
-    }
-    buf_add_str(out, "HTTP/1.1 ");
-    buf_add_u64(out, reply->status);
-    buf_add_char(out, ' ');
-    buf_add_sv(out, http_status_reason(reply->status));
-    buf_add_str(out, "\r\nDate: ");
-    buf_add_sv(out, http_date_at(&x->worker->date, clock_wall_s()));
-    buf_add_str(out, "\r\n");
+    x->close_after = x->close_after || (x->stream == NULL && must_close(x));
+    proxy_client_emit(x, &e);
+    proxy_emit_status(&e, reply->status, http_status_reason(reply->status));
+    proxy_emit_field(&e, SV("Date"), http_date_at(&x->worker->date, clock_wall_s()));
     if (reply->type.n != 0) {
-        buf_add_str(out, "Content-Type: ");
-        buf_add_sv(out, reply->type);
-        buf_add_str(out, "\r\n");
+        proxy_emit_field(&e, SV("Content-Type"), reply->type);
     }
-    buf_add_sv(out, reply->headers);
-    proxy_reply_common(x, out);
+    for (i = 0; reply->fields != NULL && i < reply->fields->n; i++) {
+        proxy_emit_field(&e, reply->fields->v[i].name, reply->fields->v[i].value);
+    }
+    proxy_reply_common(x, &e);
     if (reply->status != 204) { /* RFC 9110 §8.6 */
-        buf_add_str(out, "Content-Length: ");
-        buf_add_u64(out, reply->body.n);
-        buf_add_str(out, "\r\n");
+        proxy_emit_u64(&e, SV("Content-Length"), reply->body.n);
     }
-    buf_add_str(out, x->close_after ? "Connection: close\r\n\r\n" : "\r\n");
-    if (!bodyless) {
-        buf_add_sv(out, reply->body);
-        x->down_pipe.bytes = reply->body.n;
+    if (x->close_after && x->stream == NULL) {
+        proxy_emit_field(&e, SV("Connection"), SV("close"));
     }
-    proxy_exchange_send(x);
+    proxy_client_reply(x, &e, bodyless ? (struct sv){ 0 } : reply->body);
 }
 
 void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv location,
-                          struct sv headers)
+                          const struct proxy_fields *fields)
 {
-    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    struct proxy_fields all = { .n = 0 };
+    size_t i = 0;
 
-    buf_init(&lines, (size_t)HEADERS_MAX * 4);
-    buf_add_str(&lines, "Location: ");
-    buf_add_sv(&lines, location);
-    buf_add_str(&lines, "\r\nCache-Control: no-store\r\n");
-    buf_add_sv(&lines, headers);
-    if (lines.err != ERR_OK || sv_find(location, '\r') != SIZE_MAX ||
-        sv_find(location, '\n') != SIZE_MAX) {
+    if (sv_find(location, '\r') != SIZE_MAX || sv_find(location, '\n') != SIZE_MAX) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    proxy_reply(x, &(struct proxy_reply){ .status = status, .headers = buf_sv(&lines) });
+    proxy_fields_add(&all, SV("Location"), location);
+    proxy_fields_add(&all, SV("Cache-Control"), SV("no-store"));
+    for (i = 0; fields != NULL && i < fields->n; i++) {
+        proxy_fields_add(&all, fields->v[i].name, fields->v[i].value);
+    }
+    proxy_reply(x, &(struct proxy_reply){ .status = status, .fields = &all });
 }
 
 /* What happened and what to do, for people. */
@@ -161,17 +154,18 @@ static void json_body(struct buf *body, const struct proxy_exchange *x, unsigned
     buf_add_str(body, "}\n");
 }
 
-static void page_headers(struct buf *lines)
+static void page_fields(struct proxy_exchange *x, struct proxy_fields *fields)
 {
+    CLEANUP(buf_deinit) struct buf csp = { 0 };
     size_t n = 0;
     const struct http_page_header *fixed = http_page_headers(&n);
     size_t i = 0;
 
-    buf_add_str(lines, "Content-Security-Policy: ");
-    http_page_csp(lines, NULL, 0);
-    buf_add_str(lines, "\r\n");
+    buf_init(&csp, HEADERS_MAX);
+    http_page_csp(&csp, NULL, 0);
+    proxy_fields_add(fields, SV("Content-Security-Policy"), arena_sv(&x->arena, buf_sv(&csp)));
     for (i = 0; i < n; i++) {
-        buf_printf(lines, "%s: %s\r\n", fixed[i].name, fixed[i].value);
+        proxy_fields_add(fields, sv_from(fixed[i].name), sv_from(fixed[i].value));
     }
 }
 
@@ -197,44 +191,57 @@ static unsigned grpc_status(unsigned status)
     }
 }
 
-static void refuse(struct proxy_exchange *x, unsigned status, struct sv code, struct sv more)
+static void grpc_fields(struct proxy_exchange *x, unsigned status, struct sv code,
+                        struct proxy_fields *fields)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, HEADERS_MAX);
+    buf_add_u64(&text, grpc_status(status));
+    proxy_fields_add(fields, SV("grpc-status"), arena_sv(&x->arena, buf_sv(&text)));
+    buf_reset(&text);
+    buf_add_urlenc(&text, code);
+    proxy_fields_add(fields, SV("grpc-message"), arena_sv(&x->arena, buf_sv(&text)));
+}
+
+static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
-    CLEANUP(buf_deinit) struct buf lines = { 0 };
+    struct proxy_fields fields = { .n = 0 };
     enum http_media media =
         x->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&x->head);
-    struct proxy_reply reply = { .status = status, .type = SV("application/json") };
+    struct proxy_reply reply = { .status = status,
+                                 .type = SV("application/json"),
+                                 .fields = &fields };
 
     buf_init(&body, BODY_MAX);
-    buf_init(&lines, HEADERS_MAX);
-    buf_add_str(&lines, "x-pomerium-intercepted-response: true\r\n");
-    buf_add_sv(&lines, more);
+    proxy_fields_add(&fields, SV("x-pomerium-intercepted-response"), SV("true"));
+    if (status == 401) {
+        proxy_fields_add(&fields, SV("WWW-Authenticate"), SV("Bearer realm=\"postern\""));
+    }
     if (status == 503) {
-        buf_add_str(&lines, "Retry-After: 2\r\n");
+        proxy_fields_add(&fields, SV("Retry-After"), SV("2"));
     }
     if (media == HTTP_MEDIA_GRPC) {
         reply.type = SV("application/grpc");
-        buf_printf(&lines, "grpc-status: %u\r\ngrpc-message: ", grpc_status(status));
-        buf_add_urlenc(&lines, code);
-        buf_add_str(&lines, "\r\n");
+        grpc_fields(x, status, code, &fields);
         reply.status = 200;
     } else if (media == HTTP_MEDIA_HTML) {
         reply.type = HTTP_PAGE_TYPE;
         html_body(&body, x, status, code);
-        page_headers(&lines);
+        page_fields(x, &fields);
     } else {
-        buf_add_str(&lines, "Cache-Control: no-store\r\n");
+        proxy_fields_add(&fields, SV("Cache-Control"), SV("no-store"));
         json_body(&body, x, status, code);
     }
     reply.body = buf_sv(&body);
-    reply.headers = buf_sv(&lines);
     proxy_reply(x, &reply);
 }
 
 void proxy_reply_fault(struct proxy_exchange *x, unsigned status, const char *code)
 {
     x->fault = code;
-    refuse(x, status, sv_from(code), (struct sv){ 0 });
+    refuse(x, status, sv_from(code));
 }
 
 /* The reason that explains most: the first that is no "-ok". */
@@ -258,10 +265,10 @@ static struct sv main_reason(const struct proxy_exchange *x)
 
 void proxy_reply_denied(struct proxy_exchange *x, unsigned status)
 {
-    refuse(x, status, main_reason(x), (struct sv){ 0 });
+    refuse(x, status, main_reason(x));
 }
 
 void proxy_reply_login_needed(struct proxy_exchange *x)
 {
-    refuse(x, 401, SV("login-needed"), SV("WWW-Authenticate: Bearer realm=\"postern\"\r\n"));
+    refuse(x, 401, SV("login-needed"));
 }

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
+#include "proxy/h2.h"
 #include "proxy/login.h"
 #include "proxy/own.h"
 #include "proxy/reply.h"
@@ -271,6 +272,17 @@ static void dispatch(struct proxy_exchange *x)
     begin_check(x);
 }
 
+static void begin_body(struct proxy_exchange *x)
+{
+    if (x->stream == NULL) {
+        proxy_body_init(&x->body, &x->head, x->snapshot->ours);
+        return;
+    }
+    proxy_body_init_frames(&x->body, &x->stream->trailer);
+    x->body.ended = x->stream->in_ended;
+    x->body.done = x->head.framing == HTTP_BODY_NONE;
+}
+
 void proxy_request_start(struct proxy_exchange *x)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
@@ -279,7 +291,7 @@ void proxy_request_start(struct proxy_exchange *x)
     x->service = PROXY_FOR_ROUTE;
     x->req = (struct http_request){ .method = x->head.method };
     x->close_after = x->close_after || !x->head.keep_alive;
-    proxy_body_init(&x->body, &x->head, x->snapshot->ours);
+    begin_body(x);
     fault = http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req);
     if (fault != HTTP_FAULT_NONE) {
         x->close_after = true;
@@ -296,7 +308,7 @@ void proxy_request_start(struct proxy_exchange *x)
         return;
     }
     if (x->req.redirect) {
-        proxy_reply_redirect(x, 308, x->req.forward, (struct sv){ 0 });
+        proxy_reply_redirect(x, 308, x->req.forward, NULL);
         return;
     }
     dispatch(x);

@@ -51,8 +51,8 @@ static enum err target_init(struct proxy_target *t, const struct config_url *url
                                        : url->host);
         err = proxy_tls_upstream_ctx(ca, t->verify, &t->tls, d);
     }
-    (void)snprintf(key, sizeof(key), "%.*s|%s|%d|%016llx", SV_ARG(url->text),
-                   t->server_name == NULL ? "" : t->server_name, t->verify,
+    (void)snprintf(key, sizeof(key), "%.*s|%s|%d%d|%016llx", SV_ARG(url->text),
+                   t->server_name == NULL ? "" : t->server_name, t->verify, url->h2c,
                    (unsigned long long)map_hash(ca));
     t->key = mem_strdup(key);
     return err;

@@ -49,7 +49,7 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                    const unsigned char *in, unsigned in_n, void *arg)
 {
-    static const unsigned char mine[] = "\x08http/1.1";
+    static const unsigned char mine[] = "\x02h2\x08http/1.1";
     unsigned char *chosen = NULL;
 
     (void)ssl;
@@ -222,7 +222,7 @@ static bool add_ca(SSL_CTX *ctx, struct sv pem)
 
 enum err proxy_tls_upstream_ctx(struct sv ca_pem, bool verify, SSL_CTX **ctx_out, struct diag *d)
 {
-    static const unsigned char alpn[] = "\x08http/1.1";
+    static const unsigned char alpn[] = "\x02h2\x08http/1.1";
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
     CHECK(ctx != NULL);

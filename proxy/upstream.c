@@ -12,14 +12,16 @@
 #include "common/clock.h"
 #include "common/map.h"
 #include "common/mem.h"
+#include "proxy/h2.h"
 #include "proxy/worker.h"
 
 enum { DNS_GOOD_MS = 5000, ADDRESSES_MAX = 8 };
 
-/* The idle connections of one key. */
+/* The connections of one key that may be used again. */
 struct pool {
-    struct list idle;
+    struct list idle; /* HTTP/1 */
     size_t n;
+    struct list shared; /* HTTP/2 */
 };
 
 /* A name that is being looked up on a job thread. */
@@ -41,6 +43,7 @@ static struct pool *pool_of(struct proxy_worker *w, const char *key)
     if (pool == NULL) {
         pool = MEM_NEW(struct pool);
         list_init(&pool->idle);
+        list_init(&pool->shared);
         (void)map_set(w->pools, sv_from(key), pool);
     }
     return pool;
@@ -68,7 +71,9 @@ static void unpool(struct proxy_upstream *up)
 {
     if (!list_empty(&up->in_pool)) {
         list_remove(&up->in_pool);
-        up->pool->n--;
+        if (up->h2 == NULL) {
+            up->pool->n--;
+        }
     }
 }
 
@@ -98,6 +103,7 @@ void proxy_upstream_close(struct proxy_upstream **up)
         event_free(u->wr);
     }
     u->owner = NULL;
+    proxy_h2_free(&u->h2);
     proxy_io_close(&u->io);
     proxy_snapshot_unref(&u->snapshot);
     loop_defer(u->worker->loop, free_later, u); /* a callback up the stack may still look at it */
@@ -116,9 +122,19 @@ static void fail(struct proxy_upstream *up, const char *why)
 
 static void ready(struct proxy_upstream *up)
 {
+    bool h2 = up->target->url->h2c || proxy_io_speaks_h2(&up->io);
+
     up->connected = true;
     proxy_snapshot_unref(&up->snapshot);
     proxy_upstream_want(up, true, false);
+    if (h2 && up->h1_only) {
+        fail(up, "the upstream speaks HTTP/2 only, which has no upgrades");
+        return;
+    }
+    if (h2) {
+        up->h2 = proxy_h2_client_new(up->worker, &up->io, up->hooks->h2, up);
+        up->deadline_ms = INT64_MAX;
+    }
     if (up->owner != NULL) {
         up->hooks->ready(up->owner);
     }
@@ -149,6 +165,11 @@ static void begin_tls(struct proxy_upstream *up)
         fail(up, "the upstream's name cannot be asked for in TLS");
         return;
     }
+    if (up->h1_only) {
+        static const unsigned char h1[] = "\x08http/1.1";
+
+        CHECK(SSL_set_alpn_protos(up->io.ssl, h1, sizeof(h1) - 1) == 0);
+    }
     if (up->target->verify && SSL_set1_host(up->io.ssl, up->target->server_name) != 1) {
         fail(up, "the upstream's name cannot be verified");
         return;
@@ -172,6 +193,67 @@ static void on_connected(struct proxy_upstream *up)
     }
 }
 
+/* ---- HTTP/2 ---------------------------------------------------------------------------------- */
+
+void proxy_upstream_h2_want(void *up, bool write)
+{
+    proxy_upstream_want(up, true, write);
+}
+
+void proxy_upstream_h2_quiet(void *up)
+{
+    struct proxy_upstream *u = up;
+
+    u->deadline_ms = clock_mono_ms() + PROXY_IDLE_MS;
+}
+
+void proxy_upstream_h2_broken(void *up)
+{
+    struct proxy_upstream *u = up;
+
+    proxy_upstream_close(&u);
+}
+
+static void on_h2_event(struct proxy_upstream *up, short what)
+{
+    if (((what & EV_READ) != 0 || up->io.want_write) && !proxy_h2_read(up->h2)) {
+        (void)!proxy_h2_flush(up->h2); /* why it ends may still be told */
+        proxy_upstream_close(&up);
+        return;
+    }
+    if (!proxy_h2_flush(up->h2)) {
+        proxy_upstream_close(&up);
+        return;
+    }
+    proxy_upstream_want(up, true, up->wr_on); /* OpenSSL may hold more */
+}
+
+struct proxy_h2 *proxy_upstream_shared(struct proxy_worker *worker,
+                                       const struct proxy_target *target)
+{
+    struct pool *pool = pool_of(worker, target->key);
+    struct list *it = NULL;
+
+    LIST_FOREACH(it, &pool->shared) {
+        struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_pool);
+
+        if (proxy_h2_has_room(up->h2)) {
+            up->deadline_ms = INT64_MAX;
+            return up->h2;
+        }
+    }
+    return NULL;
+}
+
+struct proxy_h2 *proxy_upstream_share(struct proxy_upstream **up)
+{
+    struct proxy_upstream *u = TAKE(*up);
+
+    u->owner = NULL;
+    list_push_front(&u->pool->shared, &u->in_pool);
+    return u->h2;
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy_upstream *up = arg;
@@ -183,6 +265,10 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         } else {
             on_connected(up);
         }
+        return;
+    }
+    if (up->h2 != NULL) {
+        on_h2_event(up, what);
         return;
     }
     if (up->owner == NULL) {
@@ -339,13 +425,13 @@ static void tell_ready(void *arg)
 
 struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
                                           struct proxy_snapshot *snapshot,
-                                          struct proxy_target *target, bool fresh,
+                                          struct proxy_target *target, unsigned flags,
                                           const struct proxy_upstream_hooks *hooks, void *owner)
 {
     struct pool *pool = pool_of(worker, target->key);
     struct proxy_upstream *up = NULL;
 
-    if (!fresh && !list_empty(&pool->idle)) {
+    if ((flags & PROXY_UPSTREAM_FRESH) == 0 && !list_empty(&pool->idle)) {
         up = LIST_ENTRY(pool->idle.next, struct proxy_upstream, in_pool);
         unpool(up);
         up->reused = true;
@@ -361,6 +447,7 @@ struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
     up->owner = owner;
     up->snapshot = proxy_snapshot_ref(snapshot);
     up->target = target;
+    up->h1_only = (flags & PROXY_UPSTREAM_H1) != 0;
     up->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS;
     proxy_io_init(&up->io, -1);
     proxy_window_init(&up->in);

@@ -17,6 +17,7 @@
 #include "proxy/app.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
+#include "proxy/h2.h"
 #include "proxy/upstream.h"
 
 enum { TICK_MS = 100, BACKLOG = 1024, ACCEPTS_MAX = 64, NAME_JOBS = 256, DRAIN_MS = 4000 };
@@ -177,9 +178,10 @@ static void on_flush(void *arg)
 {
     struct proxy_worker *w = arg;
 
-    proxy_exchange_pool_turn(w);
+    proxy_h2_flush_all(w);
     proxy_authz_flush(w->authz);
     proxy_access_flush(w);
+    proxy_exchange_pool_turn(w);
 }
 
 /* ---- changes --------------------------------------------------------------------------------- */
@@ -301,6 +303,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     w->snapshot = proxy_snapshot_ref(snapshot);
     list_init(&w->conns);
     list_init(&w->exchanges);
+    list_init(&w->h2_dirty);
     list_init(&w->spare);
     list_init(&w->spent);
     list_init(&w->upstreams);

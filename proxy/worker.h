@@ -40,6 +40,7 @@ struct proxy_worker {
     struct list spent; /* those that ended in this turn */
     struct proxy_spares spares;
     struct list upstreams;
+    struct list h2_dirty; /* connections of HTTP/2 that have something to send */
     struct map *pools;
     struct buf access; /* lines of this turn */
     struct http_date date;

@@ -65,6 +65,7 @@ struct config_url {
     struct sv text; /* in its one spelling, without final slash; for logs and for building links */
     enum config_scheme scheme;
     bool tls;
+    bool h2c;         /* HTTP/2 without TLS and without asking (h2c://) */
     struct sv host;   /* lower case, IPv6 in brackets; not set for UNIX */
     uint16_t port;    /* never 0 for HTTP and HTTPS */
     bool port_given;  /* false: it is the scheme's */

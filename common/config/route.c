@@ -129,16 +129,17 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
     struct sv text = { 0 };
     size_t comma = 0;
     uint64_t weight = 1;
+    bool h2c = false;
+    bool fine = false;
 
     if (!config_want_text(r, v, &text)) {
         return false;
     }
-    if (sv_istarts(text, SV("h2c:")) || sv_istarts(text, SV("tcp:")) ||
-        sv_istarts(text, SV("udp:")) || sv_istarts(text, SV("ssh:")) ||
-        sv_istarts(text, SV("https+unix:"))) {
+    if (sv_istarts(text, SV("tcp:")) || sv_istarts(text, SV("udp:")) ||
+        sv_istarts(text, SV("ssh:")) || sv_istarts(text, SV("https+unix:"))) {
         config_error(r, v->place,
                      "to: Postern does not have upstreams of this kind yet; there are "
-                     "http://, https:// and unix:");
+                     "http://, https://, h2c:// and unix:");
         return false;
     }
     comma = sv_rfind(text, ',');
@@ -150,7 +151,18 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
         text = sv_head(text, comma);
     }
     out->weight = (uint32_t)weight;
-    return config_read_upstream_url(r, v, text, &out->url);
+    if (sv_istarts(text, SV("h2c://"))) {
+        size_t n = text.n + 1; /* "http" for "h2c" */
+        char *as_http = arena_alloc(&r->box->arena, n);
+
+        memcpy(as_http, "http", 4);
+        memcpy(as_http + 4, text.p + 3, text.n - 3);
+        text = sv_of(as_http, n);
+        h2c = true;
+    }
+    fine = config_read_upstream_url(r, v, text, &out->url);
+    out->url.h2c = h2c;
+    return fine;
 }
 
 void config_read_to(struct config_reader *r, const struct config_value *v, void *base)

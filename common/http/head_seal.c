@@ -231,22 +231,32 @@ static enum http_fault seal_http2_target(struct http_head *head)
     return HTTP_FAULT_NONE;
 }
 
-static enum http_fault seal_http2(struct http_head *head)
+/* Fields that mean one connection of HTTP/1 (RFC 9113 §8.2.2). */
+static bool has_bound_field(const struct http_head *head)
 {
     static const enum http_name bound[] = { HTTP_H_CONNECTION, HTTP_H_KEEP_ALIVE,
                                             HTTP_H_PROXY_CONNECTION, HTTP_H_TRANSFER_ENCODING,
                                             HTTP_H_UPGRADE };
 
-    enum http_fault fault = seal_http2_target(head);
     size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(bound); i++) {
+        if (head->at[bound[i]] != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum http_fault seal_http2(struct http_head *head)
+{
+    enum http_fault fault = seal_http2_target(head);
 
     if (fault != HTTP_FAULT_NONE) {
         return fault;
     }
-    for (i = 0; i < ARRAY_LEN(bound); i++) {
-        if (head->at[bound[i]] != 0) {
-            return HTTP_FAULT_CONNECTION;
-        }
+    if (has_bound_field(head)) {
+        return HTTP_FAULT_CONNECTION;
     }
     if (head->at[HTTP_H_TE] != 0) {
         if (!single_is(head, HTTP_H_TE, SV("trailers"))) {
@@ -329,8 +339,11 @@ static bool never_has_body(const struct http_head *head)
 static enum http_fault seal_response(struct http_head *head)
 {
     struct options o = { 0 };
-    enum http_fault fault = read_connection(head, &o);
+    enum http_fault fault = HTTP_FAULT_CONNECTION;
 
+    if (!head->http2 || !has_bound_field(head)) {
+        fault = read_connection(head, &o);
+    }
     if (fault == HTTP_FAULT_NONE) {
         fault = read_framing(head);
     }

@@ -80,7 +80,7 @@ static struct world *world_new(const char *request)
                      HTTP_FAULT_NONE);
     x->service = PROXY_FOR_ROUTE;
     x->route =
-        proxy_snapshot_route(x->snapshot, x->req.host, x->req.port, x->req.decoded, &unclear);
+        proxy_router_find(x->snapshot->router, x->req.host, x->req.port, x->req.decoded, &unclear);
     if (x->route == NULL) {
         x->service = PROXY_FOR_AUTHENTICATE;
     }
@@ -98,12 +98,13 @@ static void world_free(struct world *w)
 
 static const char *upstream_head(struct world *w)
 {
+    struct proxy_emit e;
     const struct proxy_target *target = w->exchange.service == PROXY_FOR_ROUTE
                                             ? w->exchange.route->targets
                                             : w->exchange.snapshot->authenticate.targets;
 
-    proxy_head_request(&w->exchange, target, &w->out);
-    assert_int_equal(w->out.err, ERR_OK);
+    proxy_emit_h1(&e, &w->out);
+    assert_true(proxy_head_request(&w->exchange, target, &e));
     return buf_cstr(&w->out);
 }
 
@@ -329,11 +330,14 @@ static void test_the_login_host_keeps_cookies_but_no_claims(void **state)
 
 static const char *client_head(struct world *w, const char *answer, bool *chunk)
 {
+    struct proxy_emit e;
+
     http_head_init_response(&w->exchange.answer, NULL, w->exchange.head.method, w->answer_fields,
                             ARRAY_LEN(w->answer_fields));
     assert_int_equal(http_head_parse(&w->exchange.answer, sv_from(answer)), HTTP_DONE);
-    proxy_head_answer(&w->exchange, &w->out, chunk);
-    assert_int_equal(w->out.err, ERR_OK);
+    proxy_emit_h1(&e, &w->out);
+    proxy_head_answer(&w->exchange, &e, chunk);
+    assert_true(proxy_emit_end(&e));
     return buf_cstr(&w->out);
 }
 

@@ -105,7 +105,7 @@ static const struct {
       "/etc/postern/c.yaml:6:5: a route has exactly one of" },
     { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    response: {status: 200}\n",
       "/etc/postern/c.yaml:6:5: a route has exactly one of" },
-    { HEAD2 "routes:\n  - from: https://a.b\n    to: h2c://c\n",
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: tcp://c\n",
       "/etc/postern/c.yaml:7:5: to: Postern does not have upstreams of this kind yet" },
     { HEAD2 "routes:\n  - from: https://a.b\n    to: [http://c, \"http://d,0\"]\n",
       "/etc/postern/c.yaml:7:20: to: expected URL,WEIGHT" },

@@ -1,0 +1,140 @@
+#include "proxy/emit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/http/method.h"
+
+enum { FIRST_CAP = 32, DIGITS = 24 };
+
+void proxy_emit_h1(struct proxy_emit *e, struct buf *text)
+{
+    *e = (struct proxy_emit){ .text = text };
+}
+
+void proxy_emit_h2(struct proxy_emit *e, struct arena *arena)
+{
+    *e = (struct proxy_emit){ .arena = arena };
+}
+
+static bool grow(struct proxy_emit *e)
+{
+    size_t cap = e->cap == 0 ? (size_t)FIRST_CAP : e->cap * 2;
+    nghttp2_nv *nv = NULL;
+
+    if (cap > PROXY_EMIT_FIELDS_MAX) {
+        e->failed = true;
+        return false;
+    }
+    nv = arena_alloc(e->arena, cap * sizeof(*nv));
+    if (e->n != 0) {
+        memcpy(nv, e->nv, e->n * sizeof(*nv));
+    }
+    e->nv = nv;
+    e->cap = cap;
+    return true;
+}
+
+static void add_nv(struct proxy_emit *e, struct sv name, struct sv value)
+{
+    if (e->n == e->cap && !grow(e)) {
+        return;
+    }
+    /* nghttp2 takes copies and lowers the letters of the name. */
+    e->nv[e->n++] = (nghttp2_nv){ .name = base_unconst(name.p),
+                                  .namelen = name.n,
+                                  .value = base_unconst(value.n == 0 ? "" : value.p),
+                                  .valuelen = value.n };
+}
+
+/* One reservation and four copies: this runs a dozen times for each head. */
+static void add_line(struct buf *out, struct sv name, struct sv value)
+{
+    size_t n = name.n + value.n + 4;
+    char *at = buf_room(out, n);
+
+    if (at == NULL) {
+        return;
+    }
+    memcpy(at, name.p, name.n);
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes, not a C string */
+    memcpy(at + name.n, ": ", 2);
+    if (value.n != 0) {
+        memcpy(at + name.n + 2, value.p, value.n);
+    }
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): likewise */
+    memcpy(at + n - 2, "\r\n", 2);
+    buf_grew(out, n);
+}
+
+static bool is_clean(struct sv value)
+{
+    return value.n == 0 ||
+           (memchr(value.p, '\r', value.n) == NULL && memchr(value.p, '\n', value.n) == NULL &&
+            memchr(value.p, '\0', value.n) == NULL);
+}
+
+void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value)
+{
+    if (!is_clean(value)) { /* it would end its line and begin another one */
+        e->failed = true;
+    } else if (e->text != NULL) {
+        add_line(e->text, name, value);
+    } else {
+        add_nv(e, name, value);
+    }
+}
+
+void proxy_emit_u64(struct proxy_emit *e, struct sv name, uint64_t value)
+{
+    char text[DIGITS];
+    int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    struct sv digits = sv_of(text, (size_t)n);
+
+    proxy_emit_field(e, name, e->text != NULL ? digits : arena_sv(e->arena, digits));
+}
+
+void proxy_emit_request(struct proxy_emit *e, struct sv method, struct sv target,
+                        struct sv authority, bool tls)
+{
+    if (e->text == NULL) {
+        add_nv(e, SV(":method"), method);
+        add_nv(e, SV(":scheme"), tls ? SV("https") : SV("http"));
+        add_nv(e, SV(":authority"), authority);
+        add_nv(e, SV(":path"), target);
+        return;
+    }
+    buf_add_sv(e->text, method);
+    buf_add_char(e->text, ' ');
+    buf_add_sv(e->text, target);
+    buf_add_str(e->text, " HTTP/1.1\r\n");
+    add_line(e->text, SV("Host"), authority);
+}
+
+void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason)
+{
+    if (e->text == NULL) {
+        proxy_emit_u64(e, SV(":status"), status);
+        return;
+    }
+    buf_add_str(e->text, "HTTP/1.1 ");
+    buf_add_u64(e->text, status);
+    buf_add_char(e->text, ' ');
+    buf_add_sv(e->text, reason);
+    buf_add_str(e->text, "\r\n");
+}
+
+bool proxy_emit_end(struct proxy_emit *e)
+{
+    if (e->text != NULL) {
+        buf_add_str(e->text, "\r\n");
+        e->failed = e->failed || e->text->err != ERR_OK;
+    }
+    return !e->failed;
+}
+
+void proxy_fields_add(struct proxy_fields *fields, struct sv name, struct sv value)
+{
+    CHECK(fields->n < PROXY_FIELDS_MAX); /* our own code adds them, a handful */
+    fields->v[fields->n++] = (struct config_pair){ .name = name, .value = value };
+}
