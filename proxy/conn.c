@@ -34,6 +34,11 @@ void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
         conn->rd_on = read;
     }
     if (write != conn->wr_on) {
+        if (conn->wr == NULL) { /* most clients take everything at once and never need it */
+            conn->wr = event_new(loop_base(conn->worker->loop), conn->io.fd, EV_WRITE | EV_PERSIST,
+                                 on_event, conn);
+            CHECK(conn->wr != NULL);
+        }
         (void)(write ? event_add(conn->wr, NULL) : event_del(conn->wr));
         conn->wr_on = write;
     }
@@ -88,8 +93,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     proxy_window_init(&conn->in);
     proxy_out_init(&conn->out);
     conn->rd = event_new(base, fd, EV_READ | EV_PERSIST, on_event, conn);
-    conn->wr = event_new(base, fd, EV_WRITE | EV_PERSIST, on_event, conn);
-    CHECK(conn->rd != NULL && conn->wr != NULL);
+    CHECK(conn->rd != NULL);
     list_push_back(&worker->conns, &conn->in_worker);
     worker->n_conns++;
     if (worker->snapshot->tls == NULL) {
@@ -134,7 +138,9 @@ void proxy_conn_close(struct proxy_conn *conn)
     list_remove(&conn->in_worker);
     conn->worker->n_conns--;
     event_free(conn->rd);
-    event_free(conn->wr);
+    if (conn->wr != NULL) {
+        event_free(conn->wr);
+    }
     proxy_io_close(&conn->io);
     loop_defer(conn->worker->loop, free_later, conn);
 }

@@ -35,7 +35,7 @@ struct proxy_conn {
     struct proxy_worker *worker;
     struct proxy_io io;
     struct event *rd;
-    struct event *wr;
+    struct event *wr; /* NULL until it has to wait for room */
     bool rd_on;
     bool wr_on;
     enum proxy_conn_phase phase;
