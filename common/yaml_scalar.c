@@ -175,10 +175,19 @@ static enum err text_value(struct sv text, json_t **value_out, struct diag *d)
     return ERR_OK;
 }
 
+/* What every plain scalar that is no text begins with. Most are text, and need no closer look. */
+static bool may_be_special(struct sv text)
+{
+    return text.n == 0 || memchr("~nNtTfF.+-0123456789", text.p[0], 20) != NULL;
+}
+
 static enum err plain_value(struct sv text, json_t **value_out, struct diag *d)
 {
     enum err err = ERR_OK;
 
+    if (!may_be_special(text)) {
+        return text_value(text, value_out, d);
+    }
     *value_out = word_value(text);
     if (*value_out != NULL) {
         return ERR_OK;
