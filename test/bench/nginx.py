@@ -14,16 +14,17 @@ NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 LOG_FORMAT = """log_format like escape=json '{"time":"$time_iso8601","service":"nginx","event":"http-request",'
     '"request-id":"$request_id","response-code":$status,"method":"$request_method","authority":"$host",'
     '"path":"$uri","user-agent":"$http_user_agent","user":"$remote_user","ip":"$remote_addr",'
-    '"size":$body_bytes_sent,"received":$request_length,"duration":$request_time,"upstream":"$upstream_response_time"}';"""
+    '"size":$body_bytes_sent,"received":$request_length,"duration":$request_time,'
+    '"upstream":"$upstream_response_time"}';"""
 
 
-def start(folder, name, workers, body):
-    """One nginx in the foreground; body: what belongs in http { }."""
+def start(folder, name, workers, body, slots=12288):
+    """One nginx in the foreground; body: what belongs in http { }. slots: connections that a worker has room for."""
     conf = os.path.join(folder, name + ".conf")
     with open(conf, "w") as f:
         f.write(f"""daemon off; worker_processes {workers}; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
 worker_rlimit_nofile 65536;
-events {{ worker_connections 12288; }}
+events {{ worker_connections {slots}; }}
 http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
   client_body_temp_path {folder}/{name}-b; proxy_temp_path {folder}/{name}-p; fastcgi_temp_path {folder}/{name}-f;
   uwsgi_temp_path {folder}/{name}-u; scgi_temp_path {folder}/{name}-s;
@@ -39,8 +40,9 @@ def listener(lab, port, tls):
             f" ssl_protocols TLSv1.2 TLSv1.3;")
 
 
-def start_system(lab, tls, auth=False, log=False):
-    """auth: every request is asked about at an nginx that says 200. log: an access line for each, buffered."""
+def start_system(lab, tls, auth=False, log=False, **more):
+    """auth: every request is asked about at an nginx that says 200. log: an access line for each, buffered. More goes
+    to start()."""
     port = free_port()
     system = System("nginx-auth-request" if auth else "nginx", "https" if tls else "http", port)
     question = location = upstream = ""
@@ -63,6 +65,6 @@ def start_system(lab, tls, auth=False, log=False):
     {location}
     location / {{ {question} proxy_pass http://app; {common} }}
     location /sink {{ {question} proxy_pass http://sink; {common}
-      proxy_request_buffering off; client_max_body_size 0; }} }}"""))
+      proxy_request_buffering off; client_max_body_size 0; }} }}""", **more))
     wait_for(system.name, lambda: ask(system)[0] == 200)
     return system

@@ -5,6 +5,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 
 from trial import ROOT, children_of
 
@@ -51,13 +52,8 @@ class System:
             yield from children_of(root.pid)
 
     def cpu_ns(self):
-        """User and system time of every thread, from the scheduler's own account."""
-        total = 0
-        for pid in self.pids():
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-                    total += int(f.read().split()[0])
-        return total
+        """User and system time of all threads, those that ended too, from the scheduler's own account."""
+        return sum(time.clock_gettime_ns(process_clock(pid)) for pid in self.pids())
 
     def status_kib(self, field):
         total = 0
@@ -82,6 +78,11 @@ class System:
             except subprocess.TimeoutExpired:
                 root.kill()
                 root.wait(5)
+
+
+def process_clock(pid):
+    """The CPU clock of another process, as clock_getcpuclockid(3) names it."""
+    return ~pid << 3 | 2
 
 
 def run(args, env=None, log=None, **kwargs):

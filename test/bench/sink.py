@@ -29,7 +29,7 @@ def serve(s):
                     return
                 left -= n
             text = str(total).encode()
-            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
 
 
 def accept(listener):
