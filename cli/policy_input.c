@@ -2,9 +2,9 @@
 
 #include <string.h>
 
+#include "common/cidr.h"
 #include "common/clock.h"
 #include "common/date.h"
-#include "common/policy/cidr.h"
 #include "common/policy/scan.h"
 #include "common/policy/sshkey.h"
 
@@ -254,7 +254,7 @@ static enum err take_request(struct cli_policy_facts *facts, const json_t *input
                          header(input, SV("access-control-request-method")).n != 0;
     in->device_page = sv_eq(in->path, SV("/.pomerium/webauthn")) ||
                       sv_eq(in->path, SV("/.pomerium/device-enrolled"));
-    in->client_ip_known = policy_cidr_ip_parse(ip, in->client_ip) == ERR_OK;
+    in->client_ip_known = cidr_ip_parse(ip, in->client_ip) == ERR_OK;
     in->wall_ms = clock_wall_ms();
     if (time.p != NULL && date_parse(time, &date) != ERR_OK) {
         diag_set(d, "time: not a date as 2026-05-01T12:00:00Z");

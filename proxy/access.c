@@ -66,7 +66,8 @@ void proxy_access_line(struct proxy_exchange *x)
     if (x->fault != NULL) {
         log_add_str(line, LOG_KEY("response-code-details"), x->fault);
     }
-    log_add_str(line, LOG_KEY("ip"), x->conn->peer);
+    log_add_sv(line, LOG_KEY("ip"),
+               x->visitor.text.n != 0 ? x->visitor.text : sv_from(x->conn->peer.text));
     log_add_u64(line, LOG_KEY("size"), x->down_pipe.bytes);
     log_add_u64(line, LOG_KEY("received"), x->up_pipe.bytes);
     log_add_i64(line, LOG_KEY("duration-us"), now - x->began_us);

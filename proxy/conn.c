@@ -1,6 +1,5 @@
 #include "proxy/conn.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -8,13 +7,14 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "proxy/client.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
-enum { HANDSHAKE_MS = 10000, LINGER_MS = 2000, READS_MAX = 16 };
+enum { PROXY_HEADER_MS = 5000, HANDSHAKE_MS = 10000, LINGER_MS = 2000, READS_MAX = 16 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
@@ -55,27 +55,22 @@ static void enter_idle(struct proxy_conn *conn)
     proxy_conn_want(conn, true, false);
 }
 
-static void set_peer(struct proxy_conn *conn, const struct sockaddr *address)
+/* The client's own bytes are next. */
+static void begin(struct proxy_conn *conn)
 {
-    if (address->sa_family == AF_INET) {
-        const struct sockaddr_in *a = (const struct sockaddr_in *)(const void *)address;
+    struct proxy_worker *worker = conn->worker;
 
-        memcpy(conn->peer_address, &a->sin_addr, 4);
-        conn->peer_address_n = 4;
-        (void)inet_ntop(AF_INET, &a->sin_addr, conn->peer, sizeof(conn->peer));
-    } else if (address->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)(const void *)address;
-
-        if (IN6_IS_ADDR_V4MAPPED(&a->sin6_addr)) {
-            memcpy(conn->peer_address, a->sin6_addr.s6_addr + 12, 4);
-            conn->peer_address_n = 4;
-            (void)inet_ntop(AF_INET, conn->peer_address, conn->peer, sizeof(conn->peer));
-        } else {
-            memcpy(conn->peer_address, &a->sin6_addr, 16);
-            conn->peer_address_n = 16;
-            (void)inet_ntop(AF_INET6, &a->sin6_addr, conn->peer, sizeof(conn->peer));
-        }
+    if (worker->snapshot->tls == NULL) {
+        enter_idle(conn);
+        return;
     }
+    conn->snapshot = proxy_snapshot_ref(worker->snapshot);
+    conn->io.ssl = SSL_new(conn->snapshot->tls);
+    CHECK(conn->io.ssl != NULL && SSL_set_fd(conn->io.ssl, conn->io.fd) == 1);
+    SSL_set_accept_state(conn->io.ssl);
+    conn->phase = PROXY_CONN_HANDSHAKE;
+    conn->deadline_ms = clock_mono_ms() + HANDSHAKE_MS;
+    proxy_conn_want(conn, true, false);
 }
 
 void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr *address)
@@ -85,7 +80,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     int on = 1;
 
     conn->worker = worker;
-    set_peer(conn, address);
+    proxy_peer_init(&conn->peer, address);
     if (address->sa_family != AF_UNIX) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
@@ -96,17 +91,13 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     CHECK(conn->rd != NULL);
     list_push_back(&worker->conns, &conn->in_worker);
     worker->n_conns++;
-    if (worker->snapshot->tls == NULL) {
-        enter_idle(conn);
-        return;
+    if (proxy_peer_owes_header(&conn->peer, worker->snapshot->config)) {
+        conn->phase = PROXY_CONN_PROXY_HEADER;
+        conn->deadline_ms = clock_mono_ms() + PROXY_HEADER_MS;
+        proxy_conn_want(conn, true, false);
+    } else {
+        begin(conn);
     }
-    conn->snapshot = proxy_snapshot_ref(worker->snapshot);
-    conn->io.ssl = SSL_new(conn->snapshot->tls);
-    CHECK(conn->io.ssl != NULL && SSL_set_fd(conn->io.ssl, fd) == 1);
-    SSL_set_accept_state(conn->io.ssl);
-    conn->phase = PROXY_CONN_HANDSHAKE;
-    conn->deadline_ms = clock_mono_ms() + HANDSHAKE_MS;
-    proxy_conn_want(conn, true, false);
 }
 
 static void free_later(void *arg)
@@ -379,6 +370,55 @@ void proxy_conn_send(struct proxy_conn *conn, struct proxy_exchange *x)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+static void refuse_header(struct proxy_conn *conn, const char *why)
+{
+    static _Thread_local struct log_limit limit;
+
+    if (log_limit_pass(&limit, 1)) {
+        log_warn("proxy-header.refused", KV_STR("peer", conn->peer.text), KV_STR("reason", why));
+    }
+    proxy_conn_close(conn);
+}
+
+/* Takes from the socket what belongs to the PROXY header and not a byte more: TLS reads the rest. */
+static void read_proxy_header(struct proxy_conn *conn)
+{
+    struct http_proxy_header header = { 0 };
+    struct proxy_window *in = &conn->in;
+    enum http_step step = HTTP_ERROR;
+    size_t take = 0;
+    ssize_t n = 0;
+
+    if (!proxy_window_room(in, HTTP_PROXY_HEADER_MAX, false)) {
+        proxy_conn_close(conn);
+        return;
+    }
+    n = recv(conn->io.fd, in->bytes + in->end, in->cap - in->end, MSG_PEEK);
+    if (n < 0 && errno == EAGAIN) {
+        return;
+    }
+    if (n <= 0) {
+        refuse_header(conn, "it closed the connection before the header was whole");
+        return;
+    }
+    step = http_proxy_header_parse(sv_of(in->bytes, in->end + (size_t)n), &header);
+    if (step == HTTP_ERROR) {
+        refuse_header(conn, "a trusted proxy sent no PROXY header, or one that is wrong");
+        return;
+    }
+    take = step == HTTP_DONE ? header.size - in->end : (size_t)n;
+    if (recv(conn->io.fd, in->bytes + in->end, take, 0) != (ssize_t)take) {
+        proxy_conn_close(conn);
+        return;
+    }
+    in->end += take;
+    if (step == HTTP_DONE) {
+        proxy_window_drop(in, in->end);
+        proxy_peer_take_header(&conn->peer, &header);
+        begin(conn);
+    }
+}
+
 static void go_on_with_handshake(struct proxy_conn *conn)
 {
     switch (proxy_io_handshake(&conn->io)) {
@@ -485,6 +525,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     switch (conn->phase) {
+    case PROXY_CONN_PROXY_HEADER:
+        read_proxy_header(conn);
+        break;
     case PROXY_CONN_HANDSHAKE:
         go_on_with_handshake(conn);
         break;
@@ -510,7 +553,9 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
     if (conn->phase == PROXY_CONN_BUSY || now_ms < conn->deadline_ms) {
         return;
     }
-    if (conn->phase != PROXY_CONN_H2) {
+    if (conn->phase == PROXY_CONN_PROXY_HEADER) {
+        refuse_header(conn, "no PROXY header came in time");
+    } else if (conn->phase != PROXY_CONN_H2) {
         proxy_conn_close(conn);
     } else if (proxy_h2_streams(conn->h2) == 0) {
         proxy_h2_shutdown(conn->h2);

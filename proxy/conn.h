@@ -1,17 +1,16 @@
-/* proxy_conn: a client's connection: TLS, then HTTP/1.1 heads one after the other (a pipelined
- * request waits in the window) or HTTP/2 (proxy/h2.h), and the end. What a request becomes is its exchange's business. Owned by one
- * worker.
+/* proxy_conn: a client's connection: the PROXY header where one is due, TLS, then HTTP/1.1 heads one
+ * after the other (a pipelined request waits in the window) or HTTP/2 (proxy/h2.h), and the end.
+ * What a request becomes is its exchange's business. Owned by one worker.
  *
- *   HANDSHAKE ──▶ IDLE ──first byte──▶ BUSY ──answer out──▶ IDLE
- *       │          │                    └──close──▶ LINGER ──▶ (closed)
- *       └──ALPN h2─┴─preface──▶ H2 ──GOAWAY, last stream──▶ (closed)
+ *   PROXY_HEADER ──▶ HANDSHAKE ──▶ IDLE ──first byte──▶ BUSY ──answer out──▶ IDLE
+ *                        │          │                    └──close──▶ LINGER ──▶ (closed)
+ *                        └──ALPN h2─┴─preface──▶ H2 ──GOAWAY, last stream──▶ (closed)
  */
 #pragma once
 
-#include <netinet/in.h>
-
 #include "common/base.h"
 #include "common/list.h"
+#include "proxy/peer.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 
@@ -21,6 +20,7 @@ struct proxy_worker;
 
 enum proxy_conn_phase {
     PROXY_CONN_CLOSED = 0,
+    PROXY_CONN_PROXY_HEADER, /* of the PROXY protocol */
     PROXY_CONN_HANDSHAKE,
     PROXY_CONN_IDLE,
     PROXY_CONN_BUSY,
@@ -41,9 +41,7 @@ struct proxy_conn {
     enum proxy_conn_phase phase;
     bool eof;      /* the client says no more */
     bool draining; /* the worker stops: the exchange under way is the last */
-    char peer[INET6_ADDRSTRLEN];
-    unsigned char peer_address[16];
-    size_t peer_address_n;
+    struct proxy_peer peer;
     int64_t deadline_ms; /* while no exchange runs */
     struct proxy_window in;
     struct proxy_out out;

@@ -19,6 +19,7 @@
 #include "common/rand.h"
 #include "proxy/authz_client.h"
 #include "proxy/conn.h"
+#include "proxy/peer.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 #include "proxy/upstream.h"
@@ -62,6 +63,7 @@ struct proxy_exchange {
     struct http_field *fields;
     struct http_head head;
     struct http_request req;
+    struct proxy_visitor visitor;
     char request_id[RAND_UUID_SIZE];
     enum proxy_service service;
     struct proxy_route *route;

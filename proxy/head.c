@@ -160,9 +160,13 @@ static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
 {
     size_t i = 0;
 
-    proxy_emit_field(e, SV("X-Forwarded-For"), sv_from(x->conn->peer));
-    proxy_emit_field(e, SV("X-Forwarded-Proto"),
-                     x->conn->io.ssl != NULL ? SV("https") : SV("http"));
+    if (x->visitor.forwarded_for.n != 0) {
+        proxy_emit_field(e, SV("X-Forwarded-For"), x->visitor.forwarded_for);
+    }
+    if (x->visitor.address.known) {
+        proxy_emit_field(e, SV("X-Envoy-External-Address"), x->visitor.text);
+    }
+    proxy_emit_field(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
     proxy_emit_field(e, SV("X-Request-Id"), sv_from(x->request_id));
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
         proxy_emit_field(e, x->identity->headers[i].name, x->identity->headers[i].value);

@@ -71,7 +71,7 @@ bool proxy_own_serve(struct proxy_exchange *x)
 static void add_host_and_port(struct proxy_exchange *x, const struct config_redirect *r,
                               struct buf *url)
 {
-    const char *scheme = x->conn->io.ssl != NULL || r->https_redirect ? "https" : "http";
+    const char *scheme = x->visitor.https || r->https_redirect ? "https" : "http";
     struct sv host = r->host_redirect.n != 0 ? r->host_redirect : x->req.host;
 
     if (r->scheme_redirect.n != 0) {

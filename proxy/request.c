@@ -41,7 +41,7 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.host = bytes_of(x->req.host);
     check.path = bytes_of(x->req.decoded);
     check.query = bytes_of(x->req.query);
-    check.client_ip = bytes_of(sv_of(x->conn->peer_address, x->conn->peer_address_n));
+    check.client_ip = bytes_of(proxy_address_bytes(&x->visitor.address));
     check.cors_preflight = is_cors_preflight(x);
     check.recheck = recheck;
     check.internal = x->service == PROXY_FOR_PAGES;
@@ -292,6 +292,11 @@ void proxy_request_start(struct proxy_exchange *x)
     x->req = (struct http_request){ .method = x->head.method };
     x->close_after = x->close_after || !x->head.keep_alive;
     begin_body(x);
+    if (!proxy_peer_visitor(&x->conn->peer, x->snapshot->config, &x->head, x->conn->io.ssl != NULL,
+                            &x->arena, &x->visitor)) {
+        proxy_reply_fault(x, 400, "client-address-unclear");
+        return;
+    }
     fault = http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req);
     if (fault != HTTP_FAULT_NONE) {
         x->close_after = true;

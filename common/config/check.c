@@ -25,6 +25,11 @@ static bool serves_pages(const struct config_reader *r)
     return r->opts->part == CONFIG_PART_PROXY || r->opts->part == CONFIG_PART_NONE;
 }
 
+static bool has_trusted(const struct config *c)
+{
+    return c->trusted_proxies.n != 0 || c->trusted_proxies.unix_peers;
+}
+
 static void check_listener(struct config_reader *r, const bool *given)
 {
     struct config *c = r->c;
@@ -56,6 +61,16 @@ static void check_listener(struct config_reader *r, const bool *given)
     }
     if (c->timeout_write_ms != 0) {
         config_error(r, whole(r), "timeout_write: Postern does not have it yet; leave it out");
+    }
+    if (c->use_proxy_protocol && !has_trusted(c)) {
+        config_error(r, whole(r),
+                     "use_proxy_protocol: whose header is believed? List the load balancers in "
+                     "\"trusted_proxies\"; Pomerium's \"everybody\" is [0.0.0.0/0, \"::/0\"]");
+    }
+    if (c->xff_num_trusted_hops != 0 && !has_trusted(c)) {
+        config_error(r, whole(r),
+                     "xff_num_trusted_hops: whose X-Forwarded-For is believed? List the proxies "
+                     "that connect to this one in \"trusted_proxies\"");
     }
     if (c->grpc_insecure) {
         config_error(r, whole(r),

@@ -18,6 +18,7 @@
 
 #include "common/base.h"
 #include "common/buf.h"
+#include "common/cidr.h"
 #include "common/crypto/keys.h"
 #include "common/log.h"
 #include "common/pattern.h"
@@ -51,6 +52,13 @@ struct config_pair {
 struct config_pairs {
     struct config_pair *v;
     size_t n;
+};
+
+/* Addresses, and whether unix sockets' peers belong to them, too. */
+struct config_cidrs {
+    struct cidr *v;
+    size_t n;
+    bool unix_peers;
 };
 
 enum config_scheme {
@@ -226,6 +234,10 @@ struct config {
     size_t n_certificates;
     struct sv certificate_pem;           /* private to the reader, as the next */
     struct secret *certificate_key_pem;  /* moves into certificates */
+    struct config_cidrs trusted_proxies; /* none: { NULL, 0, false } */
+    uint16_t xff_num_trusted_hops;       /* 0: by trusted_proxies */
+    bool skip_xff_append;
+    bool use_proxy_protocol;             /* only with trusted_proxies */
     int64_t timeout_read_ms;             /* whole request; 0: none */
     int64_t timeout_write_ms;            /* whole stream; 0: none */
     int64_t timeout_idle_ms;             /* between requests; 0: none */

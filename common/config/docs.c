@@ -8,6 +8,7 @@ static const char *type_name(const struct config_row *row)
     static const char *const names[] = {
         [CFG_BOOL] = "true or false",
         [CFG_NUMBER] = "number",
+        [CFG_COUNT] = "number",
         [CFG_DURATION] = "time",
         [CFG_ENUM] = "choice",
         [CFG_TEXT] = "text",
@@ -17,6 +18,7 @@ static const char *type_name(const struct config_row *row)
         [CFG_SECRET_TEXT] = "secret",
         [CFG_SECRET_PEM] = "secret",
         [CFG_STRINGS] = "list",
+        [CFG_CIDRS] = "list",
         [CFG_TOKENS] = "list",
         [CFG_PAIRS] = "map",
         [CFG_HEADERS] = "map",
@@ -55,6 +57,8 @@ static void add_default(struct buf *b, const struct config_row *row)
         buf_printf(b, "`%s`", row->def_text);
     } else if (row->type == CFG_BOOL) {
         buf_add_str(b, row->def != 0 ? "`true`" : "`false`");
+    } else if (row->type == CFG_COUNT || (row->type == CFG_NUMBER && row->def != 0)) {
+        buf_printf(b, "`%lld`", (long long)row->def);
     } else if (row->type == CFG_DURATION) {
         buf_add_str(b, "`");
         add_duration(b, row->def);

@@ -26,7 +26,7 @@ static bool is_structured(const struct config_row *row)
 {
     return row->type == CFG_OBJECT || row->type == CFG_PAIRS || row->type == CFG_HEADERS ||
            row->type == CFG_CLAIM_HEADERS || row->type == CFG_STRINGS || row->type == CFG_TOKENS ||
-           row->type == CFG_TARGETS;
+           row->type == CFG_CIDRS || row->type == CFG_TARGETS;
 }
 
 static bool looks_like_json(const char *text)

@@ -274,6 +274,9 @@ void config_read_defaults(struct config_reader *r, const struct config_rows *row
         case CFG_NUMBER:
             *(uint16_t *)(void *)((char *)base + row->offset) = (uint16_t)row->def;
             break;
+        case CFG_COUNT:
+            *(uint32_t *)(void *)((char *)base + row->offset) = (uint32_t)row->def;
+            break;
         case CFG_DURATION:
             *(int64_t *)(void *)((char *)base + row->offset) = row->def;
             break;

@@ -62,6 +62,20 @@ static const struct config_row global_rows[] = {
       .doc = "One certificate in place (PEM, or base64 of it), with `certificate_key`." },
     { "certificate_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY,
       G(certificate_key_pem), .doc = "The key of `certificate`." },
+    { "trusted_proxies", CFG_CIDRS, CFG_RELOAD | CFG_OURS, G(trusted_proxies),
+      .doc =
+          "Addresses and ranges of the proxies and load balancers before this one: only what they "
+          "say about a client's address is believed. `unix:` stands for whoever may connect to a "
+          "unix socket. Default: nobody. See [proxy.md](proxy.md#client-addresses)." },
+    { "xff_num_trusted_hops", CFG_NUMBER, CFG_RELOAD, G(xff_num_trusted_hops), 0, 32,
+      .doc = "The client is the address at this place of `X-Forwarded-For`, counted from its end; "
+             "with 0 it is the last one that is not itself in `trusted_proxies`." },
+    { "skip_xff_append", CFG_BOOL, CFG_RELOAD, G(skip_xff_append),
+      .doc = "Do not add the address that connects to `X-Forwarded-For`." },
+    { "use_proxy_protocol", CFG_BOOL, CFG_RELOAD, G(use_proxy_protocol),
+      .doc =
+          "Connections from `trusted_proxies` begin with a PROXY protocol header, version 1 or 2; "
+          "one without it is closed." },
     { "timeout_read", CFG_DURATION, CFG_RELOAD, G(timeout_read_ms), 0, DAY, 30 * SECOND,
       .doc = "For reading the head of a request; 0 is no limit. A body may take as long as it "
              "moves (`idle_timeout`)." },
@@ -241,9 +255,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("autocert_trusted_ca_file"),
     UNSUPPORTED("codec_type"),
     UNSUPPORTED("http3_advertise_port"),
-    UNSUPPORTED("skip_xff_append"),
-    UNSUPPORTED("xff_num_trusted_hops"),
-    UNSUPPORTED("use_proxy_protocol"),
     UNSUPPORTED("circuit_breaker_thresholds"),
     UNSUPPORTED("dns_lookup_family"),
     UNSUPPORTED("dns_query_timeout"),

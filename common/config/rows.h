@@ -12,6 +12,7 @@ enum config_type {
     CFG_IGNORED, /* taken for compatibility, without effect */
     CFG_BOOL,
     CFG_NUMBER,      /* uint16_t */
+    CFG_COUNT,       /* uint32_t */
     CFG_DURATION,    /* int64_t, milliseconds */
     CFG_ENUM,        /* one of choices; an enum */
     CFG_TEXT,        /* struct sv; min and max are bytes */
@@ -21,6 +22,7 @@ enum config_type {
     CFG_SECRET_TEXT, /* struct secret * */
     CFG_SECRET_PEM,  /* struct secret *: PEM, or base64 of it */
     CFG_STRINGS,
+    CFG_CIDRS,  /* struct config_cidrs */
     CFG_TOKENS, /* strings that are HTTP tokens: header names, upgrade names */
     CFG_PAIRS,
     CFG_HEADERS, /* pairs whose names are header names and whose values fit in one */

@@ -57,8 +57,8 @@ static bool read_bool(struct config_reader *r, const struct config_value *v, boo
     return false;
 }
 
-static bool read_number(struct config_reader *r, const struct config_row *row,
-                        const struct config_value *v, uint16_t *slot)
+static bool read_whole(struct config_reader *r, const struct config_row *row,
+                       const struct config_value *v, int64_t *n_out)
 {
     int64_t n = -1;
     uint64_t u = 0;
@@ -66,7 +66,7 @@ static bool read_number(struct config_reader *r, const struct config_row *row,
     if (json_is_integer(v->json)) {
         n = json_integer_value(v->json);
     } else if (json_is_string(v->json) &&
-               sv_u64(sv_of(json_string_value(v->json), json_string_length(v->json)), UINT16_MAX,
+               sv_u64(sv_of(json_string_value(v->json), json_string_length(v->json)), UINT32_MAX,
                       &u) == ERR_OK) {
         n = (int64_t)u;
     }
@@ -75,7 +75,23 @@ static bool read_number(struct config_reader *r, const struct config_row *row,
                      (long long)row->min, (long long)row->max);
         return false;
     }
-    *slot = (uint16_t)n;
+    *n_out = n;
+    return true;
+}
+
+static bool read_number(struct config_reader *r, const struct config_row *row,
+                        const struct config_value *v, void *base)
+{
+    int64_t n = 0;
+
+    if (!read_whole(r, row, v, &n)) {
+        return false;
+    }
+    if (row->type == CFG_COUNT) {
+        *SLOT(uint32_t, base, row) = (uint32_t)n;
+    } else {
+        *SLOT(uint16_t, base, row) = (uint16_t)n;
+    }
     return true;
 }
 
@@ -380,6 +396,34 @@ static bool read_strings(struct config_reader *r, const struct config_row *row,
     return true;
 }
 
+static bool read_cidrs(struct config_reader *r, const struct config_row *row,
+                       const struct config_value *v, struct config_cidrs *slot)
+{
+    struct config_strings texts = { 0 };
+    struct config_cidrs list = { 0 };
+
+    if (!read_strings(r, row, v, &texts)) {
+        return false;
+    }
+    list.v = arena_zalloc(&r->box->arena, (texts.n + 1) * sizeof(struct cidr));
+    for (size_t i = 0; i < texts.n; i++) {
+        if (sv_eq(texts.v[i], SV("unix:"))) {
+            list.unix_peers = true;
+        } else if (cidr_parse(texts.v[i], &list.v[list.n]) == ERR_OK) {
+            list.n++;
+        } else {
+            struct config_value item = json_is_string(v->json) ? *v : config_item(v, i);
+
+            config_error(r, item.place,
+                         "%s: \"%s\" is no address, no range like 10.0.0.0/8 and not unix:", v->key,
+                         texts.v[i].p);
+            return false;
+        }
+    }
+    *slot = list;
+    return true;
+}
+
 static bool read_pairs(struct config_reader *r, const struct config_row *row,
                        const struct config_value *v, struct config_pairs *slot)
 {
@@ -554,7 +598,8 @@ bool config_read_value(struct config_reader *r, const struct config_row *row,
     case CFG_BOOL:
         return read_bool(r, v, SLOT(bool, base, row));
     case CFG_NUMBER:
-        return read_number(r, row, v, SLOT(uint16_t, base, row));
+    case CFG_COUNT:
+        return read_number(r, row, v, base);
     case CFG_DURATION:
         return read_duration(r, row, v, SLOT(int64_t, base, row));
     case CFG_ENUM:
@@ -573,6 +618,8 @@ bool config_read_value(struct config_reader *r, const struct config_row *row,
     case CFG_TOKENS:
         return read_strings(
             r, row, v, row->offset == SIZE_MAX ? &strings : SLOT(struct config_strings, base, row));
+    case CFG_CIDRS:
+        return read_cidrs(r, row, v, SLOT(struct config_cidrs, base, row));
     case CFG_PAIRS:
     case CFG_HEADERS:
         return read_pairs(r, row, v, SLOT(struct config_pairs, base, row));

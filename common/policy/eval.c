@@ -57,7 +57,7 @@ static bool ask_source_ip(const struct policy_pred *p, const struct policy_input
     size_t i = 0;
 
     for (i = 0; in->client_ip_known && i < p->cidr_count; i++) {
-        if (policy_cidr_holds(&p->cidrs[i], in->client_ip)) {
+        if (cidr_holds(&p->cidrs[i], in->client_ip)) {
             return true;
         }
     }
@@ -361,9 +361,10 @@ static void note_device(const struct policy_pred *p, enum policy_reason reason,
 
 /* and, not: all must hold; a true one carries every reason, a false one those of its false members.
  * or, nor: one must hold; a true one carries those of its true members, a false one every reason.
- * not and nor turn the value of a member, never its reason. */
-static struct sum ask_block(const struct policy_block *block, const struct policy_input *in,
-                            struct sv *device_type)
+ * not and nor turn the value of a member, never its reason. A client whose address nobody knows is
+ * outside of what would let it in and inside of what would keep it out. */
+static struct sum ask_block(const struct policy_block *block, bool denies,
+                            const struct policy_input *in, struct sv *device_type)
 {
     bool inverted = block->combine == POLICY_NOT || block->combine == POLICY_NOR;
     bool all_wanted = block->combine == POLICY_AND || block->combine == POLICY_NOT;
@@ -374,8 +375,12 @@ static struct sum ask_block(const struct policy_block *block, const struct polic
     bool value = false;
 
     for (i = 0; i < block->count; i++) {
-        struct answer a = ask(&block->preds[i], in);
+        const struct policy_pred *p = &block->preds[i];
+        struct answer a = ask(p, in);
 
+        if (p->kind == POLICY_CRITERION_SOURCE_IP && !in->client_ip_known) {
+            a = answer(p, denies != inverted);
+        }
         if (a.value != inverted) {
             trues++;
             of_true |= POLICY_REASON_BIT(a.reason);
@@ -388,8 +393,8 @@ static struct sum ask_block(const struct policy_block *block, const struct polic
     return (struct sum){ .value = value, .reasons = value ? of_true : of_false };
 }
 
-static struct sum ask_side(const struct policy_side *side, const struct policy_input *in,
-                           struct sv *device_type)
+static struct sum ask_side(const struct policy_side *side, bool denies,
+                           const struct policy_input *in, struct sv *device_type)
 {
     uint64_t of_true = 0;
     uint64_t of_all = 0;
@@ -397,7 +402,7 @@ static struct sum ask_side(const struct policy_side *side, const struct policy_i
     size_t i = 0;
 
     for (i = 0; i < side->count; i++) {
-        struct sum sum = ask_block(&side->blocks[i], in, device_type);
+        struct sum sum = ask_block(&side->blocks[i], denies, in, device_type);
 
         value = value || sum.value;
         of_true |= sum.value ? sum.reasons : 0;
@@ -506,10 +511,10 @@ void policy_eval(const struct policy *policy, const struct policy_input *in,
         *v_out = policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID);
         return;
     }
-    sum = ask_side(&policy->allow, in, &v.device_type);
+    sum = ask_side(&policy->allow, false, in, &v.device_type);
     v.allow = sum.value;
     v.allow_reasons = sum.reasons;
-    sum = ask_side(&policy->deny, in, &v.device_type);
+    sum = ask_side(&policy->deny, true, in, &v.device_type);
     v.deny = sum.value;
     v.deny_reasons = sum.reasons;
     if (in->ssh != NULL) {

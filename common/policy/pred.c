@@ -63,7 +63,7 @@ static enum err each_text(struct policy_scan *scan, const json_t *data, const ch
     return err;
 }
 
-static void add_cidr(struct policy_pred *pred, const struct policy_cidr *cidr)
+static void add_cidr(struct policy_pred *pred, const struct cidr *cidr)
 {
     size_t n = pred->cidr_count;
 
@@ -75,10 +75,9 @@ static void add_cidr(struct policy_pred *pred, const struct policy_cidr *cidr)
 
 static enum err read_cidr(struct policy_scan *scan, const json_t *text, struct policy_pred *pred)
 {
-    struct policy_cidr cidr = { 0 };
+    struct cidr cidr = { 0 };
 
-    if (policy_cidr_parse(sv_of(json_string_value(text), json_string_length(text)), &cidr) !=
-        ERR_OK) {
+    if (cidr_parse(sv_of(json_string_value(text), json_string_length(text)), &cidr) != ERR_OK) {
         return policy_scan_fail(scan, POLICY_FAULT_DATA,
                                 "\"%.60s\" is no address or range, as 10.0.0.0/8 or 2001:db8::1",
                                 json_string_value(text));
@@ -548,7 +547,7 @@ void policy_pred_merge(struct policy_pred *into, const struct policy_pred *from)
 
 void policy_pred_finish(struct policy_pred *pred, struct arena *arena)
 {
-    struct policy_cidr *gathered = pred->cidrs;
+    struct cidr *gathered = pred->cidrs;
 
     policy_match_finish(&pred->match, arena);
     if (gathered != NULL) {

@@ -5,7 +5,7 @@
 #include <jansson.h>
 
 #include "common/base.h"
-#include "common/policy/cidr.h"
+#include "common/cidr.h"
 #include "common/policy/match.h"
 #include "common/policy/scan.h"
 #include "common/policy/tree.h"
@@ -86,7 +86,7 @@ struct policy_pred {
     enum policy_reason no;
     struct policy_match match; /* matchers over one text or list; SSH keys by wire bytes */
     struct policy_text claim;  /* claim, ssh_username_matches_claim */
-    struct policy_cidr *cidrs; /* source_ip; of mem_* until policy_pred_finish */
+    struct cidr *cidrs;        /* source_ip; of mem_* until policy_pred_finish */
     size_t cidr_count;
     const struct policy_when *when;
     const struct policy_cert_match *cert;

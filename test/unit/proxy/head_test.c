@@ -1,4 +1,5 @@
 /* head: the head that reaches the upstream, and the one that comes back, line by line. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,10 +73,14 @@ static struct world *world_new(const char *request)
     x->conn = &w->client;
     proxy_io_init(&x->conn->io, -1);
     buf_init(&w->out, 1 << 20);
-    (void)snprintf(x->conn->peer, sizeof(x->conn->peer), "192.0.2.7");
+    proxy_peer_init(&x->conn->peer,
+                    (const struct sockaddr *)&(struct sockaddr_in){
+                        .sin_family = AF_INET, .sin_addr.s_addr = inet_addr("192.0.2.7") });
     (void)snprintf(x->request_id, sizeof(x->request_id), "the-request-id");
     http_head_init(&x->head, HTTP_REQUEST, &x->snapshot->head, w->fields, ARRAY_LEN(w->fields));
     assert_int_equal(http_head_parse(&x->head, sv_from(request)), HTTP_DONE);
+    assert_true(proxy_peer_visitor(&x->conn->peer, x->snapshot->config, &x->head, false, &x->arena,
+                                   &x->visitor));
     assert_int_equal(http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req),
                      HTTP_FAULT_NONE);
     x->service = PROXY_FOR_ROUTE;
@@ -119,6 +124,7 @@ static void test_the_whole_head_of_a_simple_request(void **state)
                                           "X-Forwarded-Host: app.example.com\r\n"
                                           "Accept: x\r\n"
                                           "X-Forwarded-For: 192.0.2.7\r\n"
+                                          "X-Envoy-External-Address: 192.0.2.7\r\n"
                                           "X-Forwarded-Proto: http\r\n"
                                           "X-Request-Id: the-request-id\r\n"
                                           "X-Set: yes\r\n"

@@ -1,4 +1,4 @@
-#include "common/policy/cidr.h"
+#include "common/cidr.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -28,14 +28,14 @@ static enum err read_ip(struct sv text, uint8_t ip_out[16], bool *dotted_out)
     return inet_pton(AF_INET, s, ip_out + sizeof(mapped)) == 1 ? ERR_OK : ERR_INVALID;
 }
 
-enum err policy_cidr_ip_parse(struct sv text, uint8_t ip_out[16])
+enum err cidr_ip_parse(struct sv text, uint8_t ip_out[16])
 {
     bool dotted = false;
 
     return read_ip(text, ip_out, &dotted);
 }
 
-static void clear_host_bits(struct policy_cidr *cidr)
+static void clear_host_bits(struct cidr *cidr)
 {
     size_t i = 0;
 
@@ -50,9 +50,9 @@ static void clear_host_bits(struct policy_cidr *cidr)
     }
 }
 
-enum err policy_cidr_parse(struct sv text, struct policy_cidr *cidr_out)
+enum err cidr_parse(struct sv text, struct cidr *cidr_out)
 {
-    struct policy_cidr cidr = { .bits = 128 };
+    struct cidr cidr = { .bits = 128 };
     struct sv rest = text;
     struct sv ip = sv_cut(&rest, '/');
     bool dotted = false;
@@ -75,7 +75,7 @@ enum err policy_cidr_parse(struct sv text, struct policy_cidr *cidr_out)
     return ERR_OK;
 }
 
-bool policy_cidr_holds(const struct policy_cidr *cidr, const uint8_t ip[16])
+bool cidr_holds(const struct cidr *cidr, const uint8_t ip[16])
 {
     size_t whole = cidr->bits / 8;
     unsigned rest = cidr->bits % 8;
