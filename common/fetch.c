@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <curl/curl.h>
+#include <openssl/ssl.h>
 
 #include "common/buf.h"
 #include "common/list.h"
@@ -25,6 +26,10 @@ struct fetch {
     struct curl_slist *headers;
     struct buf body;
     char *post;
+    size_t post_n;
+    struct curl_slist *connect_to;
+    SSL_CTX *tls;
+    int grpc_status;
     char error[CURL_ERROR_SIZE];
     fetch_done_fn done;
     void *arg;
@@ -60,8 +65,10 @@ static void fetch_free(struct fetch *f)
     }
     curl_slist_free_all(f->headers);
     if (f->post != NULL) {
-        secret_wipe(f->post, strlen(f->post));
+        secret_wipe(f->post, f->post_n);
     }
+    curl_slist_free_all(f->connect_to);
+    SSL_CTX_free(f->tls);
     mem_free(&f->post);
     if (f->body.p != NULL) {
         secret_wipe(f->body.p, f->body.n);
@@ -97,13 +104,14 @@ static enum err code_err(CURLcode code)
 
 static void fetch_finish(struct fetch *f, CURLcode code)
 {
-    struct fetch_answer answer = { .err = code_err(code), .text = "" };
+    struct fetch_answer answer = { .err = code_err(code), .grpc_status = -1, .text = "" };
     fetch_done_fn done = f->done;
     void *arg = f->arg;
 
     if (answer.err == ERR_OK) {
         (void)curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &answer.status);
         answer.body = buf_sv(&f->body);
+        answer.grpc_status = f->grpc_status;
     } else {
         answer.text = f->error[0] != '\0' ? f->error : curl_easy_strerror(code);
     }
@@ -226,6 +234,12 @@ struct fetcher *fetcher_new(struct loop *loop, const char *ca_file)
     return fetcher;
 }
 
+void fetcher_set_max(struct fetcher *fetcher, long connections)
+{
+    CHECK(curl_multi_setopt(fetcher->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections) ==
+          CURLM_OK);
+}
+
 void fetcher_free(struct fetcher **fetcher)
 {
     if (*fetcher == NULL) {
@@ -245,6 +259,23 @@ static size_t on_body(const char *p, size_t size, size_t n, void *arg)
 
     buf_add(&f->body, p, size * n);
     return f->body.err == ERR_OK ? size * n : 0;
+}
+
+static size_t on_header(char *p, size_t size, size_t n, void *arg)
+{
+    struct fetch *f = arg;
+    struct sv line = sv_of(p, size * n); /* with its line end */
+    struct sv name = sv_cut(&line, ':');
+    uint64_t status = 0;
+
+    while (line.n != 0 && (line.p[line.n - 1] == '\r' || line.p[line.n - 1] == '\n')) {
+        line.n--;
+    }
+    if (sv_ieq(name, SV("grpc-status")) && line.p != NULL &&
+        sv_u64(sv_trim(line), 1000, &status) == ERR_OK) {
+        f->grpc_status = (int)status;
+    }
+    return size * n;
 }
 
 static bool host_is_local(struct sv host)
@@ -285,6 +316,57 @@ static bool url_allowed(struct sv url)
 
 #define SET(option, value) ok = ok && curl_easy_setopt(f->easy, option, value) == CURLE_OK
 
+/* The trust and the client certificate of another context, for libcurl's own. */
+static CURLcode on_tls(CURL *easy, void *ctx, void *arg)
+{
+    const struct fetch *f = arg;
+    X509 *cert = SSL_CTX_get0_certificate(f->tls);
+
+    (void)easy;
+    SSL_CTX_set1_cert_store(ctx, SSL_CTX_get_cert_store(f->tls));
+    if (cert != NULL && (SSL_CTX_use_certificate(ctx, cert) != 1 ||
+                         SSL_CTX_use_PrivateKey(ctx, SSL_CTX_get0_privatekey(f->tls)) != 1)) {
+        return CURLE_SSL_CERTPROBLEM;
+    }
+    return CURLE_OK;
+}
+
+static bool prepare_via(struct fetch *f, const struct fetch_via *via)
+{
+    bool ok = true;
+    struct buf to;
+
+    SET(CURLOPT_PROXY, "");
+    SET(CURLOPT_PATH_AS_IS, 1L);
+    SET(CURLOPT_FRESH_CONNECT, 1L);
+    SET(CURLOPT_FORBID_REUSE, 1L);
+    SET(CURLOPT_HTTP_VERSION,
+        via->http2 ? (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_HEADERFUNCTION, on_header);
+    SET(CURLOPT_HEADERDATA, f);
+    if (!via->verify) {
+        SET(CURLOPT_SSL_VERIFYPEER, 0L);
+        SET(CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (via->tls != NULL) {
+        CHECK(SSL_CTX_up_ref(via->tls) == 1);
+        f->tls = via->tls;
+        SET(CURLOPT_SSL_CTX_FUNCTION, on_tls);
+        SET(CURLOPT_SSL_CTX_DATA, f);
+    }
+    if (via->socket != NULL) {
+        SET(CURLOPT_UNIX_SOCKET_PATH, via->socket);
+        return ok;
+    }
+    buf_init(&to, 256);
+    buf_printf(&to, "::%s", via->address);
+    f->connect_to = curl_slist_append(NULL, buf_cstr(&to));
+    buf_deinit(&to);
+    CHECK(f->connect_to != NULL);
+    SET(CURLOPT_CONNECT_TO, f->connect_to);
+    return ok;
+}
+
 static bool prepare(struct fetch *f, const struct fetch_request *request)
 {
     bool ok = true;
@@ -313,7 +395,7 @@ static bool prepare(struct fetch *f, const struct fetch_request *request)
         SET(CURLOPT_PROXY, "");
     }
     if (f->post != NULL) {
-        SET(CURLOPT_POSTFIELDSIZE, (long)strlen(f->post));
+        SET(CURLOPT_POSTFIELDSIZE, (long)f->post_n);
         SET(CURLOPT_POSTFIELDS, f->post);
     }
     SET(CURLOPT_HTTPHEADER, f->headers);
@@ -328,6 +410,27 @@ static void add_header(struct fetch *f, const char *text)
 
     CHECK(grown != NULL);
     f->headers = grown;
+}
+
+static void add_named(struct fetch *f, const char *name, const char *value)
+{
+    struct buf line;
+
+    buf_init(&line, 1024);
+    buf_printf(&line, "%s: %s", name, value);
+    add_header(f, buf_cstr(&line));
+    buf_deinit(&line);
+}
+
+static void add_via_headers(struct fetch *f, const struct fetch_via *via)
+{
+    if (via->host != NULL) {
+        add_named(f, "Host", via->host);
+    }
+    if (via->type != NULL) {
+        add_named(f, "Content-Type", via->type);
+        add_header(f, "TE: trailers"); /* gRPC asks for it */
+    }
 }
 
 static void on_refused(evutil_socket_t fd, short what, void *arg)
@@ -351,8 +454,13 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     list_push_back(&fetcher->open, &f->node);
     f->easy = curl_easy_init();
     CHECK(f->easy != NULL);
-    f->post = request->body.p == NULL ? NULL : mem_svdup(request->body);
+    f->grpc_status = -1;
+    f->post = request->body.p == NULL ? NULL : mem_dup(request->body.p, request->body.n);
+    f->post_n = request->body.n;
     add_header(f, "Accept: application/json");
+    if (request->via != NULL) {
+        add_via_headers(f, request->via);
+    }
     if (request->authorization != NULL) {
         struct buf line;
 
@@ -363,7 +471,8 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
         secret_wipe(line.p, line.n);
         buf_deinit(&line);
     }
-    if (!url_allowed(sv_from(request->url)) || !prepare(f, request) ||
+    if ((request->via == NULL && !url_allowed(sv_from(request->url))) || !prepare(f, request) ||
+        (request->via != NULL && !prepare_via(f, request->via)) ||
         curl_multi_add_handle(fetcher->multi, f->easy) != CURLM_OK) {
         f->refused = event_new(loop_base(fetcher->loop), -1, 0, on_refused, f);
         CHECK(f->refused != NULL && event_add(f->refused, &now) == 0);

@@ -16,20 +16,36 @@ struct fetch;
 
 /* ca_file: PEM bundle to verify servers with instead of the system's; NULL: the system's. */
 struct fetcher *fetcher_new(struct loop *loop, const char *ca_file);
+/* How many fetches have a connection at once, 64 if not set; the others wait, and their time runs. */
+void fetcher_set_max(struct fetcher *fetcher, long connections);
 /* Open fetches go on to their end; what they share goes with the last of them. */
 void fetcher_free(struct fetcher **fetcher);
 
+/* A server of the caller's choice in place of the one that the URL names: for asking one of several how
+ * it is. No proxy, plain http to anywhere, a connection of its own. */
+struct fetch_via {
+    const char *address;    /* "10.0.0.1:80", "[2001:db8::1]:80"; NULL: socket */
+    const char *socket;     /* absolute name */
+    struct ssl_ctx_st *tls; /* its CAs and client certificate count; NULL: the system's */
+    bool verify;
+    bool http2;       /* from the first byte where there is no TLS */
+    const char *host; /* Host or :authority, where it is not the URL's; may be NULL */
+    const char *type; /* Content-Type of the body, or NULL: form */
+};
+
 struct fetch_request {
-    const char *url;           /* https://…, or http:// with a loopback host */
-    struct sv body;            /* form text: makes it a POST; { NULL, 0 }: a GET */
-    const char *authorization; /* value of Authorization, or NULL; wiped after use */
-    int64_t timeout_ms;        /* 0: FETCH_TIMEOUT_MS */
+    const char *url;             /* https://…, or http:// with a loopback host */
+    struct sv body;              /* makes it a POST; { NULL, 0 }: a GET */
+    const char *authorization;   /* value of Authorization, or NULL; wiped after use */
+    int64_t timeout_ms;          /* 0: FETCH_TIMEOUT_MS */
+    const struct fetch_via *via; /* NULL: the URL says where; read before fetch_start returns */
 };
 
 struct fetch_answer {
     enum err err;     /* ERR_OK: an answer of any status came whole; ERR_TIMEOUT, ERR_LIMIT (body),
                          ERR_CRYPTO (certificate), ERR_UNAVAILABLE, ERR_INVALID (url) */
     long status;      /* 0 without an answer */
+    int grpc_status;  /* of the head or the trailers; -1: none */
     struct sv body;   /* valid until the callback returns */
     const char *text; /* why there is none, for logs and diag; "" */
 };

@@ -35,6 +35,20 @@ void *mem_array(size_t count, size_t size)
     return p;
 }
 
+void *mem_aligned_array(size_t count, size_t size, size_t align)
+{
+    size_t n = 0;
+    void *p = NULL;
+
+    CHECK(!__builtin_mul_overflow(count == 0 ? 1 : count, size, &n) && size % align == 0);
+    p = aligned_alloc(align, n);
+    if (p == NULL) {
+        out_of_memory(n);
+    }
+    memset(p, 0, n);
+    return p;
+}
+
 void *mem_realloc(void *p, size_t count, size_t size)
 {
     void *q = reallocarray(p, count == 0 ? 1 : count, size == 0 ? 1 : size);

@@ -10,6 +10,8 @@ void *mem_alloc(size_t n);
 void *mem_zalloc(size_t n);
 /* count * size bytes, zeroed; an overflow stops the process. */
 void *mem_array(size_t count, size_t size);
+/* The same at a multiple of align, which divides size; grows by nothing but a new one. */
+void *mem_aligned_array(size_t count, size_t size, size_t align);
 void *mem_realloc(void *p, size_t count, size_t size);
 void *mem_dup(const void *p, size_t n);
 char *mem_strdup(const char *s);

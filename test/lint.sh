@@ -15,7 +15,7 @@ rule() { # title, findings
 rule "Banned functions:" "$(own '*.c' '*.h' | xargs grep -nE \
     '(^|[^_a-zA-Z0-9.>])(strcpy|strcat|sprintf|vsprintf|strncpy|strncat|strtok|gets|atoi|atol|strtol|sscanf|system|popen|alloca)\(' 2>/dev/null)"
 rule "malloc and free outside common/mem.c:" "$(own '*.c' '*.h' | grep -v '^common/mem.c$' | xargs grep -nE \
-    '(^|[^_a-zA-Z0-9.>])(malloc|calloc|realloc|free)\(' 2>/dev/null)"
+    '(^|[^_a-zA-Z0-9.>])(malloc|calloc|realloc|aligned_alloc|free)\(' 2>/dev/null)"
 rule "common/ must not know a daemon:" "$(own 'common/*.c' 'common/*.h' | xargs grep -nE \
     '#include "(proxy|authenticate|authorize|databroker|ingress|cli)/' 2>/dev/null)"
 for daemon in proxy authenticate authorize databroker; do
