@@ -16,7 +16,7 @@ DIR      ?= run
 JOBS     := -j$(shell nproc)
 
 PKGS     := grpc libprotobuf-c libevent libevent_pthreads openssl libcurl sqlite3 jansson yaml-0.1 libpcre2-8 \
-            libnghttp2 jose libcrypt libseccomp
+            libnghttp2 libcares jose libcrypt libseccomp
 WARN     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
             -Wpointer-arith -Wcast-qual -Wwrite-strings -Wswitch-enum -Wimplicit-fallthrough -Wconversion \
             -Wno-format-truncation $(if $(CI),-Werror)

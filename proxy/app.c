@@ -104,6 +104,7 @@ static void app_free(void *state)
     }
     rpc_client_free(&app->authenticate);
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
+    proxy_clusters_free(&app->clusters);
     free_workers(app);
     rpc_identity_free(&app->identity);
     config_unref(&app->boot);
@@ -135,9 +136,11 @@ static enum err app_start(struct service *service, const struct config *config, 
 {
     struct proxy_app *app = MEM_NEW(struct proxy_app);
     struct proxy_snapshot *snapshot = NULL;
-    enum err err = proxy_snapshot_new(config, &snapshot, d);
+    enum err err = ERR_OK;
     unsigned i = 0;
 
+    app->clusters = proxy_clusters_new(service_loop(service), workers_wanted(), &config->dns);
+    err = proxy_snapshot_new(config, app->clusters, &snapshot, d);
     app->service = service;
     app->boot = config_ref(config);
     app->identity = rpc_identity_new(app->boot->keys, RPC_PROXY);
@@ -145,8 +148,13 @@ static enum err app_start(struct service *service, const struct config *config, 
         snapshot->home = service_loop(service);
         err = start_workers(app, snapshot, d);
     }
+    if (err == ERR_OK) {
+        proxy_clusters_attach(app->clusters, app->workers);
+        proxy_snapshot_commit(snapshot, app->clusters);
+    }
     proxy_snapshot_unref(&snapshot);
     if (err != ERR_OK) {
+        proxy_clusters_free(&app->clusters);
         free_workers(app);
         rpc_identity_free(&app->identity);
         config_unref(&app->boot);
@@ -172,7 +180,7 @@ static enum err app_reload(void *state, const struct config *config, struct diag
 {
     struct proxy_app *app = state;
     struct proxy_snapshot *snapshot = NULL;
-    enum err err = proxy_snapshot_new(config, &snapshot, d);
+    enum err err = proxy_snapshot_new(config, app->clusters, &snapshot, d);
     unsigned i = 0;
 
     if (err == ERR_OK) {
@@ -180,6 +188,9 @@ static enum err app_reload(void *state, const struct config *config, struct diag
     }
     for (i = 0; err == ERR_OK && i < app->n_workers; i++) {
         proxy_worker_set(app->workers[i], snapshot);
+    }
+    if (err == ERR_OK) {
+        proxy_snapshot_commit(snapshot, app->clusters);
     }
     proxy_snapshot_unref(&snapshot);
     return err;

@@ -16,6 +16,7 @@ struct proxy_app {
     struct rpc_identity *identity;
     struct config *boot;             /* its keys are the identity's, through every reload */
     struct rpc_client *authenticate; /* NULL: no login is configured */
+    struct proxy_clusters *clusters;
     struct proxy_worker *workers[PROXY_WORKERS_MAX];
     unsigned n_workers;
     unsigned n_stopped;

@@ -100,6 +100,7 @@ void proxy_exchange_end(struct proxy_exchange *x)
     proxy_upstream_close(&x->up);
     proxy_h2_release(&x->server, NGHTTP2_CANCEL);
     proxy_h2_release(&x->stream, NGHTTP2_CANCEL);
+    proxy_claim_end(&x->claim);
     proxy_identity_unref(&x->identity);
     proxy_snapshot_unref(&x->snapshot);
     list_remove(&x->in_worker);

@@ -87,7 +87,7 @@ struct proxy_exchange {
 
     struct proxy_upstream *up;      /* of HTTP/1, or not connected yet; NULL: none */
     struct proxy_h2_stream *server; /* of the upstream's HTTP/2; NULL: none */
-    struct proxy_target *target;    /* the one chosen; the snapshot holds it */
+    struct proxy_claim claim;       /* on the cluster, from the start of forwarding to its end */
     bool retried;
     struct proxy_pipe up_pipe;
     bool request_done;

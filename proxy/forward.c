@@ -23,7 +23,10 @@ static bool has_server(const struct proxy_exchange *x)
 static void leave_server(struct proxy_exchange *x)
 {
     proxy_upstream_close(&x->up);
-    proxy_h2_release(&x->server, NGHTTP2_CANCEL);
+    if (x->server != NULL) {
+        proxy_h2_release(&x->server, NGHTTP2_CANCEL);
+        proxy_upstream_freed(x->worker, x->claim.cluster);
+    }
 }
 
 /* Streams need no events: their session reads on, and pulls. */
@@ -47,7 +50,11 @@ static void server_write(struct proxy_exchange *x, bool on)
 static void fail(struct proxy_exchange *x, unsigned status, const char *code)
 {
     x->fault = code;
+    if (status >= 500 && has_server(x) && !x->answer_begun) {
+        proxy_claim_note(&x->claim, status == 504 ? 504 : 503);
+    }
     leave_server(x);
+    proxy_claim_end(&x->claim);
     if (x->answer_begun || x->phase == PROXY_TUNNEL) {
         proxy_exchange_abort(x);
         return;
@@ -58,32 +65,37 @@ static void fail(struct proxy_exchange *x, unsigned status, const char *code)
     proxy_reply_fault(x, status, code);
 }
 
-static void forward_to(struct proxy_exchange *x, struct proxy_target *target, unsigned flags);
+static void forward(struct proxy_exchange *x, unsigned flags);
 
-static struct proxy_target *next_target(struct proxy_exchange *x)
-{
-    return x->service == PROXY_FOR_ROUTE ? proxy_route_target(x->route)
-                                         : x->snapshot->authenticate.targets;
-}
-
-/* Nothing came back, and what was sent may be sent twice (or was not looked at): ask again, on a new
- * connection. */
+/* Nothing came back, and what was sent may be sent twice (or was not looked at): ask once more, on a new
+ * connection, at another endpoint where there is one. False: that must not be. */
 static bool retry(struct proxy_exchange *x, bool untouched)
 {
     if (x->retried || x->answer_begun || x->head.framing != HTTP_BODY_NONE || x->upgrade ||
         (!untouched && !http_method_is_safe(x->head.method))) {
         return false;
     }
+    if (!proxy_claim_retry(&x->claim)) {
+        fail(x, 503, "upstream-max-retries");
+        return true;
+    }
     leave_server(x);
-    forward_to(x, next_target(x), PROXY_UPSTREAM_FRESH);
+    forward(x, PROXY_UPSTREAM_FRESH);
     x->retried = true;
     return true;
 }
 
-/* A pooled connection may have been closed by the upstream just as we took it. */
-static bool died_in_pool(const struct proxy_exchange *x)
+/* A kept connection may have been closed by the upstream just as we took it; a new one that breaks is the
+ * endpoint's fault, and another may do better. */
+static bool died_without_a_word(struct proxy_exchange *x)
 {
-    return x->up != NULL && x->up->reused && x->up->in.end == 0;
+    if (x->up == NULL || x->up->in.end != 0) {
+        return false;
+    }
+    if (!x->up->reused) {
+        proxy_claim_note(&x->claim, 503);
+    }
+    return x->up->reused || x->claim.cluster->views[x->worker->index].table->n > 1;
 }
 
 static void finish(struct proxy_exchange *x)
@@ -93,6 +105,7 @@ static void finish(struct proxy_exchange *x)
     } else {
         leave_server(x);
     }
+    proxy_claim_end(&x->claim);
     if (!x->request_done) {
         x->close_after = true; /* the rest of the body has nowhere to go */
     }
@@ -250,7 +263,7 @@ static void request_over_h1(struct proxy_exchange *x)
     x->up_pipe.io = &up->io;
     x->up_pipe.chunk = x->head.framing == HTTP_BODY_CHUNKED;
     proxy_emit_h1(&e, &up->out.head);
-    if (!proxy_head_request(x, x->target, &e)) {
+    if (!proxy_head_request(x, x->claim.endpoint->target, &e)) {
         fail(x, 502, "request-head-too-large");
         return;
     }
@@ -265,7 +278,7 @@ static void request_over_h2(struct proxy_exchange *x, struct proxy_h2 *h2)
 
     begin_forward(x);
     proxy_emit_h2(&e, &x->arena);
-    if (!proxy_head_request(x, x->target, &e)) {
+    if (!proxy_head_request(x, x->claim.endpoint->target, &e)) {
         fail(x, 502, "request-head-too-large");
         return;
     }
@@ -296,12 +309,20 @@ static void on_ready(void *owner)
     }
 }
 
-static void on_failed(void *owner, const char *why)
+static void on_shared(void *owner, struct proxy_h2 *h2)
 {
     struct proxy_exchange *x = owner;
 
     x->up = NULL;
-    fail(x, 502, why);
+    request_over_h2(x, h2);
+}
+
+static void on_failed(void *owner, unsigned status, const char *why)
+{
+    struct proxy_exchange *x = owner;
+
+    x->up = NULL;
+    fail(x, status, why);
 }
 
 /* ---- from the upstream ----------------------------------------------------------------------- */
@@ -329,6 +350,7 @@ static void begin_answer(struct proxy_exchange *x)
     bool chunk = false;
 
     x->status = x->answer.status;
+    proxy_claim_note(&x->claim, x->answer.status);
     x->upstream_us = clock_mono_us() - x->began_us;
     if (x->answer.status == 101 && !x->upgrade) {
         fail(x, 502, "upgrade-without-request");
@@ -418,7 +440,7 @@ static bool parse_answer(struct proxy_exchange *x)
 static void answer_ended_early(struct proxy_exchange *x)
 {
     if (!x->answer_begun) {
-        if (!died_in_pool(x) || !retry(x, false)) {
+        if (!died_without_a_word(x) || !retry(x, false)) {
             fail(x, 502, x->up->in.end == 0 ? "no-answer" : "answer-cut-off");
         }
         return;
@@ -591,6 +613,7 @@ static const struct proxy_h2_hooks h2_hooks = {
 
 static const struct proxy_upstream_hooks hooks = {
     .ready = on_ready,
+    .shared = on_shared,
     .failed = on_failed,
     .readable = on_readable,
     .writable = on_writable,
@@ -680,16 +703,18 @@ bool proxy_forward_stop(struct proxy_exchange *x)
         return false;
     }
     leave_server(x);
+    proxy_claim_end(&x->claim);
     x->close_after = x->close_after || !x->request_done;
     return true;
 }
 
-static void forward_to(struct proxy_exchange *x, struct proxy_target *target, unsigned flags)
+static void forward(struct proxy_exchange *x, unsigned flags)
 {
     struct proxy_h2 *shared = NULL;
 
+    flags |= x->upgrade ? (unsigned)PROXY_UPSTREAM_H1 : 0;
+
     x->phase = PROXY_CONNECT;
-    x->target = target;
     x->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;
     x->total_ms = INT64_MAX;
     x->request_done = false;
@@ -699,25 +724,40 @@ static void forward_to(struct proxy_exchange *x, struct proxy_target *target, un
     x->answer_begun = false;
     x->answer_done = false;
     x->informational = 0;
-    shared = x->upgrade || (flags & PROXY_UPSTREAM_FRESH) != 0
-                 ? NULL
-                 : proxy_upstream_shared(x->worker, target);
+    (void)proxy_claim_choose(&x->claim, &x->claim.cluster->views[x->worker->index]);
+    shared = flags != 0 ? NULL : proxy_upstream_shared(x->worker, &x->claim);
     if (shared != NULL) {
         request_over_h2(x, shared);
         return;
     }
-    x->up = proxy_upstream_get(x->worker, x->snapshot, target,
-                               flags | (x->upgrade ? (unsigned)PROXY_UPSTREAM_H1 : 0), &hooks, x);
+    x->up = proxy_upstream_get(x->worker, &x->claim, flags, &hooks, x);
 }
 
-void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target)
+/* What a hash policy keeps at one endpoint: a session, without one a client's address. */
+static uint64_t sticky_key(const struct proxy_exchange *x, const struct proxy_cluster *cluster)
+{
+    if (cluster->conf.policy != CONFIG_BALANCE_RING_HASH &&
+        cluster->conf.policy != CONFIG_BALANCE_MAGLEV) {
+        return 0;
+    }
+    return proxy_endpoint_hash(
+        x->handle_valid ? sv_from(x->handle.session) : proxy_address_bytes(&x->visitor.address), 0);
+}
+
+void proxy_forward_start(struct proxy_exchange *x, struct proxy_cluster *cluster)
 {
     const struct config *c = x->snapshot->config;
+    const char *refused = proxy_claim_begin(&x->claim, cluster, sticky_key(x, cluster));
+
+    if (refused != NULL) {
+        proxy_reply_fault(x, 503, refused);
+        return;
+    }
 
     x->idle_ms = x->service == PROXY_FOR_ROUTE && x->route->config->idle_timeout_ms != 0
                      ? x->route->config->idle_timeout_ms
                      : c->timeout_idle_ms;
     x->retried = false;
     x->answer_fields = arena_alloc(&x->arena, ANSWER_FIELDS * sizeof(*x->answer_fields));
-    forward_to(x, target, 0);
+    forward(x, 0);
 }

@@ -5,7 +5,7 @@
 #include "proxy/exchange.h"
 
 /* Begins: a connection to target, then the head, then both directions at once. */
-void proxy_forward_start(struct proxy_exchange *x, struct proxy_target *target);
+void proxy_forward_start(struct proxy_exchange *x, struct proxy_cluster *cluster);
 /* The client's socket or stream can be read or written. */
 void proxy_forward_client(struct proxy_exchange *x, short what);
 void proxy_forward_timeout(struct proxy_exchange *x);

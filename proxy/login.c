@@ -183,7 +183,7 @@ void proxy_login_needed(struct proxy_exchange *x)
     CLEANUP(buf_deinit) struct buf back = { 0 };
     struct login_cookie cookie;
 
-    if (x->snapshot->authenticate.n_targets == 0 ||
+    if (x->snapshot->authenticate.cluster == NULL ||
         http_accept_client(&x->head) != HTTP_CLIENT_NAVIGATION ||
         (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
         proxy_reply_login_needed(x);
@@ -349,7 +349,7 @@ void proxy_login_sign_out(struct proxy_exchange *x)
         proxy_reply_fault(x, 405, "method-not-allowed");
         return;
     }
-    if (x->snapshot->authenticate.n_targets == 0) {
+    if (x->snapshot->authenticate.cluster == NULL) {
         proxy_reply_fault(x, 404, "no-login-configured");
         return;
     }

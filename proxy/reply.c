@@ -83,7 +83,7 @@ struct words {
     const char *todo;
 };
 
-static struct words words_of(unsigned status)
+static struct words words_of(unsigned status, bool allowed)
 {
     switch (status) {
     case 401:
@@ -108,6 +108,13 @@ static struct words words_of(unsigned status)
                            "usable answer.",
                            "Try again in a moment; if it stays, tell whoever runs the service." };
     case 503:
+        if (allowed) {
+            return (struct words){ "The service is busy",
+                                   "You may come in, but the service behind this address takes no "
+                                   "more requests at the moment.",
+                                   "Try again in a moment; if it stays, tell whoever runs the "
+                                   "service." };
+        }
         return (
             struct words){ "Not available right now",
                            "Whether you may come in cannot be decided at the moment, so nobody is "
@@ -127,7 +134,7 @@ static struct words words_of(unsigned status)
 static void html_body(struct buf *body, const struct proxy_exchange *x, unsigned status,
                       struct sv code)
 {
-    struct words w = words_of(status);
+    struct words w = words_of(status, x->verdict == PROXY_VERDICT_ALLOW);
 
     http_page_problem(body,
                       &(struct http_page_problem){

@@ -81,7 +81,7 @@ static void act(struct proxy_exchange *x)
     const struct config_route *c = x->route == NULL ? NULL : x->route->config;
 
     if (c == NULL) { /* a page of ours */
-        proxy_forward_start(x, x->snapshot->authenticate.targets);
+        proxy_forward_start(x, x->snapshot->authenticate.cluster);
         return;
     }
     if (!settle_upgrade(x)) {
@@ -89,7 +89,7 @@ static void act(struct proxy_exchange *x)
     }
     switch (c->action) {
     case CONFIG_ACTION_UPSTREAM:
-        proxy_forward_start(x, proxy_route_target(x->route));
+        proxy_forward_start(x, x->route->cluster);
         break;
     case CONFIG_ACTION_REDIRECT:
         proxy_own_redirect(x);
@@ -246,10 +246,10 @@ static void dispatch(struct proxy_exchange *x)
     struct proxy_snapshot *s = x->snapshot;
     bool unclear = false;
 
-    if (s->authenticate.n_targets != 0 && sv_eq(x->req.host, sv_from(s->authenticate_host))) {
+    if (s->authenticate.cluster != NULL && sv_eq(x->req.host, sv_from(s->authenticate_host))) {
         x->service = PROXY_FOR_AUTHENTICATE;
         x->recheck_at_ms = INT64_MAX;
-        proxy_forward_start(x, s->authenticate.targets);
+        proxy_forward_start(x, s->authenticate.cluster);
         return;
     }
     if (is_our_path(x->req.decoded) && proxy_router_has_host(s->router, x->req.host)) {

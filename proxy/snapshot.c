@@ -7,8 +7,6 @@
 #include "common/mem.h"
 #include "proxy/tls.h"
 
-enum { KEY_MAX = 1024 };
-
 /* Request fields that we alone may tell an upstream. */
 static const char *const our_names[] = {
     "forwarded",      "x-real-ip",     "x-client-ip",
@@ -18,59 +16,39 @@ static const char *const our_names[] = {
     "x-remote-user",  "remote-user",
 };
 
-/* ---- targets --------------------------------------------------------------------------------- */
+/* ---- clusters -------------------------------------------------------------------------------- */
 
-static char *host_header_of(const struct config_url *url)
+static enum err route_cluster(struct proxy_clusters *clusters, struct proxy_route *route,
+                              struct diag *d)
 {
-    char room[PROXY_HOST_MAX];
-
-    if (url->scheme == CONFIG_SCHEME_UNIX) {
-        return mem_strdup("localhost");
-    }
-    if (url->port_given) {
-        (void)snprintf(room, sizeof(room), "%s:%u", url->host.p, url->port);
-    } else {
-        (void)snprintf(room, sizeof(room), "%s", url->host.p);
-    }
-    return mem_strdup(room);
-}
-
-static enum err target_init(struct proxy_target *t, const struct config_url *url,
-                            const struct config_route *route, struct diag *d)
-{
-    char key[KEY_MAX];
-    struct sv ca = route == NULL ? (struct sv){ 0 } : route->tls_custom_ca;
+    const struct config_route *c = route->config;
+    const struct config_url **urls = NULL;
+    uint32_t *weights = NULL;
     enum err err = ERR_OK;
+    size_t i = 0;
 
-    t->url = url;
-    t->host_header = host_header_of(url);
-    t->verify = route == NULL || !route->tls_skip_verify;
-    if (url->tls) {
-        t->server_name = mem_svdup(route != NULL && route->tls_upstream_server_name.n != 0
-                                       ? route->tls_upstream_server_name
-                                       : url->host);
-        err = proxy_tls_upstream_ctx(ca, t->verify, &t->tls, d);
+    if (c->n_upstreams == 0) {
+        return ERR_OK;
     }
-    (void)snprintf(key, sizeof(key), "%.*s|%s|%d%d|%016llx", SV_ARG(url->text),
-                   t->server_name == NULL ? "" : t->server_name, t->verify, url->h2c,
-                   (unsigned long long)map_hash(ca));
-    t->key = mem_strdup(key);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    urls = mem_array(c->n_upstreams, sizeof(*urls));
+    weights = mem_array(c->n_upstreams, sizeof(*weights));
+    for (i = 0; i < c->n_upstreams; i++) {
+        urls[i] = &c->upstreams[i].url;
+        weights[i] = c->upstreams[i].weight;
+    }
+    err = proxy_clusters_make(clusters,
+                              &(struct proxy_cluster_opts){ .id = c->id,
+                                                            .id_text = c->id_text,
+                                                            .urls = urls,
+                                                            .weights = weights,
+                                                            .n = c->n_upstreams,
+                                                            .conf = &c->cluster,
+                                                            .route = c },
+                              &route->cluster, d);
+    mem_free(&urls);
+    mem_free(&weights);
     return err;
-}
-
-static void target_deinit(struct proxy_target *t)
-{
-    SSL_CTX_free(t->tls);
-    mem_free(&t->key);
-    mem_free(&t->server_name);
-    mem_free(&t->host_header);
-}
-
-struct proxy_target *proxy_route_target(struct proxy_route *route)
-{
-    uint32_t turn = __atomic_fetch_add(&route->turn, 1, __ATOMIC_RELAXED);
-
-    return &route->targets[turn % route->n_targets];
 }
 
 /* ---- routes ---------------------------------------------------------------------------------- */
@@ -95,17 +73,13 @@ static enum err names_of_route(struct proxy_route *route)
     return err;
 }
 
-static enum err route_init(struct proxy_route *route, const struct config_route *c, struct diag *d)
+static enum err route_init(struct proxy_route *route, const struct config_route *c,
+                           struct proxy_clusters *clusters, struct diag *d)
 {
     enum err err = ERR_OK;
-    size_t i = 0;
 
     route->config = c;
-    route->targets = mem_array(c->n_upstreams, sizeof(*route->targets));
-    for (i = 0; i < c->n_upstreams && err == ERR_OK; i++) {
-        route->n_targets++;
-        err = target_init(&route->targets[i], &c->upstreams[i].url, c, d);
-    }
+    err = route_cluster(clusters, route, d);
     if (c->regex != NULL) {
         pattern_prepare(c->regex);
     }
@@ -119,24 +93,20 @@ static enum err route_init(struct proxy_route *route, const struct config_route 
 
 static void route_deinit(struct proxy_route *route)
 {
-    size_t i = 0;
-
-    for (i = 0; i < route->n_targets; i++) {
-        target_deinit(&route->targets[i]);
-    }
-    mem_free(&route->targets);
+    proxy_cluster_unref(&route->cluster);
     http_name_set_free(&route->drop);
     http_name_set_free(&route->drop_answer);
 }
 
-static enum err build_routes(struct proxy_snapshot *s, struct diag *d)
+static enum err build_routes(struct proxy_snapshot *s, struct proxy_clusters *clusters,
+                             struct diag *d)
 {
     size_t i = 0;
 
     s->n_routes = s->config->n_routes;
     s->routes = mem_array(s->n_routes, sizeof(*s->routes));
     for (i = 0; i < s->n_routes; i++) {
-        enum err err = route_init(&s->routes[i], &s->config->routes[i], d);
+        enum err err = route_init(&s->routes[i], &s->config->routes[i], clusters, d);
 
         if (err != ERR_OK) {
             return err;
@@ -198,8 +168,12 @@ static void build_rules(struct proxy_snapshot *s)
     s->head = (struct http_rules){ .underscores = underscores[c->headers_with_underscores_action] };
 }
 
-static enum err build_authenticate(struct proxy_snapshot *s, struct diag *d)
+static enum err build_authenticate(struct proxy_snapshot *s, struct proxy_clusters *clusters,
+                                   struct diag *d)
 {
+    /* Ours: its own limits hold. */
+    static const struct config_cluster unbounded = { .limits = { UINT32_MAX, UINT32_MAX, UINT32_MAX,
+                                                                 UINT32_MAX } };
     const struct config *c = s->config;
 
     if (c->authenticate_service_url.scheme == CONFIG_SCHEME_NONE) {
@@ -207,13 +181,20 @@ static enum err build_authenticate(struct proxy_snapshot *s, struct diag *d)
     }
     (void)snprintf(s->authenticate_host, sizeof(s->authenticate_host), "%s",
                    c->authenticate_service_url.host.p);
-    s->authenticate.targets = MEM_NEW(struct proxy_target);
-    s->authenticate.n_targets = 1;
-    return target_init(s->authenticate.targets, &c->authenticate_internal_url, NULL, d);
+    return proxy_clusters_make(
+        clusters,
+        &(struct proxy_cluster_opts){
+            .id = 0,
+            .id_text = SV("authenticate"),
+            .urls = (const struct config_url *[]){ &c->authenticate_internal_url },
+            .weights = (const uint32_t[]){ 1 },
+            .n = 1,
+            .conf = &unbounded },
+        &s->authenticate.cluster, d);
 }
 
-enum err proxy_snapshot_new(const struct config *config, struct proxy_snapshot **snapshot_out,
-                            struct diag *d)
+enum err proxy_snapshot_new(const struct config *config, struct proxy_clusters *clusters,
+                            struct proxy_snapshot **snapshot_out, struct diag *d)
 {
     CLEANUP(proxy_snapshot_unref) struct proxy_snapshot *s = MEM_NEW(struct proxy_snapshot);
     enum err err = ERR_OK;
@@ -222,8 +203,8 @@ enum err proxy_snapshot_new(const struct config *config, struct proxy_snapshot *
     s->config = config_ref(config);
     build_rules(s);
     err = build_names(s);
-    err = err != ERR_OK ? err : build_routes(s, d);
-    err = err != ERR_OK ? err : build_authenticate(s, d);
+    err = err != ERR_OK ? err : build_routes(s, clusters, d);
+    err = err != ERR_OK ? err : build_authenticate(s, clusters, d);
     err = err != ERR_OK ? err : proxy_tls_build(s, d);
     if (err == ERR_OK && config->signing_key != NULL) {
         err = assertion_keys_of_pem(secret_bytes(config->signing_key), &s->assertion, d);
@@ -236,6 +217,25 @@ enum err proxy_snapshot_new(const struct config *config, struct proxy_snapshot *
     }
     *snapshot_out = TAKE(s);
     return ERR_OK;
+}
+
+void proxy_snapshot_commit(const struct proxy_snapshot *snapshot, struct proxy_clusters *clusters)
+{
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    struct proxy_cluster **list = mem_array(snapshot->n_routes + 1, sizeof(*list));
+    size_t n = 0;
+    size_t i = 0;
+
+    for (i = 0; i < snapshot->n_routes; i++) {
+        if (snapshot->routes[i].cluster != NULL) {
+            list[n++] = snapshot->routes[i].cluster;
+        }
+    }
+    if (snapshot->authenticate.cluster != NULL) {
+        list[n++] = snapshot->authenticate.cluster;
+    }
+    proxy_clusters_commit(clusters, list, n, &snapshot->config->dns);
+    mem_free(&list);
 }
 
 struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot)

@@ -13,26 +13,13 @@
 #include "common/http/cookie.h"
 #include "common/http/name.h"
 #include "common/loop.h"
+#include "proxy/cluster.h"
 #include "proxy/router.h"
-
-enum { PROXY_HOST_MAX = 300 };
-
-/* Where requests go; connections to it are pooled under its key. */
-struct proxy_target {
-    char *key; /* everything that decides whether a connection may be shared */
-    const struct config_url *url;
-    SSL_CTX *tls;      /* NULL: plain */
-    char *server_name; /* what its certificate must say */
-    bool verify;
-    char *host_header; /* host[:port] for the Host field */
-};
 
 struct proxy_route {
     const struct config_route *config; /* NULL: an internal route of ours */
     size_t rank;                       /* set by the router */
-    struct proxy_target *targets;
-    size_t n_targets;
-    uint32_t turn;                     /* round robin; atomic */
+    struct proxy_cluster *cluster;     /* NULL: nothing is forwarded */
     struct http_name_set *drop;        /* request fields that the route removes or sets */
     struct http_name_set *drop_answer; /* response fields that it sets */
 };
@@ -42,7 +29,7 @@ struct proxy_snapshot {
     struct proxy_router *router;
     struct proxy_route *routes;
     size_t n_routes;
-    struct proxy_route authenticate; /* the login host; n_targets 0: none */
+    struct proxy_route authenticate; /* the login host; cluster NULL: none */
     char authenticate_host[PROXY_HOST_MAX];
     SSL_CTX *tls;      /* of the listener; NULL: insecure_server */
     struct map *certs; /* name or *.name → SSL_CTX */
@@ -59,9 +46,10 @@ struct proxy_snapshot {
     int refs;          /* atomic */
 };
 
-MUST_CHECK enum err proxy_snapshot_new(const struct config *config,
+/* clusters: those in force, to go on with what stays; NULL in tests. Main thread. */
+MUST_CHECK enum err proxy_snapshot_new(const struct config *config, struct proxy_clusters *clusters,
                                        struct proxy_snapshot **snapshot_out, struct diag *d);
+/* It is the one in force from now on: its upstreams are looked after, others no more. Main thread. */
+void proxy_snapshot_commit(const struct proxy_snapshot *snapshot, struct proxy_clusters *clusters);
 struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
 void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
-/* The next target in turn. */
-struct proxy_target *proxy_route_target(struct proxy_route *route);

@@ -1,52 +1,27 @@
 #include "proxy/upstream.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/map.h"
 #include "common/mem.h"
 #include "proxy/h2.h"
 #include "proxy/worker.h"
 
-enum { DNS_GOOD_MS = 5000, ADDRESSES_MAX = 8 };
+static void begin(void *arg);
 
-/* The connections of one key that may be used again. */
-struct pool {
-    struct list idle; /* HTTP/1 */
-    size_t n;
-    struct list shared; /* HTTP/2 */
-};
-
-/* A name that is being looked up on a job thread. */
-struct resolve {
-    struct proxy_upstream *up; /* NULL: nobody waits any more */
-    char host[PROXY_HOST_MAX];
-    char port[8];
-    struct sockaddr_storage address;
-    socklen_t size;
-    bool found;
-};
-
-static void connect_to(struct proxy_upstream *up, const struct sockaddr *address, socklen_t size);
-
-static struct pool *pool_of(struct proxy_worker *w, const char *key)
+static struct proxy_view *view_of(const struct proxy_upstream *up)
 {
-    struct pool *pool = map_get(w->pools, sv_from(key));
+    return &up->cluster->views[up->worker->index];
+}
 
-    if (pool == NULL) {
-        pool = MEM_NEW(struct pool);
-        list_init(&pool->idle);
-        list_init(&pool->shared);
-        (void)map_set(w->pools, sv_from(key), pool);
-    }
-    return pool;
+static struct proxy_endpoint_slot *slot_of(const struct proxy_upstream *up)
+{
+    return &up->endpoint->slots[up->worker->index];
 }
 
 void proxy_upstream_want(struct proxy_upstream *up, bool read, bool write)
@@ -67,14 +42,85 @@ void proxy_upstream_want(struct proxy_upstream *up, bool read, bool write)
     }
 }
 
+/* ---- counting -------------------------------------------------------------------------------- */
+
+/* A place among max_connections. A worker without any connection to the cluster always gets one: the
+ * places of other workers are not given back to it. */
+static bool count(struct proxy_upstream *up)
+{
+    uint32_t max = up->cluster->conf.limits.max_connections;
+    struct proxy_view *view = view_of(up);
+
+    if (__atomic_add_fetch(&up->cluster->n_connections, 1, __ATOMIC_RELAXED) > max &&
+        view->n_connections != 0) {
+        (void)__atomic_sub_fetch(&up->cluster->n_connections, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    view->n_connections++;
+    up->counted = true;
+    return true;
+}
+
+/* Whoever waits longest looks again. */
+static void wake_one(struct proxy_view *view)
+{
+    if (!list_empty(&view->waiting)) {
+        struct proxy_upstream *next =
+            LIST_ENTRY(view->waiting.next, struct proxy_upstream, in_view);
+
+        list_remove(&next->in_view);
+        loop_defer(next->worker->loop, begin, next);
+    }
+}
+
+static void wake_all(struct proxy_view *view)
+{
+    while (!list_empty(&view->waiting)) {
+        wake_one(view);
+    }
+}
+
+static void uncount(struct proxy_upstream *up)
+{
+    struct proxy_view *view = view_of(up);
+
+    if (up->counted) {
+        up->counted = false;
+        view->n_connections--;
+        (void)__atomic_sub_fetch(&up->cluster->n_connections, 1, __ATOMIC_RELAXED);
+        wake_one(view);
+    }
+}
+
+static bool enter_pending(struct proxy_upstream *up)
+{
+    uint32_t *n = &up->cluster->n_pending;
+
+    up->pending =
+        __atomic_add_fetch(n, 1, __ATOMIC_RELAXED) <= up->cluster->conf.limits.max_pending_requests;
+    if (!up->pending) {
+        (void)__atomic_sub_fetch(n, 1, __ATOMIC_RELAXED);
+    }
+    return up->pending;
+}
+
+static void leave_pending(struct proxy_upstream *up)
+{
+    if (up->pending) {
+        up->pending = false;
+        (void)__atomic_sub_fetch(&up->cluster->n_pending, 1, __ATOMIC_RELAXED);
+    }
+}
+
+/* ---- ends ------------------------------------------------------------------------------------ */
+
 static void unpool(struct proxy_upstream *up)
 {
-    if (!list_empty(&up->in_pool)) {
-        list_remove(&up->in_pool);
-        if (up->h2 == NULL) {
-            up->pool->n--;
-        }
+    if (!list_empty(&up->in_slot)) {
+        list_remove(&up->in_slot);
+        slot_of(up)->n_idle -= up->h2 == NULL ? 1 : 0;
     }
+    list_remove(&up->in_view);
 }
 
 static void free_later(void *arg)
@@ -83,7 +129,22 @@ static void free_later(void *arg)
 
     proxy_window_deinit(&up->in);
     proxy_out_deinit(&up->out);
+    proxy_endpoint_unref(&up->endpoint);
+    proxy_cluster_unref(&up->cluster);
     mem_free(&up);
+}
+
+static void drop_socket(struct proxy_upstream *up)
+{
+    if (up->rd != NULL) {
+        event_free(TAKE(up->rd));
+        event_free(TAKE(up->wr));
+    }
+    up->rd_on = false;
+    up->wr_on = false;
+    up->handshaking = false;
+    proxy_io_close(&up->io);
+    uncount(up);
 }
 
 void proxy_upstream_close(struct proxy_upstream **up)
@@ -94,51 +155,69 @@ void proxy_upstream_close(struct proxy_upstream **up)
         return;
     }
     unpool(u);
+    leave_pending(u);
     list_remove(&u->in_worker);
-    if (u->resolve != NULL) {
-        u->resolve->up = NULL;
-    }
-    if (u->rd != NULL) {
-        event_free(u->rd);
-        event_free(u->wr);
-    }
     u->owner = NULL;
     proxy_h2_free(&u->h2);
-    proxy_io_close(&u->io);
-    proxy_snapshot_unref(&u->snapshot);
+    drop_socket(u);
     loop_defer(u->worker->loop, free_later, u); /* a callback up the stack may still look at it */
 }
 
-static void fail(struct proxy_upstream *up, const char *why)
+static void fail(struct proxy_upstream *up, unsigned status, const char *why)
 {
     const struct proxy_upstream_hooks *hooks = up->hooks;
     void *owner = up->owner;
 
     proxy_upstream_close(&up);
     if (owner != NULL) {
-        hooks->failed(owner, why);
+        hooks->failed(owner, status, why);
+    }
+}
+
+/* No connection came about, so nothing of the request was sent: the next endpoint may have it. */
+static void fail_attempt(struct proxy_upstream *up, const char *why)
+{
+    struct proxy_endpoint *failed = up->endpoint;
+
+    proxy_claim_note(up->claim, 503);
+    if (up->attempts < PROXY_ATTEMPTS_MAX && clock_mono_ms() < up->deadline_ms &&
+        proxy_claim_choose(up->claim, view_of(up)) && up->claim->endpoint != failed) {
+        drop_socket(up);
+        loop_defer(up->worker->loop, begin, up);
+        return;
+    }
+    fail(up, 502, why);
+}
+
+static void tell_ready(void *arg)
+{
+    struct proxy_upstream *up = arg;
+
+    if (up->owner != NULL) {
+        up->hooks->ready(up->owner);
     }
 }
 
 static void ready(struct proxy_upstream *up)
 {
-    bool h2 = up->target->url->h2c || proxy_io_speaks_h2(&up->io);
+    bool h2 = up->endpoint->target->url.h2c || proxy_io_speaks_h2(&up->io);
 
     up->connected = true;
-    proxy_snapshot_unref(&up->snapshot);
+    leave_pending(up);
     proxy_upstream_want(up, true, false);
-    if (h2 && up->h1_only) {
-        fail(up, "the upstream speaks HTTP/2 only, which has no upgrades");
+    if (h2 && (up->flags & PROXY_UPSTREAM_H1) != 0) {
+        fail(up, 502, "the upstream speaks HTTP/2 only, which has no upgrades");
         return;
     }
     if (h2) {
         up->h2 = proxy_h2_client_new(up->worker, &up->io, up->hooks->h2, up);
         up->deadline_ms = INT64_MAX;
+        wake_all(view_of(up)); /* it has room for many */
     }
-    if (up->owner != NULL) {
-        up->hooks->ready(up->owner);
-    }
+    tell_ready(up);
 }
+
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 static void go_on_with_handshake(struct proxy_upstream *up)
 {
@@ -147,9 +226,9 @@ static void go_on_with_handshake(struct proxy_upstream *up)
     if (result == PROXY_IO_AGAIN) {
         proxy_upstream_want(up, true, up->io.want_write);
     } else if (result != PROXY_IO_DONE) {
-        fail(up, SSL_get_verify_result(up->io.ssl) == X509_V_OK
-                     ? "the upstream's TLS handshake failed"
-                     : "the upstream's certificate is not trusted");
+        fail_attempt(up, SSL_get_verify_result(up->io.ssl) == X509_V_OK
+                             ? "the upstream's TLS handshake failed"
+                             : "the upstream's certificate is not trusted");
     } else {
         up->handshaking = false;
         ready(up);
@@ -158,20 +237,22 @@ static void go_on_with_handshake(struct proxy_upstream *up)
 
 static void begin_tls(struct proxy_upstream *up)
 {
-    up->io.ssl = SSL_new(up->target->tls);
+    const struct proxy_target *target = up->endpoint->target;
+
+    up->io.ssl = SSL_new(target->tls);
     CHECK(up->io.ssl != NULL && SSL_set_fd(up->io.ssl, up->io.fd) == 1);
-    if (up->target->server_name[0] != '[' &&
-        SSL_set_tlsext_host_name(up->io.ssl, up->target->server_name) != 1) {
-        fail(up, "the upstream's name cannot be asked for in TLS");
+    if (target->server_name[0] != '[' &&
+        SSL_set_tlsext_host_name(up->io.ssl, target->server_name) != 1) {
+        fail(up, 502, "the upstream's name cannot be asked for in TLS");
         return;
     }
-    if (up->h1_only) {
+    if ((up->flags & PROXY_UPSTREAM_H1) != 0) {
         static const unsigned char h1[] = "\x08http/1.1";
 
         CHECK(SSL_set_alpn_protos(up->io.ssl, h1, sizeof(h1) - 1) == 0);
     }
-    if (up->target->verify && SSL_set1_host(up->io.ssl, up->target->server_name) != 1) {
-        fail(up, "the upstream's name cannot be verified");
+    if (target->verify && SSL_set1_host(up->io.ssl, target->server_name) != 1) {
+        fail(up, 502, "the upstream's name cannot be verified");
         return;
     }
     SSL_set_connect_state(up->io.ssl);
@@ -185,8 +266,8 @@ static void on_connected(struct proxy_upstream *up)
     socklen_t size = sizeof(error);
 
     if (getsockopt(up->io.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) {
-        fail(up, "the upstream refused the connection");
-    } else if (up->target->tls != NULL) {
+        fail_attempt(up, "the upstream refused the connection");
+    } else if (up->endpoint->target->tls != NULL) {
         begin_tls(up);
     } else {
         ready(up);
@@ -203,8 +284,12 @@ void proxy_upstream_h2_want(void *up, bool write)
 void proxy_upstream_h2_quiet(void *up)
 {
     struct proxy_upstream *u = up;
+    bool useless =
+        !list_empty(&view_of(u)->waiting) || __atomic_load_n(&u->endpoint->gone, __ATOMIC_RELAXED);
 
-    u->deadline_ms = clock_mono_ms() + PROXY_IDLE_MS;
+    u->deadline_ms = clock_mono_ms() + (useless ? 0 : PROXY_IDLE_MS);
+    list_remove(&u->in_view);
+    list_push_front(&view_of(u)->idle, &u->in_view);
 }
 
 void proxy_upstream_h2_broken(void *up)
@@ -228,17 +313,19 @@ static void on_h2_event(struct proxy_upstream *up, short what)
     proxy_upstream_want(up, true, up->wr_on); /* OpenSSL may hold more */
 }
 
-struct proxy_h2 *proxy_upstream_shared(struct proxy_worker *worker,
-                                       const struct proxy_target *target)
+struct proxy_h2 *proxy_upstream_shared(struct proxy_worker *worker, const struct proxy_claim *claim)
 {
-    struct pool *pool = pool_of(worker, target->key);
     struct list *it = NULL;
 
-    LIST_FOREACH(it, &pool->shared) {
-        struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_pool);
+    if (claim->endpoint == NULL) {
+        return NULL;
+    }
+    LIST_FOREACH(it, &claim->endpoint->slots[worker->index].shared) {
+        struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_slot);
 
         if (proxy_h2_has_room(up->h2)) {
             up->deadline_ms = INT64_MAX;
+            list_remove(&up->in_view); /* no longer idle */
             return up->h2;
         }
     }
@@ -250,9 +337,19 @@ struct proxy_h2 *proxy_upstream_share(struct proxy_upstream **up)
     struct proxy_upstream *u = TAKE(*up);
 
     u->owner = NULL;
-    list_push_front(&u->pool->shared, &u->in_pool);
+    u->claim = NULL;
+    list_push_front(&slot_of(u)->shared, &u->in_slot);
     return u->h2;
 }
+
+void proxy_upstream_freed(struct proxy_worker *worker, struct proxy_cluster *cluster)
+{
+    if (cluster != NULL) {
+        wake_one(&cluster->views[worker->index]);
+    }
+}
+
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
@@ -286,14 +383,15 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void connect_to(struct proxy_upstream *up, const struct sockaddr *address, socklen_t size)
+static void connect_to(struct proxy_upstream *up)
 {
+    const struct sockaddr *address = (const struct sockaddr *)&up->endpoint->address.at;
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct event_base *base = loop_base(up->worker->loop);
     int on = 1;
 
     if (fd < 0) {
-        fail(up, "no socket is to be had");
+        fail(up, 502, "no socket is to be had");
         return;
     }
     if (address->sa_family != AF_UNIX) {
@@ -303,138 +401,127 @@ static void connect_to(struct proxy_upstream *up, const struct sockaddr *address
     up->rd = event_new(base, fd, EV_READ | EV_PERSIST, on_event, up);
     up->wr = event_new(base, fd, EV_WRITE | EV_PERSIST, on_event, up);
     CHECK(up->rd != NULL && up->wr != NULL);
-    if (connect(fd, address, size) != 0 && errno != EINPROGRESS) {
-        fail(up, "the upstream refused the connection");
+    if (connect(fd, address, up->endpoint->address.size) != 0 && errno != EINPROGRESS) {
+        fail_attempt(up, "the upstream refused the connection");
         return;
     }
     proxy_upstream_want(up, false, true);
 }
 
-/* ---- names ----------------------------------------------------------------------------------- */
-
-static void run_resolve(void *arg)
+/* An idle connection to another endpoint gives its place to one that is needed. */
+static bool evict(struct proxy_view *view)
 {
-    struct resolve *r = arg;
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-    struct addrinfo *found = NULL;
+    struct proxy_upstream *oldest = NULL;
 
-    if (getaddrinfo(r->host, r->port, &hints, &found) == 0 &&
-        found->ai_addrlen <= sizeof(r->address)) {
-        memcpy(&r->address, found->ai_addr, found->ai_addrlen);
-        r->size = found->ai_addrlen;
-        r->found = true;
-    }
-    if (found != NULL) {
-        freeaddrinfo(found);
-    }
-}
-
-static void resolve_done(void *arg)
-{
-    struct resolve *r = arg;
-    struct proxy_upstream *up = r->up;
-
-    if (up != NULL) {
-        up->resolve = NULL;
-        if (r->found) {
-            connect_to(up, (const struct sockaddr *)&r->address, r->size);
-        } else {
-            fail(up, "the upstream's name has no address");
-        }
-    }
-    mem_free(&r);
-}
-
-static void begin_resolve(struct proxy_upstream *up)
-{
-    const struct config_url *url = up->target->url;
-    struct resolve *r = MEM_NEW(struct resolve);
-    struct sv host = url->host;
-
-    if (host.n > 2 && host.p[0] == '[') {
-        host = sv_head(sv_from_at(host, 1), host.n - 2);
-    }
-    (void)snprintf(r->host, sizeof(r->host), "%.*s", SV_ARG(host));
-    (void)snprintf(r->port, sizeof(r->port), "%u", url->port);
-    r->up = up;
-    up->resolve = r;
-    if (job_submit(up->worker->jobs, run_resolve, resolve_done, r) != ERR_OK) {
-        mem_free(&r);
-        up->resolve = NULL;
-        fail(up, "too many names are being looked up");
-    }
-}
-
-static bool literal_address(const struct config_url *url, struct sockaddr_storage *out,
-                            socklen_t *size)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-                              .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
-    struct addrinfo *found = NULL;
-    char host[PROXY_HOST_MAX];
-    char port[8];
-    struct sv name = url->host;
-
-    if (name.n > 2 && name.p[0] == '[') {
-        name = sv_head(sv_from_at(name, 1), name.n - 2);
-    }
-    (void)snprintf(host, sizeof(host), "%.*s", SV_ARG(name));
-    (void)snprintf(port, sizeof(port), "%u", url->port);
-    if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, port, &hints, &found) !=
-        0) {
+    if (list_empty(&view->idle)) {
         return false;
     }
-    memcpy(out, found->ai_addr, found->ai_addrlen);
-    *size = found->ai_addrlen;
-    freeaddrinfo(found);
+    oldest = LIST_ENTRY(view->idle.prev, struct proxy_upstream, in_view);
+    proxy_upstream_close(&oldest);
     return true;
 }
 
-static void begin_connect(void *arg)
+/* While it waited, somebody else's connection turned out to take many. */
+static bool use_shared(struct proxy_upstream *up)
+{
+    struct proxy_h2 *h2 = up->flags == 0 ? proxy_upstream_shared(up->worker, up->claim) : NULL;
+    const struct proxy_upstream_hooks *hooks = up->hooks;
+    void *owner = up->owner;
+
+    if (h2 != NULL) {
+        proxy_upstream_close(&up);
+        hooks->shared(owner, h2);
+    }
+    return h2 != NULL;
+}
+
+static void begin(void *arg)
 {
     struct proxy_upstream *up = arg;
-    const struct config_url *url = NULL;
-    struct sockaddr_storage address;
-    struct sockaddr_un path = { .sun_family = AF_UNIX };
-    socklen_t size = 0;
+    struct proxy_view *view = view_of(up);
+    const struct proxy_table *table = view->table;
 
     if (up->owner == NULL) {
         return; /* given up within the same turn */
     }
-    url = up->target->url;
-    if (url->scheme == CONFIG_SCHEME_UNIX) {
-        (void)snprintf(path.sun_path, sizeof(path.sun_path), "%s", url->socket.p);
-        connect_to(up, (const struct sockaddr *)&path, sizeof(path));
-    } else if (literal_address(url, &address, &size)) {
-        connect_to(up, (const struct sockaddr *)&address, size);
-    } else {
-        begin_resolve(up);
+    if (up->claim->endpoint == NULL && !proxy_claim_choose(up->claim, view)) {
+        if (!table->settled) {
+            list_push_back(&view->waiting, &up->in_view);
+        } else if (table->n_all == 0) {
+            fail(up, 502, "the upstream's name has no address");
+        } else {
+            fail(up, 503, "no-healthy-upstream");
+        }
+        return;
     }
+    if (use_shared(up)) {
+        return;
+    }
+    if (!count(up) && !(evict(view) && count(up))) {
+        list_push_back(&view->waiting, &up->in_view);
+        return;
+    }
+    proxy_endpoint_unref(&up->endpoint);
+    up->endpoint = proxy_endpoint_ref(up->claim->endpoint);
+    up->attempts++;
+    up->attempt_ms = table->n > 1 && up->attempts < PROXY_ATTEMPTS_MAX
+                         ? clock_mono_ms() + PROXY_ATTEMPT_MS
+                         : up->deadline_ms;
+    connect_to(up);
 }
 
 /* ---- getting and giving back ----------------------------------------------------------------- */
 
-static void tell_ready(void *arg)
+static void tell_overflow(void *arg)
 {
     struct proxy_upstream *up = arg;
 
     if (up->owner != NULL) {
-        up->hooks->ready(up->owner);
+        fail(up, 503, "upstream-max-pending-requests");
     }
 }
 
-struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
-                                          struct proxy_snapshot *snapshot,
-                                          struct proxy_target *target, unsigned flags,
-                                          const struct proxy_upstream_hooks *hooks, void *owner)
+/* Kept under an earlier configuration of the same endpoint: it counts for the one in force. */
+static void move_to(struct proxy_upstream *up, struct proxy_cluster *cluster)
 {
-    struct pool *pool = pool_of(worker, target->key);
+    if (up->cluster == cluster) {
+        return;
+    }
+    uncount(up);
+    proxy_cluster_unref(&up->cluster);
+    up->cluster = proxy_cluster_ref(cluster);
+    up->counted = true;
+    view_of(up)->n_connections++;
+    (void)__atomic_add_fetch(&cluster->n_connections, 1, __ATOMIC_RELAXED);
+}
+
+static struct proxy_upstream *take_idle(struct proxy_worker *worker, struct proxy_claim *claim)
+{
+    struct proxy_endpoint_slot *slot = NULL;
     struct proxy_upstream *up = NULL;
 
-    if ((flags & PROXY_UPSTREAM_FRESH) == 0 && !list_empty(&pool->idle)) {
-        up = LIST_ENTRY(pool->idle.next, struct proxy_upstream, in_pool);
-        unpool(up);
-        up->reused = true;
+    if (claim->endpoint == NULL) {
+        return NULL;
+    }
+    slot = &claim->endpoint->slots[worker->index];
+    if (list_empty(&slot->idle)) {
+        return NULL;
+    }
+    up = LIST_ENTRY(slot->idle.next, struct proxy_upstream, in_slot);
+    unpool(up);
+    move_to(up, claim->cluster);
+    up->reused = true;
+    return up;
+}
+
+struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker, struct proxy_claim *claim,
+                                          unsigned flags, const struct proxy_upstream_hooks *hooks,
+                                          void *owner)
+{
+    struct proxy_upstream *up =
+        (flags & PROXY_UPSTREAM_FRESH) != 0 ? NULL : take_idle(worker, claim);
+
+    if (up != NULL) {
         up->hooks = hooks;
         up->owner = owner;
         loop_defer(worker->loop, tell_ready, up);
@@ -442,40 +529,130 @@ struct proxy_upstream *proxy_upstream_get(struct proxy_worker *worker,
     }
     up = MEM_NEW(struct proxy_upstream);
     up->worker = worker;
-    up->pool = pool;
+    up->cluster = proxy_cluster_ref(claim->cluster);
+    up->claim = claim;
+    up->flags = flags;
     up->hooks = hooks;
     up->owner = owner;
-    up->snapshot = proxy_snapshot_ref(snapshot);
-    up->target = target;
-    up->h1_only = (flags & PROXY_UPSTREAM_H1) != 0;
     up->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS;
+    up->attempt_ms = up->deadline_ms;
     proxy_io_init(&up->io, -1);
     proxy_window_init(&up->in);
     proxy_out_init(&up->out);
-    list_init(&up->in_pool);
+    list_init(&up->in_slot);
+    list_init(&up->in_view);
     list_push_back(&worker->upstreams, &up->in_worker);
-    loop_defer(worker->loop, begin_connect, up);
+    loop_defer(worker->loop, enter_pending(up) ? begin : tell_overflow, up);
     return up;
+}
+
+/* Who may have a connection to endpoint: the first in line, but where a hash chose, only who was sent
+ * there. */
+static struct proxy_upstream *next_for(struct proxy_view *view,
+                                       const struct proxy_endpoint *endpoint)
+{
+    bool by_hash = view->table->policy == CONFIG_BALANCE_RING_HASH ||
+                   view->table->policy == CONFIG_BALANCE_MAGLEV;
+    struct list *it = NULL;
+
+    LIST_FOREACH(it, &view->waiting) {
+        struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_view);
+
+        if (!by_hash || up->claim->endpoint == endpoint) {
+            return up;
+        }
+    }
+    return NULL;
+}
+
+/* Everything of the connection from moves over to the one who waits; from is left empty. */
+static void hand_over(struct proxy_upstream *from, struct proxy_upstream *to)
+{
+    struct event_base *base = loop_base(to->worker->loop);
+    struct proxy_window in = to->in;
+
+    list_remove(&to->in_view);
+    proxy_claim_use(to->claim, from->endpoint);
+    proxy_endpoint_unref(&to->endpoint);
+    to->endpoint = proxy_endpoint_ref(from->endpoint);
+    to->io = from->io;
+    proxy_io_init(&from->io, -1);
+    to->in = from->in;
+    from->in = in;
+    to->counted = from->counted;
+    from->counted = false;
+    to->reused = true;
+    to->rd = event_new(base, to->io.fd, EV_READ | EV_PERSIST, on_event, to);
+    to->wr = event_new(base, to->io.fd, EV_WRITE | EV_PERSIST, on_event, to);
+    CHECK(to->rd != NULL && to->wr != NULL);
+    to->connected = true;
+    leave_pending(to);
+    loop_defer(to->worker->loop, tell_ready, to);
+}
+
+static bool is_clean(const struct proxy_upstream *up)
+{
+    return up->connected && up->in.start == up->in.end && proxy_out_empty(&up->out) &&
+           !up->worker->stopping && !__atomic_load_n(&up->endpoint->gone, __ATOMIC_RELAXED);
 }
 
 void proxy_upstream_put(struct proxy_upstream **up)
 {
     struct proxy_upstream *u = *up;
+    struct proxy_endpoint_slot *slot = NULL;
+    struct proxy_upstream *next = NULL;
 
     if (u == NULL) {
         return;
     }
-    if (!u->connected || u->in.start != u->in.end || !proxy_out_empty(&u->out) ||
-        u->pool->n >= PROXY_IDLE_MAX || u->worker->stopping) {
+    slot = slot_of(u);
+    next = is_clean(u) ? next_for(view_of(u), u->endpoint) : NULL;
+    if (next != NULL) {
+        hand_over(u, next);
+        proxy_upstream_close(up);
+        return;
+    }
+    /* With somebody in line for another endpoint, the place is worth more than the connection. */
+    if (!is_clean(u) || slot->n_idle >= PROXY_IDLE_MAX || !list_empty(&view_of(u)->waiting)) {
         proxy_upstream_close(up);
         return;
     }
     *up = NULL;
     u->owner = NULL;
+    u->claim = NULL;
     u->deadline_ms = clock_mono_ms() + PROXY_IDLE_MS;
     proxy_upstream_want(u, true, false);
-    list_push_front(&u->pool->idle, &u->in_pool);
-    u->pool->n++;
+    list_push_front(&slot->idle, &u->in_slot);
+    slot->n_idle++;
+    list_push_front(&view_of(u)->idle, &u->in_view);
+}
+
+void proxy_upstream_changed(struct proxy_view *view)
+{
+    struct list *it = NULL;
+    struct list *next = NULL;
+
+    LIST_FOREACH_SAFE(it, next, &view->idle) {
+        struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_view);
+
+        if (__atomic_load_n(&up->endpoint->gone, __ATOMIC_RELAXED)) {
+            proxy_upstream_close(&up);
+        }
+    }
+    wake_all(view);
+}
+
+static void give_up(struct proxy_upstream *up)
+{
+    if (up->connected) {
+        proxy_upstream_close(&up);
+    } else if (up->counted) {
+        fail_attempt(up, "connecting to the upstream took too long");
+    } else {
+        fail(up, 503,
+             up->claim->endpoint == NULL ? "the upstream's name is still looked up"
+                                         : "upstream-max-connections");
+    }
 }
 
 void proxy_upstream_tick(struct proxy_worker *worker, int64_t now_ms)
@@ -486,13 +663,9 @@ void proxy_upstream_tick(struct proxy_worker *worker, int64_t now_ms)
     LIST_FOREACH_SAFE(it, next, &worker->upstreams) {
         struct proxy_upstream *up = LIST_ENTRY(it, struct proxy_upstream, in_worker);
 
-        if (now_ms < up->deadline_ms) {
-            continue;
-        }
-        if (!up->connected) {
-            fail(up, "connecting to the upstream took too long");
-        } else if (up->owner == NULL) {
-            proxy_upstream_close(&up);
+        if (up->connected ? up->owner == NULL && now_ms >= up->deadline_ms
+                          : now_ms >= MIN(up->deadline_ms, up->attempt_ms)) {
+            give_up(up);
         }
     }
 }

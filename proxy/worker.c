@@ -20,7 +20,7 @@
 #include "proxy/h2.h"
 #include "proxy/upstream.h"
 
-enum { TICK_MS = 100, BACKLOG = 1024, ACCEPTS_MAX = 64, NAME_JOBS = 256, DRAIN_MS = 4000 };
+enum { TICK_MS = 100, BACKLOG = 1024, ACCEPTS_MAX = 64, DRAIN_MS = 4000 };
 
 /* ---- listening ------------------------------------------------------------------------------- */
 
@@ -313,9 +313,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
         mem_free(&w);
         return err;
     }
-    w->pools = map_new();
     w->loop = loop_new_private();
-    w->jobs = job_pool_new(w->loop, 2, NAME_JOBS);
     w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
     w->authz = proxy_authz_new(
@@ -358,13 +356,6 @@ void proxy_worker_start(struct proxy_worker *worker)
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void free_pool(struct sv key, void *value, void *arg)
-{
-    (void)key;
-    (void)arg;
-    mem_free(&value);
-}
-
 void proxy_worker_free(struct proxy_worker **worker)
 {
     struct proxy_worker *w = TAKE(*worker);
@@ -382,7 +373,6 @@ void proxy_worker_free(struct proxy_worker **worker)
     }
     proxy_exchange_pool_free(w);
     proxy_spares_deinit(&w->spares);
-    job_pool_free(&w->jobs);
     proxy_authz_free(&w->authz);
     event_free(w->accept);
     event_free(w->tick);
@@ -390,8 +380,6 @@ void proxy_worker_free(struct proxy_worker **worker)
         (void)close(w->listener);
     }
     loop_free(&w->loop);
-    map_each(w->pools, free_pool, NULL);
-    map_free(&w->pools);
     proxy_handles_free(&w->handles);
     buf_deinit(&w->access);
     proxy_snapshot_unref(&w->snapshot);

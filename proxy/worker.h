@@ -8,10 +8,8 @@
 #include "common/arena.h"
 #include "common/base.h"
 #include "common/http/date.h"
-#include "common/job.h"
 #include "common/list.h"
 #include "common/loop.h"
-#include "common/map.h"
 #include "common/rpc/client.h"
 #include "proxy/authz_client.h"
 #include "proxy/handles.h"
@@ -25,7 +23,6 @@ struct proxy_worker {
     unsigned index;
     pthread_t thread;
     struct loop *loop;
-    struct job_pool *jobs; /* names */
     struct proxy_snapshot *snapshot;
     struct proxy_authz *authz;
     struct proxy_handles *handles;
@@ -41,8 +38,7 @@ struct proxy_worker {
     struct proxy_spares spares;
     struct list upstreams;
     struct list h2_dirty; /* connections of HTTP/2 that have something to send */
-    struct map *pools;
-    struct buf access; /* lines of this turn */
+    struct buf access;    /* lines of this turn */
     struct http_date date;
     bool stopping;
     bool accept_paused; /* out of descriptors: the next tick tries again */

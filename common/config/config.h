@@ -101,6 +101,101 @@ struct config_upstream {
     uint32_t weight; /* 1 where none is given */
 };
 
+/* Whole numbers that no setting limits. */
+enum { CONFIG_COUNT_MAX = 10000000 };
+
+enum config_balance {
+    CONFIG_BALANCE_ROUND_ROBIN = 0,
+    CONFIG_BALANCE_LEAST_REQUEST,
+    CONFIG_BALANCE_RANDOM,
+    CONFIG_BALANCE_RING_HASH,
+    CONFIG_BALANCE_MAGLEV
+};
+
+enum config_check_kind { CONFIG_CHECK_HTTP = 0, CONFIG_CHECK_TCP, CONFIG_CHECK_GRPC };
+
+struct config_statuses {
+    uint16_t first;
+    uint16_t last; /* included */
+};
+
+enum config_codec { CONFIG_CODEC_HTTP1 = 0, CONFIG_CODEC_HTTP2 };
+
+/* One of health_checks: asked of every endpoint again and again. */
+struct config_health_check {
+    enum config_check_kind kind;
+    int64_t timeout_ms;
+    int64_t interval_ms;
+    int64_t initial_jitter_ms;
+    int64_t interval_jitter_ms;
+    uint16_t interval_jitter_percent;
+    uint16_t unhealthy_threshold; /* failures in a row */
+    uint16_t healthy_threshold;   /* successes in a row; the first check needs one */
+    struct sv host;               /* HTTP: Host; GRPC: :authority; not set: the upstream's */
+    struct sv path;               /* HTTP */
+    enum config_codec codec;      /* HTTP */
+    struct config_statuses *statuses;
+    size_t n_statuses;             /* HTTP; 0: only 200 */
+    struct sv service;             /* GRPC; not set: the server as a whole */
+    struct sv send;                /* TCP: bytes */
+    struct config_strings receive; /* TCP: bytes that must come, in this order */
+};
+
+/* outlier_detection: an endpoint that keeps answering wrongly is left out for a while. */
+struct config_outlier {
+    bool on;
+    uint32_t consecutive_5xx; /* 0: never */
+    uint32_t consecutive_gateway_failure;
+    uint16_t enforcing_consecutive_5xx; /* percent */
+    uint16_t enforcing_consecutive_gateway_failure;
+    int64_t interval_ms;
+    int64_t base_ejection_ms;
+    int64_t max_ejection_ms;
+    int64_t max_ejection_jitter_ms;
+    uint16_t max_ejection_percent;
+};
+
+/* circuit_breaker_thresholds: at once, over all workers of one proxy. */
+struct config_limits {
+    uint32_t max_connections;
+    uint32_t max_pending_requests; /* that wait for a connection */
+    uint32_t max_requests;
+    uint32_t max_retries;
+};
+
+/* How a route spreads over its upstreams. */
+struct config_cluster {
+    enum config_balance policy;
+    uint32_t choice_count; /* LEAST_REQUEST */
+    uint32_t minimum_ring_size;
+    uint32_t maximum_ring_size;
+    uint32_t table_size; /* MAGLEV; a prime */
+    uint16_t healthy_panic_threshold;
+    struct config_health_check *checks;
+    size_t n_checks;
+    struct config_outlier outlier;
+    struct config_limits limits;
+};
+
+enum config_family {
+    CONFIG_FAMILY_V4_PREFERRED = 0,
+    CONFIG_FAMILY_AUTO, /* V6_PREFERRED, as Envoy means it */
+    CONFIG_FAMILY_V4_ONLY,
+    CONFIG_FAMILY_V6_ONLY,
+    CONFIG_FAMILY_ALL
+};
+
+/* How names of upstreams are looked up. */
+struct config_dns {
+    enum config_family family;
+    int64_t query_timeout_ms;
+    uint32_t query_tries;
+    int64_t refresh_ms; /* where an answer tells no time to live */
+    int64_t failure_refresh_ms;
+    bool use_tcp;
+    struct config_strings resolvers; /* "address:port" or "[address]:port"; none: the system's */
+};
+
 enum config_match_kind {
     CONFIG_MATCH_PREFIX =
         0,             /* textual, as Pomerium's file format says; value "/" where none is given */
@@ -154,6 +249,7 @@ struct config_route {
     enum config_action action;
     struct config_upstream *upstreams; /* UPSTREAM */
     size_t n_upstreams;
+    struct config_cluster cluster;   /* UPSTREAM */
     struct config_redirect redirect; /* REDIRECT */
     uint16_t response_status;        /* RESPONSE: 200..599 */
     struct sv response_body;
@@ -249,6 +345,10 @@ struct config {
     struct config_pairs
         set_response_headers; /* defaults and the global ones: for our own replies */
     struct config_strings allow_upgrades;
+
+    /* --- upstreams --- */
+    struct config_limits limits; /* of routes that set none */
+    struct config_dns dns;
 
     /* --- secrets --- */
     struct secret *shared_secret;          /* 32 bytes; never NULL */

@@ -185,6 +185,26 @@ static const char intro[] =
     "  the parts one after the other, and take the old one out after `cookie_expire`.\n\n"
     "## Global settings\n\n";
 
+static void add_cluster(struct buf *b)
+{
+    static const struct {
+        const char *title;
+        const struct config_rows *rows;
+    } tables[] = {
+        { "### One of `health_checks`", &config_rows_health_check },
+        { "### `http_health_check`", &config_rows_http_check },
+        { "### `tcp_health_check`", &config_rows_tcp_check },
+        { "### `grpc_health_check`", &config_rows_grpc_check },
+        { "### `outlier_detection`", &config_rows_outlier },
+        { "### `circuit_breaker_thresholds`", &config_rows_limits },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+        buf_printf(b, "\n%s\n\n", tables[i].title);
+        add_table(b, tables[i].rows);
+    }
+}
+
 void config_docs(struct buf *out)
 {
     buf_add_str(out, intro);
@@ -198,6 +218,7 @@ void config_docs(struct buf *out)
              "A route has `from` and one of `to`, `redirect` and `response`. Routes are tried in "
              "the order of the file.\n\n");
     add_table(out, &config_rows_route);
+    add_cluster(out);
     buf_add_str(out, "\n## Not here yet\n\nThese settings of Pomerium are known and refused with a "
                      "sentence that says so.\n\nGlobal: ");
     add_names(out, &config_rows_global, CFG_UNSUPPORTED);

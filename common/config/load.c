@@ -99,6 +99,7 @@ static void read_all(struct config_reader *r, struct sv text, bool has_file)
     const struct yaml_doc *doc = NULL;
 
     config_read_defaults(r, &config_rows_global, r->c);
+    config_read_defaults(r, &config_rows_limits, &r->c->limits);
     config_read_env(r, &config_rows_global, r->c, given, env);
     if (has_file) {
         struct config_place place = { r->c->file.p, 0, 0 };

@@ -116,7 +116,7 @@ bool config_pem_pair(struct config_reader *r, const struct config_value *v, stru
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
 struct sv config_pem_text(struct config_reader *r, struct sv text);
 
-/* certificates.c, route.c, finish.c, check.c */
+/* certificates.c, route.c, cluster.c, finish.c, check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_from(struct config_reader *r, const struct config_value *v, void *base);
@@ -124,6 +124,17 @@ void config_read_to(struct config_reader *r, const struct config_value *v, void 
 void config_read_redirect(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_response(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_claims(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_least_request(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_ring_hash(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_maglev(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_health_checks(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_outlier(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_limits(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_global_limits(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_resolvers(struct config_reader *r, const struct config_value *v, void *base);
+void config_cluster_defaults(struct config_reader *r, struct config_cluster *c);
+/* Bounds that were not given: the global ones, then the defaults. */
+void config_finish_limits(struct config_reader *r, struct config_route *route);
 bool config_route_given(const struct config_reader *r, size_t route, const char *name);
 void config_finish_routes(struct config_reader *r);
 void config_check(struct config_reader *r, const bool *given);

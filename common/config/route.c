@@ -171,7 +171,6 @@ void config_read_to(struct config_reader *r, const struct config_value *v, void 
     bool single = json_is_string(v->json);
     size_t n = single ? 1 : json_array_size(v->json);
     size_t weighted = 0;
-    bool equal = true;
 
     if (n == 0 || n > CONFIG_LIST_MAX) {
         config_error(r, v->place, "to: expected an address or a list of addresses");
@@ -184,7 +183,6 @@ void config_read_to(struct config_reader *r, const struct config_value *v, void 
 
         if (read_upstream(r, &item, &route->upstreams[i])) {
             route->n_upstreams++;
-            equal = equal && route->upstreams[i].weight == route->upstreams[0].weight;
             weighted += json_string_value(item.json) != NULL &&
                                 strchr(json_string_value(item.json), ',') != NULL
                             ? 1
@@ -193,8 +191,6 @@ void config_read_to(struct config_reader *r, const struct config_value *v, void 
     }
     if (weighted != 0 && weighted != route->n_upstreams) {
         config_error(r, v->place, "to: give all upstreams a weight or none");
-    } else if (!equal) {
-        config_error(r, v->place, "to: Postern does not have different weights yet");
     }
 }
 
@@ -386,6 +382,7 @@ static void read_route(struct config_reader *r, const struct config_value *v, si
     route->json = v->json;
     route->doc = v->doc;
     config_read_defaults(r, &config_rows_route, route);
+    config_cluster_defaults(r, &route->cluster);
     config_read_object(r, &config_rows_route, v, route, given, NULL);
     if (!json_is_object(v->json)) {
         return;

@@ -43,6 +43,21 @@ static const struct config_choice choices_same_site[] = { { "lax", CONFIG_SAME_S
 static const struct config_choice choices_issuer[] = { { "IssuerHostOnly", CONFIG_JWT_ISSUER_HOST },
                                                        { "IssuerURI", CONFIG_JWT_ISSUER_URI },
                                                        { NULL, 0 } };
+static const struct config_choice choices_balance[] = {
+    { "round_robin", CONFIG_BALANCE_ROUND_ROBIN },
+    { "least_request", CONFIG_BALANCE_LEAST_REQUEST },
+    { "random", CONFIG_BALANCE_RANDOM },
+    { "ring_hash", CONFIG_BALANCE_RING_HASH },
+    { "maglev", CONFIG_BALANCE_MAGLEV },
+    { NULL, 0 }
+};
+static const struct config_choice choices_family[] = { { "V4_PREFERRED",
+                                                         CONFIG_FAMILY_V4_PREFERRED },
+                                                       { "AUTO", CONFIG_FAMILY_AUTO },
+                                                       { "V4_ONLY", CONFIG_FAMILY_V4_ONLY },
+                                                       { "V6_ONLY", CONFIG_FAMILY_V6_ONLY },
+                                                       { "ALL", CONFIG_FAMILY_ALL },
+                                                       { NULL, 0 } };
 static const struct config_choice choices_level[] = {
     { "info", LOG_INFO },   { "error", LOG_ERROR }, { "warn", LOG_WARN },
     { "debug", LOG_DEBUG }, { "trace", LOG_TRACE }, { NULL, 0 }
@@ -103,6 +118,29 @@ static const struct config_row global_rows[] = {
           "(with TLS) `Strict-Transport-Security`. The name `disable` turns the defaults off." },
     { "allow_upgrades", CFG_TOKENS, CFG_RELOAD, G(allow_upgrades),
       .doc = "`Upgrade` names allowed on every route." },
+
+    /* --- upstreams --- */
+    { "circuit_breaker_thresholds", CFG_OBJECT, CFG_RELOAD, SIZE_MAX,
+      .read = config_read_global_limits,
+      .doc = "Bounds on what a route's upstreams get at once, for routes that set none: see "
+             "[proxy.md](proxy.md#several-upstreams)." },
+    { "dns_lookup_family", CFG_ENUM, CFG_RELOAD, G(dns.family), .choices = choices_family,
+      .doc = "Addresses to ask for: `V4_PREFERRED` takes IPv6 where there is no IPv4, `AUTO` the "
+             "other way round, `ALL` both." },
+    { "dns_query_timeout", CFG_DURATION, CFG_RELOAD, G(dns.query_timeout_ms), 100, MINUTE,
+      5 * SECOND, .doc = "For one try at a name server." },
+    { "dns_query_tries", CFG_COUNT, CFG_RELOAD, G(dns.query_tries), 1, 10, 4,
+      .doc = "Tries at each name server." },
+    { "dns_refresh_rate", CFG_DURATION, CFG_RELOAD, G(dns.refresh_ms), 100, DAY, 5 * SECOND,
+      .doc = "When to look names up again where an answer has no time to live (`/etc/hosts`)." },
+    { "dns_failure_refresh_rate", CFG_DURATION, CFG_RELOAD, G(dns.failure_refresh_ms), 100, DAY,
+      5 * SECOND, .doc = "When to look up again after a failure; the last good answer stays." },
+    { "dns_use_tcp", CFG_BOOL, CFG_RELOAD, G(dns.use_tcp), .doc = "Ask over TCP." },
+    { "dns_resolvers", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_resolvers,
+      .def_shown = "those of `/etc/resolv.conf`",
+      .doc = "Name servers: `address`, `address:port`, with or without `udp://`." },
+    { "dns_udp_max_queries", CFG_IGNORED, 0, SIZE_MAX,
+      .doc = "A socket is closed when its queries are answered, so none lives long." },
 
     /* --- secrets --- */
     { "shared_secret", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_REQUIRED, G(shared_secret),
@@ -255,15 +293,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("autocert_trusted_ca_file"),
     UNSUPPORTED("codec_type"),
     UNSUPPORTED("http3_advertise_port"),
-    UNSUPPORTED("circuit_breaker_thresholds"),
-    UNSUPPORTED("dns_lookup_family"),
-    UNSUPPORTED("dns_query_timeout"),
-    UNSUPPORTED("dns_query_tries"),
-    UNSUPPORTED("dns_refresh_rate"),
-    UNSUPPORTED("dns_failure_refresh_rate"),
-    UNSUPPORTED("dns_udp_max_queries"),
-    UNSUPPORTED("dns_use_tcp"),
-    UNSUPPORTED("dns_resolvers"),
     UNSUPPORTED("idp_access_token_allowed_audiences"),
     UNSUPPORTED("identity_providers"),
     UNSUPPORTED("bearer_token_format"),
@@ -339,8 +368,9 @@ static const struct config_row route_rows[] = {
           "The address people use: `https://host[:port]`. A `*` in the host stands for any text; "
           "exact hosts win. Without a port any port fits." },
     { "to", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_to,
-      .doc = "The application: one address or a list: `http://host:port`, `https://host:port`, "
-             "`unix:///path`. A path in it replaces the matched prefix." },
+      .doc =
+          "The application: one address or a list: `http://host:port`, `https://host:port`, "
+          "`unix:///path`, each with `,WEIGHT` or none. A path in it replaces the matched prefix." },
     { "redirect", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_redirect,
       .doc = "Answer with a redirect instead of `to`: `https_redirect`, `scheme_redirect`, "
              "`host_redirect`, `port_redirect`, `path_redirect`, `prefix_rewrite`, `response_code` "
@@ -395,6 +425,25 @@ static const struct config_row route_rows[] = {
       .doc = "The name to ask for and to verify at the upstream." },
     { "tls_custom_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_custom_ca),
       .doc = "Certificates (PEM, or base64 of it) to verify the upstream with." },
+    { "load_balancing_policy", CFG_ENUM, 0, R(cluster.policy), .choices = choices_balance,
+      .doc = "Which upstream is next; `ring_hash` and `maglev` keep a session, or else a client's "
+             "address, at one of them." },
+    { "least_request_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_least_request,
+      .doc = "`choice_count` (2): so many are drawn, the one with the fewest open requests is "
+             "taken." },
+    { "ring_hash_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_ring_hash,
+      .doc = "`minimum_ring_size` (1024), `maximum_ring_size` (8388608)." },
+    { "maglev_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_maglev,
+      .doc = "`table_size` (65537): a prime." },
+    { "healthy_panic_threshold", CFG_NUMBER, 0, R(cluster.healthy_panic_threshold), 0, 100, 50,
+      .doc = "When less than this percentage of the endpoints is fit, all are used; 0: never." },
+    { "health_checks", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_health_checks,
+      .doc = "What every endpoint is asked regularly: see [proxy.md](proxy.md#health-checks)." },
+    { "outlier_detection", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_outlier,
+      .doc = "Leave out endpoints that keep answering wrongly: see "
+             "[proxy.md](proxy.md#outlier-detection)." },
+    { "circuit_breaker_thresholds", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_limits,
+      .def_shown = "the global one", .doc = "As the global setting, key by key." },
     { "policy", CFG_OBJECT, 0, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
     { "allow_public_unauthenticated_access", CFG_BOOL, 0, R(allow_public_unauthenticated_access),
       .doc = "Everybody may, without a login." },
@@ -440,11 +489,6 @@ static const struct config_row route_rows[] = {
     UNSUPPORTED("kubernetes_service_account_token"),
     UNSUPPORTED("kubernetes_service_account_token_file"),
     UNSUPPORTED("enable_google_cloud_serverless_authentication"),
-    UNSUPPORTED("load_balancing_policy"),
-    UNSUPPORTED("health_checks"),
-    UNSUPPORTED("outlier_detection"),
-    UNSUPPORTED("healthy_panic_threshold"),
-    UNSUPPORTED("circuit_breaker_thresholds"),
     UNSUPPORTED("upstream_tunnel"),
     UNSUPPORTED("mcp"),
     UNSUPPORTED("session_recording"),

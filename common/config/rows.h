@@ -85,6 +85,18 @@ extern const struct config_rows config_rows_route;
 extern const struct config_rows config_rows_redirect;
 extern const struct config_rows config_rows_response;
 
+/* Of a route's cluster, in cluster.c. Bases: struct config_health_check (also the three kinds), struct
+ * config_outlier, struct config_limits, struct config_cluster. */
+extern const struct config_rows config_rows_health_check;
+extern const struct config_rows config_rows_http_check;
+extern const struct config_rows config_rows_tcp_check;
+extern const struct config_rows config_rows_grpc_check;
+extern const struct config_rows config_rows_outlier;
+extern const struct config_rows config_rows_limits;
+extern const struct config_rows config_rows_least_request;
+extern const struct config_rows config_rows_ring_hash;
+extern const struct config_rows config_rows_maglev;
+
 /* The row of name, also for name_file and names; NULL: none. *is_file_out: it is the _file form. */
 const struct config_row *config_rows_find(const struct config_rows *rows, struct sv name,
                                           bool *is_file_out);

@@ -169,11 +169,12 @@ class Upstream:
 
     answer(head: bytes, body: bytes) → bytes of the whole response; the default tells the head back."""
 
-    def __init__(self, answer=None, raw=None):
+    def __init__(self, answer=None, raw=None, host="127.0.0.1", port=0):
         self.heads, self.connections = [], 0
         self.answer = answer or self.tell
         self.raw = raw  # raw(socket): takes over the connection
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listener = socket.create_server((host, port), backlog=128,
+                                             family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.port = self.listener.getsockname()[1]
         self.open = set()
         self.acceptor = threading.Thread(target=self.accept, daemon=True)

@@ -52,7 +52,7 @@ static struct proxy_snapshot *make_snapshot(void)
     if (config_parse(sv_from(config_text), &opts, &config, &errors) != ERR_OK) {
         fail_msg("%s", config_errors_text(errors, 0));
     }
-    if (proxy_snapshot_new(config, &s, &d) != ERR_OK) {
+    if (proxy_snapshot_new(config, NULL, &s, &d) != ERR_OK) {
         fail_msg("%s", diag_format(&d, line));
     }
     config_unref(&config);
@@ -104,12 +104,14 @@ static void world_free(struct world *w)
 static const char *upstream_head(struct world *w)
 {
     struct proxy_emit e;
-    const struct proxy_target *target = w->exchange.service == PROXY_FOR_ROUTE
-                                            ? w->exchange.route->targets
-                                            : w->exchange.snapshot->authenticate.targets;
+    const struct proxy_cluster *cluster = w->exchange.service == PROXY_FOR_ROUTE
+                                              ? w->exchange.route->cluster
+                                              : w->exchange.snapshot->authenticate.cluster;
 
+    assert_int_equal(cluster->views[0].table->n, 1);
     proxy_emit_h1(&e, &w->out);
-    assert_true(proxy_head_request(&w->exchange, target, &e));
+    assert_true(
+        proxy_head_request(&w->exchange, cluster->views[0].table->endpoints[0]->target, &e));
     return buf_cstr(&w->out);
 }
 

@@ -46,7 +46,7 @@ static struct proxy_snapshot *make(const char *text)
     if (config_parse(sv_from(text), &opts, &config, &errors) != ERR_OK) {
         fail_msg("%s", config_errors_text(errors, 0));
     }
-    if (proxy_snapshot_new(config, &s, &d) != ERR_OK) {
+    if (proxy_snapshot_new(config, NULL, &s, &d) != ERR_OK) {
         fail_msg("%s", diag_format(&d, line));
     }
     config_unref(&config);
@@ -160,14 +160,18 @@ static void test_upstreams_take_turns(void **state)
     bool unclear = false;
     struct proxy_route *route =
         proxy_router_find(s->router, SV("turn.example.com"), 0, SV("/"), &unclear);
+    struct proxy_view *view = NULL;
     unsigned seen[3] = { 0 };
     unsigned i = 0;
 
     (void)state;
     assert_non_null(route);
-    assert_int_equal(route->n_targets, 3);
+    view = &route->cluster->views[0];
+    assert_int_equal(view->table->n, 3);
     for (i = 0; i < 30; i++) {
-        seen[proxy_route_target(route) - route->targets]++;
+        const struct proxy_endpoint *e = proxy_table_pick(view->table, &view->cursor, 0, NULL);
+
+        seen[e->text[strlen("10.0.1.")] - '1']++;
     }
     assert_int_equal(seen[0], 10);
     assert_int_equal(seen[1], 10);
@@ -175,33 +179,40 @@ static void test_upstreams_take_turns(void **state)
     proxy_snapshot_unref(&s);
 }
 
+static const struct proxy_target *target_of(const struct proxy_snapshot *s, size_t route)
+{
+    const struct proxy_view *view = &s->routes[route].cluster->views[0];
+
+    assert_int_equal(view->table->n, 1);
+    return view->table->endpoints[0]->target;
+}
+
 /* What two connections must have in common to be exchanged for each other. */
 static void test_pools_are_parted_by_address_name_and_trust(void **state)
 {
-    struct proxy_snapshot *s = make(
-        HEAD
-        "  - {from: https://a.example.com, to: https://up.example.com}\n"
-        "  - {from: https://b.example.com, to: https://up.example.com}\n"
-        "  - {from: https://c.example.com, to: https://up.example.com, tls_skip_verify: true}\n"
-        "  - {from: https://d.example.com, to: https://up.example.com, "
-        "tls_upstream_server_name: other.example.com}\n"
-        "  - {from: https://e.example.com, to: https://up.example.com:8443}\n"
-        "  - {from: https://f.example.com, to: http://up.example.com}\n");
+    struct proxy_snapshot *s =
+        make(HEAD "  - {from: https://a.example.com, to: https://10.0.0.1}\n"
+                  "  - {from: https://b.example.com, to: https://10.0.0.1}\n"
+                  "  - {from: https://c.example.com, to: https://10.0.0.1, tls_skip_verify: true}\n"
+                  "  - {from: https://d.example.com, to: https://10.0.0.1, "
+                  "tls_upstream_server_name: other.example.com}\n"
+                  "  - {from: https://e.example.com, to: https://10.0.0.1:8443}\n"
+                  "  - {from: https://f.example.com, to: http://10.0.0.1}\n");
     size_t i = 0;
     size_t k = 0;
 
     (void)state;
-    assert_string_equal(s->routes[0].targets[0].key, s->routes[1].targets[0].key);
+    assert_string_equal(target_of(s, 0)->key, target_of(s, 1)->key);
     for (i = 1; i < s->n_routes; i++) {
         for (k = i + 1; k < s->n_routes; k++) {
-            assert_string_not_equal(s->routes[i].targets[0].key, s->routes[k].targets[0].key);
+            assert_string_not_equal(target_of(s, i)->key, target_of(s, k)->key);
         }
     }
-    assert_true(s->routes[0].targets[0].verify);
-    assert_false(s->routes[2].targets[0].verify);
-    assert_string_equal(s->routes[3].targets[0].server_name, "other.example.com");
-    assert_string_equal(s->routes[4].targets[0].host_header, "up.example.com:8443");
-    assert_null(s->routes[5].targets[0].tls);
+    assert_true(target_of(s, 0)->verify);
+    assert_false(target_of(s, 2)->verify);
+    assert_string_equal(target_of(s, 3)->server_name, "other.example.com");
+    assert_string_equal(target_of(s, 4)->host_header, "10.0.0.1:8443");
+    assert_null(target_of(s, 5)->tls);
     proxy_snapshot_unref(&s);
 }
 

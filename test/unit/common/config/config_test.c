@@ -14,6 +14,11 @@
 #define HEAD  "shared_secret: " KEY "\ninsecure_server: true\n"
 #define HEAD2 HEAD "authenticate_service_url: https://login.localhost\nidp_provider: local\n"
 
+#define CLUSTER(text) HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n" text
+
+#define CHECK_LIST(text) \
+    CLUSTER("    health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, " text "}]\n")
+
 static struct config_opts opts = { .file = "/etc/postern/c.yaml", .part = CONFIG_PART_DATABROKER };
 
 static struct config *good(const char *text)
@@ -26,6 +31,59 @@ static struct config *good(const char *text)
     }
     assert_null(errors);
     return config;
+}
+
+static void clusters_are_read_whole(void **state)
+{
+    struct config *c = good(
+        HEAD2
+        "circuit_breaker_thresholds: {max_requests: 7, max_retries: 0}\n"
+        "dns_resolvers: [10.0.0.2, 'udp://10.0.0.3:5353', '2001:db8::1', "
+        "'[2001:db8::2]:54']\n"
+        "dns_lookup_family: all\n"
+        "routes:\n"
+        "  - from: https://a.b\n"
+        "    to: ['http://c,3', 'http://d,1']\n"
+        "    load_balancing_policy: MAGLEV\n"
+        "    circuit_breaker_thresholds: {max_requests: 9}\n"
+        "    health_checks:\n"
+        "      - {timeout: 1s, interval: 5s, unhealthy_threshold: 2, healthy_threshold: 3,\n"
+        "         http_health_check: {path: /up, expected_statuses: [{start: 200, end: "
+        "300}]}}\n"
+        "      - {timeout: 1s, interval: 5s, unhealthy_threshold: 2, healthy_threshold: 3,\n"
+        "         tcp_health_check: {send: {text: '50494e47'}, receive: [{binary: UE9ORw==}]}}\n"
+        "    outlier_detection: {consecutive_5xx: 3}\n"
+        "  - from: https://e.f\n"
+        "    to: http://g\n");
+    const struct config_cluster *one = &c->routes[0].cluster;
+    const struct config_cluster *two = &c->routes[1].cluster;
+
+    (void)state;
+    assert_int_equal(c->routes[0].upstreams[0].weight, 3);
+    assert_int_equal(one->policy, CONFIG_BALANCE_MAGLEV);
+    assert_int_equal(one->table_size, 65537);
+    assert_int_equal(one->healthy_panic_threshold, 50);
+    assert_int_equal(one->n_checks, 2);
+    assert_int_equal(one->checks[0].statuses[0].last, 299);
+    assert_int_equal(one->checks[1].kind, CONFIG_CHECK_TCP);
+    assert_true(sv_eq(one->checks[1].send, SV("PING")));
+    assert_true(sv_eq(one->checks[1].receive.v[0], SV("PONG")));
+    assert_true(one->outlier.on);
+    assert_int_equal(one->outlier.consecutive_5xx, 3);
+    assert_int_equal(one->outlier.base_ejection_ms, 30000);
+    assert_false(two->outlier.on);
+    /* The route's own, then the global ones, then the defaults. */
+    assert_int_equal(one->limits.max_requests, 9);
+    assert_int_equal(two->limits.max_requests, 7);
+    assert_int_equal(one->limits.max_retries, 0);
+    assert_int_equal(one->limits.max_connections, 1024);
+    assert_int_equal(c->dns.family, CONFIG_FAMILY_ALL);
+    assert_int_equal(c->dns.resolvers.n, 4);
+    assert_string_equal(c->dns.resolvers.v[0].p, "10.0.0.2:53");
+    assert_string_equal(c->dns.resolvers.v[1].p, "10.0.0.3:5353");
+    assert_string_equal(c->dns.resolvers.v[2].p, "[2001:db8::1]:53");
+    assert_string_equal(c->dns.resolvers.v[3].p, "[2001:db8::2]:54");
+    config_unref(&c);
 }
 
 /* --- what is refused ------------------------------------------------------------------------------ */
@@ -63,8 +121,58 @@ static const struct {
       "/etc/postern/c.yaml:3:1: log_level: expected info, error, warn, debug or trace" },
     { HEAD "grpc_insecure: true\n", "/etc/postern/c.yaml: grpc_insecure: gRPC between the parts" },
     { HEAD "timeout_write: 5s\n", "/etc/postern/c.yaml: timeout_write: Postern does not have" },
-    { HEAD2 "routes: [{from: https://a.b, to: ['http://c,1', 'http://d,2']}]\n",
-      "/etc/postern/c.yaml:5:30: to: Postern does not have different weights yet" },
+    { CLUSTER("    load_balancing_policy: fastest\n"),
+      "/etc/postern/c.yaml:8:5: load_balancing_policy: expected round_robin, least_request, random, "
+      "ring_hash or maglev" },
+    { CLUSTER("    least_request_lb_config: {choice_count: 1}\n"),
+      "/etc/postern/c.yaml:8:31: choice_count: expected a number from 2 to 16" },
+    { CLUSTER("    ring_hash_lb_config: {minimum_ring_size: 2, maximum_ring_size: 1}\n"),
+      "/etc/postern/c.yaml:8:5: ring_hash_lb_config: minimum_ring_size is above" },
+    { CLUSTER("    maglev_lb_config: {table_size: 65536}\n"),
+      "/etc/postern/c.yaml:8:5: maglev_lb_config: table_size 65536 is no prime number" },
+    { CLUSTER("    healthy_panic_threshold: 101\n"),
+      "/etc/postern/c.yaml:8:5: healthy_panic_threshold: expected a number from 0 to 100" },
+    { CLUSTER("    health_checks: {}\n"),
+      "/etc/postern/c.yaml:8:5: health_checks: expected a list" },
+    { CLUSTER("    health_checks: [{interval: 1s}]\n"),
+      "/etc/postern/c.yaml:8:21: \"timeout\" is missing" },
+    { CHECK_LIST("healthy_threshold: 1"),
+      "/etc/postern/c.yaml:8:21: health_checks: each has exactly one of" },
+    { CHECK_LIST("healthy_threshold: 1, http_health_check: {host: a}"),
+      "/etc/postern/c.yaml:8:95: \"path\" is missing" },
+    { CHECK_LIST("healthy_threshold: 1, http_health_check: {path: a}"),
+      "/etc/postern/c.yaml:8:95: http_health_check: expected a path that begins with /" },
+    { CHECK_LIST("healthy_threshold: 1, http_health_check: {paht: /}"),
+      "/etc/postern/c.yaml:8:115: unknown setting of an http_health_check \"paht\"; did you mean "
+      "\"path\"?" },
+    { CHECK_LIST("healthy_threshold: 1, http_health_check: {path: /, expected_statuses: [{start: "
+                 "200, end: 200}]}"),
+      "/etc/postern/c.yaml:8:144: expected_statuses: expected start and end" },
+    { CHECK_LIST("healthy_threshold: 1, http_health_check: {path: /, retriable_statuses: []}"),
+      "/etc/postern/c.yaml:8:124: \"retriable_statuses\" is a setting of Pomerium that Postern does "
+      "not have yet" },
+    { CHECK_LIST("healthy_threshold: 1, tcp_health_check: {send: {text: xy}}"),
+      "/etc/postern/c.yaml:8:114: send: expected {text: HEXADECIMAL}" },
+    { CHECK_LIST("healthy_threshold: 1, alt_port: 5"),
+      "/etc/postern/c.yaml:8:95: \"alt_port\" is a setting of Pomerium" },
+    { CLUSTER("    outlier_detection: {consecutive_5xx: -1}\n"),
+      "/etc/postern/c.yaml:8:25: consecutive_5xx: expected a number from 0" },
+    { CLUSTER("    outlier_detection: {interval: 10}\n"),
+      "/etc/postern/c.yaml:8:25: interval: expected a time with its unit" },
+    { CLUSTER("    circuit_breaker_thresholds: {max_conections: 1}\n"),
+      "/etc/postern/c.yaml:8:34: unknown setting of circuit_breaker_thresholds \"max_conections\"; "
+      "did you mean \"max_connections\"?" },
+    { CLUSTER("    circuit_breaker_thresholds: {max_connections: 0}\n"),
+      "/etc/postern/c.yaml:8:34: max_connections: expected a number from 1" },
+    { HEAD "circuit_breaker_thresholds: 5\n",
+      "/etc/postern/c.yaml:3:1: expected a mapping of settings" },
+    { HEAD "dns_lookup_family: V5\n",
+      "/etc/postern/c.yaml:3:1: dns_lookup_family: expected V4_PREFERRED, AUTO, V4_ONLY, V6_ONLY or "
+      "ALL" },
+    { HEAD "dns_resolvers: [ns.example.com]\n",
+      "/etc/postern/c.yaml:3:17: dns_resolvers: expected the address of a name server" },
+    { HEAD "dns_resolvers: []\n", "/etc/postern/c.yaml:3:1: dns_resolvers: expected a list of" },
+    { HEAD "dns_query_tries: 0\n", "/etc/postern/c.yaml:3:1: dns_query_tries: expected a number" },
     { HEAD "routes: {}\n", "/etc/postern/c.yaml:3:1: routes: expected a list of routes" },
     { HEAD "routes: []\npolicy: []\n", "/etc/postern/c.yaml:4:1: \"policy\" is the older name" },
     { HEAD "databroker_service_url: x:1\ndatabroker_service_urls: [y:1]\n",
@@ -625,6 +733,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mistake_is_named_with_its_place),
+        cmocka_unit_test(clusters_are_read_whole),
         cmocka_unit_test(all_mistakes_are_told_at_once_and_in_order),
         cmocka_unit_test(a_secret_is_never_part_of_a_message),
         cmocka_unit_test(mistakes_beyond_a_hundred_are_left_out),

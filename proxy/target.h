@@ -1,0 +1,44 @@
+/* proxy_target: one entry of a route's `to`: what is spoken there and to whom, without an address yet.
+ * Owns all it needs, so that it outlives the configuration it came from. Immutable; refcounted; any
+ * thread. */
+#pragma once
+
+#include <sys/socket.h>
+
+#include <openssl/ssl.h>
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/config/config.h"
+#include "common/diag.h"
+
+enum { PROXY_HOST_MAX = 300, PROXY_TARGET_KEY_MAX = 1024 };
+
+struct proxy_target {
+    char *key;             /* everything that decides whether a connection may be shared */
+    struct config_url url; /* a copy of its own */
+    SSL_CTX *tls;          /* NULL: plain */
+    char *server_name;     /* what its certificate must say */
+    bool verify;
+    char *host_header; /* host[:port] for the Host field */
+    struct arena texts;
+    int refs; /* atomic */
+};
+
+struct proxy_sockaddr {
+    struct sockaddr_storage at;
+    socklen_t size;
+};
+
+/* Equal keys, equal targets. route NULL: authenticate, inside. */
+void proxy_target_key(const struct config_url *url, const struct config_route *route,
+                      char key[PROXY_TARGET_KEY_MAX]);
+/* ERR_INVALID with a sentence. */
+MUST_CHECK enum err proxy_target_new(const struct config_url *url, const struct config_route *route,
+                                     struct proxy_target **target_out, struct diag *d);
+struct proxy_target *proxy_target_ref(struct proxy_target *target);
+void proxy_target_unref(struct proxy_target **target);
+/* True: the target names its address itself: a socket, an IP address, localhost. */
+bool proxy_target_literal(const struct proxy_target *target, struct proxy_sockaddr *address_out);
+/* The host to look up, without brackets. */
+void proxy_target_host(const struct proxy_target *target, char host[PROXY_HOST_MAX]);
