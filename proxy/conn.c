@@ -176,7 +176,8 @@ static void start_h2(struct proxy_conn *conn)
     conn->h2 = proxy_h2_server_new(conn->worker, &conn->io, &proxy_client_h2_hooks, conn);
     proxy_conn_quiet(conn);
     proxy_conn_want(conn, true, false);
-    if (bytes.n != 0 && !proxy_h2_feed(conn->h2, bytes)) {
+    /* Our SETTINGS need not wait for theirs. */
+    if (!proxy_h2_flush(conn->h2) || (bytes.n != 0 && !proxy_h2_feed(conn->h2, bytes))) {
         proxy_conn_close(conn);
         return;
     }
@@ -426,7 +427,9 @@ static void go_on_with_handshake(struct proxy_conn *conn)
         proxy_snapshot_unref(&conn->snapshot);
         if (proxy_io_speaks_h2(&conn->io)) {
             start_h2(conn);
-            on_h2_event(conn, EV_READ);
+            if (conn->phase == PROXY_CONN_H2) {
+                on_h2_event(conn, EV_READ);
+            }
         } else {
             enter_idle(conn);
             read_heads(conn);

@@ -31,6 +31,7 @@ struct proxy_h2 {
     struct buf wire; /* what the socket did not take */
     size_t wire_at;
     unsigned faults;
+    int32_t newest; /* server: the highest stream that was opened */
     bool shut;   /* GOAWAY is on its way, or came */
     bool broken; /* the protocol was broken: what waits is still sent */
 };
@@ -136,6 +137,19 @@ static struct proxy_h2_stream *stream_new(struct proxy_h2 *h2, int32_t id)
 
 /* ---- heads ----------------------------------------------------------------------------------- */
 
+/* A stream below the newest that was never opened is closed for good (RFC 9113 §5.1.1). nghttp2 would
+ * pass over such a head, as it may be the trailer of a stream that we reset; those it remembers. */
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg)
+{
+    struct proxy_h2 *h2 = arg;
+
+    if (h2->server && hd->type == NGHTTP2_HEADERS && hd->stream_id < h2->newest &&
+        nghttp2_session_find_stream(ng, hd->stream_id) == NULL) {
+        (void)nghttp2_session_terminate_session(ng, NGHTTP2_PROTOCOL_ERROR);
+    }
+    return 0;
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
 {
     struct proxy_h2 *h2 = arg;
@@ -146,6 +160,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
         return 0;
     }
     s = stream_new(h2, frame->hd.stream_id);
+    h2->newest = s->id;
     h2->hooks->open(h2->owner, s);
     (void)nghttp2_session_set_stream_user_data(ng, s->id, s);
     return 0;
@@ -297,8 +312,8 @@ static void join_cookies(struct proxy_h2_stream *s)
             continue;
         }
         if (first != NULL) {
-            memcpy(at, "; ", 2);
-            at += 2;
+            *at++ = ';';
+            *at++ = ' ';
         } else {
             first = &head->fields[kept++];
             *first = *f;
@@ -308,6 +323,7 @@ static void join_cookies(struct proxy_h2_stream *s)
             at += f->value.n;
         }
     }
+    CHECK(first != NULL); /* two were counted */
     first->value = sv_of(text, (size_t)(at - text));
     head->n = kept;
     memset(head->at, 0, sizeof(head->at));
@@ -518,6 +534,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
     nghttp2_session_callbacks *c = NULL;
 
     CHECK(nghttp2_session_callbacks_new(&c) == 0);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(c, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(c, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback2(c, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame_recv);
@@ -556,7 +573,6 @@ static struct proxy_h2 *new_session(struct proxy_worker *worker, struct proxy_io
     buf_init(&h2->wire, WIRE_MAX);
     CHECK(nghttp2_option_new(&option) == 0);
     nghttp2_option_set_no_auto_window_update(option, 1);
-    nghttp2_option_set_no_closed_streams(option, 1);
     code = server ? nghttp2_session_server_new2(&h2->ng, callbacks, h2, option)
                   : nghttp2_session_client_new2(&h2->ng, callbacks, h2, option);
     CHECK(code == 0);

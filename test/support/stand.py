@@ -216,7 +216,7 @@ class Upstream:
     def read_body(s, head, data):
         lower = head.lower()
         if b"\r\ntransfer-encoding: chunked" in lower:
-            while not data.endswith(b"0\r\n\r\n"):
+            while not (data.endswith(b"\r\n\r\n") and (data.startswith(b"0\r\n") or b"\r\n0\r\n" in data)):
                 data += s.recv(65536)
             return data, b""
         length = 0
