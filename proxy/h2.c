@@ -32,8 +32,8 @@ struct proxy_h2 {
     size_t wire_at;
     unsigned faults;
     int32_t newest; /* server: the highest stream that was opened */
-    bool shut;   /* GOAWAY is on its way, or came */
-    bool broken; /* the protocol was broken: what waits is still sent */
+    bool shut;      /* GOAWAY is on its way, or came */
+    bool broken;    /* the protocol was broken: what waits is still sent */
 };
 
 /* gRPC metadata may have underscores in its names. */
