@@ -1,5 +1,6 @@
 """The cases: which systems, which load, which bars. Each is a function of a Bench that returns a Result."""
 
+import contextlib
 import functools
 import statistics
 import time
@@ -24,9 +25,10 @@ class Plan:
     bulk_bytes: int = GIB
     idle: int = 10000
     routes: int = 10000
+    changes: int = 3
 
 
-QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000)
+QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1)
 
 
 class Bench:
@@ -186,26 +188,19 @@ def bulk(case, up, tls, bench):
 def held_kib(bench, name, tls, n):
     """(resident memory that n idle connections add, peak). nginx allots its slots at the start: they are connections'
     memory, so it is given as many as it needs, and its base is that of an nginx with next to none."""
-    room = {"slots": n // 2 + n // 16 + 128} if name == "nginx" else {}
-    base = None
-    if room:
-        small = nginx.start_system(bench.lab, tls, slots=64)
-        base = small.rss_kib()
-        small.stop()
-    system = Bench.MAKERS[name](bench.lab, tls, **room)  # memory has a history: a system of its own
-    holder = None
-    try:
+    room, base = {}, 0
+    if name == "nginx":
+        room = {"slots": n // 2 + n // 16 + 128}
+        with nginx.start_system(bench.lab, tls, slots=64) as small:
+            base = small.rss_kib()
+    with Bench.MAKERS[name](bench.lab, tls, **room) as system:  # memory has a history: a system of its own
         must_answer(system)
         base = base or system.rss_kib()
-        holder = load.Holder(system, n, len(BODY))
-        held = system.rss_kib() - base
-        holder.release()
+        with load.Holder(system, n, len(BODY)) as holder:
+            held = system.rss_kib() - base
+            holder.release()
         must_answer(system)
         return held, system.peak_kib()
-    finally:
-        if holder:
-            holder.stop()
-        system.stop()
 
 
 def idle(case, tls, bench):
@@ -219,12 +214,12 @@ def idle(case, tls, bench):
     return result
 
 
-def many_routes(n, generation):
-    """The route asked for stands last; generation shows in its answers, and its policy is another each time."""
+def many_routes(n, generation=0, policy=postern.POLICY):
+    """The route asked for stands last; generation shows in its answers."""
     def routes(port, upstream):
-        policy = postern.POLICY.replace("a@", f"a{generation}@")
-        return "".join(postern.route(f"r{i}.localhost", port, upstream) for i in range(n - 1)) + postern.route(
-            "bench.localhost", port, upstream, f'    set_response_headers: {{x-generation: "g{generation}"}}\n', policy)
+        mark = f'    set_response_headers: {{x-generation: "g{generation}"}}\n'
+        others = (postern.route(f"r{i}.localhost", port, upstream) for i in range(n - 1))
+        return "".join(others) + postern.route("bench.localhost", port, upstream, mark, policy)
     return routes
 
 
@@ -232,39 +227,45 @@ def route_cost(case, bench):
     few, many = 10, bench.plan.routes
     result = Result(case, f"the same request with {few} and with {many} routes, HTTP/1.1 plaintext")
     upstream = bench.lab.upstream_port
-    systems = []
-    try:
+    with contextlib.ExitStack() as stack:
+        systems = []
         for n in (few, many):
-            system = postern.start_system(bench.lab, False, lambda port, n=n: many_routes(n, 0)(port, upstream))
+            system = stack.enter_context(postern.start_system(
+                bench.lab, False, lambda port, n=n: many_routes(n)(port, upstream)))
             system.name = f"postern-{n}"
             systems.append(system)
             bench.warm(system)
         runs = compare(result, systems, wrk_of(bench), bench.plan.rounds)
-    finally:
-        for system in systems:
-            system.stop()
     result.bars.append(Bar(f"CPU with {many} routes vs {few}", measure.ratio(
         runs[f"postern-{many}"], runs[f"postern-{few}"]), 1.05))
     return result
 
 
+def time_change(system, before, after, generation):
+    """The route is closed first, and opened by the change with a new mark in its answers: it is in force when both
+    authorize (200) and the proxy (the mark) work with it."""
+    system.change(many_routes(before, generation, postern.CLOSED)(system.port, system.lab.upstream_port),
+                  lambda status, fields: status == 403)
+    time.sleep(3)  # each daemon reads a file that is this young a second time
+    cpu_ns = system.cpu_ns()
+    seconds = system.change(
+        many_routes(after, generation)(system.port, system.lab.upstream_port),
+        lambda status, fields: status == 200 and fields.get("x-generation") == f"g{generation}")
+    return {"seconds": seconds, "cpu_us": (system.cpu_ns() - cpu_ns) / 1000}
+
+
 def route_change(case, bench):
     few, many = 10, bench.plan.routes
-    result = Result(case, "from the signal to the first answer by the new configuration, in proxy and authorize")
-    upstream = bench.lab.upstream_port
-    system = postern.start_system(bench.lab, False, lambda port: many_routes(few, 0)(port, upstream))
-    try:
-        full = system.change(many_routes(many, 1)(system.port, upstream), "g1")
-        ones = [system.change(many_routes(many, g)(system.port, upstream), f"g{g}") for g in (2, 3, 4)]
+    result = Result(case, "from the signal to the first answer by the new configuration of both proxy and authorize")
+    with postern.start_system(bench.lab, False, lambda port: many_routes(few)(port, bench.lab.upstream_port)) as system:
+        full = time_change(system, few, many, 1)
+        one = measure.middle([time_change(system, many, many, 2 + i) for i in range(bench.plan.changes)])
         must_answer(system)
-        result.add("postern", step=f"{few} to {many} routes", seconds=round(full, 3), rss_kib=system.peak_kib(),
-                   note=f"{few} to {many} routes")
-        result.add("postern", step="one route changed", seconds=round(statistics.median(ones), 3),
-                   rss_kib=system.peak_kib(), note="one route changed")
-    finally:
-        system.stop()
-    result.bars.append(Bar(f"seconds to load {many} routes", full, 2))
-    result.bars.append(Bar(f"seconds to change one of {many} routes", statistics.median(ones), 0.1))
+        for step, took in ((f"{few} to {many} routes", full), ("one route changed", one)):
+            result.add("postern", step=step, seconds=round(took["seconds"], 3), cpu_us=round(took["cpu_us"]),
+                       rss_kib=system.peak_kib(), note=step)
+    result.bars.append(Bar(f"seconds to load {many} routes", full["seconds"], 2))
+    result.bars.append(Bar(f"seconds to change one of {many} routes", one["seconds"], 0.1))
     return result
 
 
@@ -293,7 +294,7 @@ def run(name, bench):
     start = time.monotonic()
     try:
         result = CASES[name](bench)
-    except (BenchError, OSError, AssertionError) as e:
+    except Exception as e:
         result = Result(name, "", error=f"{type(e).__name__}: {e}")
     result.title += f" ({time.monotonic() - start:.0f} s)"
     return result

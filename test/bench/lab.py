@@ -29,8 +29,12 @@ class Lab:
         self.bulk = os.path.join(self.folder, "bulk")
         with open(self.bulk, "wb") as f:
             f.truncate(bulk_bytes)
-        self.upstream_port = self.start_upstream()
-        self.sink_port = self.start_sink()
+        try:
+            self.upstream_port = self.start_upstream()
+            self.sink_port = self.start_sink()
+        except BaseException:
+            self.close()
+            raise
 
     def make_certificate(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -38,10 +42,10 @@ class Lab:
                         "-addext", "subjectAltName=DNS:*.localhost,DNS:bench.localhost,DNS:public.localhost,"
                                    "DNS:authenticate.localhost,IP:127.0.0.1"],
                        check=True, capture_output=True)
-        with open(os.path.join(self.folder, "pair.pem"), "w") as pair:  # HAProxy wants both in one file
-            for part in (self.cert, self.key):
-                with open(part) as f:
-                    pair.write(f.read())
+        pair = os.path.join(self.folder, "pair.pem")  # HAProxy wants both in one file
+        shutil.copy(self.key, pair)
+        with open(pair, "a") as to, open(self.cert) as f:
+            to.write(f.read())
 
     def start_upstream(self):
         port = free_port()

@@ -129,8 +129,12 @@ class Holder:
             [sys.executable, "-m", "bench.hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))})
-        self.say(json.dumps(what))
-        self.expect(f"held {n}")
+        try:
+            self.say(json.dumps(what))
+            self.expect(f"held {n}")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def say(self, line):
         self.process.stdin.write(line + "\n")
@@ -149,7 +153,9 @@ class Holder:
         self.expect(f"open {self.n}")
         self.process.wait(30)
 
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait(10)

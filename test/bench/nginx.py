@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from trial import free_port, wait_for
+from trial import free_port
 
 from bench.process import System, run
 from bench.visit import ask
@@ -66,5 +66,4 @@ def start_system(lab, tls, auth=False, log=False, **more):
     location / {{ {question} proxy_pass http://app; {common} }}
     location /sink {{ {question} proxy_pass http://sink; {common}
       proxy_request_buffering off; client_max_body_size 0; }} }}""", **more))
-    wait_for(system.name, lambda: ask(system)[0] == 200)
-    return system
+    return system.wait_until(lambda: ask(system)[0] == 200)

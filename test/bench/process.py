@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from trial import ROOT, children_of
+from trial import ROOT, children_of, wait_for
 
 
 class BenchError(Exception):
@@ -67,6 +67,21 @@ class System:
 
     def rss_kib(self):
         return self.status_kib("VmRSS")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def wait_until(self, check):
+        """Its start, seen from outside; what does not come up is stopped."""
+        try:
+            wait_for(self.name, check)
+        except BaseException:
+            self.stop()
+            raise
+        return self
 
     def stop(self):
         for root in reversed(self.roots):
