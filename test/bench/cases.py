@@ -26,9 +26,10 @@ class Plan:
     idle: int = 10000
     routes: int = 10000
     changes: int = 3
+    warm: bool = True
 
 
-QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1)
+QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, warm=False)
 
 
 class Bench:
@@ -54,7 +55,8 @@ class Bench:
         return self.running[name, tls]
 
     def warm(self, system):
-        load.wrk(system, self.plan.connections, 1, len(BODY))
+        if self.plan.warm:
+            load.wrk(system, self.plan.connections, 1, len(BODY))
 
     def close(self):
         for system in self.running.values():
