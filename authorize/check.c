@@ -124,7 +124,7 @@ static void identity_add(const struct authz_facts *facts, const Postern__CheckRe
                          struct authz_outcome *out)
 {
     if (out->decision != AUTHZ_ALLOW || out->effective == NULL || req->recheck ||
-        (!req->internal && !out->route->pass_identity_headers)) {
+        (!req->internal && out->route->tell == 0)) {
         return;
     }
     const struct authz_identity_ask ask = {

@@ -4,12 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/crypto/seal.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rand.h"
+#include "common/secret.h"
 
-enum { WAYS = 4, SETS = AUTHZ_IDENTITIES_MAX / WAYS, TEXT_MAX = 64 * 1024 };
+enum {
+    WAYS = 4,
+    SETS = AUTHZ_IDENTITIES_MAX / WAYS,
+    TEXT_MAX = 64 * 1024,
+    DRAFT_MAX = AUTHZ_BLOCK_HEADERS_MAX + AUTHZ_BLOCK_FACTS_MAX
+};
 
 /* One place of the cache. */
 struct entry {
@@ -21,6 +28,7 @@ struct entry {
     int64_t made_s;
     uint64_t used; /* tick of the last use */
     char *text;    /* host, names and values */
+    size_t n_text;
     size_t bytes;
 };
 
@@ -169,9 +177,10 @@ static void claim_text(const json_t *claims, const struct authz_session *s, stru
 /* What is being written: offsets into text, since text may move. */
 struct draft {
     struct buf text;
-    size_t name_at[AUTHZ_BLOCK_HEADERS_MAX];
-    size_t value_at[AUTHZ_BLOCK_HEADERS_MAX];
-    size_t end_at[AUTHZ_BLOCK_HEADERS_MAX];
+    size_t name_at[DRAFT_MAX];
+    size_t value_at[DRAFT_MAX];
+    size_t end_at[DRAFT_MAX];
+    size_t n_headers; /* they stand before the facts */
     size_t n;
     size_t bytes; /* names and values */
     enum policy_reason reason;
@@ -179,7 +188,7 @@ struct draft {
 
 static void draft_add(struct draft *draft, struct sv name, struct sv value)
 {
-    if (draft->n == AUTHZ_BLOCK_HEADERS_MAX || draft->bytes + name.n + value.n > AUTHZ_BLOCK_MAX) {
+    if (draft->n == DRAFT_MAX || draft->bytes + name.n + value.n > AUTHZ_BLOCK_MAX) {
         draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
         return;
     }
@@ -201,8 +210,9 @@ static void draft_add(struct draft *draft, struct sv name, struct sv value)
     draft->bytes += name.n + value.n;
 }
 
-static void draft_headers(struct draft *draft, const struct authz_identity_ask *ask,
-                          const struct config_pairs *wanted, json_t *claims)
+/* The claims of jwt_claims_headers: into the assertion, and as headers where the route sends them. */
+static void draft_claims(struct draft *draft, const struct authz_identity_ask *ask,
+                         const struct config_pairs *wanted, bool send, json_t *claims)
 {
     struct buf value;
 
@@ -214,7 +224,9 @@ static void draft_headers(struct draft *draft, const struct authz_identity_ask *
             draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
             break;
         }
-        draft_add(draft, wanted->v[i].name, buf_sv(&value));
+        if (send) {
+            draft_add(draft, wanted->v[i].name, buf_sv(&value));
+        }
         if (json_object_getn(claims, wanted->v[i].value.p, wanted->v[i].value.n) == NULL) {
             (void)json_object_setn_new(claims, wanted->v[i].value.p, wanted->v[i].value.n,
                                        json_text(buf_sv(&value)));
@@ -223,24 +235,88 @@ static void draft_headers(struct draft *draft, const struct authz_identity_ask *
     buf_deinit(&value);
 }
 
+/* A token of the provider as the session's record holds it: sealed, for this session alone. */
+static void draft_token(struct draft *draft, const struct authz_identity_ask *ask, struct sv name,
+                        struct sv sealed)
+{
+    enum err err = ERR_OK;
+    struct buf token;
+
+    if (sealed.n == 0 || ask->session != ask->effective) {
+        return; /* who acts for somebody else does not get their tokens */
+    }
+    buf_init(&token, AUTHZ_BLOCK_MAX);
+    err = seal_open(authz_rules_at_rest(ask->rules), sealed, ask->session->id.s, &token);
+    if (err == ERR_OK) {
+        draft_add(draft, name, buf_sv(&token));
+    } else if (err == ERR_LIMIT) {
+        draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
+    } /* else sealed with a secret that is gone: as if there was none */
+    if (token.p != NULL) {
+        secret_wipe(token.p, token.n);
+    }
+    buf_deinit(&token);
+}
+
+static void draft_person(struct draft *draft, const json_t *claims)
+{
+    const json_t *groups = json_object_get(claims, "groups");
+    struct sv user = sv_from(json_string_value(json_object_get(claims, "email")));
+
+    if (user.n == 0) {
+        user = sv_from(json_string_value(json_object_get(claims, "user")));
+    }
+    draft_add(draft, SV("user"), user);
+    for (size_t i = 0; i < json_array_size(groups); i++) {
+        draft_add(draft, SV("group"), sv_from(json_string_value(json_array_get(groups, i))));
+    }
+}
+
+static void draft_facts(struct draft *draft, const struct authz_identity_ask *ask, unsigned tell,
+                        struct sv jwt, const json_t *claims)
+{
+    if ((tell & CONFIG_TELL_JWT) != 0 && jwt.n != 0) {
+        draft_add(draft, SV("jwt"), jwt);
+    }
+    if ((tell & CONFIG_TELL_ACCESS_TOKEN) != 0) {
+        draft_token(draft, ask, SV("access_token"), sv_from(ask->session->access_token));
+    }
+    if ((tell & CONFIG_TELL_ID_TOKEN) != 0) {
+        draft_token(draft, ask, SV("id_token"), sv_from(ask->session->id_token));
+    }
+    if ((tell & CONFIG_TELL_PERSON) != 0) {
+        draft_person(draft, claims);
+    }
+}
+
 static void draft_make(struct draft *draft, const struct authz_identity_ask *ask)
 {
     const struct authz_profile *profile = authz_rules_profile_at(ask->rules, ask->profile);
     const struct config *config = authz_rules_config(ask->rules);
+    bool send = (profile->tell & CONFIG_TELL_HEADERS) != 0;
     json_t *claims = base_claims(ask, profile);
     struct buf token;
 
-    draft_headers(draft, ask, &config->jwt_claims_headers, claims);
+    draft_claims(draft, ask, &config->jwt_claims_headers, send, claims);
     buf_init(&token, AUTHZ_BLOCK_MAX);
-    if (draft->reason == POLICY_REASON_NONE) {
+    if (draft->reason == POLICY_REASON_NONE &&
+        (profile->tell & (CONFIG_TELL_HEADERS | CONFIG_TELL_JWT)) != 0) {
         enum err err = assertion_sign(authz_rules_keys(ask->rules), claims, &token);
 
-        if (err == ERR_OK) {
-            draft_add(draft, SV(ASSERTION_HEADER), buf_sv(&token));
-        } else {
+        if (err != ERR_OK) {
             draft->reason =
                 err == ERR_LIMIT ? POLICY_REASON_IDENTITY_TOO_LARGE : POLICY_REASON_INTERNAL_ERROR;
+        } else if (send) {
+            draft_add(draft, SV(ASSERTION_HEADER), buf_sv(&token));
         }
+    }
+    draft->n_headers = draft->n;
+    if (draft->n_headers > AUTHZ_BLOCK_HEADERS_MAX) {
+        draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
+    }
+    draft_facts(draft, ask, profile->tell, buf_sv(&token), claims);
+    if (draft->n - draft->n_headers > AUTHZ_BLOCK_FACTS_MAX) {
+        draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
     }
     buf_deinit(&token);
     json_decref(claims);
@@ -252,6 +328,9 @@ static void entry_clear(struct authz_identities *ids, struct entry *e)
 {
     ids->bytes -= e->bytes;
     mem_free(&e->identity.headers);
+    if (e->text != NULL) {
+        secret_wipe(e->text, e->n_text);
+    }
     mem_free(&e->text);
     *e = (struct entry){ .epoch = 0 };
 }
@@ -267,6 +346,7 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
     ids->n_signed++;
     if (draft->reason != POLICY_REASON_NONE) {
         draft->n = 0;
+        draft->n_headers = 0;
         log_warn("identity.refused", KV_SV("session", ask->session->id.s),
                  KV_SV("user", ask->effective->person->id.s), KV_SV("host", ask->host),
                  KV_STR("reason", policy_reason_name(draft->reason)));
@@ -274,13 +354,16 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
     CHECK(draft->text.err == ERR_OK);
     e->bytes = sizeof(*e) + draft->text.n + draft->n * sizeof(struct authz_identity_header);
     e->text = mem_dup(buf_cstr(&draft->text), draft->text.n + 1);
+    e->n_text = draft->text.n;
     e->host = sv_of(e->text, ask->host.n);
     e->identity = (struct authz_identity){
         .serial = ++ids->serial,
         .reason = draft->reason,
         .headers = mem_array(draft->n + 1, sizeof(struct authz_identity_header)),
-        .n_headers = draft->n,
+        .n_headers = draft->n_headers,
+        .n_facts = draft->n - draft->n_headers,
     };
+    e->identity.facts = e->identity.headers + draft->n_headers;
     for (size_t i = 0; i < draft->n; i++) {
         e->identity.headers[i] = (struct authz_identity_header){
             .name = sv_of(e->text + draft->name_at[i], draft->value_at[i] - draft->name_at[i] - 1),
@@ -288,6 +371,9 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
         };
     }
     ids->bytes += e->bytes;
+    if (draft->text.p != NULL) {
+        secret_wipe(draft->text.p, draft->text.n); /* it may hold tokens */
+    }
     buf_deinit(&draft->text);
     mem_free(&draft);
 }

@@ -27,6 +27,8 @@ struct authz_identity {
     enum policy_reason reason; /* not NONE: there is none to send, and why */
     struct authz_identity_header *headers;
     size_t n_headers;
+    struct authz_identity_header *facts; /* what the route's own headers are made of */
+    size_t n_facts;
 };
 
 struct authz_identities;

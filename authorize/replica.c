@@ -18,6 +18,7 @@ struct authz_replica {
     uint64_t version;
     uint64_t epoch;
     uint64_t unreadable;
+    bool keep_tokens;
     authz_changed_fn changed;
     void *changed_arg;
 };
@@ -126,6 +127,8 @@ static void session_clear(struct authz_replica *r, struct authz_session *s)
     authz_text_drop(r->texts, &s->impersonates);
     authz_text_drop(r->texts, &s->idp_id);
     authz_claims_free(r->texts, &s->claims);
+    mem_free(&s->access_token);
+    mem_free(&s->id_token);
     s->person = NULL;
     if (p != NULL) {
         person_drop_if_unused(r, p);
@@ -225,6 +228,25 @@ static void session_fill(struct authz_replica *r, struct authz_session *s,
     }
 }
 
+/* Sealed ones are one word of base64url. */
+static void token_set(char **slot, const char *sealed)
+{
+    mem_free(slot);
+    if (sealed != NULL && sealed[0] != '\0') {
+        *slot = mem_strdup(sealed);
+    }
+}
+
+/* Tokens change on their own: they are not part of the digest. */
+static void session_tokens(const struct authz_replica *r, struct authz_session *s,
+                           const Session__Session *m)
+{
+    if (r->keep_tokens) {
+        token_set(&s->access_token, m->oauth_token == NULL ? NULL : m->oauth_token->access_token);
+        token_set(&s->id_token, m->id_token == NULL ? NULL : m->id_token->raw);
+    }
+}
+
 static bool session_put(struct authz_replica *r, const Databroker__Record *record,
                         const Session__Session *m)
 {
@@ -235,6 +257,7 @@ static bool session_put(struct authz_replica *r, const Databroker__Record *recor
 
     if (s != NULL && s->digest == digest) {
         s->version = record->version;
+        session_tokens(r, s, m);
         return true;
     }
     if (session_claims(r, m, &claims) != ERR_OK) {
@@ -248,6 +271,7 @@ static bool session_put(struct authz_replica *r, const Databroker__Record *recor
         (void)map_set(r->sessions, id, s);
     }
     session_fill(r, s, m, claims);
+    session_tokens(r, s, m);
     s->version = record->version;
     s->digest = digest;
     session_touch(r, s);
@@ -524,6 +548,11 @@ void authz_replica_free(struct authz_replica **replica)
     map_free(&r->persons);
     authz_texts_free(&r->texts);
     mem_free(&r);
+}
+
+void authz_replica_keep_tokens(struct authz_replica *r, bool keep)
+{
+    r->keep_tokens = keep;
 }
 
 void authz_replica_on_change(struct authz_replica *r, authz_changed_fn changed, void *arg)

@@ -49,6 +49,8 @@ struct authz_session {
     uint64_t epoch;       /* grows, replica-wide, when anything about the session or its person
                              changes: what was made from it is then stale */
     int64_t expires_at_s; /* 0: no end */
+    char *access_token;   /* the provider's, sealed; NULL: none, or not kept */
+    char *id_token;       /* likewise */
 };
 
 /* Hears which open connections must be checked again: the session ended or changed. The id is valid
@@ -57,6 +59,8 @@ typedef void (*authz_changed_fn)(void *arg, struct sv session_id);
 
 struct authz_replica *authz_replica_new(void);
 void authz_replica_free(struct authz_replica **replica);
+/* Keeps the provider's tokens of sessions taken in from now on; they are large. */
+void authz_replica_keep_tokens(struct authz_replica *replica, bool keep);
 void authz_replica_on_change(struct authz_replica *replica, authz_changed_fn changed, void *arg);
 
 /* Takes a record in: of a type that is none of ours it only moves the version. A record that is not

@@ -59,20 +59,27 @@ static void add_block(struct authz_replies *r, uint64_t number,
 {
     Postern__ReplyItem item = POSTERN__REPLY_ITEM__INIT;
     Postern__IdentityBlock block = POSTERN__IDENTITY_BLOCK__INIT;
-    Postern__IdentityBlock__Header header[AUTHZ_BLOCK_HEADERS_MAX];
-    Postern__IdentityBlock__Header *headers[AUTHZ_BLOCK_HEADERS_MAX];
+    size_t n = identity->n_headers + identity->n_facts;
+    Postern__IdentityBlock__Header *header = mem_array(n + 1, sizeof(*header));
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    Postern__IdentityBlock__Header **headers = mem_array(n + 1, sizeof(*headers));
 
-    CHECK(identity->n_headers <= AUTHZ_BLOCK_HEADERS_MAX);
-    for (size_t i = 0; i < identity->n_headers; i++) {
+    CHECK(identity->n_headers <= AUTHZ_BLOCK_HEADERS_MAX &&
+          identity->n_facts <= AUTHZ_BLOCK_FACTS_MAX);
+    for (size_t i = 0; i < n; i++) { /* facts stand behind the headers */
         authz_reply_header(&header[i], &identity->headers[i]);
         headers[i] = &header[i];
     }
     block.number = number;
     block.n_headers = identity->n_headers;
     block.headers = headers;
+    block.n_facts = identity->n_facts;
+    block.facts = headers + identity->n_headers;
     item.item_case = POSTERN__REPLY_ITEM__ITEM_BLOCK;
     item.block = &block;
     add_item(r, &item);
+    mem_free(&header);
+    mem_free(&headers);
 }
 
 void authz_reply_header(Postern__IdentityBlock__Header *out,

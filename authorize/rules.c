@@ -6,6 +6,8 @@
 struct authz_rules {
     struct config *config;
     struct assertion_keys *keys;
+    struct sealer *at_rest;
+    bool want_tokens;
     struct policy **policies; /* by config_route.index */
     uint32_t *profile_of;     /* likewise */
     struct authz_profile *profiles;
@@ -15,7 +17,7 @@ struct authz_rules {
 
 static bool same_profile(const struct authz_profile *a, const struct authz_profile *b)
 {
-    if (a->issuer != b->issuer || a->groups_filter.n != b->groups_filter.n) {
+    if (a->issuer != b->issuer || a->tell != b->tell || a->groups_filter.n != b->groups_filter.n) {
         return false;
     }
     for (size_t i = 0; i < a->groups_filter.n; i++) {
@@ -79,6 +81,7 @@ enum err authz_rules_new(const struct config *config, struct authz_rules **rules
     CLEANUP(authz_rules_free) struct authz_rules *rules = MEM_NEW(struct authz_rules);
 
     rules->config = config_ref(config);
+    rules->at_rest = sealer_new(config->keys, KEYS_TOKEN_AT_REST);
     rules->policies = mem_array(config->n_routes + 1, sizeof(struct policy *));
     rules->profile_of = mem_array(config->n_routes + 1, sizeof(*rules->profile_of));
     enum err err = load_keys(rules, d);
@@ -87,15 +90,19 @@ enum err authz_rules_new(const struct config *config, struct authz_rules **rules
         return err;
     }
     (void)profile_take(rules, (struct authz_profile){ .issuer = config->jwt_issuer_format,
-                                                      .groups_filter = config->jwt_groups_filter });
+                                                      .groups_filter = config->jwt_groups_filter,
+                                                      .tell = CONFIG_TELL_HEADERS });
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = &config->routes[i];
 
         rules->policies[i] = compile(route);
         rules->n_invalid += rules->policies[i] == NULL ? 1 : 0;
-        rules->profile_of[i] = profile_take(
-            rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,
-                                           .groups_filter = route->jwt_groups_filter });
+        rules->profile_of[i] =
+            profile_take(rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,
+                                                        .groups_filter = route->jwt_groups_filter,
+                                                        .tell = route->tell });
+        rules->want_tokens |=
+            (route->tell & (CONFIG_TELL_ACCESS_TOKEN | CONFIG_TELL_ID_TOKEN)) != 0;
     }
     log_info("policy.loaded", KV_U64("routes", config->n_routes),
              KV_U64("invalid", rules->n_invalid), KV_STR("checksum", config->checksum));
@@ -113,6 +120,7 @@ void authz_rules_free(struct authz_rules **rules)
     for (size_t i = 0; i < r->config->n_routes; i++) {
         policy_unref(&r->policies[i]);
     }
+    sealer_free(&r->at_rest);
     mem_free(&r->policies);
     mem_free(&r->profile_of);
     mem_free(&r->profiles);
@@ -129,6 +137,16 @@ const struct config *authz_rules_config(const struct authz_rules *rules)
 const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules)
 {
     return rules->keys;
+}
+
+struct sealer *authz_rules_at_rest(const struct authz_rules *rules)
+{
+    return rules->at_rest;
+}
+
+bool authz_rules_want_tokens(const struct authz_rules *rules)
+{
+    return rules->want_tokens;
 }
 
 const struct policy *authz_rules_policy(const struct authz_rules *rules,

@@ -5,6 +5,7 @@
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/crypto/assertion.h"
+#include "common/crypto/seal.h"
 #include "common/diag.h"
 #include "common/policy/policy.h"
 
@@ -14,6 +15,7 @@ struct authz_rules;
 struct authz_profile {
     enum config_jwt_issuer issuer;
     struct config_strings groups_filter; /* none: all groups */
+    unsigned tell;                       /* CONFIG_TELL_* */
 };
 
 /* A policy that does not compile is logged and closes its own route. ERR_INVALID: the signing key
@@ -24,6 +26,10 @@ void authz_rules_free(struct authz_rules **rules);
 
 const struct config *authz_rules_config(const struct authz_rules *rules);
 const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules);
+/* Opens the provider's tokens in session records; the check thread's. */
+struct sealer *authz_rules_at_rest(const struct authz_rules *rules);
+/* Whether any route passes on a token of the provider. */
+bool authz_rules_want_tokens(const struct authz_rules *rules);
 /* NULL: it did not compile. */
 const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route);

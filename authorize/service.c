@@ -433,6 +433,7 @@ static void take_rules(void *arg)
     }
     authz_sync_set_staleness(svc->sync,
                              authz_rules_config(svc->rules)->databroker_max_staleness_ms);
+    authz_sync_keep_tokens(svc->sync, authz_rules_want_tokens(svc->rules));
     tell_streams(svc, SV(""));
     mem_free(&n);
 }
@@ -496,6 +497,7 @@ static void begin(struct authz_service *svc)
         .arg = svc,
     };
     svc->sync = authz_sync_new(&sync);
+    authz_sync_keep_tokens(svc->sync, authz_rules_want_tokens(svc->rules));
     authz_sync_start(svc->sync);
 }
 

@@ -52,6 +52,7 @@ struct authz_sync {
     uint64_t goal;    /* version that the last answer named; 0: none open */
     int64_t goal_ms;  /* when it was asked for */
     bool told_ready;
+    bool keep_tokens;
     struct arena arena;
     struct list fetches;
     size_t n_fetches;
@@ -305,6 +306,7 @@ static void snapshot_begin(struct authz_sync *s)
     s->state = SYNC_SNAPSHOT;
     authz_replica_free(&s->building);
     s->building = authz_replica_new();
+    authz_replica_keep_tokens(s->building, s->keep_tokens);
     s->building_versions = false;
     s->building_broken = false;
     s->began_ms = clock_mono_ms();
@@ -573,6 +575,18 @@ void authz_sync_free(struct authz_sync **sync)
     authz_replica_free(&s->serving);
     arena_deinit(&s->arena);
     mem_free(&s);
+}
+
+void authz_sync_keep_tokens(struct authz_sync *s, bool keep)
+{
+    bool more = keep && !s->keep_tokens;
+
+    s->keep_tokens = keep;
+    authz_replica_keep_tokens(s->serving, keep);
+    if (more && s->state != SYNC_STOPPED) {
+        rpc_pending_cancel(&s->stream);
+        sync_again(s, true, 0); /* those of the sessions that are there already */
+    }
 }
 
 void authz_sync_set_staleness(struct authz_sync *s, int64_t max_staleness_ms)

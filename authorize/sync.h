@@ -47,6 +47,8 @@ void authz_sync_start(struct authz_sync *sync);
 void authz_sync_stop(struct authz_sync *sync);
 /* After rpc_free: timers may hold it until then. Any thread. */
 void authz_sync_free(struct authz_sync **sync);
+/* Whether the replica holds the provider's tokens; turning it on begins a snapshot. */
+void authz_sync_keep_tokens(struct authz_sync *sync, bool keep);
 void authz_sync_set_staleness(struct authz_sync *sync, int64_t max_staleness_ms);
 
 /* The one that serves; empty before the first snapshot. Valid until on_swap. */

@@ -17,6 +17,7 @@ enum {
      * reason (identity-too-large), never a shorter identity. */
     AUTHZ_BLOCK_MAX = 16 * 1024,
     AUTHZ_BLOCK_HEADERS_MAX = 128,
+    AUTHZ_BLOCK_FACTS_MAX = 1024, /* of the same bytes */
     /* Checks of one CheckBatch; a bigger one ends the stream. */
     AUTHZ_BATCH_MAX = 4096,
     /* Bytes of one message either way; authorize splits its answers, the proxy its questions. */

@@ -19,6 +19,7 @@
 #include "common/rand.h"
 #include "proxy/authz_client.h"
 #include "proxy/conn.h"
+#include "proxy/outgoing.h"
 #include "proxy/peer.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
@@ -81,6 +82,7 @@ struct proxy_exchange {
     struct sv user;
     struct sv email;
     struct proxy_redeem *redeem;
+    struct proxy_outgoing out; /* after an ALLOW */
     struct proxy_body body;
     bool close_after; /* HTTP/1: no further request on this connection */
     bool upgrade;     /* the request asks for it and the route allows it */
@@ -131,5 +133,7 @@ void proxy_exchange_pool_turn(struct proxy_worker *worker);
 
 /* request.c: a head is complete. */
 void proxy_request_start(struct proxy_exchange *x);
+/* OPTIONS by which a browser asks whether another origin may use the route. */
+bool proxy_request_is_preflight(const struct proxy_exchange *x);
 /* What it was allowed by may have changed: ask again. */
 void proxy_request_recheck(struct proxy_exchange *x);

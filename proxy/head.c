@@ -5,8 +5,10 @@
 #include "common/http/cookie.h"
 #include "common/http/form.h"
 #include "proxy/client.h"
+#include "proxy/cors.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
+#include "proxy/rewrite.h"
 
 enum { COOKIE_MAX = 65536, TARGET_MAX = 65536 };
 
@@ -52,43 +54,18 @@ static void add_query(struct proxy_exchange *x, struct buf *out, struct sv query
     }
 }
 
-static void add_path(struct proxy_exchange *x, struct buf *out)
-{
-    const struct config_route *c = x->service == PROXY_FOR_ROUTE ? x->route->config : NULL;
-    struct sv path = x->req.path;
-
-    if (c == NULL || c->prefix_rewrite.p == NULL) {
-        buf_add_sv(out, path);
-        return;
-    }
-    buf_add_sv(out, c->prefix_rewrite);
-    if (c->match == CONFIG_MATCH_PREFIX) {
-        struct sv rest = sv_from_at(path, http_canon_encoded_len(path, c->match_value.n));
-
-        if (sv_ends(c->prefix_rewrite, SV("/")) && sv_starts(rest, SV("/"))) {
-            rest = sv_from_at(rest, 1); /* no "//" where the two meet */
-        }
-        if (!sv_ends(c->prefix_rewrite, SV("/")) && !sv_starts(rest, SV("/")) &&
-            sv_ends(c->match_value, SV("/"))) {
-            buf_add_char(out, '/'); /* the prefix's own: "/" + "/base" is "/base/x", not "/basex" */
-        }
-        buf_add_sv(out, rest);
-    }
-}
-
 /* path[?query] as the upstream gets it. */
 static enum err target_of(struct proxy_exchange *x, struct sv *target_out)
 {
     CLEANUP(buf_deinit) struct buf text = { 0 };
     enum err err = ERR_OK;
 
-    if ((x->service != PROXY_FOR_ROUTE || x->route->config->prefix_rewrite.p == NULL) &&
-        (!x->req.has_query || query_passes(x))) {
+    if (x->out.path.p == x->req.path.p && (!x->req.has_query || query_passes(x))) {
         *target_out = x->req.forward;
         return ERR_OK;
     }
     buf_init(&text, TARGET_MAX);
-    add_path(x, &text);
+    buf_add_sv(&text, x->out.path);
     if (x->req.has_query) {
         add_query(x, &text, x->req.query);
     }
@@ -99,7 +76,7 @@ static enum err target_of(struct proxy_exchange *x, struct sv *target_out)
     return err;
 }
 
-static bool is_our_authorization(struct sv value)
+bool proxy_head_is_our_authorization(struct sv value)
 {
     size_t n = 0;
 
@@ -140,7 +117,7 @@ static void add_field(struct proxy_exchange *x, struct proxy_emit *e, const stru
         add_cookie(x, e, f->value);
         return;
     }
-    if ((f->id == HTTP_H_AUTHORIZATION && is_our_authorization(f->value)) ||
+    if ((f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value)) ||
         http_name_set_has(x->snapshot->ours, f->name) ||
         (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name)) ||
         (f->id == HTTP_H_SEC_WEBSOCKET_KEY && x->stream != NULL)) {
@@ -151,9 +128,7 @@ static void add_field(struct proxy_exchange *x, struct proxy_emit *e, const stru
 
 static struct sv upstream_authority(struct proxy_exchange *x, const struct proxy_target *target)
 {
-    bool keep = x->service != PROXY_FOR_ROUTE || x->route->config->preserve_host_header;
-
-    return keep ? x->req.authority : sv_from(target->host_header);
+    return x->out.host.p != NULL ? x->out.host : sv_from(target->host_header);
 }
 
 static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
@@ -171,11 +146,9 @@ static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
         proxy_emit_field(e, x->identity->headers[i].name, x->identity->headers[i].value);
     }
-    if (x->service == PROXY_FOR_ROUTE) {
-        const struct config_pairs *set = &x->route->config->set_request_headers;
-
-        for (i = 0; i < set->n; i++) {
-            proxy_emit_field(e, set->v[i].name, set->v[i].value);
+    for (i = 0; i < x->out.n_set; i++) {
+        if (x->out.set[i].value.p != NULL) {
+            proxy_emit_field(e, x->out.set[i].name, x->out.set[i].value);
         }
     }
 }
@@ -245,22 +218,43 @@ bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *tar
 }
 
 /* An upstream must not plant a session of ours. */
-static bool sets_our_cookie(const struct proxy_exchange *x, const struct http_field *f)
+static bool sets_our_cookie(const struct proxy_exchange *x, const struct http_field *f,
+                            struct sv value)
 {
-    struct sv rest = f->value;
-    struct sv name = sv_trim(sv_cut(&rest, '='));
+    struct sv name = sv_trim(sv_cut(&value, '='));
 
     return f->id == HTTP_H_SET_COOKIE && x->service == PROXY_FOR_ROUTE &&
            http_cookie_is_ours(&x->snapshot->cookies, name);
 }
 
+/* On routes with a cors block the upstream says nothing about CORS, but to the preflights that the
+ * block leaves to it. */
+static bool owns_cors(const struct proxy_exchange *x)
+{
+    return x->service == PROXY_FOR_ROUTE && x->route->config->cors.on &&
+           (x->route->config->cors.answer_preflight || !proxy_request_is_preflight(x));
+}
+
 static bool answer_passes(const struct proxy_exchange *x, const struct http_field *f)
 {
     if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_CONTENT_LENGTH ||
-        f->id == HTTP_H_X_REQUEST_ID || sets_our_cookie(x, f)) {
+        f->id == HTTP_H_X_REQUEST_ID || (proxy_cors_speaks_for(f->name) && owns_cors(x))) {
         return false;
     }
     return x->service != PROXY_FOR_ROUTE || !http_name_set_has(x->route->drop_answer, f->name);
+}
+
+static void add_answer_field(struct proxy_exchange *x, struct proxy_emit *e,
+                             const struct http_field *f)
+{
+    struct sv value = f->value;
+
+    if (x->service == PROXY_FOR_ROUTE && x->route->config->n_rewrite_response_headers != 0) {
+        value = proxy_rewrite_header(x->route->config, f->name, value, &x->arena);
+    }
+    if (!sets_our_cookie(x, f, value)) {
+        proxy_emit_field(e, f->name, value);
+    }
 }
 
 /* HTTP/1: how the end of the body is told. */
@@ -312,10 +306,13 @@ void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chu
     for (i = 0; i < a->n; i++) {
         if (answer_passes(x, &a->fields[i]) &&
             !(switched && a->fields[i].id == HTTP_H_SEC_WEBSOCKET_ACCEPT)) {
-            proxy_emit_field(e, a->fields[i].name, a->fields[i].value);
+            add_answer_field(x, e, &a->fields[i]);
         }
     }
     proxy_reply_common(x, e);
+    if (owns_cors(x)) {
+        proxy_reply_cors(x, e);
+    }
     add_answer_length(x, e);
     if (e->text != NULL) {
         add_answer_framing(x, e, chunk_out);

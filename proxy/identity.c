@@ -15,47 +15,80 @@ void proxy_identity_unref(struct proxy_identity **identity)
     }
 }
 
-/* One allocation: struct, headers, texts. */
-static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
+static size_t text_of(Postern__IdentityBlock__Header *const *v, size_t n)
 {
     size_t text = 0;
     size_t i = 0;
+
+    for (i = 0; i < n; i++) {
+        text += strlen(v[i]->name) + v[i]->value.len;
+    }
+    return text;
+}
+
+static char *copy(struct proxy_identity_header *out, Postern__IdentityBlock__Header *const *v,
+                  size_t n, char *at)
+{
+    size_t i = 0;
+
+    for (i = 0; i < n; i++) {
+        out[i].name = sv_of(at, strlen(v[i]->name));
+        memcpy(at, v[i]->name, out[i].name.n);
+        at += out[i].name.n;
+        out[i].value = sv_of(at, v[i]->value.len);
+        if (v[i]->value.len != 0) {
+            memcpy(at, v[i]->value.data, v[i]->value.len);
+        }
+        at += v[i]->value.len;
+    }
+    return at;
+}
+
+/* One allocation: struct, headers, facts, texts. */
+static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
+{
+    size_t n = block->n_headers + block->n_facts;
+    size_t text = 0;
     struct proxy_identity *id = NULL;
     char *at = NULL;
 
-    for (i = 0; i < block->n_headers; i++) {
-        text += strlen(block->headers[i]->name) + block->headers[i]->value.len;
-    }
-    if (block->n_headers > AUTHZ_BLOCK_HEADERS_MAX || text > AUTHZ_BLOCK_MAX) {
+    if (block->n_headers > AUTHZ_BLOCK_HEADERS_MAX || block->n_facts > AUTHZ_BLOCK_FACTS_MAX) {
         return NULL;
     }
-    id = mem_alloc(sizeof(*id) + block->n_headers * sizeof(*id->headers) + text);
+    text = text_of(block->headers, block->n_headers) + text_of(block->facts, block->n_facts);
+    if (text > AUTHZ_BLOCK_MAX) {
+        return NULL;
+    }
+    id = mem_alloc(sizeof(*id) + n * sizeof(*id->headers) + text);
     id->refs = 1;
     id->n = block->n_headers;
     id->headers = (struct proxy_identity_header *)(void *)(id + 1);
-    at = (char *)(id->headers + id->n);
-    for (i = 0; i < id->n; i++) {
-        const Postern__IdentityBlock__Header *h = block->headers[i];
-
-        id->headers[i].name = sv_of(at, strlen(h->name));
-        memcpy(at, h->name, id->headers[i].name.n);
-        at += id->headers[i].name.n;
-        id->headers[i].value = sv_of(at, h->value.len);
-        if (h->value.len != 0) {
-            memcpy(at, h->value.data, h->value.len);
-        }
-        at += h->value.len;
-    }
+    id->n_facts = block->n_facts;
+    id->facts = id->headers + id->n;
+    at = copy(id->headers, block->headers, id->n, (char *)(id->headers + n));
+    (void)copy(id->facts, block->facts, id->n_facts, at);
     return id;
 }
 
-/* Authorize makes these from claims, which strangers can shape: a line of ours has one end. */
+struct sv proxy_identity_fact(const struct proxy_identity *identity, struct sv name, size_t i)
+{
+    size_t k = 0;
+
+    for (k = 0; identity != NULL && k < identity->n_facts; k++) {
+        if (sv_eq(identity->facts[k].name, name) && i-- == 0) {
+            return identity->facts[k].value;
+        }
+    }
+    return (struct sv){ 0 };
+}
+
+/* Names that are names, values that cannot end a line; facts stand behind the headers. */
 static bool is_clean(const struct proxy_identity *id)
 {
     size_t i = 0;
     size_t k = 0;
 
-    for (i = 0; i < id->n; i++) {
+    for (i = 0; i < id->n + id->n_facts; i++) {
         if (!http_is_token(id->headers[i].name)) {
             return false;
         }

@@ -19,7 +19,13 @@ struct proxy_identity {
     unsigned refs;
     size_t n;
     struct proxy_identity_header *headers;
+    size_t n_facts;
+    struct proxy_identity_header *facts; /* behind the headers */
 };
+
+/* The i-th fact of that name (proto/authorize.proto); {NULL, 0}: there is none. identity may be
+ * NULL. */
+struct sv proxy_identity_fact(const struct proxy_identity *identity, struct sv name, size_t i);
 
 void proxy_identity_unref(struct proxy_identity **identity);
 

@@ -3,11 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <openssl/sha.h>
+
+#include "proxy/cors.h"
 #include "proxy/login.h"
 #include "proxy/reply.h"
+#include "proxy/rewrite.h"
 #include "proxy/tls.h"
 
-enum { JSON_MAX = 4096 };
+enum { JSON_MAX = 4096, TAG_BYTES = 8 };
 
 /* A text of ours. Everyone may read keys and addresses, also scripts of other sites. */
 static void text(struct proxy_exchange *x, struct sv type, struct sv body, bool open)
@@ -44,6 +48,42 @@ static void well_known(struct proxy_exchange *x)
     text(x, SV("application/json"), buf_sv(&body), true);
 }
 
+/* The keys, which verifiers ask for again and again. */
+static void jwks(struct proxy_exchange *x)
+{
+    struct sv keys = assertion_jwks(x->snapshot->assertion);
+    unsigned char sum[SHA256_DIGEST_LENGTH];
+    struct proxy_fields fields = { .n = 0 };
+    char tag[2 * TAG_BYTES + 3] = "\"";
+    bool same = false;
+
+    (void)SHA256((const unsigned char *)keys.p, keys.n, sum);
+    for (size_t i = 0; i < TAG_BYTES; i++) {
+        (void)snprintf(tag + 1 + 2 * i, 3, "%02x", sum[i]);
+    }
+    tag[2 * TAG_BYTES + 1] = '"';
+    same = sv_eq(http_head_value(&x->head, HTTP_H_IF_NONE_MATCH), sv_from(tag));
+    if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
+        proxy_reply_fault(x, 405, "method-not-allowed");
+        return;
+    }
+    proxy_fields_add(&fields, SV("Access-Control-Allow-Origin"), SV("*"));
+    proxy_fields_add(&fields, SV("Cache-Control"), SV("max-age=60"));
+    proxy_fields_add(&fields, SV("ETag"), sv_from(tag));
+    proxy_reply(x, &(struct proxy_reply){ .status = same ? 304 : 200,
+                                          .type = same ? SV("") : SV("application/json"),
+                                          .body = same ? SV("") : keys,
+                                          .fields = &fields });
+}
+
+bool proxy_own_path(struct sv path)
+{
+    return sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz")) ||
+           sv_eq(path, SV("/.pomerium")) || sv_starts(path, SV("/.pomerium/")) ||
+           sv_eq(path, SV("/.well-known/pomerium")) ||
+           sv_starts(path, SV("/.well-known/pomerium/"));
+}
+
 bool proxy_own_serve(struct proxy_exchange *x)
 {
     struct sv path = x->req.decoded;
@@ -54,7 +94,7 @@ bool proxy_own_serve(struct proxy_exchange *x)
                sv_eq(path, SV("/.well-known/pomerium/"))) {
         well_known(x);
     } else if (sv_eq(path, SV("/.well-known/pomerium/jwks.json"))) {
-        text(x, SV("application/json"), assertion_jwks(x->snapshot->assertion), true);
+        jwks(x);
     } else if (sv_eq(path, SV("/.pomerium/callback")) || sv_eq(path, SV("/.pomerium/callback/"))) {
         proxy_login_callback(x);
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {
@@ -68,50 +108,40 @@ bool proxy_own_serve(struct proxy_exchange *x)
     return true;
 }
 
-static void add_host_and_port(struct proxy_exchange *x, const struct config_redirect *r,
-                              struct buf *url)
-{
-    const char *scheme = x->visitor.https || r->https_redirect ? "https" : "http";
-    struct sv host = r->host_redirect.n != 0 ? r->host_redirect : x->req.host;
-
-    if (r->scheme_redirect.n != 0) {
-        scheme = r->scheme_redirect.p;
-    }
-    buf_printf(url, "%s://", scheme);
-    buf_add_sv(url, host);
-    if (r->port_redirect != 0) {
-        buf_printf(url, ":%u", r->port_redirect);
-    } else if (r->host_redirect.n == 0 && x->req.port != 0) {
-        buf_printf(url, ":%u", x->req.port);
-    }
-}
-
 void proxy_own_redirect(struct proxy_exchange *x)
 {
-    const struct config_route *c = x->route->config;
-    const struct config_redirect *r = &c->redirect;
     CLEANUP(buf_deinit) struct buf url = { 0 };
 
     buf_init(&url, (size_t)HTTP_URL_MAX * 2);
-    add_host_and_port(x, r, &url);
-    if (r->path_redirect.n != 0) {
-        buf_add_sv(&url, r->path_redirect);
-    } else if (r->prefix_rewrite.n != 0 && c->match == CONFIG_MATCH_PREFIX) {
-        buf_add_sv(&url, r->prefix_rewrite);
-        buf_add_sv(&url,
-                   sv_from_at(x->req.path, http_canon_encoded_len(x->req.path, c->match_value.n)));
-    } else {
-        buf_add_sv(&url, x->req.path);
-    }
-    if (x->req.has_query && !r->strip_query) {
-        buf_add_char(&url, '?');
-        buf_add_sv(&url, x->req.query);
-    }
+    proxy_rewrite_location(x->route->config, &x->req, x->visitor.https, &url);
     if (url.err != ERR_OK) {
         proxy_reply_fault(x, 414, "address-too-long");
         return;
     }
-    proxy_reply_redirect(x, r->response_code, buf_sv(&url), NULL);
+    proxy_reply_redirect(x, x->route->config->redirect.response_code, buf_sv(&url), NULL);
+}
+
+void proxy_own_preflight(struct proxy_exchange *x)
+{
+    const struct config_cors *cors = &x->route->config->cors;
+    struct proxy_fields fields = { .n = 0 };
+
+    if (!proxy_cors_allows(cors, http_head_value(&x->head, HTTP_H_ORIGIN))) {
+        proxy_reply_fault(x, 403, "cors-origin-not-allowed");
+        return;
+    }
+    proxy_cors_preflight(cors, &fields);
+    proxy_reply(x, &(struct proxy_reply){ .status = 204, .fields = &fields });
+}
+
+bool proxy_own_robots(struct proxy_exchange *x)
+{
+    if (!sv_eq(x->req.decoded, SV("/robots.txt")) ||
+        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
+        return false;
+    }
+    text(x, SV("text/plain"), SV("User-agent: *\nDisallow: /\n"), false);
+    return true;
 }
 
 bool proxy_own_covers(const struct proxy_exchange *x)

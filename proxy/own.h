@@ -4,8 +4,14 @@
 
 #include "proxy/exchange.h"
 
+/* Whether a path is one of ours, on every host: canonical and decoded. */
+bool proxy_own_path(struct sv path);
 /* True: answered. False: a page that authenticate renders for somebody who is logged in. */
 bool proxy_own_serve(struct proxy_exchange *x);
+/* A preflight, where the route's cors block says that we answer. */
+void proxy_own_preflight(struct proxy_exchange *x);
+/* True: it was /robots.txt, answered with "keep out": what nobody may see is nothing to index. */
+bool proxy_own_robots(struct proxy_exchange *x);
 /* The route's redirect. */
 void proxy_own_redirect(struct proxy_exchange *x);
 /* Whether the certificate of this connection covers the host that is asked for, or none does. */

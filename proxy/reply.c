@@ -3,12 +3,10 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/http/accept.h"
-#include "common/http/page.h"
 #include "common/policy/reason.h"
 #include "proxy/client.h"
-
-enum { BODY_MAX = HTTP_PAGE_MAX, HEADERS_MAX = 8192 };
+#include "proxy/cors.h"
+#include "proxy/refusal.h"
 
 void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
 {
@@ -22,6 +20,20 @@ void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
         proxy_emit_field(e, set->v[i].name, set->v[i].value);
     }
     proxy_emit_field(e, SV("x-request-id"), sv_from(x->request_id));
+}
+
+void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e)
+{
+    struct proxy_fields fields = { .n = 0 };
+    size_t i = 0;
+
+    if (x->route == NULL || x->route->config == NULL || !x->route->config->cors.on) {
+        return;
+    }
+    proxy_cors_answer(&x->route->config->cors, http_head_value(&x->head, HTTP_H_ORIGIN), &fields);
+    for (i = 0; i < fields.n; i++) {
+        proxy_emit_field(e, fields.v[i].name, fields.v[i].value);
+    }
 }
 
 /* HTTP/1: whether the connection can carry another request behind this one. */
@@ -49,7 +61,8 @@ void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
         proxy_emit_field(&e, reply->fields->v[i].name, reply->fields->v[i].value);
     }
     proxy_reply_common(x, &e);
-    if (reply->status != 204) { /* RFC 9110 §8.6 */
+    proxy_reply_cors(x, &e);
+    if (reply->status != 204 && reply->status != 304) { /* RFC 9110 §8.6 */
         proxy_emit_u64(&e, SV("Content-Length"), reply->body.n);
     }
     if (x->close_after && x->stream == NULL) {
@@ -76,173 +89,31 @@ void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv l
     proxy_reply(x, &(struct proxy_reply){ .status = status, .fields = &all });
 }
 
-/* What happened and what to do, for people. */
-struct words {
-    const char *title;
-    const char *what;
-    const char *todo;
-};
-
-static struct words words_of(unsigned status, bool allowed)
-{
-    switch (status) {
-    case 401:
-        return (struct words){ "Please log in", "This address needs a login.",
-                               "Open it in a browser window and log in." };
-    case 403:
-        return (
-            struct words){ "You are not allowed in here",
-                           "You are logged in, but the rules of this address do not let you in.",
-                           "If you need access, ask whoever runs this service and give them the "
-                           "request id below." };
-    case 404:
-        return (struct words){ "Nothing is here", "No service is known at this address.",
-                               "Check the address for typing errors." };
-    case 408:
-        return (struct words){ "That took too long", "The request did not arrive in time.",
-                               "Try again." };
-    case 502:
-        return (
-            struct words){ "The service does not answer",
-                           "You may come in, but the service behind this address did not give a "
-                           "usable answer.",
-                           "Try again in a moment; if it stays, tell whoever runs the service." };
-    case 503:
-        if (allowed) {
-            return (struct words){ "The service is busy",
-                                   "You may come in, but the service behind this address takes no "
-                                   "more requests at the moment.",
-                                   "Try again in a moment; if it stays, tell whoever runs the "
-                                   "service." };
-        }
-        return (
-            struct words){ "Not available right now",
-                           "Whether you may come in cannot be decided at the moment, so nobody is "
-                           "let in.",
-                           "Try again in a moment." };
-    case 504:
-        return (struct words){ "The service is too slow",
-                               "The service behind this address did not answer in time.",
-                               "Try again in a moment." };
-    default:
-        return (struct words){ "This request was refused",
-                               "The request has a form that this proxy does not pass on.",
-                               "If a program made it, see the code below." };
-    }
-}
-
-static void html_body(struct buf *body, const struct proxy_exchange *x, unsigned status,
-                      struct sv code)
-{
-    struct words w = words_of(status, x->verdict == PROXY_VERDICT_ALLOW);
-
-    http_page_problem(body,
-                      &(struct http_page_problem){
-                          .title = sv_from(w.title),
-                          .what = sv_from(w.what),
-                          .todo = sv_from(w.todo),
-                          .code = code,
-                          .request_id = sv_from(x->request_id),
-                          .link = status == 403 ? SV("/.pomerium/") : (struct sv){ 0 },
-                          .link_text = status == 403 ? SV("Who am I here?") : (struct sv){ 0 } });
-}
-
-static void json_body(struct buf *body, const struct proxy_exchange *x, unsigned status,
-                      struct sv code)
-{
-    buf_add_str(body, "{\"status\":");
-    buf_add_u64(body, status);
-    buf_add_str(body, ",\"error\":");
-    buf_add_json(body, http_status_reason(status));
-    buf_add_str(body, ",\"code\":");
-    buf_add_json(body, code);
-    buf_add_str(body, ",\"request_id\":");
-    buf_add_json(body, sv_from(x->request_id));
-    buf_add_str(body, "}\n");
-}
-
-static void page_fields(struct proxy_exchange *x, struct proxy_fields *fields)
-{
-    CLEANUP(buf_deinit) struct buf csp = { 0 };
-    size_t n = 0;
-    const struct http_page_header *fixed = http_page_headers(&n);
-    size_t i = 0;
-
-    buf_init(&csp, HEADERS_MAX);
-    http_page_csp(&csp, NULL, 0);
-    proxy_fields_add(fields, SV("Content-Security-Policy"), arena_sv(&x->arena, buf_sv(&csp)));
-    for (i = 0; i < n; i++) {
-        proxy_fields_add(fields, sv_from(fixed[i].name), sv_from(fixed[i].value));
-    }
-}
-
-/* https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html */
-static unsigned grpc_status(unsigned status)
-{
-    switch (status) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
-static void grpc_fields(struct proxy_exchange *x, unsigned status, struct sv code,
-                        struct proxy_fields *fields)
-{
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-
-    buf_init(&text, HEADERS_MAX);
-    buf_add_u64(&text, grpc_status(status));
-    proxy_fields_add(fields, SV("grpc-status"), arena_sv(&x->arena, buf_sv(&text)));
-    buf_reset(&text);
-    buf_add_urlenc(&text, code);
-    proxy_fields_add(fields, SV("grpc-message"), arena_sv(&x->arena, buf_sv(&text)));
-}
-
 static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
     struct proxy_fields fields = { .n = 0 };
-    enum http_media media =
-        x->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&x->head);
-    struct proxy_reply reply = { .status = status,
-                                 .type = SV("application/json"),
-                                 .fields = &fields };
+    const struct proxy_refusal refusal = {
+        .status = status,
+        .code = code,
+        .request_id = sv_from(x->request_id),
+        .allowed = x->verdict == PROXY_VERDICT_ALLOW,
+        .media = x->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&x->head),
+    };
+    struct proxy_refusal_form form;
 
-    buf_init(&body, BODY_MAX);
-    proxy_fields_add(&fields, SV("x-pomerium-intercepted-response"), SV("true"));
+    buf_init(&body, PROXY_REFUSAL_MAX);
+    form = proxy_refusal_write(&refusal, &x->arena, &body, &fields);
     if (status == 401) {
         proxy_fields_add(&fields, SV("WWW-Authenticate"), SV("Bearer realm=\"postern\""));
     }
     if (status == 503) {
         proxy_fields_add(&fields, SV("Retry-After"), SV("2"));
     }
-    if (media == HTTP_MEDIA_GRPC) {
-        reply.type = SV("application/grpc");
-        grpc_fields(x, status, code, &fields);
-        reply.status = 200;
-    } else if (media == HTTP_MEDIA_HTML) {
-        reply.type = HTTP_PAGE_TYPE;
-        html_body(&body, x, status, code);
-        page_fields(x, &fields);
-    } else {
-        proxy_fields_add(&fields, SV("Cache-Control"), SV("no-store"));
-        json_body(&body, x, status, code);
-    }
-    reply.body = buf_sv(&body);
-    proxy_reply(x, &reply);
+    proxy_reply(x, &(struct proxy_reply){ .status = form.status,
+                                          .type = form.type,
+                                          .body = buf_sv(&body),
+                                          .fields = &fields });
 }
 
 void proxy_reply_fault(struct proxy_exchange *x, unsigned status, const char *code)

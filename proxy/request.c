@@ -10,12 +10,13 @@
 #include "proxy/login.h"
 #include "proxy/own.h"
 #include "proxy/reply.h"
+#include "proxy/settle.h"
 
 enum { RECHECK_RETRY_MS = 1000 };
 
 static void on_answer(void *arg, const struct proxy_answer *answer);
 
-static bool is_cors_preflight(const struct proxy_exchange *x)
+bool proxy_request_is_preflight(const struct proxy_exchange *x)
 {
     return x->head.method == HTTP_OPTIONS && http_head_value(&x->head, HTTP_H_ORIGIN).n != 0 &&
            http_head_value(&x->head, HTTP_H_ACCESS_CONTROL_REQUEST_METHOD).n != 0;
@@ -42,7 +43,7 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.path = bytes_of(x->req.decoded);
     check.query = bytes_of(x->req.query);
     check.client_ip = bytes_of(proxy_address_bytes(&x->visitor.address));
-    check.cors_preflight = is_cors_preflight(x);
+    check.cors_preflight = proxy_request_is_preflight(x);
     check.recheck = recheck;
     check.internal = x->service == PROXY_FOR_PAGES;
     return proxy_authz_check(x->worker->authz, &check, fn, x);
@@ -81,7 +82,9 @@ static void act(struct proxy_exchange *x)
     const struct config_route *c = x->route == NULL ? NULL : x->route->config;
 
     if (c == NULL) { /* a page of ours */
-        proxy_forward_start(x, x->snapshot->authenticate.cluster);
+        if (proxy_outgoing_make(x)) {
+            proxy_forward_start(x, x->snapshot->authenticate.cluster);
+        }
         return;
     }
     if (!settle_upgrade(x)) {
@@ -89,7 +92,9 @@ static void act(struct proxy_exchange *x)
     }
     switch (c->action) {
     case CONFIG_ACTION_UPSTREAM:
-        proxy_forward_start(x, x->route->cluster);
+        if (proxy_outgoing_make(x)) {
+            proxy_forward_start(x, x->route->cluster);
+        }
         break;
     case CONFIG_ACTION_REDIRECT:
         proxy_own_redirect(x);
@@ -125,6 +130,11 @@ static void set_end(struct proxy_exchange *x, int64_t valid_until_s)
 
 static void refuse(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
+    /* Crawlers read a login page or a refusal here as "no rules, come in". */
+    if ((answer->verdict == PROXY_VERDICT_LOGIN || answer->verdict == PROXY_VERDICT_DENY) &&
+        proxy_own_robots(x)) {
+        return;
+    }
     switch (answer->verdict) {
     case PROXY_VERDICT_LOGIN:
         proxy_login_needed(x);
@@ -233,12 +243,45 @@ static void begin_check(struct proxy_exchange *x)
     }
 }
 
-static bool is_our_path(struct sv path)
+static void refuse_fault(struct proxy_exchange *x, enum http_fault fault)
 {
-    return sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz")) ||
-           sv_eq(path, SV("/.pomerium")) || sv_starts(path, SV("/.pomerium/")) ||
-           sv_eq(path, SV("/.well-known/pomerium")) ||
-           sv_starts(path, SV("/.well-known/pomerium/"));
+    x->close_after = true;
+    proxy_reply_fault(x, http_fault_status(fault), http_fault_name(fault));
+}
+
+/* What could not be decided before the route was known; NULL: none of the configuration's. False: the
+ * request was refused. */
+static bool settle(struct proxy_exchange *x, const struct proxy_route *route)
+{
+    const struct proxy_snapshot *s = x->snapshot;
+    enum http_fault fault = proxy_settle_names(
+        &x->head, route == NULL ? s->config->headers_with_underscores_action
+                                : route->config->headers_with_underscores_action);
+
+    if (fault == HTTP_FAULT_NONE && proxy_settle_needed(&x->req)) {
+        fault = proxy_settle_path(s->router, route, &s->canon, &x->arena, &x->req);
+    }
+    if (fault != HTTP_FAULT_NONE) {
+        refuse_fault(x, fault);
+        return false;
+    }
+    return true;
+}
+
+/* What the route answers before anybody is asked who is there. True: it did. */
+static bool answer_at_once(struct proxy_exchange *x)
+{
+    const struct config_cors *cors = &x->route->config->cors;
+
+    if (x->req.redirect) {
+        proxy_reply_redirect(x, 308, x->req.forward, NULL);
+        return true;
+    }
+    if (cors->on && cors->answer_preflight && proxy_request_is_preflight(x)) {
+        proxy_own_preflight(x);
+        return true;
+    }
+    return false;
 }
 
 static void dispatch(struct proxy_exchange *x)
@@ -249,11 +292,13 @@ static void dispatch(struct proxy_exchange *x)
     if (s->authenticate.cluster != NULL && sv_eq(x->req.host, sv_from(s->authenticate_host))) {
         x->service = PROXY_FOR_AUTHENTICATE;
         x->recheck_at_ms = INT64_MAX;
-        proxy_forward_start(x, s->authenticate.cluster);
+        if (settle(x, NULL) && proxy_outgoing_make(x)) {
+            proxy_forward_start(x, s->authenticate.cluster);
+        }
         return;
     }
-    if (is_our_path(x->req.decoded) && proxy_router_has_host(s->router, x->req.host)) {
-        if (!proxy_own_serve(x)) {
+    if (proxy_own_path(x->req.decoded) && proxy_router_has_host(s->router, x->req.host)) {
+        if (settle(x, NULL) && !proxy_own_serve(x)) {
             x->service = PROXY_FOR_PAGES;
             begin_check(x);
         }
@@ -269,7 +314,9 @@ static void dispatch(struct proxy_exchange *x)
         proxy_reply_fault(x, 404, "route-not-found");
         return;
     }
-    begin_check(x);
+    if (settle(x, x->route) && !answer_at_once(x)) {
+        begin_check(x);
+    }
 }
 
 static void begin_body(struct proxy_exchange *x)
@@ -299,8 +346,7 @@ void proxy_request_start(struct proxy_exchange *x)
     }
     fault = http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req);
     if (fault != HTTP_FAULT_NONE) {
-        x->close_after = true;
-        proxy_reply_fault(x, http_fault_status(fault), http_fault_name(fault));
+        refuse_fault(x, fault);
         return;
     }
     if (x->head.method == HTTP_CONNECT) {

@@ -5,6 +5,7 @@
 
 #include "common/map.h"
 #include "common/mem.h"
+#include "proxy/settle.h"
 #include "proxy/tls.h"
 
 /* Request fields that we alone may tell an upstream. */
@@ -66,6 +67,10 @@ static enum err names_of_route(struct proxy_route *route)
     }
     for (i = 0; i < c->remove_request_headers.n && err == ERR_OK; i++) {
         err = http_name_set_add(route->drop, c->remove_request_headers.v[i]);
+    }
+    if (c->kubernetes && err == ERR_OK) { /* who acts is ours to say, and by which right */
+        err = http_name_set_add_prefix(route->drop, SV("impersonate-"));
+        err = err != ERR_OK ? err : http_name_set_add(route->drop, SV("authorization"));
     }
     for (i = 0; i < c->set_response_headers.n && err == ERR_OK; i++) {
         err = http_name_set_add(route->drop_answer, c->set_response_headers.v[i].name);
@@ -144,30 +149,6 @@ static enum err build_names(struct proxy_snapshot *s)
     return err;
 }
 
-static void build_rules(struct proxy_snapshot *s)
-{
-    static const enum http_escaped_slashes slashes[] = {
-        [CONFIG_SLASHES_REJECT] = HTTP_SLASH_REJECT,
-        [CONFIG_SLASHES_KEEP] = HTTP_SLASH_KEEP,
-        [CONFIG_SLASHES_UNESCAPE_REDIRECT] = HTTP_SLASH_UNESCAPE_REDIRECT,
-        [CONFIG_SLASHES_UNESCAPE_FORWARD] = HTTP_SLASH_UNESCAPE_FORWARD,
-    };
-
-    static const enum http_underscores underscores[] = {
-        [CONFIG_UNDERSCORES_REJECT] = HTTP_UNDERSCORE_REJECT,
-        [CONFIG_UNDERSCORES_ALLOW] = HTTP_UNDERSCORE_ALLOW,
-        [CONFIG_UNDERSCORES_DROP] = HTTP_UNDERSCORE_DROP,
-    };
-    const struct config *c = s->config;
-
-    s->canon = (struct http_canon_rules){
-        .keep_dot_segments = !c->normalize_path,
-        .keep_double_slashes = !c->merge_slashes,
-        .escaped_slashes = slashes[c->path_with_escaped_slashes_action],
-    };
-    s->head = (struct http_rules){ .underscores = underscores[c->headers_with_underscores_action] };
-}
-
 static enum err build_authenticate(struct proxy_snapshot *s, struct proxy_clusters *clusters,
                                    struct diag *d)
 {
@@ -201,7 +182,7 @@ enum err proxy_snapshot_new(const struct config *config, struct proxy_clusters *
 
     s->refs = 1;
     s->config = config_ref(config);
-    build_rules(s);
+    proxy_settle_rules(config, &s->canon, &s->head);
     err = build_names(s);
     err = err != ERR_OK ? err : build_routes(s, clusters, d);
     err = err != ERR_OK ? err : build_authenticate(s, clusters, d);

@@ -216,11 +216,79 @@ struct config_redirect {
     bool strip_query;
 };
 
+/* rewrite_response_headers: prefix becomes value where a header's value begins with it. */
+struct config_header_rewrite {
+    struct sv header;
+    struct sv prefix;
+    struct sv value;
+};
+
+/* A piece of a header's value in set_request_headers. */
+enum config_token {
+    CONFIG_TOKEN_TEXT = 0,
+    CONFIG_TOKEN_ACCESS_TOKEN,
+    CONFIG_TOKEN_ID_TOKEN,
+    CONFIG_TOKEN_JWT,
+    CONFIG_TOKEN_CERT_FINGERPRINT,
+    CONFIG_TOKEN_CERT_SAN_DNS,
+    CONFIG_TOKEN_CERT_SAN_EMAIL,
+    CONFIG_TOKEN_HEADER /* of the request; text: its name */
+};
+
+struct config_piece {
+    enum config_token token;
+    struct sv text;
+};
+
+struct config_template {
+    struct config_piece *v;
+    size_t n; /* 0: the value holds no token */
+};
+
+/* What authorize tells the proxy about the visitor of a route, with its verdict. */
+enum {
+    CONFIG_TELL_HEADERS = 1, /* pass_identity_headers */
+    CONFIG_TELL_JWT = 2,
+    CONFIG_TELL_ACCESS_TOKEN = 4,
+    CONFIG_TELL_ID_TOKEN = 8,
+    CONFIG_TELL_PERSON = 16 /* user and groups, to act in their name */
+};
+
+/* Cross-origin requests (WHATWG Fetch, section 3.2). */
+struct config_cors {
+    bool on;
+    struct config_strings allow_origins; /* a star, or origins, also with "*." before the host */
+    struct config_strings allow_methods;
+    struct config_strings allow_headers;
+    struct config_strings expose_headers;
+    bool allow_credentials;
+    bool answer_preflight; /* by the proxy; false: they go to the upstream */
+    int64_t max_age_ms;
+    /* as headers say it */
+    struct sv methods_text;
+    struct sv headers_text;
+    struct sv expose_text;
+    struct sv max_age_text;
+};
+
 enum config_action {
     CONFIG_ACTION_NONE = 0,
     CONFIG_ACTION_UPSTREAM, /* to */
     CONFIG_ACTION_REDIRECT,
     CONFIG_ACTION_RESPONSE
+};
+
+enum config_slashes {
+    CONFIG_SLASHES_REJECT = 0,
+    CONFIG_SLASHES_KEEP,
+    CONFIG_SLASHES_UNESCAPE_REDIRECT,
+    CONFIG_SLASHES_UNESCAPE_FORWARD
+};
+
+enum config_underscores {
+    CONFIG_UNDERSCORES_REJECT = 0,
+    CONFIG_UNDERSCORES_ALLOW,
+    CONFIG_UNDERSCORES_DROP
 };
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): ordered for the reader */
@@ -256,12 +324,27 @@ struct config_route {
 
     struct sv prefix_rewrite; /* set: replaces the matched prefix, or the path where match is not a
                                  prefix. `to` with a path gives it where nothing else does */
-    bool preserve_host_header;
-    struct config_pairs set_request_headers; /* "$$" already is "$" */
+    struct pattern *rewrite;  /* regex_rewrite_pattern; NULL: none */
+    struct sv rewrite_substitution;
+    bool preserve_host_header; /* of this and the next three at most one is set */
+    struct sv host_rewrite;    /* host[:port], canonical */
+    struct sv host_rewrite_header;
+    struct pattern *host_rewrite_path; /* host_path_regex_rewrite_pattern */
+    struct sv host_rewrite_path_substitution;
+    enum config_slashes path_with_escaped_slashes_action;    /* the route's, else the global */
+    enum config_underscores headers_with_underscores_action; /* likewise */
+    struct config_pairs set_request_headers;                 /* "$$" already is "$" */
+    struct config_template *templates; /* one for each of them; NULL: none holds a token */
     struct config_strings remove_request_headers;
     struct config_pairs
-        set_response_headers;   /* all that apply: defaults, the global, the route's */
-    bool pass_identity_headers; /* the route's, else the global */
+        set_response_headers; /* all that apply: defaults, the global, the route's */
+    struct config_header_rewrite *rewrite_response_headers;
+    size_t n_rewrite_response_headers;
+    struct config_cors cors;
+    struct secret *kubernetes_token;          /* outside the proxy NULL where it stands in a file */
+    bool kubernetes;                          /* it is set: requests act in the visitor's name */
+    unsigned tell;                            /* CONFIG_TELL_* bits */
+    bool pass_identity_headers;               /* the route's, else the global */
     enum config_jwt_issuer jwt_issuer_format; /* the route's, else the global */
     struct config_strings jwt_groups_filter;  /* the route's and the global together */
     bool allow_websockets;
@@ -296,19 +379,6 @@ struct config_certificate {
 enum config_idp { CONFIG_IDP_NONE = 0, CONFIG_IDP_LOCAL, CONFIG_IDP_OIDC };
 
 enum config_storage { CONFIG_STORAGE_SQLITE = 0, CONFIG_STORAGE_MEMORY };
-
-enum config_slashes {
-    CONFIG_SLASHES_REJECT = 0,
-    CONFIG_SLASHES_KEEP,
-    CONFIG_SLASHES_UNESCAPE_REDIRECT,
-    CONFIG_SLASHES_UNESCAPE_FORWARD
-};
-
-enum config_underscores {
-    CONFIG_UNDERSCORES_REJECT = 0,
-    CONFIG_UNDERSCORES_ALLOW,
-    CONFIG_UNDERSCORES_DROP
-};
 
 enum config_same_site { CONFIG_SAME_SITE_LAX = 0, CONFIG_SAME_SITE_STRICT, CONFIG_SAME_SITE_NONE };
 

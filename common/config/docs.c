@@ -12,6 +12,7 @@ static const char *type_name(const struct config_row *row)
         [CFG_DURATION] = "time",
         [CFG_ENUM] = "choice",
         [CFG_TEXT] = "text",
+        [CFG_PATTERN] = "pattern",
         [CFG_FILE] = "file",
         [CFG_PEM] = "PEM",
         [CFG_SECRET_KEY] = "secret",
@@ -219,6 +220,8 @@ void config_docs(struct buf *out)
              "the order of the file.\n\n");
     add_table(out, &config_rows_route);
     add_cluster(out);
+    buf_add_str(out, "\n### `cors` of a route\n\n");
+    add_table(out, &config_rows_cors);
     buf_add_str(out, "\n## Not here yet\n\nThese settings of Pomerium are known and refused with a "
                      "sentence that says so.\n\nGlobal: ");
     add_names(out, &config_rows_global, CFG_UNSUPPORTED);

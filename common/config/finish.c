@@ -191,9 +191,19 @@ static void finish_route(struct config_reader *r, size_t i)
     if (!config_route_given(r, i, "allow_upgrades")) {
         route->allow_upgrades = copy(r, c->allow_upgrades);
     }
+    if (!config_route_given(r, i, "path_with_escaped_slashes_action")) {
+        route->path_with_escaped_slashes_action = c->path_with_escaped_slashes_action;
+    }
+    if (!config_route_given(r, i, "headers_with_underscores_action")) {
+        route->headers_with_underscores_action = c->headers_with_underscores_action;
+    }
+    route->tell |= route->pass_identity_headers ? CONFIG_TELL_HEADERS : 0;
+    route->tell |= route->kubernetes ? CONFIG_TELL_PERSON : 0;
     lower_all(r, &route->allow_upgrades);
     finish_upgrades(route);
-    upgrades = route->allow_websockets || route->allow_spdy || route->allow_upgrades.n != 0;
+    /* A watch of the Kubernetes API may be silent for long. */
+    upgrades = route->kubernetes || route->allow_websockets || route->allow_spdy ||
+               route->allow_upgrades.n != 0;
     if (!config_route_given(r, i, "timeout")) {
         route->begin_timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
     }
@@ -203,8 +213,9 @@ static void finish_route(struct config_reader *r, size_t i)
     config_finish_limits(r, route);
     route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);
     route->set_response_headers = overlay(r, c->set_response_headers, route->set_response_headers);
-    if (route->prefix_rewrite.n == 0 && route->match != CONFIG_MATCH_REGEX &&
-        route->n_upstreams != 0 && route->upstreams[0].url.path.n != 0) {
+    if (route->prefix_rewrite.n == 0 && route->rewrite == NULL &&
+        route->match != CONFIG_MATCH_REGEX && route->n_upstreams != 0 &&
+        route->upstreams[0].url.path.n != 0) {
         route->prefix_rewrite = route->upstreams[0].url.path;
     }
     if (route->from.n != 0) {

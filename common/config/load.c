@@ -28,6 +28,9 @@ static void box_free(struct config_box *box)
     }
     for (size_t i = 0; i < c->n_routes; i++) {
         pattern_unref(&c->routes[i].regex);
+        pattern_unref(&c->routes[i].rewrite);
+        pattern_unref(&c->routes[i].host_rewrite_path);
+        secret_free(&c->routes[i].kubernetes_token);
     }
     keys_free(&c->keys);
     map_free(&box->by_id);

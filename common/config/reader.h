@@ -94,6 +94,11 @@ const char *config_env(const struct config_reader *r, const char *name);
 /* value.c: one value into its slot; false and reported otherwise. */
 bool config_read_value(struct config_reader *r, const struct config_row *row,
                        const struct config_value *v, void *base);
+bool config_read_pattern(struct config_reader *r, const struct config_value *v,
+                         enum pattern_extent extent, struct pattern **slot);
+/* Whether a value can stand in a header. */
+bool config_is_header_value(struct sv s);
+bool config_is_header_name(struct sv s);
 bool config_want_text(struct config_reader *r, const struct config_value *v, struct sv *text_out);
 /* Go's form: 1h30m, 1.5s, 300ms, 0. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err config_duration(struct sv text, int64_t *ms_out);
@@ -116,13 +121,22 @@ bool config_pem_pair(struct config_reader *r, const struct config_value *v, stru
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
 struct sv config_pem_text(struct config_reader *r, struct sv text);
 
-/* certificates.c, route.c, cluster.c, finish.c, check.c */
+/* certificates.c, route.c, cluster.c, rewrite.c, template.c, cors.c, finish.c, check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_from(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_to(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_redirect(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_response(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_header_rewrites(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_cors(struct config_reader *r, const struct config_value *v, void *base);
+/* v: the whole route, whose members are read. */
+void config_check_rewrites(struct config_reader *r, const struct config_value *v,
+                           struct config_route *route);
+void config_read_templates(struct config_reader *r, const struct config_value *v,
+                           struct config_route *route);
+void config_check_kubernetes(struct config_reader *r, const struct config_value *v,
+                             const struct config_route *route);
 void config_read_claims(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_least_request(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_ring_hash(struct config_reader *r, const struct config_value *v, void *base);

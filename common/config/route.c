@@ -253,17 +253,6 @@ void config_read_claims(struct config_reader *r, const struct config_value *v, v
 
 /* --- path ---------------------------------------------------------------------------------------- */
 
-static void read_pattern(struct config_reader *r, const struct config_value *v, struct sv text,
-                         enum pattern_extent extent, struct pattern **pattern_out)
-{
-    struct diag d = { 0 };
-
-    pattern_unref(pattern_out);
-    if (pattern_new(text, extent, pattern_out, &d) != ERR_OK) {
-        config_error(r, v->place, "%s: %s", v->key, d.text);
-    }
-}
-
 static void read_match(struct config_reader *r, const struct config_value *v,
                        struct config_route *route)
 {
@@ -290,7 +279,7 @@ static void read_match(struct config_reader *r, const struct config_value *v,
         route->match_value =
             config_keep(r, sv_of(json_string_value(json), json_string_length(json)));
         if (kinds[i].kind == CONFIG_MATCH_REGEX) {
-            read_pattern(r, &item, route->match_value, PATTERN_WHOLE, &route->regex);
+            (void)config_read_pattern(r, &item, PATTERN_WHOLE, &route->regex);
         } else if (!sv_starts(route->match_value, SV("/"))) {
             config_error(r, item.place, "%s: expected a path that begins with /", kinds[i].key);
         }
@@ -301,37 +290,6 @@ static void read_match(struct config_reader *r, const struct config_value *v,
 }
 
 /* --- a route ------------------------------------------------------------------------------------- */
-
-/* "$$" is "$"; "${pomerium…}" and other tokens are not built yet and must not go out as they are. */
-static void read_tokens(struct config_reader *r, const struct config_route *route,
-                        struct config_place place)
-{
-    for (size_t i = 0; i < route->set_request_headers.n; i++) {
-        struct config_pair *p = &route->set_request_headers.v[i];
-        char *out = arena_alloc(&r->box->arena, p->value.n + 1);
-        size_t n = 0;
-
-        if (sv_ieq(p->name, SV("host")) || sv_starts(p->name, SV(":"))) {
-            config_error(r, place, "set_request_headers: Host is chosen by preserve_host_header");
-        }
-        for (size_t k = 0; k < p->value.n; k++) {
-            char c = p->value.p[k];
-            struct sv rest = sv_from_at(p->value, k);
-
-            if (sv_starts(rest, SV("$$"))) {
-                k++;
-            } else if (sv_starts(rest, SV("$pomerium")) || sv_starts(rest, SV("${"))) {
-                config_error(r, place,
-                             "set_request_headers: Postern does not have tokens such as "
-                             "${pomerium.access_token} yet; write $$ for a dollar sign");
-                return;
-            }
-            out[n++] = c;
-        }
-        out[n] = '\0';
-        p->value = sv_of(out, n);
-    }
-}
 
 /* A setting without a value is one that is not there, as config_read_object has it. */
 static size_t is_given(const struct config_value *v, const char *key)
@@ -357,16 +315,15 @@ static void check_combinations(struct config_reader *r, const struct config_valu
                      "allow_public_unauthenticated_access lets everybody in: it excludes "
                      "allow_any_authenticated_user, allowed_domains and allowed_users");
     }
+    for (size_t i = 0; i < route->set_response_headers.n && route->cors.on; i++) {
+        if (sv_istarts(route->set_response_headers.v[i].name, SV("access-control-"))) {
+            config_error(r, v->place, "set_response_headers: Access-Control-… is said by \"cors\"");
+        }
+    }
     if (route->allow_any_authenticated_user && (domains || users)) {
         config_error(r, v->place,
                      "allow_any_authenticated_user lets everybody in who is logged in: it excludes "
                      "allowed_domains and allowed_users");
-    }
-    if (route->prefix_rewrite.n != 0 && !sv_starts(route->prefix_rewrite, SV("/"))) {
-        config_error(r, v->place, "prefix_rewrite: expected a path that begins with /");
-    }
-    if (route->prefix_rewrite.n != 0 && route->match == CONFIG_MATCH_REGEX) {
-        config_error(r, v->place, "prefix_rewrite has no meaning with regex");
     }
 }
 
@@ -388,7 +345,10 @@ static void read_route(struct config_reader *r, const struct config_value *v, si
         return;
     }
     read_match(r, v, route);
-    read_tokens(r, route, v->place);
+    route->kubernetes = given[row_index("kubernetes_service_account_token")];
+    config_read_templates(r, v, route);
+    config_check_rewrites(r, v, route);
+    config_check_kubernetes(r, v, route);
     check_combinations(r, v, route);
 }
 

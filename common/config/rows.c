@@ -393,14 +393,37 @@ static const struct config_row route_rows[] = {
       .doc = "Regex routes of one `from` that have one are tried highest first." },
     { "prefix_rewrite", CFG_TEXT, 0, R(prefix_rewrite), 1, 4096,
       .doc = "Put this in place of the matched prefix." },
+    { "regex_rewrite_pattern", CFG_PATTERN, 0, R(rewrite), 1, PATTERN_TEXT_MAX,
+      .doc = "What to replace in the path, wherever it stands (PCRE2)." },
+    { "regex_rewrite_substitution", CFG_TEXT, 0, R(rewrite_substitution), 0, 4096,
+      .doc = "By this; `\\1` to `\\9` are the pattern's groups, `\\0` all that it matched." },
     { "preserve_host_header", CFG_BOOL, 0, R(preserve_host_header),
       .doc = "Send the visitor's `Host`, not the upstream's." },
+    { "host_rewrite", CFG_TEXT, 0, R(host_rewrite), 1, 255,
+      .doc = "Send this `Host`: `host` or `host:port`." },
+    { "host_rewrite_header", CFG_TEXT, 0, R(host_rewrite_header), 1, 128,
+      .doc = "Send the value of this request header as `Host`; without one the upstream's own." },
+    { "host_path_regex_rewrite_pattern", CFG_PATTERN, 0, R(host_rewrite_path), 1, PATTERN_TEXT_MAX,
+      .doc = "Make `Host` of the path: what to replace in it (PCRE2). Where it fits nowhere the "
+             "upstream's own is sent." },
+    { "host_path_regex_rewrite_substitution", CFG_TEXT, 0, R(host_rewrite_path_substitution), 0,
+      4096, .doc = "By this, as in `regex_rewrite_substitution`." },
+    { "path_with_escaped_slashes_action", CFG_ENUM, CFG_OURS, R(path_with_escaped_slashes_action),
+      .choices = choices_slashes, .def_shown = "the global one",
+      .doc = "As the global setting, for this route: see [http.md](http.md)." },
+    { "headers_with_underscores_action", CFG_ENUM, CFG_OURS, R(headers_with_underscores_action),
+      .choices = choices_underscores, .def_shown = "the global one",
+      .doc = "As the global setting, for this route." },
     { "set_request_headers", CFG_HEADERS, 0, R(set_request_headers),
-      .doc = "Headers to set on the way to the upstream. `$$` is `$`." },
+      .doc = "Headers to set on the way to the upstream. Tokens such as `${pomerium.jwt}`: see "
+             "[proxy.md](proxy.md). `$$` is `$`." },
     { "remove_request_headers", CFG_TOKENS, 0, R(remove_request_headers),
       .doc = "Headers to remove on the way to the upstream." },
     { "set_response_headers", CFG_HEADERS, 0, R(set_response_headers),
       .doc = "Headers of this route's responses, over the global ones." },
+    { "rewrite_response_headers", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_header_rewrites,
+      .doc = "List of `header`, `prefix`, `value`: where the upstream's header begins with the "
+             "prefix, the value stands in its place." },
     { "pass_identity_headers", CFG_BOOL, 0, R(pass_identity_headers), .def_shown = "the global one",
       .doc = "Send identity headers to this upstream." },
     { "jwt_issuer_format", CFG_ENUM, 0, R(jwt_issuer_format), .choices = choices_issuer,
@@ -457,19 +480,19 @@ static const struct config_row route_rows[] = {
       .doc = "People with one of these values in these claims may: `claim: [value, …]`." },
     { "cors_allow_preflight", CFG_BOOL, 0, R(cors_allow_preflight),
       .doc = "CORS preflight requests need no login." },
+    { "cors", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_cors,
+      .doc = "Which other origins may use this route, see below." },
+    { "kubernetes_service_account_token", CFG_SECRET_TEXT, CFG_HAS_FILE | CFG_ONLY_PROXY,
+      R(kubernetes_token),
+      .doc =
+          "The upstream is a Kubernetes API server: requests go there with this token and act in "
+          "the visitor's name (`Impersonate-User`, `Impersonate-Group`)." },
 
     { "allowed_groups", CFG_REMOVED,
       .doc = "write `policy: [{allow: {and: [{groups: {has: NAME}}]}}]`" },
     { "set_authorization_header", CFG_REMOVED, .doc = "Pomerium removed it" },
     { "tls_server_name", CFG_REMOVED, .doc = "use tls_upstream_server_name" },
     UNSUPPORTED("logo_url"),
-    UNSUPPORTED("regex_rewrite_pattern"),
-    UNSUPPORTED("regex_rewrite_substitution"),
-    UNSUPPORTED("host_rewrite"),
-    UNSUPPORTED("host_rewrite_header"),
-    UNSUPPORTED("host_path_regex_rewrite_pattern"),
-    UNSUPPORTED("host_path_regex_rewrite_substitution"),
-    UNSUPPORTED("rewrite_response_headers"),
     UNSUPPORTED("sub_policies"),
     UNSUPPORTED("show_error_details"),
     UNSUPPORTED("depends_on"),
@@ -486,8 +509,6 @@ static const struct config_row route_rows[] = {
     UNSUPPORTED("tls_downstream_client_ca"),
     UNSUPPORTED("tls_downstream_client_ca_file"),
     UNSUPPORTED("tls_upstream_allow_renegotiation"),
-    UNSUPPORTED("kubernetes_service_account_token"),
-    UNSUPPORTED("kubernetes_service_account_token_file"),
     UNSUPPORTED("enable_google_cloud_serverless_authentication"),
     UNSUPPORTED("upstream_tunnel"),
     UNSUPPORTED("mcp"),
@@ -514,6 +535,39 @@ static const struct config_row response_rows[] = {
     { "body", CFG_TEXT, 0, R(response_body), 0, 1048576, .doc = "The body." },
 };
 
+#define RC(member) offsetof(struct config_cors, member)
+
+static const struct config_row cors_rows[] = {
+    { "allow_origins", CFG_STRINGS, CFG_REQUIRED, RC(allow_origins),
+      .doc = "`https://app.example.com`, `https://*.example.com` for every name below, or `*` for "
+             "all, which excludes `allow_credentials`." },
+    { "allow_methods", CFG_TOKENS, 0, RC(allow_methods),
+      .def_shown = "`GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`",
+      .doc = "What a preflight allows." },
+    { "allow_headers", CFG_TOKENS, 0, RC(allow_headers),
+      .def_shown =
+          "`Authorization`, `Cache-Control`, `Content-Type`, `If-Modified-Since`, `Range`, "
+          "`X-Requested-With`",
+      .doc = "What a preflight allows; `*` is any (but `Authorization`), without credentials." },
+    { "expose_headers", CFG_TOKENS, 0, RC(expose_headers), .def_shown = "none",
+      .doc = "Response headers that scripts may read." },
+    { "allow_credentials", CFG_BOOL, 0, RC(allow_credentials),
+      .doc = "Scripts may send cookies, that is: act as the person who is logged in." },
+    { "answer_preflight", CFG_BOOL, 0, RC(answer_preflight), .def = 1,
+      .doc = "The proxy answers preflights itself, without a login; `false` leaves them to the "
+             "policy, `cors_allow_preflight` and the application." },
+    { "max_age", CFG_DURATION, 0, RC(max_age_ms), 0, DAY, 2 * HOUR,
+      .doc = "How long a browser may keep the answer to a preflight." },
+};
+
+#define RH(member) offsetof(struct config_header_rewrite, member)
+
+static const struct config_row header_rewrite_rows[] = {
+    { "header", CFG_TEXT, CFG_REQUIRED, RH(header), 1, 128, .doc = "The header." },
+    { "prefix", CFG_TEXT, 0, RH(prefix), 0, 4096, .doc = "What its value must begin with." },
+    { "value", CFG_TEXT, 0, RH(value), 0, 4096, .doc = "What stands in place of that." },
+};
+
 const struct config_rows config_rows_global = { global_rows, ARRAY_LEN(global_rows), "setting" };
 const struct config_rows config_rows_route = { route_rows, ARRAY_LEN(route_rows),
                                                "setting of a route" };
@@ -521,6 +575,11 @@ const struct config_rows config_rows_redirect = { redirect_rows, ARRAY_LEN(redir
                                                   "setting of a redirect" };
 const struct config_rows config_rows_response = { response_rows, ARRAY_LEN(response_rows),
                                                   "setting of a response" };
+
+const struct config_rows config_rows_cors = { cors_rows, ARRAY_LEN(cors_rows), "setting of cors" };
+const struct config_rows config_rows_header_rewrite = { header_rewrite_rows,
+                                                        ARRAY_LEN(header_rewrite_rows),
+                                                        "setting of rewrite_response_headers" };
 
 const struct config_row *config_rows_find(const struct config_rows *rows, struct sv name,
                                           bool *is_file_out)

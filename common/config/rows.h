@@ -16,6 +16,7 @@ enum config_type {
     CFG_DURATION,    /* int64_t, milliseconds */
     CFG_ENUM,        /* one of choices; an enum */
     CFG_TEXT,        /* struct sv; min and max are bytes */
+    CFG_PATTERN,     /* struct pattern *: matches a part */
     CFG_FILE,        /* struct sv: absolute name of a file that must be readable; watched */
     CFG_PEM,         /* struct sv: certificates, in place as PEM or base64 of it, or with _file */
     CFG_SECRET_KEY,  /* struct secret *: 32 bytes as base64 */
@@ -84,6 +85,8 @@ extern const struct config_rows config_rows_global;
 extern const struct config_rows config_rows_route;
 extern const struct config_rows config_rows_redirect;
 extern const struct config_rows config_rows_response;
+extern const struct config_rows config_rows_cors;
+extern const struct config_rows config_rows_header_rewrite;
 
 /* Of a route's cluster, in cluster.c. Bases: struct config_health_check (also the three kinds), struct
  * config_outlier, struct config_limits, struct config_cluster. */

@@ -228,6 +228,23 @@ static bool read_choice(struct config_reader *r, const struct config_row *row,
     return false;
 }
 
+bool config_read_pattern(struct config_reader *r, const struct config_value *v,
+                         enum pattern_extent extent, struct pattern **slot)
+{
+    struct sv text = { 0 };
+    struct diag d = { 0 };
+
+    pattern_unref(slot);
+    if (!config_want_text(r, v, &text)) {
+        return false;
+    }
+    if (pattern_new(text, extent, slot, &d) != ERR_OK) {
+        config_error(r, v->place, "%s: %s", v->key, d.text);
+        return false;
+    }
+    return true;
+}
+
 static bool read_text(struct config_reader *r, const struct config_row *row,
                       const struct config_value *v, struct sv *slot)
 {
@@ -332,7 +349,7 @@ static bool read_file_name(struct config_reader *r, const struct config_row *row
 
 /* --- lists ----------------------------------------------------------------------------------- */
 
-static bool is_token(struct sv s)
+bool config_is_header_name(struct sv s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
@@ -349,10 +366,10 @@ static bool is_upgrade(struct sv s)
     struct sv rest = s;
     struct sv name = sv_cut(&rest, '/');
 
-    return is_token(name) && (rest.p == NULL || is_token(rest));
+    return config_is_header_name(name) && (rest.p == NULL || config_is_header_name(rest));
 }
 
-static bool is_value(struct sv s)
+bool config_is_header_value(struct sv s)
 {
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
@@ -448,11 +465,11 @@ static bool read_pairs(struct config_reader *r, const struct config_row *row,
         }
         p->name = config_keep(r, sv_from(item.key));
         p->value = config_keep(r, p->value);
-        if (row->type != CFG_PAIRS && !is_token(p->name)) {
+        if (row->type != CFG_PAIRS && !config_is_header_name(p->name)) {
             config_error(r, item.place, "%s: this is no header name", v->key);
             return false;
         }
-        if (row->type == CFG_HEADERS && !is_value(p->value)) {
+        if (row->type == CFG_HEADERS && !config_is_header_value(p->value)) {
             config_error(r, item.place, "%s: a header's value is one line of text", v->key);
             return false;
         }
@@ -520,7 +537,7 @@ static bool read_claim_headers(struct config_reader *r, const struct config_row 
     for (size_t i = 0; i < claims.n; i++) {
         slot->v[i].name = claim_header(r, claims.v[i]);
         slot->v[i].value = claims.v[i];
-        if (!is_token(slot->v[i].name)) {
+        if (!config_is_header_name(slot->v[i].name)) {
             config_error(r, v->place,
                          "%s: this claim makes no header name; use the form HEADER: claim", v->key);
             return false;
@@ -606,6 +623,8 @@ bool config_read_value(struct config_reader *r, const struct config_row *row,
         return read_choice(r, row, v, SLOT(int, base, row));
     case CFG_TEXT:
         return read_text(r, row, v, row->offset == SIZE_MAX ? &text : SLOT(struct sv, base, row));
+    case CFG_PATTERN:
+        return config_read_pattern(r, v, PATTERN_PART, SLOT(struct pattern *, base, row));
     case CFG_FILE:
         return read_file_name(r, row, v, SLOT(struct sv, base, row));
     case CFG_PEM:

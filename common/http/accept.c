@@ -88,11 +88,50 @@ static struct sv media_type(struct sv value)
     return sv_trim(sv_cut(&value, ';'));
 }
 
-bool http_accept_is_grpc(const struct http_head *head)
+static bool type_is(struct sv type, struct sv base)
+{
+    return sv_istarts(type, base) && (type.n == base.n || type.p[base.n] == '+');
+}
+
+static bool has_field(const struct http_head *head, struct sv name)
+{
+    uint32_t i = 0;
+
+    for (i = 0; i < head->n; i++) {
+        if (sv_ieq(head->fields[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* JSON: none of them. */
+static enum http_media rpc_media(const struct http_head *head)
 {
     struct sv type = media_type(http_head_value(head, HTTP_H_CONTENT_TYPE));
 
-    return sv_ieq(type, SV("application/grpc")) || sv_istarts(type, SV("application/grpc+"));
+    if (type_is(type, SV("application/grpc"))) {
+        return HTTP_MEDIA_GRPC;
+    }
+    if (type_is(type, SV("application/grpc-web"))) {
+        return HTTP_MEDIA_GRPC_WEB;
+    }
+    if (type_is(type, SV("application/grpc-web-text"))) {
+        return HTTP_MEDIA_GRPC_WEB_TEXT;
+    }
+    if (sv_ieq(type, SV("application/connect+json"))) {
+        return HTTP_MEDIA_CONNECT_STREAM_JSON;
+    }
+    if (type_is(type, SV("application/connect"))) {
+        return HTTP_MEDIA_CONNECT_STREAM;
+    }
+    return type.n != 0 && has_field(head, SV("connect-protocol-version")) ? HTTP_MEDIA_CONNECT
+                                                                          : HTTP_MEDIA_JSON;
+}
+
+bool http_accept_is_grpc(const struct http_head *head)
+{
+    return rpc_media(head) == HTTP_MEDIA_GRPC;
 }
 
 /* Accept may be spread over several fields; the first one that names HTML speaks for all. */
@@ -150,6 +189,9 @@ enum http_client http_accept_client(const struct http_head *head)
     if (http_accept_is_grpc(head)) {
         return HTTP_CLIENT_GRPC;
     }
+    if (rpc_media(head) != HTTP_MEDIA_JSON) {
+        return HTTP_CLIENT_API;
+    }
     if (head->at[HTTP_H_UPGRADE] != 0 || head->at[HTTP_H_X_REQUESTED_WITH] != 0 ||
         head->method == HTTP_OPTIONS || is_prefetch(head)) {
         return HTTP_CLIENT_API;
@@ -168,8 +210,13 @@ enum http_client http_accept_client(const struct http_head *head)
 
 enum http_media http_accept_media(const struct http_head *head)
 {
-    if (http_accept_is_grpc(head)) {
-        return HTTP_MEDIA_GRPC;
+    enum http_media rpc = rpc_media(head);
+
+    if (sv_search(http_head_value(head, HTTP_H_USER_AGENT), SV("kubernetes/")) != SIZE_MAX) {
+        return HTTP_MEDIA_KUBERNETES;
+    }
+    if (rpc != HTTP_MEDIA_JSON) {
+        return rpc;
     }
     return names_html(head) ? HTTP_MEDIA_HTML : HTTP_MEDIA_JSON;
 }

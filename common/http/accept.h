@@ -17,10 +17,20 @@ enum http_client { HTTP_CLIENT_API = 0, HTTP_CLIENT_NAVIGATION, HTTP_CLIENT_GRPC
 
 enum http_client http_accept_client(const struct http_head *head);
 
-enum http_media { HTTP_MEDIA_JSON = 0, HTTP_MEDIA_HTML, HTTP_MEDIA_GRPC };
+enum http_media {
+    HTTP_MEDIA_JSON = 0,
+    HTTP_MEDIA_HTML,
+    HTTP_MEDIA_GRPC,
+    HTTP_MEDIA_GRPC_WEB,
+    HTTP_MEDIA_GRPC_WEB_TEXT,
+    HTTP_MEDIA_CONNECT, /* unary calls */
+    HTTP_MEDIA_CONNECT_STREAM,
+    HTTP_MEDIA_CONNECT_STREAM_JSON,
+    HTTP_MEDIA_KUBERNETES /* kubectl and its kin, by their user agent */
+};
 
 /* For pages of our own (errors): HTML where the client ranks text/html over application/json,
- * JSON where not, also without Accept. */
+ * JSON where not, also without Accept; the form of their own protocol for those who speak one. */
 enum http_media http_accept_media(const struct http_head *head);
 /* application/grpc, with or without +proto, ;parameters; not grpc-web. */
 bool http_accept_is_grpc(const struct http_head *head);

@@ -412,6 +412,13 @@ static void make_forward(struct http_request *req, struct arena *arena, bool in_
     req->changed = !sv_eq(req->forward, req->target);
 }
 
+void http_canon_set_path(struct http_request *req, struct sv path, struct arena *arena)
+{
+    req->path = path;
+    req->decoded = http_canon_decode(path, arena);
+    make_forward(req, arena, false);
+}
+
 static enum http_fault canon_target(const struct http_head *head,
                                     const struct http_canon_rules *rules, struct arena *arena,
                                     struct http_request *req)

@@ -51,6 +51,8 @@ struct http_request {
 MUST_CHECK enum http_fault http_canon_request(const struct http_head *head,
                                               const struct http_canon_rules *rules,
                                               struct arena *arena, struct http_request *req_out);
+/* Another reading of its path, canonical too: decoded and forward follow. */
+void http_canon_set_path(struct http_request *req, struct sv path, struct arena *arena);
 /* The path alone, for configured prefixes and paths of other origin. raw begins with '/'.
  * *redirect_out may be NULL. */
 MUST_CHECK enum http_fault http_canon_path(struct sv raw, const struct http_canon_rules *rules,

@@ -109,6 +109,7 @@ static const char *upstream_head(struct world *w)
                                               : w->exchange.snapshot->authenticate.cluster;
 
     assert_int_equal(cluster->views[0].table->n, 1);
+    assert_true(proxy_outgoing_make(&w->exchange));
     proxy_emit_h1(&e, &w->out);
     assert_true(
         proxy_head_request(&w->exchange, cluster->views[0].table->endpoints[0]->target, &e));

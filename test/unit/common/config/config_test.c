@@ -257,9 +257,101 @@ static const struct {
       "/etc/postern/c.yaml:7:5: this id is the one of the route at line 6" },
     { HEAD2 "routes:\n  - from: https://login.localhost\n    to: http://c\n",
       "/etc/postern/c.yaml:6:5: this host is the one of authenticate_service_url" },
-    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n"
-            "    set_request_headers: {a: '${pomerium.jwt}'}\n",
-      "/etc/postern/c.yaml:6:5: set_request_headers: Postern does not have tokens" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    set_request_headers: {a: '${pomerium.secret}'}\n",
+      "/etc/postern/c.yaml:6:5: set_request_headers: expected ${pomerium.access_token}" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    set_request_headers: {a: '${pomerium.jwt'}\n",
+      "/etc/postern/c.yaml:6:5: set_request_headers: expected ${pomerium.access_token}" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    set_request_headers: {a: '$pomerium.jwt'}\n",
+      "/etc/postern/c.yaml:6:5: set_request_headers: write tokens as ${pomerium" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: a\n",
+      "/etc/postern/c.yaml:8:5: prefix_rewrite: expected a path that begins with /" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: /a/../b\n",
+      "/etc/postern/c.yaml:8:5: prefix_rewrite: expected a plain path" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: '/a b'\n",
+      "/etc/postern/c.yaml:8:5: prefix_rewrite: expected a plain path" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: '/a?b'\n",
+      "/etc/postern/c.yaml:8:5: prefix_rewrite: expected a plain path" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: '/a\\r\\nX: y'\n",
+      "/etc/postern/c.yaml:8:5: prefix_rewrite: expected a plain path" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    regex_rewrite_pattern: a\n",
+      "/etc/postern/c.yaml:8:5: \"regex_rewrite_pattern\" and \"regex_rewrite_substitution\" belong" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    regex_rewrite_substitution: a\n",
+      "/etc/postern/c.yaml:8:5: \"regex_rewrite_pattern\" and \"regex_rewrite_substitution\" belong" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    regex_rewrite_pattern: (a\n    regex_rewrite_substitution: b\n",
+      "/etc/postern/c.yaml:8:5: regex_rewrite_pattern: at character" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    regex_rewrite_pattern: a\n    regex_rewrite_substitution: '\\1'\n",
+      "/etc/postern/c.yaml:9:5: regex_rewrite_substitution: \\1 names a group" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    prefix_rewrite: /b\n    regex_rewrite_pattern: a\n    regex_rewrite_substitution: b\n",
+      "/etc/postern/c.yaml:6:5: prefix_rewrite and regex_rewrite_pattern exclude" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    host_rewrite: a b\n",
+      "/etc/postern/c.yaml:8:5: host_rewrite: expected a host" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    host_rewrite: x\n    preserve_host_header: true\n",
+      "/etc/postern/c.yaml:6:5: preserve_host_header, host_rewrite, host_rewrite_header and" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    host_rewrite_header: 'a b'\n",
+      "/etc/postern/c.yaml:8:5: host_rewrite_header: this is no header name" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    host_path_regex_rewrite_pattern: a\n",
+      "/etc/postern/c.yaml:8:5: \"host_path_regex_rewrite_pattern\" and" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: {a: b}\n",
+      "/etc/postern/c.yaml:8:5: rewrite_response_headers: expected a list" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: [{prefix: a}]\n",
+      "/etc/postern/c.yaml:8:32: \"header\" is missing" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: [{header: Content-Length}]\n",
+      "/etc/postern/c.yaml:8:32: rewrite_response_headers: this header says where" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: [{header: a, value: \"b\\nc\"}]\n",
+      "/etc/postern/c.yaml:8:32: rewrite_response_headers: a header's value is one line" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {}\n",
+      "/etc/postern/c.yaml:8:5: \"allow_origins\" is missing" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: []}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_origins: it names none" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: [a.b]}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_origins: expected https://host" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: ['https://a.b/']}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_origins: expected https://host" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: ['https://a.*.b']}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_origins: expected https://host" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: ['*'], allow_credentials: true}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_credentials with *" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: ['https://a.b'], allow_headers: ['*'], allow_credentials: true}\n",
+      "/etc/postern/c.yaml:8:5: cors: allow_credentials with *" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    cors: {allow_origins: ['https://a.b']}\n    set_response_headers: {Access-Control-Allow-Origin: x}\n",
+      "/etc/postern/c.yaml:6:5: set_response_headers: Access-Control" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    kubernetes_service_account_token: 'a b'\n",
+      "/etc/postern/c.yaml:6:5: kubernetes_service_account_token: a token is one word" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    kubernetes_service_account_token: a\n    allow_public_unauthenticated_access: true\n",
+      "/etc/postern/c.yaml:6:5: kubernetes_service_account_token: requests act" },
+    { HEAD2
+      "routes:\n  - from: https://a.b\n    to: http://c\n    kubernetes_service_account_token: a\n    set_request_headers: {impersonate_user: x}\n",
+      "/etc/postern/c.yaml:6:5: set_request_headers: Authorization and Impersonate" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    regex_priority_order: -1\n",
+      "/etc/postern/c.yaml:8:5: regex_priority_order: expected a number" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    response: {status: 200}\n    host_rewrite: x\n",
+      "/etc/postern/c.yaml:6:5: rewrites of path and host belong" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    redirect: {path_redirect: x}\n",
+      "/etc/postern/c.yaml:7:16: path_redirect: expected a path that begins" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    redirect: {host_redirect: 'x/y'}\n",
+      "/etc/postern/c.yaml:7:16: host_redirect: expected a host" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c/d\n    regex: /x\n",
+      "/etc/postern/c.yaml:6:5: to: a path has no meaning with regex" },
     { HEAD2
       "routes:\n  - from: https://a.b\n    to: http://c\n    set_request_headers: {Host: a}\n",
       "/etc/postern/c.yaml:6:5: set_request_headers: Host is chosen by" },

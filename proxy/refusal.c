@@ -1,0 +1,289 @@
+#include "proxy/refusal.h"
+
+#include "common/b64.h"
+#include "common/http/page.h"
+#include "common/http/status.h"
+
+enum { TEXT_MAX = 8192, FRAME_HEAD = 5, FRAME_TRAILERS = 0x80, FRAME_END_STREAM = 0x02 };
+
+/* What happened and what to do, for people. */
+struct words {
+    const char *title;
+    const char *what;
+    const char *todo;
+};
+
+static struct words words_of(unsigned status, bool allowed)
+{
+    switch (status) {
+    case 401:
+        return (struct words){ "Please log in", "This address needs a login.",
+                               "Open it in a browser window and log in." };
+    case 403:
+        return (
+            struct words){ "You are not allowed in here",
+                           "You are logged in, but the rules of this address do not let you in.",
+                           "If you need access, ask whoever runs this service and give them the "
+                           "request id below." };
+    case 404:
+        return (struct words){ "Nothing is here", "No service is known at this address.",
+                               "Check the address for typing errors." };
+    case 408:
+        return (struct words){ "That took too long", "The request did not arrive in time.",
+                               "Try again." };
+    case 502:
+        return (
+            struct words){ "The service does not answer",
+                           "You may come in, but the service behind this address did not give a "
+                           "usable answer.",
+                           "Try again in a moment; if it stays, tell whoever runs the service." };
+    case 503:
+        if (allowed) {
+            return (struct words){ "The service is busy",
+                                   "You may come in, but the service behind this address takes no "
+                                   "more requests at the moment.",
+                                   "Try again in a moment; if it stays, tell whoever runs the "
+                                   "service." };
+        }
+        return (
+            struct words){ "Not available right now",
+                           "Whether you may come in cannot be decided at the moment, so nobody is "
+                           "let in.",
+                           "Try again in a moment." };
+    case 504:
+        return (struct words){ "The service is too slow",
+                               "The service behind this address did not answer in time.",
+                               "Try again in a moment." };
+    default:
+        return (struct words){ "This request was refused",
+                               "The request has a form that this proxy does not pass on.",
+                               "If a program made it, see the code below." };
+    }
+}
+
+static void page(const struct proxy_refusal *r, struct arena *arena, struct buf *body,
+                 struct proxy_fields *fields)
+{
+    CLEANUP(buf_deinit) struct buf csp = { 0 };
+    struct words w = words_of(r->status, r->allowed);
+    size_t n = 0;
+    const struct http_page_header *fixed = http_page_headers(&n);
+
+    http_page_problem(
+        body, &(struct http_page_problem){
+                  .title = sv_from(w.title),
+                  .what = sv_from(w.what),
+                  .todo = sv_from(w.todo),
+                  .code = r->code,
+                  .request_id = r->request_id,
+                  .link = r->status == 403 ? SV("/.pomerium/") : (struct sv){ 0 },
+                  .link_text = r->status == 403 ? SV("Who am I here?") : (struct sv){ 0 } });
+    buf_init(&csp, TEXT_MAX);
+    http_page_csp(&csp, NULL, 0);
+    proxy_fields_add(fields, SV("Content-Security-Policy"), arena_sv(arena, buf_sv(&csp)));
+    for (size_t i = 0; i < n; i++) {
+        proxy_fields_add(fields, sv_from(fixed[i].name), sv_from(fixed[i].value));
+    }
+}
+
+static void json(const struct proxy_refusal *r, struct buf *body)
+{
+    buf_add_str(body, "{\"status\":");
+    buf_add_u64(body, r->status);
+    buf_add_str(body, ",\"error\":");
+    buf_add_json(body, http_status_reason(r->status));
+    buf_add_str(body, ",\"code\":");
+    buf_add_json(body, r->code);
+    buf_add_str(body, ",\"request_id\":");
+    buf_add_json(body, r->request_id);
+    buf_add_str(body, "}\n");
+}
+
+/* For programs whose error has room for one text. */
+static void sentence(const struct proxy_refusal *r, struct buf *out)
+{
+    buf_add_str(out, words_of(r->status, r->allowed).what);
+    buf_add_str(out, " Code: ");
+    buf_add_sv(out, r->code);
+    buf_add_str(out, ", request id: ");
+    buf_add_sv(out, r->request_id);
+}
+
+/* ---- Kubernetes ------------------------------------------------------------------------------ */
+
+static const char *kubernetes_reason(unsigned status)
+{
+    switch (status) {
+    case 401:
+        return "Unauthorized";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "NotFound";
+    case 503:
+        return "ServiceUnavailable";
+    default:
+        return "";
+    }
+}
+
+static void kubernetes(const struct proxy_refusal *r, struct buf *body)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    sentence(r, &text);
+    buf_add_str(body, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":"
+                      "\"Failure\",\"message\":");
+    buf_add_json(body, buf_sv(&text));
+    buf_printf(body, ",\"reason\":\"%s\",\"code\":%u}\n", kubernetes_reason(r->status), r->status);
+}
+
+/* ---- gRPC, gRPC-Web, Connect ----------------------------------------------------------------- */
+
+struct rpc_code {
+    unsigned number;
+    const char *name; /* Connect's */
+};
+
+/* https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html */
+static struct rpc_code rpc_code_of(unsigned status)
+{
+    switch (status) {
+    case 400:
+        return (struct rpc_code){ 13, "internal" };
+    case 401:
+        return (struct rpc_code){ 16, "unauthenticated" };
+    case 403:
+        return (struct rpc_code){ 7, "permission_denied" };
+    case 404:
+        return (struct rpc_code){ 12, "unimplemented" };
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+        return (struct rpc_code){ 14, "unavailable" };
+    default:
+        return (struct rpc_code){ 2, "unknown" };
+    }
+}
+
+static void add_frame(struct buf *body, unsigned flags, struct sv payload)
+{
+    const unsigned char head[FRAME_HEAD] = {
+        (unsigned char)flags,
+        (unsigned char)(payload.n >> 24U),
+        (unsigned char)(payload.n >> 16U),
+        (unsigned char)(payload.n >> 8U),
+        (unsigned char)payload.n,
+    };
+
+    buf_add(body, head, sizeof(head));
+    buf_add_sv(body, payload);
+}
+
+/* Trailers-Only (PROTOCOL-HTTP2): the status stands in the head. gRPC-Web clients look for it there,
+ * too, or in a frame of trailers. */
+static void grpc(const struct proxy_refusal *r, struct arena *arena, struct buf *body,
+                 struct proxy_fields *fields)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    CLEANUP(buf_deinit) struct buf frame = { 0 };
+    unsigned number = rpc_code_of(r->status).number;
+    struct sv message = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    buf_init(&frame, TEXT_MAX);
+    buf_add_urlenc(&text, r->code);
+    message = arena_sv(arena, buf_sv(&text));
+    buf_reset(&text);
+    buf_add_u64(&text, number);
+    proxy_fields_add(fields, SV("grpc-status"), arena_sv(arena, buf_sv(&text)));
+    proxy_fields_add(fields, SV("grpc-message"), message);
+    if (r->media == HTTP_MEDIA_GRPC) {
+        return;
+    }
+    buf_reset(&text);
+    buf_printf(&text, "grpc-status:%u\r\ngrpc-message:", number);
+    buf_add_sv(&text, message);
+    buf_add_str(&text, "\r\n");
+    add_frame(&frame, FRAME_TRAILERS, buf_sv(&text));
+    if (r->media == HTTP_MEDIA_GRPC_WEB_TEXT) {
+        b64_std_add(body, buf_sv(&frame));
+    } else {
+        buf_add_sv(body, buf_sv(&frame));
+    }
+}
+
+static void connect_error(const struct proxy_refusal *r, struct buf *out)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    sentence(r, &text);
+    buf_printf(out, "{\"code\":\"%s\",\"message\":", rpc_code_of(r->status).name);
+    buf_add_json(out, buf_sv(&text));
+    buf_add_str(out, "}");
+}
+
+static void connect_stream(const struct proxy_refusal *r, struct buf *body)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    buf_add_str(&text, "{\"error\":");
+    connect_error(r, &text);
+    buf_add_str(&text, "}");
+    add_frame(body, FRAME_END_STREAM, buf_sv(&text));
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusal,
+                                              struct arena *arena, struct buf *body,
+                                              struct proxy_fields *fields)
+{
+    const struct proxy_refusal *r = refusal;
+    struct proxy_refusal_form form = { .status = r->status, .type = SV("application/json") };
+
+    proxy_fields_add(fields, SV("x-pomerium-intercepted-response"), SV("true"));
+    if (r->media != HTTP_MEDIA_HTML) { /* pages say it themselves */
+        proxy_fields_add(fields, SV("Cache-Control"), SV("no-store"));
+    }
+    switch (r->media) {
+    case HTTP_MEDIA_JSON:
+        json(r, body);
+        break;
+    case HTTP_MEDIA_HTML:
+        form.type = HTTP_PAGE_TYPE;
+        page(r, arena, body, fields);
+        break;
+    case HTTP_MEDIA_KUBERNETES:
+        kubernetes(r, body);
+        break;
+    case HTTP_MEDIA_GRPC:
+        form = (struct proxy_refusal_form){ 200, SV("application/grpc") };
+        grpc(r, arena, body, fields);
+        break;
+    case HTTP_MEDIA_GRPC_WEB:
+        form = (struct proxy_refusal_form){ 200, SV("application/grpc-web+proto") };
+        grpc(r, arena, body, fields);
+        break;
+    case HTTP_MEDIA_GRPC_WEB_TEXT:
+        form = (struct proxy_refusal_form){ 200, SV("application/grpc-web-text+proto") };
+        grpc(r, arena, body, fields);
+        break;
+    case HTTP_MEDIA_CONNECT:
+        connect_error(r, body);
+        break;
+    case HTTP_MEDIA_CONNECT_STREAM_JSON:
+        form = (struct proxy_refusal_form){ 200, SV("application/connect+json") };
+        connect_stream(r, body);
+        break;
+    case HTTP_MEDIA_CONNECT_STREAM:
+        form = (struct proxy_refusal_form){ 200, SV("application/connect+proto") };
+        connect_stream(r, body);
+        break;
+    }
+    return form;
+}
