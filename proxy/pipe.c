@@ -21,7 +21,7 @@ void proxy_window_deinit(struct proxy_window *w)
 
 struct sv proxy_window_sv(const struct proxy_window *w)
 {
-    return sv_of(w->bytes + w->start, w->end - w->start);
+    return w->start == w->end ? (struct sv){ 0 } : sv_of(w->bytes + w->start, w->end - w->start);
 }
 
 void proxy_window_drop(struct proxy_window *w, size_t n)
