@@ -42,6 +42,8 @@ static const char *purpose_label(enum keys_purpose purpose)
         return "postern internal ca 1";
     case KEYS_FORM:
         return "postern form 1";
+    case KEYS_TICKET:
+        return "postern session ticket 1";
     }
     CHECK(!"a purpose without a label");
     return NULL;

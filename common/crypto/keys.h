@@ -19,7 +19,8 @@ enum keys_purpose {
     KEYS_TOKEN_AT_REST, /* the provider's tokens in a session record */
     KEYS_ASSERTION,     /* P-256 key that signs X-Pomerium-Jwt-Assertion */
     KEYS_INTERNAL_CA,   /* P-256 key of the internal CA */
-    KEYS_FORM           /* anti-forgery tokens of forms on authenticate's pages */
+    KEYS_FORM,          /* anti-forgery tokens of forms on authenticate's pages */
+    KEYS_TICKET         /* TLS session tickets */
 };
 
 struct keys;
