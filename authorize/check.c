@@ -2,9 +2,24 @@
 
 #include <string.h>
 
+#include "common/authz_block.h"
+
 static struct sv sv_bytes(const ProtobufCBinaryData *b)
 {
     return sv_of(b->data, b->len);
+}
+
+static bool is_sum(const ProtobufCBinaryData *b)
+{
+    return b->len == 0 || b->len == sizeof(((struct policy_cert *)NULL)->fingerprint);
+}
+
+static bool certificate_is_sound(const Postern__ClientCertificate *c)
+{
+    return c == NULL ||
+           (is_sum(&c->fingerprint) && is_sum(&c->spki) && c->n_san_email <= AUTHZ_CERT_NAMES_MAX &&
+            c->n_san_dns <= AUTHZ_CERT_NAMES_MAX - c->n_san_email &&
+            c->n_san_uri <= AUTHZ_CERT_NAMES_MAX - c->n_san_email - c->n_san_dns);
 }
 
 /* Whether the question keeps its own rules; the proxy made it, but proxies run elsewhere. */
@@ -16,7 +31,49 @@ static bool request_is_sound(const Postern__CheckRequest *req)
     return req->method.len > 0 && req->method.len <= AUTHZ_METHOD_MAX && req->host.len > 0 &&
            req->host.len <= AUTHZ_HOST_MAX && req->path.len > 0 &&
            req->path.len <= AUTHZ_PATH_MAX && req->request_id.len <= AUTHZ_ID_MAX &&
-           strlen(req->session) <= AUTHZ_ID_MAX;
+           strlen(req->session) <= AUTHZ_ID_MAX && certificate_is_sound(req->client_certificate);
+}
+
+/* --- the client's certificate ----------------------------------------------------------------- */
+
+struct cert_room {
+    struct policy_cert cert;
+    struct sv names[AUTHZ_CERT_NAMES_MAX];
+    size_t n;
+};
+
+static const struct sv *names_of(const ProtobufCBinaryData *names, size_t n, struct cert_room *room)
+{
+    struct sv *at = room->names + room->n;
+
+    for (size_t i = 0; i < n; i++) {
+        at[i] = sv_bytes(&names[i]);
+    }
+    room->n += n;
+    return at;
+}
+
+static void certificate_input(const Postern__ClientCertificate *c, struct cert_room *room,
+                              struct policy_input *in)
+{
+    if (c == NULL) {
+        return;
+    }
+    in->cert_presented = true;
+    if (c->fingerprint.len == 0 || c->spki.len == 0) {
+        return; /* it could not be read: shown, never trusted, equal to nothing */
+    }
+    in->cert_trusted = c->trusted != 0;
+    in->cert = &room->cert;
+    room->n = 0;
+    memcpy(room->cert.fingerprint, c->fingerprint.data, sizeof(room->cert.fingerprint));
+    memcpy(room->cert.spki, c->spki.data, sizeof(room->cert.spki));
+    room->cert.san_email = names_of(c->san_email, c->n_san_email, room);
+    room->cert.san_email_count = c->n_san_email;
+    room->cert.san_dns = names_of(c->san_dns, c->n_san_dns, room);
+    room->cert.san_dns_count = c->n_san_dns;
+    room->cert.san_uri = names_of(c->san_uri, c->n_san_uri, room);
+    room->cert.san_uri_count = c->n_san_uri;
 }
 
 static void request_input(const Postern__CheckRequest *req, int64_t wall_ms,
@@ -178,6 +235,7 @@ bool authz_check_run(const struct authz_facts *facts, const Postern__CheckReques
                      enum authz_patience patience, struct authz_outcome *outcome_out)
 {
     struct policy_input in = { .session = false };
+    struct cert_room room; /* filled where there is a certificate */
     struct authz_outcome *out = outcome_out;
 
     *out = (struct authz_outcome){ .decision = AUTHZ_DENY };
@@ -191,6 +249,9 @@ bool authz_check_run(const struct authz_facts *facts, const Postern__CheckReques
         return true;
     }
     request_input(req, facts->wall_ms, &in);
+    in.client_ca = out->route != NULL && (out->route->has_client_ca ||
+                                          authz_rules_config(facts->rules)->downstream_mtls.has_ca);
+    certificate_input(req->client_certificate, &room, &in);
     if (req->session[0] == '\0') {
         evaluate(facts, req, &in, out);
         return true;

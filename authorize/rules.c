@@ -40,7 +40,7 @@ static uint32_t profile_take(struct authz_rules *rules, struct authz_profile pro
     return (uint32_t)rules->n_profiles++;
 }
 
-static struct policy *compile(const struct config_route *route)
+static struct policy *compile(const struct config *config, const struct config_route *route)
 {
     struct policy_source source = { .doc = NULL };
     struct policy *policy = NULL;
@@ -49,6 +49,8 @@ static struct policy *compile(const struct config_route *route)
     char text[DIAG_LINE];
     enum err err = policy_source_of_route(route->json, route->doc, &source, &d);
 
+    source.mtls_default_deny =
+        config->asks_client_cert && config->downstream_mtls.enforcement != CONFIG_MTLS_POLICY;
     if (err != ERR_OK) {
         fault = POLICY_FAULT_ROUTE;
     } else {
@@ -95,7 +97,7 @@ enum err authz_rules_new(const struct config *config, struct authz_rules **rules
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = &config->routes[i];
 
-        rules->policies[i] = compile(route);
+        rules->policies[i] = compile(config, route);
         rules->n_invalid += rules->policies[i] == NULL ? 1 : 0;
         rules->profile_of[i] =
             profile_take(rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "common/clock.h"
 #include "common/crypto/token.h"
 #include "common/mem.h"
 #include "common/secret.h"
@@ -115,6 +116,12 @@ int cli_ca_main(int argc, char **argv)
 
 /* ---- validate -------------------------------------------------------------------------------- */
 
+static void print_advice(const char *sentence, void *arg)
+{
+    (void)arg;
+    (void)printf("%s\n", sentence);
+}
+
 int cli_validate_main(int argc, char **argv)
 {
     struct config *config = NULL;
@@ -122,13 +129,16 @@ int cli_validate_main(int argc, char **argv)
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
         (void)puts(
             "usage: postern validate [FILE]\n\nChecks a configuration; prints each mistake with "
-            "file, line and column. Exit code 1 if there is one.");
+            "file, line and column. Exit code 1 if there is one.\nAlso says what is no mistake but "
+            "should be seen to: certificates that end soon, upstreams that nobody verifies, hosts "
+            "without a certificate.");
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
     }
     config = cli_config(argc == 2 ? argv[1] : NULL);
     if (config == NULL) {
         return 1;
     }
+    config_advise(config, clock_wall_s(), print_advice, NULL);
     (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
                  config->n_routes == 1 ? "" : "s");
     config_unref(&config);

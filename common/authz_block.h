@@ -1,5 +1,5 @@
 /* authz_block: what both ends of CheckStream agree on about identity blocks (proto/authorize.proto)
- * and about the size of a message.
+ * and about the size of a message and its parts.
  *
  * Each stream has a table of AUTHZ_BLOCK_SLOTS slots on both sides. Authorize numbers the blocks of
  * a stream 1, 2, 3, …; block n lies in slot n % AUTHZ_BLOCK_SLOTS and replaces what lay there. A
@@ -21,7 +21,10 @@ enum {
     /* Checks of one CheckBatch; a bigger one ends the stream. */
     AUTHZ_BATCH_MAX = 4096,
     /* Bytes of one message either way; authorize splits its answers, the proxy its questions. */
-    AUTHZ_MESSAGE_MAX = 1024 * 1024
+    AUTHZ_MESSAGE_MAX = 1024 * 1024,
+    /* Names of a client certificate in a check, and their bytes together. */
+    AUTHZ_CERT_NAMES_MAX = 64,
+    AUTHZ_CERT_BYTES_MAX = 8 * 1024
 };
 
 static inline size_t authz_block_slot(uint64_t number)

@@ -102,6 +102,7 @@ static void app_free(void *state)
         loop_stop(app->workers[i]->loop);
         (void)pthread_join(app->workers[i]->thread, NULL);
     }
+    proxy_advice_free(&app->advice);
     rpc_client_free(&app->authenticate);
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
     proxy_clusters_free(&app->clusters);
@@ -169,6 +170,8 @@ static enum err app_start(struct service *service, const struct config *config, 
                                                  .identity = app->identity });
     }
     app->authorize_part = service_part_new(service, "authorize");
+    app->advice = proxy_advice_new(service_loop(service));
+    proxy_advice_set(app->advice, config);
     for (i = 0; i < app->n_workers; i++) {
         proxy_worker_start(app->workers[i]);
     }
@@ -191,6 +194,7 @@ static enum err app_reload(void *state, const struct config *config, struct diag
     }
     if (err == ERR_OK) {
         proxy_snapshot_commit(snapshot, app->clusters);
+        proxy_advice_set(app->advice, config);
     }
     proxy_snapshot_unref(&snapshot);
     return err;

@@ -5,6 +5,7 @@
 #include "common/rpc/client.h"
 #include "common/rpc/identity.h"
 #include "common/service.h"
+#include "proxy/advice.h"
 #include "proxy/snapshot.h"
 #include "proxy/worker.h"
 
@@ -21,6 +22,7 @@ struct proxy_app {
     unsigned n_workers;
     unsigned n_stopped;
     struct service_part *authorize_part;
+    struct proxy_advice *advice;
     unsigned authz_up; /* workers whose check stream is up; atomic */
 };
 

@@ -10,9 +10,11 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "proxy/client.h"
+#include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
+#include "proxy/tls.h"
 
 enum { PROXY_HEADER_MS = 5000, HANDSHAKE_MS = 10000, LINGER_MS = 2000, READS_MAX = 16 };
 
@@ -60,7 +62,7 @@ static void begin(struct proxy_conn *conn)
 {
     struct proxy_worker *worker = conn->worker;
 
-    if (worker->snapshot->tls == NULL) {
+    if (worker->snapshot->tls == NULL || conn->to_https) {
         enter_idle(conn);
         return;
     }
@@ -73,7 +75,8 @@ static void begin(struct proxy_conn *conn)
     proxy_conn_want(conn, true, false);
 }
 
-void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr *address)
+void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr *address,
+                     bool to_https)
 {
     struct proxy_conn *conn = MEM_NEW(struct proxy_conn);
     struct event_base *base = loop_base(worker->loop);
@@ -91,6 +94,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     CHECK(conn->rd != NULL);
     list_push_back(&worker->conns, &conn->in_worker);
     worker->n_conns++;
+    conn->to_https = to_https;
     if (proxy_peer_owes_header(&conn->peer, worker->snapshot->config)) {
         conn->phase = PROXY_CONN_PROXY_HEADER;
         conn->deadline_ms = clock_mono_ms() + PROXY_HEADER_MS;
@@ -126,6 +130,7 @@ void proxy_conn_close(struct proxy_conn *conn)
     end_exchange(conn);
     proxy_h2_free(&conn->h2);
     proxy_snapshot_unref(&conn->snapshot);
+    proxy_client_cert_free(&conn->client_cert);
     list_remove(&conn->in_worker);
     conn->worker->n_conns--;
     event_free(conn->rd);
@@ -190,7 +195,7 @@ static bool is_preface(struct proxy_conn *conn)
     static const struct sv preface = { NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN };
     struct sv bytes = proxy_window_sv(&conn->in);
 
-    if (conn->spoke || conn->io.ssl != NULL || conn->phase != PROXY_CONN_IDLE ||
+    if (conn->spoke || conn->to_https || conn->io.ssl != NULL || conn->phase != PROXY_CONN_IDLE ||
         !sv_starts(preface, sv_head(bytes, MIN(bytes.n, preface.n)))) {
         return false;
     }
@@ -424,6 +429,9 @@ static void go_on_with_handshake(struct proxy_conn *conn)
 {
     switch (proxy_io_handshake(&conn->io)) {
     case PROXY_IO_DONE:
+        if (conn->snapshot->n_trusts != 0) {
+            conn->client_cert = proxy_client_cert_new(conn->io.ssl);
+        }
         proxy_snapshot_unref(&conn->snapshot);
         if (proxy_io_speaks_h2(&conn->io)) {
             start_h2(conn);
@@ -440,6 +448,7 @@ static void go_on_with_handshake(struct proxy_conn *conn)
         break;
     case PROXY_IO_FAILED:
     case PROXY_IO_END:
+        proxy_tls_failed(conn->snapshot, conn->io.ssl, conn->peer.text);
         proxy_conn_close(conn);
         break;
     }

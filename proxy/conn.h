@@ -14,6 +14,7 @@
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 
+struct proxy_client_cert;
 struct proxy_exchange;
 struct proxy_h2;
 struct proxy_worker;
@@ -41,18 +42,21 @@ struct proxy_conn {
     enum proxy_conn_phase phase;
     bool eof;      /* the client says no more */
     bool draining; /* the worker stops: the exchange under way is the last */
+    bool to_https; /* it came in at http_redirect_addr: whatever it asks for is at https */
     struct proxy_peer peer;
     int64_t deadline_ms; /* while no exchange runs */
     struct proxy_window in;
     struct proxy_out out;
-    struct proxy_snapshot *snapshot; /* while a handshake runs */
-    struct proxy_exchange *x;        /* while BUSY */
-    struct proxy_h2 *h2;             /* while H2 */
-    bool spoke;                      /* HTTP/1: its first head began */
+    struct proxy_snapshot *snapshot;       /* while a handshake runs */
+    struct proxy_client_cert *client_cert; /* NULL: none was shown */
+    struct proxy_exchange *x;              /* while BUSY */
+    struct proxy_h2 *h2;                   /* while H2 */
+    bool spoke;                            /* HTTP/1: its first head began */
 };
 
-/* Takes fd; address is the peer's. */
-void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr *address);
+/* Takes fd; address is the peer's; to_https: of the listener that only sends there. */
+void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr *address,
+                     bool to_https);
 /* At once, without another word; its exchange ends. */
 void proxy_conn_close(struct proxy_conn *conn);
 void proxy_conn_want(struct proxy_conn *conn, bool read, bool write);

@@ -9,7 +9,6 @@
 #include "proxy/login.h"
 #include "proxy/reply.h"
 #include "proxy/rewrite.h"
-#include "proxy/tls.h"
 
 enum { JSON_MAX = 4096, TAG_BYTES = 8 };
 
@@ -108,6 +107,39 @@ bool proxy_own_serve(struct proxy_exchange *x)
     return true;
 }
 
+/* The port of https is the routes': the one this request came to is the plain listener's. */
+void proxy_own_to_https(struct proxy_exchange *x)
+{
+    const struct proxy_snapshot *s = x->snapshot;
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+    bool read_only = x->head.method == HTTP_GET || x->head.method == HTTP_HEAD;
+    uint16_t port = 0;
+
+    x->close_after = true;
+    /* "OPTIONS *" has no address */
+    if (!proxy_snapshot_https_port(s, x->req.host, &port) || !sv_starts(x->req.path, SV("/"))) {
+        proxy_reply_fault(x, 404, "route-not-found");
+        return;
+    }
+    buf_init(&url, (size_t)HTTP_URL_MAX * 2);
+    buf_add_str(&url, "https://");
+    buf_add_sv(&url, x->req.host);
+    if (port != 0) {
+        buf_printf(&url, ":%u", port);
+    }
+    buf_add_sv(&url, x->req.path);
+    if (x->req.has_query) {
+        buf_add_char(&url, '?');
+        buf_add_sv(&url, x->req.query);
+    }
+    if (url.err != ERR_OK) {
+        proxy_reply_fault(x, 414, "address-too-long");
+        return;
+    }
+    /* 308 keeps the method; for GET the older 301 says the same to more programs. */
+    proxy_reply_redirect(x, read_only ? 301 : 308, buf_sv(&url), NULL);
+}
+
 void proxy_own_redirect(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
@@ -142,18 +174,4 @@ bool proxy_own_robots(struct proxy_exchange *x)
     }
     text(x, SV("text/plain"), SV("User-agent: *\nDisallow: /\n"), false);
     return true;
-}
-
-bool proxy_own_covers(const struct proxy_exchange *x)
-{
-    const char *sni = SSL_get_servername(x->conn->io.ssl, TLSEXT_NAMETYPE_host_name);
-    char host[PROXY_HOST_MAX];
-
-    /* Same name, or no name at all (an address, a tool): nothing to confuse. */
-    if (sni == NULL || sv_ieq(sv_from(sni), x->req.host) || x->req.host.n >= sizeof(host)) {
-        return true;
-    }
-    memcpy(host, x->req.host.p, x->req.host.n);
-    host[x->req.host.n] = '\0';
-    return proxy_tls_covers(x->conn->io.ssl, host);
 }

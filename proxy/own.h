@@ -12,7 +12,7 @@ bool proxy_own_serve(struct proxy_exchange *x);
 void proxy_own_preflight(struct proxy_exchange *x);
 /* True: it was /robots.txt, answered with "keep out": what nobody may see is nothing to index. */
 bool proxy_own_robots(struct proxy_exchange *x);
+/* For the plain listener beside the TLS one: where this is at https, if the host is one of ours. */
+void proxy_own_to_https(struct proxy_exchange *x);
 /* The route's redirect. */
 void proxy_own_redirect(struct proxy_exchange *x);
-/* Whether the certificate of this connection covers the host that is asked for, or none does. */
-bool proxy_own_covers(const struct proxy_exchange *x);

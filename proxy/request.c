@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/http/accept.h"
 #include "common/mem.h"
+#include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/h2.h"
@@ -11,6 +12,7 @@
 #include "proxy/own.h"
 #include "proxy/reply.h"
 #include "proxy/settle.h"
+#include "proxy/tls.h"
 
 enum { RECHECK_RETRY_MS = 1000 };
 
@@ -25,6 +27,22 @@ bool proxy_request_is_preflight(const struct proxy_exchange *x)
 static ProtobufCBinaryData bytes_of(struct sv s)
 {
     return (ProtobufCBinaryData){ .len = s.n, .data = base_unconst(s.p) };
+}
+
+/* The newest CAs and lists judge, also for an exchange that began under older ones. */
+static Postern__ClientCertificate *client_certificate(const struct proxy_exchange *x)
+{
+    const struct proxy_snapshot *now = x->worker->snapshot;
+    const struct proxy_route *route = x->route;
+
+    if (x->conn->client_cert == NULL || route == NULL || route->config == NULL) {
+        return NULL;
+    }
+    if (x->snapshot != now) {
+        route = proxy_snapshot_same_route(now, route);
+    }
+    return proxy_client_cert_for(x->conn->client_cert, route == NULL ? NULL : route->trust,
+                                 x->conn->peer.text);
 }
 
 static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_fn fn)
@@ -46,6 +64,7 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.cors_preflight = proxy_request_is_preflight(x);
     check.recheck = recheck;
     check.internal = x->service == PROXY_FOR_PAGES;
+    check.client_certificate = client_certificate(x);
     return proxy_authz_check(x->worker->authz, &check, fn, x);
 }
 
@@ -354,7 +373,11 @@ void proxy_request_start(struct proxy_exchange *x)
         proxy_reply_fault(x, 501, "connect-not-supported");
         return;
     }
-    if (x->conn->io.ssl != NULL && !proxy_own_covers(x)) {
+    if (x->conn->to_https) {
+        proxy_own_to_https(x);
+        return;
+    }
+    if (x->conn->io.ssl != NULL && !proxy_tls_serves(x->snapshot, x->conn->io.ssl, x->req.host)) {
         proxy_reply_fault(x, 421, "misdirected-request");
         return;
     }

@@ -121,6 +121,107 @@ static enum err build_routes(struct proxy_snapshot *s, struct proxy_clusters *cl
     return ERR_OK;
 }
 
+/* ---- client certificates --------------------------------------------------------------------- */
+
+/* The trust for ca, made once. */
+static enum err trust_for(struct proxy_snapshot *s, struct sv ca, struct map *known,
+                          struct proxy_trust **trust_out, struct diag *d)
+{
+    enum err err = ERR_OK;
+
+    *trust_out = map_get(known, ca);
+    if (*trust_out != NULL) {
+        return ERR_OK;
+    }
+    err = proxy_trust_new(&s->config->downstream_mtls, ca, trust_out, d);
+    if (err == ERR_OK) {
+        (void)map_set(known, ca, *trust_out);
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+        s->trusts = mem_realloc(s->trusts, s->n_trusts + 1, sizeof(*s->trusts));
+        s->trusts[s->n_trusts++] = *trust_out;
+    }
+    return err;
+}
+
+static enum err build_trusts(struct proxy_snapshot *s, struct diag *d)
+{
+    const struct config_mtls *mtls = &s->config->downstream_mtls;
+    struct map *known = map_new();
+    enum err err = mtls->ca.n == 0 ? ERR_OK : trust_for(s, mtls->ca, known, &s->trust, d);
+    size_t i = 0;
+
+    for (i = 0; i < s->n_routes && err == ERR_OK; i++) {
+        struct proxy_route *route = &s->routes[i];
+
+        route->trust = s->trust;
+        if (route->config->client_ca.n != 0) {
+            err = trust_for(s, route->config->client_ca, known, &route->trust, d);
+            if (err != ERR_OK) {
+                diag_at(d, route->config->file, route->config->line, route->config->column);
+            }
+        }
+    }
+    map_free(&known);
+    return err;
+}
+
+struct trusts {
+    const struct proxy_snapshot *snapshot;
+    uint64_t set;
+};
+
+static void add_trust(struct proxy_route *route, void *arg)
+{
+    struct trusts *t = arg;
+    size_t i = 0;
+
+    for (i = 0; i < t->snapshot->n_trusts; i++) {
+        t->set |= t->snapshot->trusts[i] == route->trust ? UINT64_C(1) << (i % 64) : 0;
+    }
+}
+
+uint64_t proxy_snapshot_trusts_of(const struct proxy_snapshot *snapshot, struct sv host)
+{
+    struct trusts t = { .snapshot = snapshot };
+
+    proxy_router_each(snapshot->router, host, add_trust, &t);
+    return t.set;
+}
+
+const struct proxy_route *proxy_snapshot_same_route(const struct proxy_snapshot *snapshot,
+                                                    const struct proxy_route *route)
+{
+    const struct config_route *c = config_route_by_id(snapshot->config, route->config->id);
+
+    return c == NULL ? NULL : &snapshot->routes[c->index];
+}
+
+/* ---- https ----------------------------------------------------------------------------------- */
+
+static void take_first(struct proxy_route *route, void *arg)
+{
+    const struct proxy_route **first = arg;
+
+    if (*first == NULL || route->rank < (*first)->rank) {
+        *first = route;
+    }
+}
+
+bool proxy_snapshot_https_port(const struct proxy_snapshot *snapshot, struct sv host,
+                               uint16_t *port_out)
+{
+    const struct config_url *login = &snapshot->config->authenticate_service_url;
+    const struct proxy_route *first = NULL;
+
+    if (login->scheme != CONFIG_SCHEME_NONE && sv_eq(login->host, host)) {
+        *port_out = login->port_given ? login->port : 0;
+        return true;
+    }
+    proxy_router_each(snapshot->router, host, take_first, &first);
+    *port_out = first == NULL ? 0 : first->config->port;
+    return first != NULL;
+}
+
 /* ---- the rest -------------------------------------------------------------------------------- */
 
 static enum err build_names(struct proxy_snapshot *s)
@@ -185,6 +286,7 @@ enum err proxy_snapshot_new(const struct config *config, struct proxy_clusters *
     proxy_settle_rules(config, &s->canon, &s->head);
     err = build_names(s);
     err = err != ERR_OK ? err : build_routes(s, clusters, d);
+    err = err != ERR_OK ? err : build_trusts(s, d);
     err = err != ERR_OK ? err : build_authenticate(s, clusters, d);
     err = err != ERR_OK ? err : proxy_tls_build(s, d);
     if (err == ERR_OK && config->signing_key != NULL) {
@@ -237,6 +339,10 @@ static void snapshot_free(void *arg)
     mem_free(&s->routes);
     route_deinit(&s->authenticate);
     proxy_tls_drop(s);
+    for (i = 0; i < s->n_trusts; i++) {
+        proxy_trust_unref(&s->trusts[i]);
+    }
+    mem_free(&s->trusts);
     http_name_set_free(&s->ours);
     assertion_keys_free(&s->assertion);
     config_unref(&s->config);

@@ -15,11 +15,13 @@
 #include "common/loop.h"
 #include "proxy/cluster.h"
 #include "proxy/router.h"
+#include "proxy/trust.h"
 
 struct proxy_route {
     const struct config_route *config; /* NULL: an internal route of ours */
     size_t rank;                       /* set by the router */
     struct proxy_cluster *cluster;     /* NULL: nothing is forwarded */
+    struct proxy_trust *trust;         /* for client certificates, borrowed; NULL: none applies */
     struct http_name_set *drop;        /* request fields that the route removes or sets */
     struct http_name_set *drop_answer; /* response fields that it sets */
 };
@@ -31,10 +33,12 @@ struct proxy_snapshot {
     size_t n_routes;
     struct proxy_route authenticate; /* the login host; cluster NULL: none */
     char authenticate_host[PROXY_HOST_MAX];
-    SSL_CTX *tls;      /* of the listener; NULL: insecure_server */
-    struct map *certs; /* name or *.name → SSL_CTX */
-    SSL_CTX **contexts;
-    size_t n_contexts;
+    SSL_CTX *tls;        /* of the listener; NULL: insecure_server */
+    struct map *certs;   /* name or *.name → struct config_certificate */
+    struct map *staples; /* id of a pair → its struct config_certificate with a response */
+    struct proxy_trust **trusts; /* for client certificates, each once; none: not asked for */
+    size_t n_trusts;
+    struct proxy_trust *trust;  /* of routes that have no CA of their own; NULL: none applies */
     struct http_name_set *ours; /* request fields that nobody may bring along */
     struct http_cookie_names cookies;
     char cookie_name[128]; /* __Host-… */
@@ -53,3 +57,12 @@ MUST_CHECK enum err proxy_snapshot_new(const struct config *config, struct proxy
 void proxy_snapshot_commit(const struct proxy_snapshot *snapshot, struct proxy_clusters *clusters);
 struct proxy_snapshot *proxy_snapshot_ref(struct proxy_snapshot *snapshot);
 void proxy_snapshot_unref(struct proxy_snapshot **snapshot);
+/* Whether host is one of ours, a route's or the login host, and where it listens for https: the port
+ * that its first route or authenticate_service_url names; 0: none is named. */
+bool proxy_snapshot_https_port(const struct proxy_snapshot *snapshot, struct sv host,
+                               uint16_t *port_out);
+/* Which of trusts (bit i for trusts[i], modulo 64) the routes of host ask by. */
+uint64_t proxy_snapshot_trusts_of(const struct proxy_snapshot *snapshot, struct sv host);
+/* The same route in a newer snapshot; NULL: gone. */
+const struct proxy_route *proxy_snapshot_same_route(const struct proxy_snapshot *snapshot,
+                                                    const struct proxy_route *route);

@@ -8,7 +8,7 @@
 
 #include "common/map.h"
 #include "common/mem.h"
-#include "proxy/tls.h"
+#include "proxy/upstream_tls.h"
 
 static char *host_header_of(const struct config_url *url)
 {
@@ -44,13 +44,15 @@ static struct sv server_name_of(const struct config_url *url, const struct confi
 void proxy_target_key(const struct config_url *url, const struct config_route *route,
                       char key[PROXY_TARGET_KEY_MAX])
 {
-    struct sv ca = route == NULL ? (struct sv){ 0 } : route->tls_custom_ca;
+    char tls_id[PROXY_UPSTREAM_TLS_ID] = "";
 
+    if (url->tls) {
+        proxy_upstream_tls_id(route, tls_id);
+    }
     /* A long URL is cut off at the end, but its hash is not. */
-    (void)snprintf(key, PROXY_TARGET_KEY_MAX, "%d%d|%016llx|%016llx|%.*s|%.*s",
-                   route == NULL || !route->tls_skip_verify, url->h2c,
-                   (unsigned long long)map_hash(ca), (unsigned long long)map_hash(url->text),
-                   SV_ARG(server_name_of(url, route)), SV_ARG(url->text));
+    (void)snprintf(key, PROXY_TARGET_KEY_MAX, "%s|%d|%016llx|%.*s|%.*s", tls_id, url->h2c,
+                   (unsigned long long)map_hash(url->text), SV_ARG(server_name_of(url, route)),
+                   SV_ARG(url->text));
 }
 
 enum err proxy_target_new(const struct config_url *url, const struct config_route *route,
@@ -58,7 +60,6 @@ enum err proxy_target_new(const struct config_url *url, const struct config_rout
 {
     CLEANUP(proxy_target_unref) struct proxy_target *t = MEM_NEW(struct proxy_target);
     char key[PROXY_TARGET_KEY_MAX];
-    struct sv ca = route == NULL ? (struct sv){ 0 } : route->tls_custom_ca;
 
     t->refs = 1;
     arena_init(&t->texts);
@@ -70,11 +71,12 @@ enum err proxy_target_new(const struct config_url *url, const struct config_rout
     t->host_header = host_header_of(url);
     t->verify = route == NULL || !route->tls_skip_verify;
     if (url->tls) {
-        enum err err = proxy_tls_upstream_ctx(ca, t->verify, &t->tls, d);
+        enum err err = proxy_upstream_tls_get(route, &t->tls_settings, d);
 
         if (err != ERR_OK) {
             return err;
         }
+        t->tls = proxy_upstream_tls_ctx(t->tls_settings);
         t->server_name = mem_svdup(server_name_of(url, route));
     }
     proxy_target_key(url, route, key);
@@ -96,7 +98,7 @@ void proxy_target_unref(struct proxy_target **target)
     if (t == NULL || __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) != 0) {
         return;
     }
-    SSL_CTX_free(t->tls);
+    proxy_upstream_tls_unref(&t->tls_settings);
     mem_free(&t->key);
     mem_free(&t->server_name);
     mem_free(&t->host_header);

@@ -1,6 +1,6 @@
 /* proxy_target: one entry of a route's `to`: what is spoken there and to whom, without an address yet.
- * Owns all it needs, so that it outlives the configuration it came from. Immutable; refcounted; any
- * thread. */
+ * Owns all it needs, so that it outlives the configuration it came from. Immutable but for warned_day;
+ * refcounted; any thread. */
 #pragma once
 
 #include <sys/socket.h>
@@ -14,15 +14,19 @@
 
 enum { PROXY_HOST_MAX = 300, PROXY_TARGET_KEY_MAX = 1024 };
 
+struct proxy_upstream_tls;
+
 struct proxy_target {
     char *key;             /* everything that decides whether a connection may be shared */
     struct config_url url; /* a copy of its own */
-    SSL_CTX *tls;          /* NULL: plain */
-    char *server_name;     /* what its certificate must say */
+    struct proxy_upstream_tls *tls_settings;
+    SSL_CTX *tls;      /* theirs; NULL: plain */
+    char *server_name; /* what its certificate must say */
     bool verify;
     char *host_header; /* host[:port] for the Host field */
     struct arena texts;
-    int refs; /* atomic */
+    uint32_t warned_day; /* of its certificate's end; atomic */
+    int refs;            /* atomic */
 };
 
 struct proxy_sockaddr {

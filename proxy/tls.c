@@ -1,49 +1,158 @@
 #include "proxy/tls.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "common/clock.h"
+#include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
+#include "proxy/ticket.h"
 
-static SSL_CTX *by_name(const struct map *certs, struct sv name)
+enum { NAMES_BYTES_MAX = 32 * 1024, CLIENT_CHAIN_MAX = 64 * 1024, LOGS_A_SECOND = 10 };
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int pair_index; /* SSL: the pair that its client was shown */
+
+/* The type is OpenSSL's. NOLINTNEXTLINE(readability-function-size) */
+static void free_pair(void *parent, void *p, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+    struct keypair *pair = p;
+
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    keypair_unref(&pair);
+}
+
+static void prepare(void)
+{
+    pair_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_pair);
+    CHECK(pair_index >= 0);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* In lower case, into room; {NULL, 0}: too long for a name. */
+static struct sv lower_name(const void *name, size_t n, char room[PROXY_HOST_MAX])
+{
+    const char *p = name;
+    size_t i = 0;
+
+    if (n >= PROXY_HOST_MAX) {
+        return (struct sv){ 0 };
+    }
+    for (i = 0; i < n; i++) {
+        room[i] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 0x20 : p[i]);
+    }
+    return sv_of(room, n);
+}
+
+/* name: lower case. NULL: none fits. */
+static const struct config_certificate *by_name(const struct map *certs, struct sv name)
 {
     char wild[PROXY_HOST_MAX];
-    SSL_CTX *ctx = map_get(certs, name);
+    struct config_certificate *cert = map_get(certs, name);
     size_t dot = sv_find(name, '.');
 
-    if (ctx != NULL || dot == SIZE_MAX || name.n - dot + 1 >= sizeof(wild)) {
-        return ctx;
+    if (cert != NULL || dot == SIZE_MAX || dot == 0 || name.n - dot + 1 >= sizeof(wild)) {
+        return cert;
     }
     wild[0] = '*';
     memcpy(wild + 1, name.p + dot, name.n - dot);
     return map_get(certs, sv_of(wild, name.n - dot + 1));
 }
 
+static void index_name(struct proxy_snapshot *s, const ASN1_STRING *text,
+                       struct config_certificate *cert)
+{
+    char room[PROXY_HOST_MAX];
+    size_t n = (size_t)ASN1_STRING_length(text);
+    struct sv name = lower_name(ASN1_STRING_get0_data(text), n, room);
+
+    if (name.n == 0 || sv_find(name, '\0') != SIZE_MAX) {
+        return; /* a name with NUL in it is somebody's trick */
+    }
+    if (map_get(s->certs, name) == NULL) { /* the first in the list wins */
+        (void)map_set(s->certs, name, cert);
+    }
+}
+
+static void index_certificate(struct proxy_snapshot *s, struct config_certificate *cert)
+{
+    GENERAL_NAMES *names =
+        X509_get_ext_d2i(keypair_leaf(cert->pair), NID_subject_alt_name, NULL, NULL);
+    int i = 0;
+
+    for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+        if (name->type == GEN_DNS) {
+            index_name(s, name->d.dNSName, cert);
+        }
+    }
+    GENERAL_NAMES_free(names);
+}
+
+/* ---- the handshake --------------------------------------------------------------------------- */
+
+static bool use_certificate(SSL *ssl, const struct config_certificate *cert)
+{
+    struct keypair *pair = cert->pair;
+    struct keypair *before = SSL_get_ex_data(ssl, pair_index);
+
+    if (SSL_use_cert_and_key(ssl, keypair_leaf(pair), keypair_key(pair), keypair_chain(pair), 1) !=
+        1) {
+        return false;
+    }
+    if (before != pair) { /* a client may come twice to here: HelloRetryRequest */
+        CHECK(SSL_set_ex_data(ssl, pair_index, keypair_ref(pair)) == 1);
+        keypair_unref(&before);
+    }
+    return true;
+}
+
+/* Names of CAs help a browser to choose among its certificates. */
+static void ask_for_certificate(SSL *ssl, const struct proxy_snapshot *s, struct sv host)
+{
+    STACK_OF(X509_NAME) *names = NULL;
+    uint64_t wanted = 0;
+    size_t i = 0;
+
+    if (s->n_trusts < 2) {
+        return; /* the context has them */
+    }
+    names = sk_X509_NAME_new_null();
+    CHECK(names != NULL);
+    wanted = proxy_snapshot_trusts_of(s, host);
+    for (i = 0; i < s->n_trusts; i++) {
+        if ((wanted & (UINT64_C(1) << (i % 64))) != 0) {
+            proxy_trust_add_names(s->trusts[i], names);
+        }
+    }
+    SSL_set_client_CA_list(ssl, names);
+}
+
 /* The types are OpenSSL's. NOLINTNEXTLINE(readability-non-const-parameter) */
 static int on_server_name(SSL *ssl, int *alert, void *arg)
 {
     const struct proxy_snapshot *s = arg;
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    char lower[PROXY_HOST_MAX];
-    size_t n = 0;
-    SSL_CTX *ctx = NULL;
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    char room[PROXY_HOST_MAX];
+    struct sv name = sni == NULL ? (struct sv){ 0 } : lower_name(sni, strlen(sni), room);
+    const struct config_certificate *cert = name.n == 0 ? NULL : by_name(s->certs, name);
 
-    (void)alert;
-    if (name == NULL) {
-        return SSL_TLSEXT_ERR_NOACK;
+    if (!use_certificate(ssl, cert != NULL ? cert : &s->config->certificates[0])) {
+        *alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
-    for (n = 0; name[n] != '\0' && n < sizeof(lower); n++) {
-        lower[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] | 0x20 : name[n]);
-    }
-    ctx = by_name(s->certs, sv_of(lower, n));
-    if (ctx != NULL) {
-        (void)SSL_set_SSL_CTX(ssl, ctx);
-    }
-    return SSL_TLSEXT_ERR_OK;
+    ask_for_certificate(ssl, s, name);
+    return sni == NULL ? SSL_TLSEXT_ERR_NOACK : SSL_TLSEXT_ERR_OK;
 }
 
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
@@ -62,90 +171,95 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
-static int no_password(char *room, int size, int writing, void *arg)
+/* A response is stapled only while it is good; the certificate is the one of this snapshot. */
+static int on_status(SSL *ssl, void *arg)
 {
-    (void)room;
-    (void)size;
-    (void)writing;
-    (void)arg;
-    return -1; /* never ask the terminal */
-}
+    const struct proxy_snapshot *s = arg;
+    const struct keypair *pair = SSL_get_ex_data(ssl, pair_index);
+    const struct config_certificate *cert =
+        pair == NULL ? NULL : map_get(s->staples, keypair_id(pair));
+    int64_t now_s = clock_wall_s();
+    unsigned char *copy = NULL;
 
-/* Leaf and chain. */
-static bool use_chain(SSL_CTX *ctx, struct sv pem)
-{
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    X509 *cert = PEM_read_bio_X509(bio, NULL, no_password, NULL);
-    bool fine = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
-
-    X509_free(cert);
-    while (fine) {
-        cert = PEM_read_bio_X509(bio, NULL, no_password, NULL);
-        if (cert == NULL) {
-            break;
-        }
-        fine = SSL_CTX_add1_chain_cert(ctx, cert) == 1;
-        X509_free(cert);
+    if (cert == NULL || now_s < cert->ocsp_from_s || now_s >= cert->ocsp_ends_s) {
+        return SSL_TLSEXT_ERR_NOACK;
     }
-    BIO_free(bio);
-    ERR_clear_error();
-    return fine;
+    copy = OPENSSL_memdup(cert->ocsp.p, cert->ocsp.n);
+    if (copy == NULL || SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)cert->ocsp.n) != 1) {
+        OPENSSL_free(copy);
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    return SSL_TLSEXT_ERR_OK;
 }
 
-static bool use_key(SSL_CTX *ctx, struct sv pem)
-{
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
-    bool fine =
-        key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1;
+/* ---- client certificates --------------------------------------------------------------------- */
 
-    EVP_PKEY_free(key);
-    BIO_free(bio);
-    ERR_clear_error();
-    return fine;
-}
-
-static void index_name(struct proxy_snapshot *s, const unsigned char *p, size_t n, SSL_CTX *ctx)
+/* Who enters is judged at each request, against what applies to its route. Here only
+ * reject_connection looks: one of the CAs must vouch for the certificate. */
+static int on_client_certificate(X509_STORE_CTX *ctx, void *arg)
 {
-    char lower[PROXY_HOST_MAX];
+    const struct proxy_snapshot *s = arg;
+    struct proxy_trust_verdict verdict = { .trusted = false };
     size_t i = 0;
 
-    if (n >= sizeof(lower) || memchr(p, '\0', n) != NULL) {
-        return; /* a name with NUL in it is somebody's trick */
+    if (s->config->downstream_mtls.enforcement != CONFIG_MTLS_REJECT) {
+        X509_STORE_CTX_set_error(ctx, X509_V_OK);
+        return 1;
     }
-    for (i = 0; i < n; i++) {
-        lower[i] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 0x20 : p[i]);
+    for (i = 0; i < s->n_trusts && !verdict.trusted; i++) {
+        proxy_trust_judge(s->trusts[i], X509_STORE_CTX_get0_cert(ctx),
+                          X509_STORE_CTX_get0_untrusted(ctx), &verdict);
     }
-    if (map_get(s->certs, sv_of(lower, n)) == NULL) { /* the first in the list wins */
-        (void)map_set(s->certs, sv_of(lower, n), ctx);
-    }
+    X509_STORE_CTX_set_error(ctx, verdict.trusted ? X509_V_OK : X509_V_ERR_CERT_REJECTED);
+    return verdict.trusted ? 1 : 0;
 }
 
-static void index_certificate(struct proxy_snapshot *s, SSL_CTX *ctx)
+static bool names_fit_a_message(STACK_OF(X509_NAME) * names)
 {
-    GENERAL_NAMES *names =
-        X509_get_ext_d2i(SSL_CTX_get0_certificate(ctx), NID_subject_alt_name, NULL, NULL);
+    size_t size = 0;
     int i = 0;
 
-    for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-
-        if (name->type == GEN_DNS) {
-            index_name(s, ASN1_STRING_get0_data(name->d.dNSName),
-                       (size_t)ASN1_STRING_length(name->d.dNSName), ctx);
-        }
+    for (i = 0; i < sk_X509_NAME_num(names); i++) {
+        size += (size_t)MAX(i2d_X509_NAME(sk_X509_NAME_value(names, i), NULL), 0) + 2;
     }
-    GENERAL_NAMES_free(names);
+    return size <= NAMES_BYTES_MAX;
 }
+
+static void ask_all(SSL_CTX *ctx, struct proxy_snapshot *s)
+{
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+    bool reject = s->config->downstream_mtls.enforcement == CONFIG_MTLS_REJECT;
+    size_t i = 0;
+
+    CHECK(names != NULL);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (reject ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, on_client_certificate, s);
+    SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN_MAX);
+    for (i = 0; i < s->n_trusts; i++) {
+        proxy_trust_add_names(s->trusts[i], names);
+    }
+    if (!names_fit_a_message(names)) { /* none: the client chooses by itself */
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        names = sk_X509_NAME_new_null();
+    }
+    SSL_CTX_set_client_CA_list(ctx, names);
+    /* A ticket would stand for a certificate that nobody looks at again, and for the lack of one. */
+    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    CHECK(SSL_CTX_set_num_tickets(ctx, 0) == 1);
+}
+
+/* ---- the context ----------------------------------------------------------------------------- */
 
 static SSL_CTX *listener_ctx(struct proxy_snapshot *s)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    bool only_13 = s->config->tls_min_version == CONFIG_TLS_1_3;
 
     CHECK(ctx != NULL);
-    CHECK(SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1);
+    CHECK(SSL_CTX_set_min_proto_version(ctx, only_13 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1);
     CHECK(SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1);
+    CHECK(SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") == 1);
     (void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                        SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
                                        SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -154,9 +268,35 @@ static SSL_CTX *listener_ctx(struct proxy_snapshot *s)
     SSL_CTX_set_read_ahead(ctx, 1);
     (void)SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name);
     (void)SSL_CTX_set_tlsext_servername_arg(ctx, s);
+    (void)SSL_CTX_set_tlsext_status_cb(ctx, on_status);
+    (void)SSL_CTX_set_tlsext_status_arg(ctx, s);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     (void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"postern", 7);
+    if (s->n_trusts != 0) {
+        ask_all(ctx, s);
+    } else {
+        proxy_ticket_use(ctx, s->config->keys);
+    }
     return ctx;
+}
+
+/* What the handshake would refuse is refused here, with its name. */
+static enum err try_certificate(SSL_CTX *ctx, const struct config_certificate *cert, struct diag *d)
+{
+    SSL *ssl = SSL_new(ctx);
+    bool fine = false;
+
+    CHECK(ssl != NULL);
+    fine = use_certificate(ssl, cert);
+    SSL_free(ssl);
+    ERR_clear_error();
+    if (!fine) {
+        diag_set(d, "the certificate is too weak to be used: 2048 bits RSA or 256 bits EC are the "
+                    "least, with SHA-256");
+        diag_at(d, cert->file, cert->line, cert->column);
+        return ERR_CRYPTO;
+    }
+    return ERR_OK;
 }
 
 enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d)
@@ -172,80 +312,69 @@ enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d)
                     "something that does TLS");
         return ERR_INVALID;
     }
+    CHECK(pthread_once(&once, prepare) == 0);
     snapshot->certs = map_new();
-    snapshot->contexts = mem_array(c->n_certificates, sizeof(SSL_CTX *));
+    snapshot->staples = map_new();
+    snapshot->tls = listener_ctx(snapshot);
     for (i = 0; i < c->n_certificates; i++) {
-        const struct config_certificate *cert = &c->certificates[i];
-        SSL_CTX *ctx = listener_ctx(snapshot);
+        struct config_certificate *cert = &c->certificates[i];
+        enum err err = try_certificate(snapshot->tls, cert, d);
 
-        snapshot->contexts[snapshot->n_contexts++] = ctx;
-        if (!use_chain(ctx, cert->cert_pem) || cert->key_pem == NULL ||
-            !use_key(ctx, secret_bytes(cert->key_pem))) {
-            diag_set(d, "certificate %.*s cannot be used: it is no PEM, or its key does not fit",
-                     SV_ARG(cert->cert_file));
-            return ERR_CRYPTO;
+        if (err != ERR_OK) {
+            return err;
         }
-        index_certificate(snapshot, ctx);
+        index_certificate(snapshot, cert);
+        if (cert->ocsp.n != 0) {
+            (void)map_set(snapshot->staples, keypair_id(cert->pair), cert);
+        }
     }
-    snapshot->tls = snapshot->contexts[0];
     return ERR_OK;
 }
 
 void proxy_tls_drop(struct proxy_snapshot *snapshot)
 {
-    size_t i = 0;
-
-    for (i = 0; i < snapshot->n_contexts; i++) {
-        SSL_CTX_free(snapshot->contexts[i]);
-    }
-    mem_free(&snapshot->contexts);
+    SSL_CTX_free(snapshot->tls);
     map_free(&snapshot->certs);
+    map_free(&snapshot->staples);
 }
 
-static bool add_ca(SSL_CTX *ctx, struct sv pem)
-{
-    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-    X509 *cert = NULL;
-    size_t n = 0;
+/* ---- afterwards ------------------------------------------------------------------------------ */
 
-    for (cert = PEM_read_bio_X509(bio, NULL, no_password, NULL); cert != NULL;
-         cert = PEM_read_bio_X509(bio, NULL, no_password, NULL)) {
-        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) == 1) {
-            n++;
-        }
-        X509_free(cert);
+bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, struct sv host)
+{
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const struct config_certificate *cert = NULL;
+    char room[PROXY_HOST_MAX];
+    struct sv name = { 0 };
+
+    /* Same name, or no name at all (an address, a tool): nothing to confuse. */
+    if (sni == NULL || sv_ieq(sv_from(sni), host)) {
+        return true;
     }
-    BIO_free(bio);
-    ERR_clear_error();
-    return n > 0;
-}
-
-enum err proxy_tls_upstream_ctx(struct sv ca_pem, bool verify, SSL_CTX **ctx_out, struct diag *d)
-{
-    static const unsigned char alpn[] = "\x02h2\x08http/1.1";
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-
-    CHECK(ctx != NULL);
-    CHECK(SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_read_ahead(ctx, 1);
-    CHECK(SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn) - 1) == 0);
-    SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    if (ca_pem.n != 0 ? !add_ca(ctx, ca_pem)
-                      : (verify && SSL_CTX_set_default_verify_paths(ctx) != 1)) {
-        diag_set(d, "tls_custom_ca holds no certificate");
-        SSL_CTX_free(ctx);
-        return ERR_INVALID;
+    cert = snapshot->certs == NULL ? NULL : by_name(snapshot->certs, host);
+    if (cert == NULL || cert->pair != SSL_get_ex_data(ssl, pair_index)) {
+        return false;
     }
-    *ctx_out = ctx;
-    return ERR_OK;
+    name = lower_name(sni, strlen(sni), room);
+    return snapshot->n_trusts < 2 ||
+           proxy_snapshot_trusts_of(snapshot, name) == proxy_snapshot_trusts_of(snapshot, host);
 }
 
-bool proxy_tls_covers(const SSL *ssl, const char *host)
+void proxy_tls_failed(const struct proxy_snapshot *snapshot, const SSL *ssl, const char *peer)
 {
-    X509 *cert = SSL_get_certificate(ssl);
+    static _Thread_local struct log_limit limit;
+    unsigned long code = ERR_peek_last_error();
+    const char *why = code == 0 ? "the client left" : ERR_reason_error_string(code);
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 
-    return cert != NULL && X509_check_host(cert, host, 0, 0, NULL) == 1;
+    if (!log_limit_pass(&limit, LOGS_A_SECOND)) {
+        return;
+    }
+    if (snapshot->config->downstream_mtls.enforcement == CONFIG_MTLS_REJECT && code != 0) {
+        log_info("connection.refused", KV_STR("why", why), KV_STR("name", name),
+                 KV_STR("peer", peer));
+    } else {
+        log_debug("handshake.failed", KV_STR("why", why), KV_STR("name", name),
+                  KV_STR("peer", peer));
+    }
 }

@@ -1,17 +1,20 @@
-/* proxy_tls: the TLS contexts of a snapshot: one for each certificate of the listener, found by
- * SNI in a hash (exact name, then *.parent), and those towards upstreams. Main thread builds, any
- * thread uses. */
+/* proxy_tls: the public listener's TLS: one context a snapshot, whatever the number of certificates.
+ * The one for a connection is found by its server name (SNI) in a hash: exact name, then *.parent,
+ * then the first of the list. Where client certificates are asked for nothing is resumed, so that
+ * no ticket stands for a certificate; else tickets (ticket.h) resume TLS 1.3.
+ * The main thread builds, any thread uses. */
 #pragma once
 
 #include "common/base.h"
 #include "common/diag.h"
 #include "proxy/snapshot.h"
 
-/* Fills tls, certs and contexts. ERR_INVALID, ERR_CRYPTO with the certificate's place in d. */
+/* Fills tls and certs; trusts are there. ERR_INVALID, ERR_CRYPTO with the reason in d. */
 MUST_CHECK enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d);
 void proxy_tls_drop(struct proxy_snapshot *snapshot);
-/* TLS 1.2 or later towards an upstream. ca_pem empty: the system's. */
-MUST_CHECK enum err proxy_tls_upstream_ctx(struct sv ca_pem, bool verify, SSL_CTX **ctx_out,
-                                           struct diag *d);
-/* True if the certificate that the client of ssl was shown also covers host. */
-bool proxy_tls_covers(const SSL *ssl, const char *host);
+/* Whether a request for host (lower case, no port) belongs on the connection of ssl: the name that
+ * it was opened for would lead to the same certificate and ask for the same client certificates. If
+ * not, 421 (RFC 9110 15.5.20): the client comes again on a connection of its own. No allocation. */
+bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, struct sv host);
+/* A handshake failed: says so in the log, seldom enough. peer: who. */
+void proxy_tls_failed(const struct proxy_snapshot *snapshot, const SSL *ssl, const char *peer);

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "proxy/h2.h"
+#include "proxy/upstream_tls.h"
 #include "proxy/worker.h"
 
 static void begin(void *arg);
@@ -231,18 +232,15 @@ static void go_on_with_handshake(struct proxy_upstream *up)
                              : "the upstream's certificate is not trusted");
     } else {
         up->handshaking = false;
+        proxy_upstream_tls_look(up->endpoint->target, up->io.ssl);
         ready(up);
     }
 }
 
 static void begin_tls(struct proxy_upstream *up)
 {
-    const struct proxy_target *target = up->endpoint->target;
-
-    up->io.ssl = SSL_new(target->tls);
-    CHECK(up->io.ssl != NULL && SSL_set_fd(up->io.ssl, up->io.fd) == 1);
-    if (target->server_name[0] != '[' &&
-        SSL_set_tlsext_host_name(up->io.ssl, target->server_name) != 1) {
+    up->io.ssl = proxy_upstream_tls_open(up->endpoint->target, up->io.fd);
+    if (up->io.ssl == NULL) {
         fail(up, 502, "the upstream's name cannot be asked for in TLS");
         return;
     }
@@ -251,11 +249,6 @@ static void begin_tls(struct proxy_upstream *up)
 
         CHECK(SSL_set_alpn_protos(up->io.ssl, h1, sizeof(h1) - 1) == 0);
     }
-    if (target->verify && SSL_set1_host(up->io.ssl, target->server_name) != 1) {
-        fail(up, 502, "the upstream's name cannot be verified");
-        return;
-    }
-    SSL_set_connect_state(up->io.ssl);
     up->handshaking = true;
     go_on_with_handshake(up);
 }

@@ -60,11 +60,11 @@ static bool taken(const struct sockaddr *address, socklen_t size)
     return is_taken;
 }
 
-static enum err open_listener(struct proxy_worker *w, struct diag *d)
+static enum err open_listener(const struct proxy_worker *w, struct sv address, int *fd_out,
+                              struct diag *d)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
     struct addrinfo *found = NULL;
-    struct sv address = w->snapshot->config->address;
     char host[PROXY_HOST_MAX];
     size_t colon = sv_rfind(address, ':');
     struct sv name = { 0 };
@@ -85,18 +85,42 @@ static enum err open_listener(struct proxy_worker *w, struct diag *d)
     if (w->index == 0 && taken(found->ai_addr, found->ai_addrlen)) {
         diag_set(d, "cannot listen on %.*s: it is in use", SV_ARG(address));
     } else {
-        w->listener = listen_at(found->ai_addr, found->ai_addrlen, d, address.p);
+        *fd_out = listen_at(found->ai_addr, found->ai_addrlen, d, address.p);
     }
     freeaddrinfo(found);
-    return w->listener < 0 ? ERR_IO : ERR_OK;
+    return *fd_out < 0 ? ERR_IO : ERR_OK;
 }
 
-static void take_client(struct proxy_worker *w, int client, const struct sockaddr *address)
+static void close_listeners(struct proxy_worker *w)
+{
+    int *both[] = { &w->listener, &w->redirect_listener };
+    size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(both); i++) {
+        if (*both[i] >= 0) {
+            (void)close(*both[i]);
+        }
+        *both[i] = -1;
+    }
+}
+
+static void accept_from(struct proxy_worker *w, bool on)
+{
+    struct event *both[] = { w->accept, w->accept_redirect };
+    size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(both) && both[i] != NULL; i++) {
+        (void)(on ? event_add(both[i], NULL) : event_del(both[i]));
+    }
+}
+
+static void take_client(struct proxy_worker *w, int client, const struct sockaddr *address,
+                        bool to_https)
 {
     static _Thread_local struct log_limit limit;
 
     if (w->n_conns < PROXY_CONNS_MAX) {
-        proxy_conn_open(w, client, address);
+        proxy_conn_open(w, client, address, to_https);
         return;
     }
     (void)close(client);
@@ -111,7 +135,7 @@ static void pause_accepting(struct proxy_worker *w)
     static _Thread_local struct log_limit limit;
 
     w->accept_paused = true;
-    (void)event_del(w->accept);
+    accept_from(w, false);
     if (log_limit_pass(&limit, 1)) {
         log_warn("connections.no-descriptor", KV_U64("open", w->n_conns));
     }
@@ -134,7 +158,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
             }
             return;
         }
-        take_client(w, client, (const struct sockaddr *)&address);
+        take_client(w, client, (const struct sockaddr *)&address, fd == w->redirect_listener);
     }
 }
 
@@ -169,7 +193,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     proxy_upstream_tick(w, now);
     if (w->accept_paused && !w->stopping) {
         w->accept_paused = false;
-        (void)event_add(w->accept, NULL);
+        accept_from(w, true);
     }
     end_if_drained(w, now);
 }
@@ -245,6 +269,21 @@ static void close_routeless(struct proxy_worker *w)
     }
 }
 
+/* Authorize knows nothing of CAs and lists: it is asked again with what they say now. */
+static void recheck_certificates(struct proxy_worker *w)
+{
+    struct list *it = NULL;
+    struct list *next = NULL;
+
+    LIST_FOREACH_SAFE(it, next, &w->exchanges) {
+        struct proxy_exchange *x = LIST_ENTRY(it, struct proxy_exchange, in_worker);
+
+        if (x->conn->client_cert != NULL && proxy_exchange_stands_on_verdict(x)) {
+            proxy_request_recheck(x);
+        }
+    }
+}
+
 static void run_set(void *arg)
 {
     struct snapshot_task *task = arg;
@@ -254,6 +293,7 @@ static void run_set(void *arg)
     w->snapshot = task->snapshot;
     mem_free(&task);
     close_routeless(w);
+    recheck_certificates(w);
 }
 
 void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot)
@@ -273,9 +313,8 @@ static void run_stop(void *arg)
 
     w->stopping = true;
     w->stop_at_ms = clock_mono_ms() + DRAIN_MS;
-    (void)event_del(w->accept);
-    (void)close(w->listener);
-    w->listener = -1;
+    accept_from(w, false);
+    close_listeners(w);
     LIST_FOREACH_SAFE(it, next, &w->conns) {
         proxy_conn_drain(LIST_ENTRY(it, struct proxy_conn, in_worker));
     }
@@ -307,8 +346,13 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     list_init(&w->spare);
     list_init(&w->spent);
     list_init(&w->upstreams);
-    err = open_listener(w, d);
+    w->redirect_listener = -1;
+    err = open_listener(w, c->address, &w->listener, d);
+    if (err == ERR_OK && c->http_redirect_addr.n != 0) {
+        err = open_listener(w, c->http_redirect_addr, &w->redirect_listener, d);
+    }
     if (err != ERR_OK) {
+        close_listeners(w);
         proxy_snapshot_unref(&w->snapshot);
         mem_free(&w);
         return err;
@@ -327,7 +371,12 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     w->accept = event_new(loop_base(w->loop), w->listener, EV_READ | EV_PERSIST, on_accept, w);
     w->tick = event_new(loop_base(w->loop), -1, EV_PERSIST, on_tick, w);
     CHECK(w->accept != NULL && w->tick != NULL);
-    (void)event_add(w->accept, NULL);
+    if (w->redirect_listener >= 0) {
+        w->accept_redirect =
+            event_new(loop_base(w->loop), w->redirect_listener, EV_READ | EV_PERSIST, on_accept, w);
+        CHECK(w->accept_redirect != NULL);
+    }
+    accept_from(w, true);
     (void)event_add(w->tick, &tick);
     loop_on_flush(w->loop, on_flush, w);
     *worker_out = w;
@@ -375,10 +424,11 @@ void proxy_worker_free(struct proxy_worker **worker)
     proxy_spares_deinit(&w->spares);
     proxy_authz_free(&w->authz);
     event_free(w->accept);
-    event_free(w->tick);
-    if (w->listener >= 0) {
-        (void)close(w->listener);
+    if (w->accept_redirect != NULL) {
+        event_free(w->accept_redirect);
     }
+    event_free(w->tick);
+    close_listeners(w);
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
     buf_deinit(&w->access);

@@ -27,7 +27,9 @@ struct proxy_worker {
     struct proxy_authz *authz;
     struct proxy_handles *handles;
     int listener;
+    int redirect_listener; /* http_redirect_addr; -1: none */
     struct event *accept;
+    struct event *accept_redirect; /* NULL: none */
     struct event *tick;
     struct list conns;
     size_t n_conns;

@@ -1,4 +1,5 @@
 #include "common/config/reader.h"
+#include "common/crypto/ocsp.h"
 #include "common/mem.h"
 
 static bool wants_keys(const struct config_reader *r)
@@ -6,21 +7,16 @@ static bool wants_keys(const struct config_reader *r)
     return r->opts->part == CONFIG_PART_PROXY || r->opts->part == CONFIG_PART_NONE;
 }
 
-static bool read_pem_member(struct config_reader *r, const struct config_value *v, struct sv *name,
-                            struct sv *text_out)
-{
-    return config_want_text(r, v, name) &&
-           (!wants_keys(r) || config_read_file(r, v, *name, (size_t)1024 * 1024, text_out));
-}
+/* The members of one {cert, key, ocsp}; json NULL: not there. */
+struct members {
+    struct config_value cert;
+    struct config_value key;
+    struct config_value ocsp;
+};
 
-/* One {cert, key}. */
-static bool read_one(struct config_reader *r, const struct config_value *item,
-                     struct config_certificate *out)
+static void find_members(struct config_reader *r, const struct config_value *item,
+                         struct members *out)
 {
-    struct config_value cert = { 0 };
-    struct config_value key = { 0 };
-    struct sv name = { 0 };
-    struct sv key_text = { 0 };
     void *it = NULL;
 
     for (it = json_object_iter(item->json); it != NULL;
@@ -30,37 +26,88 @@ static bool read_one(struct config_reader *r, const struct config_value *item,
         struct sv known = sv_from(v.key);
 
         if (sv_eq(known, SV("cert")) || sv_eq(known, SV("cert_file"))) {
-            cert = v;
+            out->cert = v;
         } else if (sv_eq(known, SV("key")) || sv_eq(known, SV("key_file"))) {
-            key = v;
+            out->key = v;
+        } else if (sv_eq(known, SV("ocsp")) || sv_eq(known, SV("ocsp_file"))) {
+            out->ocsp = v;
         } else {
             config_error(r, v.place,
-                         "unknown setting of a certificate \"%s\"; there are \"cert\" and "
-                         "\"key\"",
+                         "unknown setting of a certificate \"%s\"; there are \"cert\", \"key\" and "
+                         "\"ocsp\"",
                          v.key);
         }
     }
-    if (cert.json == NULL || key.json == NULL) {
+}
+
+static struct keypair *read_pair(struct config_reader *r, const struct members *m, struct sv cert,
+                                 struct sv key)
+{
+    struct sv cert_text = { 0 };
+    struct buf key_text;
+    struct keypair *pair = NULL;
+
+    if (!config_read_file(r, &m->cert, cert, KEYPAIR_TEXT_MAX, &cert_text) ||
+        !config_read_secret_file(r, &m->key, key, KEYPAIR_TEXT_MAX, &key_text)) {
+        return NULL;
+    }
+    pair = config_pem_pair(r, &m->cert, cert_text, buf_sv(&key_text));
+    config_forget(&key_text);
+    return pair;
+}
+
+/* A response that does not say good is kept out, and said so where the certificate is used: it is
+ * no mistake of the configuration. */
+static void read_ocsp(struct config_reader *r, const struct config_value *v,
+                      struct config_certificate *out)
+{
+    struct sv name = { 0 };
+    struct sv der = { 0 };
+    struct ocsp_times times = { 0 };
+    struct diag d = { .line = 0 };
+    enum err err = ERR_OK;
+
+    if (!config_want_text(r, v, &name) || !config_read_file(r, v, name, OCSP_FILE_MAX, &der)) {
+        return;
+    }
+    err = ocsp_read(der, out->pair, &times, &d);
+    if (err == ERR_INVALID) {
+        config_error(r, v->place, "%s: %s", v->key, d.text);
+        return;
+    }
+    out->ocsp = err == ERR_OK ? der : SV("");
+    out->ocsp_from_s = times.from_s;
+    out->ocsp_ends_s = times.ends_s;
+}
+
+static bool read_one(struct config_reader *r, const struct config_value *item,
+                     struct config_certificate *out)
+{
+    struct members m = { .cert = { .json = NULL } };
+    struct sv cert = { 0 };
+    struct sv key = { 0 };
+
+    find_members(r, item, &m);
+    if (m.cert.json == NULL || m.key.json == NULL) {
         config_error(r, item->place,
                      "a certificate is a mapping with \"cert\" and \"key\", two files");
         return false;
     }
-    if (!read_pem_member(r, &cert, &name, &out->cert_pem)) {
+    if (!config_want_text(r, &m.cert, &cert) || !config_want_text(r, &m.key, &key)) {
         return false;
     }
-    out->cert_file = config_path(r, name);
-    if (!read_pem_member(r, &key, &name, &key_text)) {
-        return false;
-    }
+    out->file = m.cert.place.file;
+    out->line = m.cert.place.line;
+    out->column = m.cert.place.column;
+    out->cert_file = config_path(r, cert);
     if (!wants_keys(r)) {
         return true;
     }
-    if (!config_pem_certs(r, &cert, out->cert_pem) ||
-        !config_pem_pair(r, &cert, out->cert_pem, key_text)) {
-        return false;
+    out->pair = read_pair(r, &m, cert, key);
+    if (out->pair != NULL && m.ocsp.json != NULL) {
+        read_ocsp(r, &m.ocsp, out);
     }
-    out->key_pem = secret_new(key_text);
-    return true;
+    return out->pair != NULL;
 }
 
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base)
@@ -68,9 +115,13 @@ void config_read_certificates(struct config_reader *r, const struct config_value
     struct config *c = base;
     size_t n = json_array_size(v->json);
 
-    if (!json_is_array(v->json) || n > CONFIG_LIST_MAX) {
+    if (!json_is_array(v->json)) {
         config_error(r, v->place, "%s: expected a list of mappings with \"cert\" and \"key\"",
                      v->key);
+        return;
+    }
+    if (n > CONFIG_CERTIFICATES_MAX) {
+        config_error(r, v->place, "%s: more than %d", v->key, CONFIG_CERTIFICATES_MAX);
         return;
     }
     c->certificates = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_certificate));

@@ -41,15 +41,17 @@ static void check_listener(struct config_reader *r, const bool *given)
         struct config_certificate *all =
             arena_zalloc(&r->box->arena, (c->n_certificates + 1) * sizeof(*all));
 
-        if (!config_pem_pair(r, &v, c->certificate_pem, secret_bytes(c->certificate_key_pem))) {
-            return;
-        }
         if (c->n_certificates != 0) {
             memcpy(all, c->certificates, c->n_certificates * sizeof(*all));
         }
-        all[c->n_certificates].cert_pem = c->certificate_pem;
-        all[c->n_certificates].key_pem = TAKE(c->certificate_key_pem);
         c->certificates = all;
+        all[c->n_certificates].file = v.place.file;
+        all[c->n_certificates].pair =
+            config_pem_pair(r, &v, c->certificate_pem, secret_bytes(c->certificate_key_pem));
+        if (all[c->n_certificates].pair == NULL) {
+            return;
+        }
+        secret_free(&c->certificate_key_pem);
         c->n_certificates++;
     }
     if (serves_pages(r) && !c->insecure_server && c->n_certificates == 0 &&
@@ -58,6 +60,13 @@ static void check_listener(struct config_reader *r, const bool *given)
             r, whole(r),
             "no certificate to serve with: set \"certificates\", or \"insecure_server: true\" "
             "behind something that ends TLS");
+    }
+    if (sv_starts(c->http_redirect_addr, SV("unix:"))) {
+        config_error(r, whole(r), "http_redirect_addr: expected host:port, such as :80");
+    }
+    if (c->http_redirect_addr.n != 0 && c->insecure_server) {
+        config_error(r, whole(r),
+                     "http_redirect_addr: there is no https to go to with insecure_server");
     }
     if (c->timeout_write_ms != 0) {
         config_error(r, whole(r), "timeout_write: Postern does not have it yet; leave it out");
@@ -197,4 +206,5 @@ void config_check(struct config_reader *r, const bool *given)
     make_keys(r);
     check_listener(r, given);
     check_login(r, given);
+    config_check_mtls(r);
 }

@@ -192,27 +192,24 @@ static const struct config_row maglev_rows[] = {
     UNSUPPORTED("locality_weighted_lb_config"),
 };
 
-#define ROWS(rows, what)              \
-    {                                 \
-        (rows), ARRAY_LEN(rows), what \
-    }
-
 const struct config_rows config_rows_health_check =
-    ROWS(health_check_rows, "setting of a health check");
+    CONFIG_ROWS(health_check_rows, "setting of a health check");
 const struct config_rows config_rows_http_check =
-    ROWS(http_check_rows, "setting of an http_health_check");
+    CONFIG_ROWS(http_check_rows, "setting of an http_health_check");
 const struct config_rows config_rows_tcp_check =
-    ROWS(tcp_check_rows, "setting of a tcp_health_check");
+    CONFIG_ROWS(tcp_check_rows, "setting of a tcp_health_check");
 const struct config_rows config_rows_grpc_check =
-    ROWS(grpc_check_rows, "setting of a grpc_health_check");
-const struct config_rows config_rows_outlier = ROWS(outlier_rows, "setting of outlier_detection");
+    CONFIG_ROWS(grpc_check_rows, "setting of a grpc_health_check");
+const struct config_rows config_rows_outlier =
+    CONFIG_ROWS(outlier_rows, "setting of outlier_detection");
 const struct config_rows config_rows_limits =
-    ROWS(limits_rows, "setting of circuit_breaker_thresholds");
+    CONFIG_ROWS(limits_rows, "setting of circuit_breaker_thresholds");
 const struct config_rows config_rows_least_request =
-    ROWS(least_request_rows, "setting of least_request_lb_config");
+    CONFIG_ROWS(least_request_rows, "setting of least_request_lb_config");
 const struct config_rows config_rows_ring_hash =
-    ROWS(ring_hash_rows, "setting of ring_hash_lb_config");
-const struct config_rows config_rows_maglev = ROWS(maglev_rows, "setting of maglev_lb_config");
+    CONFIG_ROWS(ring_hash_rows, "setting of ring_hash_lb_config");
+const struct config_rows config_rows_maglev =
+    CONFIG_ROWS(maglev_rows, "setting of maglev_lb_config");
 
 /* False: v is no mapping, which is reported. */
 static bool read_rows(struct config_reader *r, const struct config_rows *rows,

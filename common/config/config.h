@@ -19,6 +19,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 #include "common/cidr.h"
+#include "common/crypto/keypair.h"
 #include "common/crypto/keys.h"
 #include "common/log.h"
 #include "common/pattern.h"
@@ -359,6 +360,11 @@ struct config_route {
     bool tls_skip_verify;
     struct sv tls_upstream_server_name; /* not set: the upstream's host */
     struct sv tls_custom_ca;            /* PEM; not set: the system's */
+    struct sv tls_client_cert;          /* private to the reader, as the next */
+    struct secret *tls_client_key;      /* both become client_pair */
+    struct keypair *client_pair;        /* shown to the upstream; NULL: none. Proxy only */
+    struct sv client_ca; /* tls_downstream_client_ca: instead of downstream_mtls.ca; PEM, proxy */
+    bool has_client_ca;  /* in every part */
 
     bool cors_allow_preflight;
     bool allow_public_unauthenticated_access;
@@ -369,12 +375,53 @@ struct config_route {
     const struct yaml_doc *doc;
 };
 
-/* A certificate of the public listener. In other programs than the proxy key is NULL. */
+/* A certificate of the public listener. In other programs than the proxy and the command line pair
+ * is NULL. */
 struct config_certificate {
+    const char *file; /* where it is written */
+    int line;
+    int column;
     struct sv cert_file; /* not set where it was given in place */
-    struct sv cert_pem;  /* leaf first, then its chain */
-    struct secret *key_pem;
+    struct keypair *pair;
+    struct sv ocsp; /* a response to staple, DER; not set: none, or one that does not say good */
+    int64_t ocsp_from_s;
+    int64_t ocsp_ends_s;
 };
+
+enum { CONFIG_CERTIFICATES_MAX = 20000 };
+
+/* --- client certificates --- */
+
+enum config_mtls_enforcement {
+    CONFIG_MTLS_DEFAULT_DENY = 0, /* every route refuses who has none that is trusted */
+    CONFIG_MTLS_POLICY,           /* only what a policy says counts */
+    CONFIG_MTLS_REJECT            /* no connection without; routes refuse too */
+};
+
+enum config_san_kind {
+    CONFIG_SAN_DNS = 0,
+    CONFIG_SAN_EMAIL,
+    CONFIG_SAN_IP,
+    CONFIG_SAN_URI,
+    CONFIG_SAN_UPN /* Microsoft's user principal name */
+};
+
+struct config_san {
+    enum config_san_kind kind;
+    struct sv pattern; /* over the whole name; compiled once here, so it is valid */
+};
+
+struct config_mtls {
+    struct sv ca;  /* PEM; proxy only */
+    struct sv crl; /* PEM; proxy only. Set: every CA of a chain needs its list */
+    enum config_mtls_enforcement enforcement;
+    struct config_san *names; /* one must fit a name of the certificate; none: any will do */
+    size_t n_names;
+    uint16_t max_verify_depth; /* certificates above the client's; 0: no limit but ours */
+    bool has_ca;               /* in every part */
+};
+
+enum config_tls_version { CONFIG_TLS_1_2 = 0, CONFIG_TLS_1_3 };
 
 enum config_idp { CONFIG_IDP_NONE = 0, CONFIG_IDP_LOCAL, CONFIG_IDP_OIDC };
 
@@ -398,8 +445,12 @@ struct config {
     bool insecure_server; /* plain HTTP on address */
     struct config_certificate *certificates;
     size_t n_certificates;
-    struct sv certificate_pem;           /* private to the reader, as the next */
-    struct secret *certificate_key_pem;  /* moves into certificates */
+    struct sv certificate_pem;          /* private to the reader, as the next */
+    struct secret *certificate_key_pem; /* both become one of certificates */
+    enum config_tls_version tls_min_version;
+    struct sv http_redirect_addr; /* "host:port" or ":port"; not set: none */
+    struct config_mtls downstream_mtls;
+    bool asks_client_cert;               /* a CA for them is set, here or on a route */
     struct config_cidrs trusted_proxies; /* none: { NULL, 0, false } */
     uint16_t xff_num_trusted_hops;       /* 0: by trusted_proxies */
     bool skip_xff_append;
@@ -478,7 +529,8 @@ struct config {
 struct config_opts {
     const char *file; /* NULL: the environment alone */
     enum config_part part;
-    const char *const *env; /* NAME=value, NULL-terminated; NULL: none. Usually environ */
+    const char *const *env;        /* NAME=value, NULL-terminated; NULL: none. Usually environ */
+    const struct config *previous; /* its certificates are taken over where they are the same */
 };
 
 /* One mistake, with its place, in the order of the files. Values of secrets are never part of it. */
@@ -514,6 +566,18 @@ const char *config_part_name(enum config_part part); /* "proxy" …; "postern" *
 
 /* Appends the names of settings that differ but take effect at a restart only. */
 void config_restart_needed(const struct config *old, const struct config *fresh, struct buf *out);
+
+/* --- advice -------------------------------------------------------------------------------------- */
+
+enum { CONFIG_ENDS_SOON_DAYS = 14 };
+
+/* What is no mistake, but somebody should see to: certificates, lists and responses that have ended
+ * or soon will, upstreams that nobody verifies, hosts that no certificate covers. One sentence each,
+ * with its place; at most CONFIG_ADVICE_MAX. Proxy and command line: others have no certificates. */
+enum { CONFIG_ADVICE_MAX = 50 };
+
+typedef void (*config_advice_fn)(const char *sentence, void *arg);
+void config_advise(const struct config *config, int64_t now_s, config_advice_fn fn, void *arg);
 
 /* --- documentation ------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@ static const char *type_name(const struct config_row *row)
         [CFG_PATTERN] = "pattern",
         [CFG_FILE] = "file",
         [CFG_PEM] = "PEM",
+        [CFG_CRL] = "PEM",
         [CFG_SECRET_KEY] = "secret",
         [CFG_SECRET_TEXT] = "secret",
         [CFG_SECRET_PEM] = "secret",
@@ -222,6 +223,9 @@ void config_docs(struct buf *out)
     add_cluster(out);
     buf_add_str(out, "\n### `cors` of a route\n\n");
     add_table(out, &config_rows_cors);
+    buf_add_str(out, "\n## downstream_mtls\n\nIn the environment `DOWNSTREAM_MTLS_CA` and so on. "
+                     "What it does: [tls.md](tls.md).\n\n");
+    add_table(out, &config_rows_mtls);
     buf_add_str(out, "\n## Not here yet\n\nThese settings of Pomerium are known and refused with a "
                      "sentence that says so.\n\nGlobal: ");
     add_names(out, &config_rows_global, CFG_UNSUPPORTED);

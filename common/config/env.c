@@ -127,7 +127,12 @@ static bool try_name(struct config_reader *r, const struct config_row *row, cons
 void config_read_env(struct config_reader *r, const struct config_rows *rows, void *base,
                      bool *given, bool *env)
 {
-    static const char *const prefixes[] = { "", "POSTERN_" };
+    static const char *const product[] = { "", "POSTERN_" };
+    char prefixes[ARRAY_LEN(product)][ENV_NAME];
+
+    for (size_t k = 0; k < ARRAY_LEN(product); k++) {
+        env_name(prefixes[k], product[k], rows->env == NULL ? "" : rows->env, "");
+    }
 
     for (size_t i = 0; i < rows->n; i++) {
         const struct config_row *row = &rows->v[i];

@@ -24,7 +24,11 @@ static void box_free(struct config_box *box)
     secret_free(&c->idp_client_secret);
     secret_free(&c->certificate_key_pem);
     for (size_t i = 0; i < c->n_certificates; i++) {
-        secret_free(&c->certificates[i].key_pem);
+        keypair_unref(&c->certificates[i].pair);
+    }
+    for (size_t i = 0; i < c->n_routes; i++) {
+        secret_free(&c->routes[i].tls_client_key);
+        keypair_unref(&c->routes[i].client_pair);
     }
     for (size_t i = 0; i < c->n_routes; i++) {
         pattern_unref(&c->routes[i].regex);
@@ -103,7 +107,9 @@ static void read_all(struct config_reader *r, struct sv text, bool has_file)
 
     config_read_defaults(r, &config_rows_global, r->c);
     config_read_defaults(r, &config_rows_limits, &r->c->limits);
+    config_read_defaults(r, &config_rows_mtls, &r->c->downstream_mtls);
     config_read_env(r, &config_rows_global, r->c, given, env);
+    config_read_mtls_env(r);
     if (has_file) {
         struct config_place place = { r->c->file.p, 0, 0 };
 
@@ -184,6 +190,7 @@ static enum err load(const struct config_opts *opts, struct source from, struct 
         sum_text(&r, from.text);
         read_all(&r, from.text == NULL ? SV("") : *from.text, from.text != NULL);
     }
+    map_free(&r.pairs);
     finish_sum(&r, sum_out);
     memcpy(box->config.checksum, sum_out, sizeof(box->config.checksum));
     keep_files(&r);

@@ -72,40 +72,126 @@ bool config_pem_certs(struct config_reader *r, const struct config_value *v, str
     return true;
 }
 
-/* A key with a passphrase is an error, never a question on the terminal. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
-static int no_passphrase(char *out, int room, int writing, void *arg)
+bool config_pem_crls(struct config_reader *r, const struct config_value *v, struct sv pem)
 {
-    (void)out;
-    (void)room;
-    (void)writing;
-    (void)arg;
-    return -1;
+    BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+    X509_CRL *crl = NULL;
+    size_t n = 0;
+    bool ends_well = false;
+
+    CHECK(bio != NULL);
+    for (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL); crl != NULL;
+         crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) {
+        X509_CRL_free(crl);
+        n++;
+    }
+    ends_well = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    BIO_free(bio);
+    if (n == 0 || !ends_well) {
+        config_error(r, v->place, "%s: %s", v->key,
+                     n == 0 ? "there is no list of revoked certificates (X509 CRL) in it"
+                            : "a list in it is damaged");
+        return false;
+    }
+    return true;
 }
 
-bool config_pem_pair(struct config_reader *r, const struct config_value *v, struct sv cert,
-                     struct sv key)
-{
-    BIO *cert_bio = BIO_new_mem_buf(cert.p, (int)cert.n);
-    BIO *key_bio = BIO_new_mem_buf(key.p, (int)key.n);
-    X509 *leaf = read_leaf(cert_bio);
-    EVP_PKEY *pkey = PEM_read_bio_PrivateKey(key_bio, NULL, no_passphrase, NULL);
-    const char *why = NULL;
+/* --- pairs --------------------------------------------------------------------------------------- */
 
-    if (leaf == NULL) {
-        why = "there is no certificate in it";
-    } else if (pkey == NULL) {
-        why = "the key cannot be read; a key with a passphrase cannot be used";
-    } else if (X509_check_private_key(leaf, pkey) != 1) {
-        why = "certificate and key do not belong together";
+static void add_pair(struct config_reader *r, struct keypair *pair)
+{
+    if (pair != NULL) {
+        (void)map_set(r->pairs, keypair_id(pair), pair);
     }
-    if (why != NULL) {
-        config_error(r, v->place, "%s: %s", v->key, why);
+}
+
+/* Reading a certificate and its key takes half a millisecond; 10,000 that did not change need not
+ * be read again because one did. */
+static struct keypair *known_pair(struct config_reader *r, struct sv cert, struct sv key)
+{
+    const struct config *before = r->opts->previous;
+    uint8_t id[KEYPAIR_ID_SIZE];
+
+    if (before == NULL) {
+        return NULL;
     }
+    if (r->pairs == NULL) {
+        r->pairs = map_new();
+        for (size_t i = 0; i < before->n_certificates; i++) {
+            add_pair(r, before->certificates[i].pair);
+        }
+        for (size_t i = 0; i < before->n_routes; i++) {
+            add_pair(r, before->routes[i].client_pair);
+        }
+    }
+    keypair_id_of(cert, key, id);
+    return map_get(r->pairs, sv_of(id, sizeof(id)));
+}
+
+struct keypair *config_pem_pair(struct config_reader *r, const struct config_value *v,
+                                struct sv cert, struct sv key)
+{
+    struct keypair *pair = known_pair(r, cert, key);
+    struct diag d = { .line = 0 };
+
+    if (pair != NULL) {
+        return keypair_ref(pair);
+    }
+    if (keypair_of_pem(cert, key, &pair, &d) != ERR_OK) {
+        config_error(r, v->place, "%s: %s", v->key, d.text);
+        return NULL;
+    }
+    return pair;
+}
+
+/* --- CAs and their lists ------------------------------------------------------------------------- */
+
+static bool lists_issuer(struct sv crls, const X509_NAME *name)
+{
+    BIO *bio = BIO_new_mem_buf(crls.p, (int)crls.n);
+    X509_CRL *crl = NULL;
+    bool found = false;
+
+    CHECK(bio != NULL);
+    for (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL); crl != NULL && !found;
+         crl = found ? NULL : PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) {
+        found = X509_NAME_cmp(X509_CRL_get_issuer(crl), name) == 0;
+        X509_CRL_free(crl);
+    }
+    BIO_free(bio);
     ERR_clear_error();
-    X509_free(leaf);
-    EVP_PKEY_free(pkey);
-    BIO_free(cert_bio);
-    BIO_free(key_bio);
-    return why == NULL;
+    return found;
+}
+
+static const char *name_text(struct config_reader *r, const X509_NAME *name)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *text = NULL;
+    long n = 0;
+
+    CHECK(bio != NULL);
+    (void)X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253);
+    n = BIO_get_mem_data(bio, &text);
+    text = config_keep(r, sv_of(text, n < 0 ? 0 : (size_t)n)).p;
+    BIO_free(bio);
+    return text;
+}
+
+const char *config_pem_unlisted(struct config_reader *r, struct sv cas, struct sv crls)
+{
+    BIO *bio = BIO_new_mem_buf(cas.p, (int)cas.n);
+    X509 *ca = NULL;
+    const char *missing = NULL;
+
+    CHECK(bio != NULL);
+    for (ca = read_leaf(bio); ca != NULL; ca = missing != NULL ? NULL : read_leaf(bio)) {
+        if (!lists_issuer(crls, X509_get_subject_name(ca))) {
+            missing = name_text(r, X509_get_subject_name(ca));
+        }
+        X509_free(ca);
+    }
+    BIO_free(bio);
+    ERR_clear_error();
+    return missing;
 }

@@ -8,20 +8,23 @@
 #include "common/config/file.h"
 #include "common/mem.h"
 
-enum { KEY_MAX = 128 };
+enum { KEY_MAX = 128, VALUE_MAX = 1024 * 1024, CRL_MAX = 16 * 1024 * 1024 };
 
 void config_files_add(struct config_files *files, const char *name)
 {
-    for (size_t i = 0; i < files->n; i++) {
-        if (strcmp(files->v[i], name) == 0) {
-            return;
-        }
+    if (files->known == NULL) {
+        files->known = map_new();
+    }
+    if (map_get(files->known, sv_from(name)) != NULL) {
+        return;
     }
     if (files->n == files->cap) {
         files->cap = files->cap == 0 ? 16 : files->cap * 2;
         files->v = mem_realloc(files->v, files->cap, sizeof(char *));
     }
-    files->v[files->n++] = mem_strdup(name);
+    files->v[files->n] = mem_strdup(name);
+    (void)map_set(files->known, sv_from(name), files->v[files->n]);
+    files->n++;
 }
 
 void config_files_deinit(struct config_files *files)
@@ -30,6 +33,7 @@ void config_files_deinit(struct config_files *files)
         mem_free(&files->v[i]);
     }
     mem_free(&files->v);
+    map_free(&files->known);
     *files = (struct config_files){ 0 };
 }
 
@@ -55,28 +59,43 @@ struct sv config_path(struct config_reader *r, struct sv path)
     return kept;
 }
 
-bool config_read_file(struct config_reader *r, const struct config_value *v, struct sv path,
-                      size_t max, struct sv *text_out)
+void config_forget(struct buf *text)
+{
+    if (text->p != NULL) {
+        secret_wipe(text->p, text->n);
+    }
+    buf_deinit(text);
+}
+
+bool config_read_secret_file(struct config_reader *r, const struct config_value *v, struct sv path,
+                             size_t max, struct buf *text)
 {
     struct sv absolute = config_path(r, path);
-    struct buf text;
     const char *why = "";
-    enum err err = config_file_read(absolute.p, max, &text, &why);
+    enum err err = config_file_read(absolute.p, max, text, &why);
 
     config_files_add(r->files, absolute.p);
     if (err != ERR_OK) {
         config_error(r, v->place, "%s: cannot read %s: %s", v->key, absolute.p, why);
-        buf_deinit(&text);
+        buf_deinit(text);
         return false;
     }
     CHECK(EVP_DigestUpdate(r->sum, absolute.p, absolute.n + 1) == 1);
-    CHECK(EVP_DigestUpdate(r->sum, text.p, text.n) == 1);
+    CHECK(EVP_DigestUpdate(r->sum, text->p, text->n) == 1);
     CHECK(EVP_DigestUpdate(r->sum, "", 1) == 1);
-    *text_out = config_keep(r, buf_sv(&text));
-    if (text.p != NULL) {
-        secret_wipe(text.p, text.n);
+    return true;
+}
+
+bool config_read_file(struct config_reader *r, const struct config_value *v, struct sv path,
+                      size_t max, struct sv *text_out)
+{
+    struct buf text;
+
+    if (!config_read_secret_file(r, v, path, max, &text)) {
+        return false;
     }
-    buf_deinit(&text);
+    *text_out = config_keep(r, buf_sv(&text));
+    config_forget(&text);
     return true;
 }
 
@@ -145,7 +164,7 @@ void config_read_file_value(struct config_reader *r, const struct config_row *ro
                  r->opts->part != CONFIG_PART_NONE);
 
     if (!config_want_text(r, v, &name) || skip ||
-        !config_read_file(r, v, name, (size_t)1024 * 1024, &text)) {
+        !config_read_file(r, v, name, row->type == CFG_CRL ? CRL_MAX : VALUE_MAX, &text)) {
         return;
     }
     text = sv_trim(text);

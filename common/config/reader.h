@@ -11,7 +11,7 @@
 #include "common/config/rows.h"
 #include "common/map.h"
 
-enum { CONFIG_DOCS_MAX = 64 };
+enum { CONFIG_DOCS_MAX = 64, CONFIG_MTLS_ROWS = 8 };
 
 /* What a struct config is part of. */
 struct config_box {
@@ -41,6 +41,7 @@ struct config_files {
     char **v;
     size_t n;
     size_t cap;
+    struct map *known; /* the same names */
 };
 
 void config_files_deinit(struct config_files *files);
@@ -54,6 +55,9 @@ struct config_reader {
     struct config_files *files;
     EVP_MD_CTX *sum;
     bool *route_given; /* one a route and row */
+    bool mtls_given[CONFIG_MTLS_ROWS];
+    bool mtls_env[CONFIG_MTLS_ROWS];
+    struct map *pairs; /* of the previous configuration, by id; NULL: not looked at yet */
 };
 
 /* errors.c */
@@ -70,6 +74,10 @@ struct sv config_path(struct config_reader *r, struct sv path);
 /* The whole file, kept; false and reported otherwise. Adds it to the watched ones and the sum. */
 bool config_read_file(struct config_reader *r, const struct config_value *v, struct sv path,
                       size_t max, struct sv *text_out);
+/* The same for what is secret: the caller wipes and frees text (config_forget). */
+bool config_read_secret_file(struct config_reader *r, const struct config_value *v, struct sv path,
+                             size_t max, struct buf *text);
+void config_forget(struct buf *text);
 /* Parses a text as a document that lives as long as the configuration; NULL and reported. */
 const struct yaml_doc *config_document(struct config_reader *r, struct sv text, const char *file,
                                        struct config_place place);
@@ -116,10 +124,20 @@ bool config_read_target(struct config_reader *r, const struct config_value *v, s
 
 /* pem.c */
 bool config_pem_certs(struct config_reader *r, const struct config_value *v, struct sv pem);
-bool config_pem_pair(struct config_reader *r, const struct config_value *v, struct sv cert,
-                     struct sv key);
+bool config_pem_crls(struct config_reader *r, const struct config_value *v, struct sv pem);
+/* One reference, from the previous configuration if it had the same; NULL and reported. */
+struct keypair *config_pem_pair(struct config_reader *r, const struct config_value *v,
+                                struct sv cert, struct sv key);
+/* A CA in cas without a list in crls, one line; NULL: each has its. Kept. */
+const char *config_pem_unlisted(struct config_reader *r, struct sv cas, struct sv crls);
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
 struct sv config_pem_text(struct config_reader *r, struct sv text);
+
+/* mtls.c */
+void config_read_mtls(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_sans(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_mtls_env(struct config_reader *r);
+void config_check_mtls(struct config_reader *r);
 
 /* certificates.c, route.c, cluster.c, rewrite.c, template.c, cors.c, finish.c, check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
@@ -149,6 +167,7 @@ void config_read_resolvers(struct config_reader *r, const struct config_value *v
 void config_cluster_defaults(struct config_reader *r, struct config_cluster *c);
 /* Bounds that were not given: the global ones, then the defaults. */
 void config_finish_limits(struct config_reader *r, struct config_route *route);
+void config_read_renegotiation(struct config_reader *r, const struct config_value *v, void *base);
 bool config_route_given(const struct config_reader *r, size_t route, const char *name);
 void config_finish_routes(struct config_reader *r);
 void config_check(struct config_reader *r, const bool *given);

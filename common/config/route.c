@@ -251,6 +251,18 @@ void config_read_claims(struct config_reader *r, const struct config_value *v, v
     }
 }
 
+void config_read_renegotiation(struct config_reader *r, const struct config_value *v, void *base)
+{
+    (void)base;
+    if (!json_is_false(v->json)) {
+        config_error(r, v->place,
+                     "%s: renegotiation stays off: whoever sits at the upstream could change whose "
+                     "connection it is in the middle; TLS 1.3 does not have it. Let the upstream "
+                     "ask for a certificate at the start, or speak TLS 1.3",
+                     v->key);
+    }
+}
+
 /* --- path ---------------------------------------------------------------------------------------- */
 
 static void read_match(struct config_reader *r, const struct config_value *v,
@@ -325,6 +337,26 @@ static void check_combinations(struct config_reader *r, const struct config_valu
                      "allow_any_authenticated_user lets everybody in who is logged in: it excludes "
                      "allowed_domains and allowed_users");
     }
+    if (json_object_get(v->json, "to") == NULL && route->tls_client_cert.n != 0) {
+        config_error(r, v->place, "tls_client_cert has a meaning only with \"to\"");
+    }
+}
+
+/* Certificate and key for an upstream become a pair. */
+static void read_client_pair(struct config_reader *r, const struct config_value *v, size_t i)
+{
+    struct config_route *route = &r->c->routes[i];
+    struct config_value at = *v;
+    bool cert = config_route_given(r, i, "tls_client_cert");
+
+    at.key = "tls_client_cert";
+    if (cert != config_route_given(r, i, "tls_client_key")) {
+        config_error(r, v->place, "\"tls_client_cert\" and \"tls_client_key\" belong together");
+    } else if (route->tls_client_cert.n != 0 && route->tls_client_key != NULL) {
+        route->client_pair =
+            config_pem_pair(r, &at, route->tls_client_cert, secret_bytes(route->tls_client_key));
+    }
+    secret_free(&route->tls_client_key);
 }
 
 static void read_route(struct config_reader *r, const struct config_value *v, size_t i)
@@ -345,6 +377,8 @@ static void read_route(struct config_reader *r, const struct config_value *v, si
         return;
     }
     read_match(r, v, route);
+    read_client_pair(r, v, i);
+    route->has_client_ca = config_route_given(r, i, "tls_downstream_client_ca");
     route->kubernetes = given[row_index("kubernetes_service_account_token")];
     config_read_templates(r, v, route);
     config_check_rewrites(r, v, route);

@@ -7,6 +7,7 @@
 #define G(member)  offsetof(struct config, member)
 #define R(member)  offsetof(struct config_route, member)
 #define RD(member) offsetof(struct config_redirect, member)
+#define M(member)  offsetof(struct config_mtls, member)
 #define UNSUPPORTED(n)                       \
     {                                        \
         .name = (n), .type = CFG_UNSUPPORTED \
@@ -58,6 +59,15 @@ static const struct config_choice choices_family[] = { { "V4_PREFERRED",
                                                        { "V6_ONLY", CONFIG_FAMILY_V6_ONLY },
                                                        { "ALL", CONFIG_FAMILY_ALL },
                                                        { NULL, 0 } };
+static const struct config_choice choices_tls[] = { { "tls1.2", CONFIG_TLS_1_2 },
+                                                    { "tls1.3", CONFIG_TLS_1_3 },
+                                                    { NULL, 0 } };
+static const struct config_choice choices_enforcement[] = {
+    { "policy_with_default_deny", CONFIG_MTLS_DEFAULT_DENY },
+    { "policy", CONFIG_MTLS_POLICY },
+    { "reject_connection", CONFIG_MTLS_REJECT },
+    { NULL, 0 }
+};
 static const struct config_choice choices_level[] = {
     { "info", LOG_INFO },   { "error", LOG_ERROR }, { "warn", LOG_WARN },
     { "debug", LOG_DEBUG }, { "trace", LOG_TRACE }, { NULL, 0 }
@@ -72,11 +82,19 @@ static const struct config_row global_rows[] = {
     { "certificates", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_certificates,
       .doc =
           "List of `cert:` and `key:` files (PEM) for the public listener. The one whose names fit "
-          "is used; the first for visitors that name no host." },
+          "is used, exact before wildcard; the first for visitors that name no host or an unknown "
+          "one. `ocsp:` ¹ is a file with a response (DER) to staple, see [tls.md](tls.md)." },
     { "certificate", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY, G(certificate_pem),
       .doc = "One certificate in place (PEM, or base64 of it), with `certificate_key`." },
     { "certificate_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY,
       G(certificate_key_pem), .doc = "The key of `certificate`." },
+    { "tls_min_version", CFG_ENUM, CFG_RELOAD | CFG_OURS, G(tls_min_version),
+      .choices = choices_tls, .doc = "The oldest TLS that the public listener speaks." },
+    { "downstream_mtls", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_mtls,
+      .doc = "Certificates of visitors, see [below](#downstream_mtls)." },
+    { "http_redirect_addr", CFG_LISTEN, 0, G(http_redirect_addr),
+      .doc = "A second listener, plain HTTP, that sends visitors of our hosts to https: "
+             "`host:port` or `:80`." },
     { "trusted_proxies", CFG_CIDRS, CFG_RELOAD | CFG_OURS, G(trusted_proxies),
       .doc =
           "Addresses and ranges of the proxies and load balancers before this one: only what they "
@@ -271,7 +289,6 @@ static const struct config_row global_rows[] = {
     { "authenticate_callback_path", CFG_REMOVED, .doc = "Pomerium removed it" },
     { "tracing_provider", CFG_REMOVED, .doc = "Pomerium removed it" },
     { "tracing_sample_rate", CFG_REMOVED, .doc = "Pomerium removed it" },
-    UNSUPPORTED("http_redirect_addr"),
     UNSUPPORTED("installation_id"),
     UNSUPPORTED("proxy_log_level"),
     UNSUPPORTED("access_log_fields"),
@@ -280,7 +297,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("certificate_authority_file"),
     UNSUPPORTED("override_certificate_name"),
     UNSUPPORTED("tls_derive"),
-    UNSUPPORTED("downstream_mtls"),
     UNSUPPORTED("autocert"),
     UNSUPPORTED("autocert_use_staging"),
     UNSUPPORTED("autocert_ca"),
@@ -467,6 +483,17 @@ static const struct config_row route_rows[] = {
              "[proxy.md](proxy.md#outlier-detection)." },
     { "circuit_breaker_thresholds", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_limits,
       .def_shown = "the global one", .doc = "As the global setting, key by key." },
+    { "tls_client_cert", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_client_cert),
+      .doc = "Our certificate (PEM, or base64 of it, with its chain) for an upstream that asks for "
+             "one, with `tls_client_key`." },
+    { "tls_client_key", CFG_SECRET_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_client_key),
+      .doc = "The key of `tls_client_cert`." },
+    { "tls_downstream_client_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(client_ca),
+      .doc = "On this route certificates of visitors count only if these issued them, instead of "
+             "`downstream_mtls.ca`." },
+    { "tls_upstream_allow_renegotiation", CFG_OBJECT, 0, SIZE_MAX,
+      .read = config_read_renegotiation,
+      .doc = "Only `false`: an upstream must not change a connection's keys in the middle." },
     { "policy", CFG_OBJECT, 0, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
     { "allow_public_unauthenticated_access", CFG_BOOL, 0, R(allow_public_unauthenticated_access),
       .doc = "Everybody may, without a login." },
@@ -502,13 +529,6 @@ static const struct config_row route_rows[] = {
     UNSUPPORTED("identity_providers"),
     UNSUPPORTED("bearer_token_format"),
     UNSUPPORTED("tls_downstream_server_name"),
-    UNSUPPORTED("tls_client_cert"),
-    UNSUPPORTED("tls_client_cert_file"),
-    UNSUPPORTED("tls_client_key"),
-    UNSUPPORTED("tls_client_key_file"),
-    UNSUPPORTED("tls_downstream_client_ca"),
-    UNSUPPORTED("tls_downstream_client_ca_file"),
-    UNSUPPORTED("tls_upstream_allow_renegotiation"),
     UNSUPPORTED("enable_google_cloud_serverless_authentication"),
     UNSUPPORTED("upstream_tunnel"),
     UNSUPPORTED("mcp"),
@@ -568,18 +588,34 @@ static const struct config_row header_rewrite_rows[] = {
     { "value", CFG_TEXT, 0, RH(value), 0, 4096, .doc = "What stands in place of that." },
 };
 
-const struct config_rows config_rows_global = { global_rows, ARRAY_LEN(global_rows), "setting" };
-const struct config_rows config_rows_route = { route_rows, ARRAY_LEN(route_rows),
-                                               "setting of a route" };
-const struct config_rows config_rows_redirect = { redirect_rows, ARRAY_LEN(redirect_rows),
-                                                  "setting of a redirect" };
-const struct config_rows config_rows_response = { response_rows, ARRAY_LEN(response_rows),
-                                                  "setting of a response" };
+static const struct config_row mtls_rows[] = {
+    { "ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, M(ca),
+      .doc = "The CAs (PEM, or base64 of it) whose certificates are trusted." },
+    { "crl", CFG_CRL, CFG_HAS_FILE | CFG_ONLY_PROXY, M(crl),
+      .doc = "Lists of revoked certificates (PEM, or base64 of it). Where it is set, every CA of a "
+             "chain needs its list, and a list that has expired trusts nobody." },
+    { "enforcement", CFG_ENUM, 0, M(enforcement), .choices = choices_enforcement,
+      .doc = "Without a trusted certificate: every route refuses (495), only what a policy says "
+             "counts, or no connection comes about." },
+    { "match_subject_alt_names", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_sans,
+      .doc = "List of one of `dns`, `email`, `ip_address`, `uri`, `user_principal_name` and a "
+             "regular expression over the whole name: a certificate needs one that fits." },
+    { "max_verify_depth", CFG_NUMBER, 0, M(max_verify_depth), 0, 16, 1,
+      .doc = "How many certificates may stand above the visitor's; 0 is as many as we take, 16." },
+};
 
-const struct config_rows config_rows_cors = { cors_rows, ARRAY_LEN(cors_rows), "setting of cors" };
-const struct config_rows config_rows_header_rewrite = { header_rewrite_rows,
-                                                        ARRAY_LEN(header_rewrite_rows),
-                                                        "setting of rewrite_response_headers" };
+const struct config_rows config_rows_global = CONFIG_ROWS(global_rows, "setting");
+const struct config_rows config_rows_route = CONFIG_ROWS(route_rows, "setting of a route");
+const struct config_rows config_rows_redirect = CONFIG_ROWS(redirect_rows, "setting of a redirect");
+const struct config_rows config_rows_response = CONFIG_ROWS(response_rows, "setting of a response");
+const struct config_rows config_rows_mtls = { .v = mtls_rows,
+                                              .n = ARRAY_LEN(mtls_rows),
+                                              .what = "setting of downstream_mtls",
+                                              .env = "downstream_mtls_" };
+
+const struct config_rows config_rows_cors = CONFIG_ROWS(cors_rows, "setting of cors");
+const struct config_rows config_rows_header_rewrite =
+    CONFIG_ROWS(header_rewrite_rows, "setting of rewrite_response_headers");
 
 const struct config_row *config_rows_find(const struct config_rows *rows, struct sv name,
                                           bool *is_file_out)

@@ -19,6 +19,7 @@ enum config_type {
     CFG_PATTERN,     /* struct pattern *: matches a part */
     CFG_FILE,        /* struct sv: absolute name of a file that must be readable; watched */
     CFG_PEM,         /* struct sv: certificates, in place as PEM or base64 of it, or with _file */
+    CFG_CRL,         /* struct sv: lists of revoked certificates, in the same ways */
     CFG_SECRET_KEY,  /* struct secret *: 32 bytes as base64 */
     CFG_SECRET_TEXT, /* struct secret * */
     CFG_SECRET_PEM,  /* struct secret *: PEM, or base64 of it */
@@ -79,7 +80,13 @@ struct config_rows {
     const struct config_row *v;
     size_t n;
     const char *what; /* "setting", "setting of a route" */
+    const char *env;  /* what stands before their names in the environment; NULL: nothing */
 };
+
+#define CONFIG_ROWS(table, name)                            \
+    {                                                       \
+        .v = (table), .n = ARRAY_LEN(table), .what = (name) \
+    }
 
 extern const struct config_rows config_rows_global;
 extern const struct config_rows config_rows_route;
@@ -87,6 +94,7 @@ extern const struct config_rows config_rows_redirect;
 extern const struct config_rows config_rows_response;
 extern const struct config_rows config_rows_cors;
 extern const struct config_rows config_rows_header_rewrite;
+extern const struct config_rows config_rows_mtls;
 
 /* Of a route's cluster, in cluster.c. Bases: struct config_health_check (also the three kinds), struct
  * config_outlier, struct config_limits, struct config_cluster. */

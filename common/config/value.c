@@ -310,6 +310,7 @@ static bool read_secret(struct config_reader *r, const struct config_row *row,
     return set_secret(row, secret_new(text), base);
 }
 
+/* CFG_PEM and CFG_CRL. */
 static bool read_pem(struct config_reader *r, const struct config_row *row,
                      const struct config_value *v, void *base)
 {
@@ -320,10 +321,11 @@ static bool read_pem(struct config_reader *r, const struct config_row *row,
     }
     text = config_pem_text(r, text);
     if (text.p == NULL) {
-        config_error(r, v->place, "%s: expected certificates as PEM, or base64 of that", v->key);
+        config_error(r, v->place, "%s: expected %s as PEM, or base64 of that", v->key,
+                     row->type == CFG_CRL ? "lists of revoked certificates" : "certificates");
         return false;
     }
-    if (!config_pem_certs(r, v, text)) {
+    if (row->type == CFG_CRL ? !config_pem_crls(r, v, text) : !config_pem_certs(r, v, text)) {
         return false;
     }
     if (row->offset != SIZE_MAX) {
@@ -628,6 +630,7 @@ bool config_read_value(struct config_reader *r, const struct config_row *row,
     case CFG_FILE:
         return read_file_name(r, row, v, SLOT(struct sv, base, row));
     case CFG_PEM:
+    case CFG_CRL:
         return read_pem(r, row, v, base);
     case CFG_SECRET_KEY:
     case CFG_SECRET_TEXT:

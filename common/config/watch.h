@@ -3,7 +3,7 @@
  * contents: a rename over the file, a swapped symbolic link (Kubernetes) and truncate-then-write all
  * count, a touched file with the old bytes does not. A change is read when it has stood still for
  * one look. What does not pass the checks is logged as config.rejected with its places, and the last
- * good configuration stays.
+ * good configuration stays. Beyond 2000 files it looks less often: every 5 s at 20,000.
  * Runs on its loop's thread; the reading of files does, too: they are small and local. */
 #pragma once
 

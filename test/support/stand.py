@@ -48,6 +48,7 @@ class Stand:
         self.tls = tls
         self.processes = {}
         self.routes, self.settings = routes, settings
+        self.listener = None  # instead of the certificates below
         self.more = [make_certificate(self.folder, name) for name in more_certificates]
         self.key, self.ca = make_certificate(
             self.folder, "app.localhost", "other.localhost", "admin.localhost", "public.localhost",
@@ -65,7 +66,7 @@ class Stand:
         if routes is not None:
             self.routes = routes
         pairs = "".join(f"  - cert: {cert}\n    key: {key}\n" for key, cert in [(self.key, self.ca), *self.more])
-        listener = f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n"
+        listener = self.listener or f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n"
         provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
         text = f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}

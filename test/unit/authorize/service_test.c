@@ -47,7 +47,7 @@ static struct config *config_of(const char *staleness, const char *app_policy)
 
     buf_init(&text, 65536);
     buf_printf(&text,
-               "address: 127.0.0.1:8443\ninsecure_server: true\nshared_secret: %s\n"
+               "address: 127.0.0.1:8443\nshared_secret: %s\n"
                "authenticate_service_url: https://authenticate.localhost:8443\n"
                "idp_provider: local\nidp_local_users_file: /dev/null\n"
                "grpc_address: unix:%s/a.sock\ndatabroker_service_url: unix:%s/b.sock\n"
@@ -58,6 +58,9 @@ static struct config *config_of(const char *staleness, const char *app_policy)
                "    policy: [{allow: {and: [{groups: {has: admins}}]}}]\n"
                "  - from: https://public.localhost\n    to: http://127.0.0.1:1\n    id: public\n"
                "    allow_public_unauthenticated_access: true\n"
+               "  - from: https://mtls.localhost\n    to: http://127.0.0.1:1\n    id: mtls\n"
+               "    allow_public_unauthenticated_access: true\n"
+               "    tls_downstream_client_ca_file: /only/the/proxy/opens/it.pem\n"
                "  - from: https://broken.localhost\n    to: http://127.0.0.1:1\n    id: broken\n"
                "    policy: [{allow: {and: [{no_such_thing: true}]}}]\n",
                secret_text, folder, folder, staleness, app_policy);
@@ -198,6 +201,7 @@ static uint64_t put_groups(struct stand *s, const char *user, const char *group,
 struct ask {
     const char *route; /* explicit id, also the host's first label */
     const char *session;
+    Postern__ClientCertificate *certificate; /* NULL: none was shown */
     uint64_t version;
     bool internal;
     bool recheck;
@@ -236,6 +240,7 @@ static void send_check(struct stand *s, const struct ask *ask)
     req.path = bytes_of("/");
     req.internal = ask->internal;
     req.recheck = ask->recheck;
+    req.client_certificate = ask->certificate;
     batch.n_checks = 1;
     batch.checks = reqs;
     check_client_send(s->proxy, &batch);
@@ -680,6 +685,76 @@ static void an_unsound_check_is_not_evaluated(void **state)
     stand_free(s);
 }
 
+static const uint8_t sum[32] = { 1, 2, 3 };
+
+/* Facts as a proxy sends them. */
+static Postern__ClientCertificate shown(bool trusted)
+{
+    Postern__ClientCertificate c = POSTERN__CLIENT_CERTIFICATE__INIT;
+
+    c.trusted = trusted;
+    c.fingerprint = (ProtobufCBinaryData){ .len = sizeof(sum), .data = base_unconst(sum) };
+    c.spki = c.fingerprint;
+    return c;
+}
+
+static struct got check_with(struct stand *s, const char *route, Postern__ClientCertificate *c)
+{
+    struct ask ask = { .route = route, .certificate = c };
+
+    send_check(s, &ask);
+    return receive(s);
+}
+
+static void a_client_certificate_counts_where_a_ca_applies(void **state)
+{
+    struct stand *s = stand_new("30s", true);
+    Postern__ClientCertificate good = shown(true);
+    Postern__ClientCertificate bad = shown(false);
+    Postern__ClientCertificate unread = shown(true);
+    struct got got = check_with(s, "mtls", NULL);
+
+    (void)state;
+    assert_int_equal(got.decision, POSTERN__DECISION__DENY);
+    assert_int_equal(got.status, 495);
+    assert_true(has(&got, POLICY_REASON_CLIENT_CERTIFICATE_REQUIRED));
+    assert_int_equal(check_with(s, "mtls", &good).decision, POSTERN__DECISION__ALLOW);
+    got = check_with(s, "mtls", &bad);
+    assert_int_equal(got.status, 495);
+    assert_true(has(&got, POLICY_REASON_INVALID_CLIENT_CERTIFICATE));
+    unread.fingerprint.len = 0; /* whatever it says of trust */
+    assert_int_equal(check_with(s, "mtls", &unread).status, 495);
+    assert_int_equal(check_with(s, "public", NULL).decision, POSTERN__DECISION__ALLOW);
+    assert_int_equal(check_with(s, "public", &bad).decision, POSTERN__DECISION__ALLOW);
+    stand_free(s);
+}
+
+static void facts_of_the_wrong_shape_are_no_facts(void **state)
+{
+    struct stand *s = stand_new("30s", true);
+    ProtobufCBinaryData names[AUTHZ_CERT_NAMES_MAX + 1];
+    Postern__ClientCertificate c = shown(true);
+
+    (void)state;
+    c.spki.len = 31;
+    assert_true(has((struct got[]){ check_with(s, "mtls", &c) }, POLICY_REASON_REQUEST_INVALID));
+    c = shown(true);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        names[i] = bytes_of("name.example.com");
+    }
+    c.san_dns = names;
+    c.n_san_dns = AUTHZ_CERT_NAMES_MAX;
+    assert_int_equal(check_with(s, "mtls", &c).decision, POSTERN__DECISION__ALLOW);
+    c.san_uri = names;
+    c.n_san_uri = 1;
+    assert_true(has((struct got[]){ check_with(s, "mtls", &c) }, POLICY_REASON_REQUEST_INVALID));
+    c.n_san_uri = 0;
+    c.n_san_email = AUTHZ_CERT_NAMES_MAX + 1;
+    c.san_email = names;
+    assert_true(has((struct got[]){ check_with(s, "mtls", &c) }, POLICY_REASON_REQUEST_INVALID));
+    stand_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -700,6 +775,8 @@ int main(void)
         cmocka_unit_test(new_rules_decide_at_once),
         cmocka_unit_test(a_message_that_is_no_batch_ends_its_stream_only),
         cmocka_unit_test(an_unsound_check_is_not_evaluated),
+        cmocka_unit_test(a_client_certificate_counts_where_a_ca_applies),
+        cmocka_unit_test(facts_of_the_wrong_shape_are_no_facts),
     };
 
     if (mkdtemp(folder) == NULL) {
