@@ -100,6 +100,10 @@ static bool read_one(struct config_reader *r, const struct config_value *item,
     out->line = m.cert.place.line;
     out->column = m.cert.place.column;
     out->cert_file = config_path(r, cert);
+    if (r->opts->part == CONFIG_PART_ACME) { /* what it covers needs no other */
+        return config_read_file(r, &m.cert, cert, KEYPAIR_TEXT_MAX, &out->cert_pem) &&
+               config_pem_certs(r, &m.cert, out->cert_pem);
+    }
     if (!wants_keys(r)) {
         return true;
     }

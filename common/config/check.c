@@ -54,12 +54,11 @@ static void check_listener(struct config_reader *r, const bool *given)
         secret_free(&c->certificate_key_pem);
         c->n_certificates++;
     }
-    if (serves_pages(r) && !c->insecure_server && c->n_certificates == 0 &&
+    if (serves_pages(r) && !c->insecure_server && !c->autocert && c->n_certificates == 0 &&
         !is_given(given, "certificates") && !is_given(given, "certificate")) {
-        config_error(
-            r, whole(r),
-            "no certificate to serve with: set \"certificates\", or \"insecure_server: true\" "
-            "behind something that ends TLS");
+        config_error(r, whole(r),
+                     "no certificate to serve with: set \"certificates\", \"autocert: true\", or "
+                     "\"insecure_server: true\" behind something that ends TLS");
     }
     if (sv_starts(c->http_redirect_addr, SV("unix:"))) {
         config_error(r, whole(r), "http_redirect_addr: expected host:port, such as :80");
@@ -145,7 +144,8 @@ static void set_part_defaults(struct config_reader *r)
     static const char *const health[] = { [CONFIG_PART_PROXY] = "127.0.0.1:28080",
                                           [CONFIG_PART_AUTHENTICATE] = "127.0.0.1:28081",
                                           [CONFIG_PART_AUTHORIZE] = "127.0.0.1:28082",
-                                          [CONFIG_PART_DATABROKER] = "127.0.0.1:28083" };
+                                          [CONFIG_PART_DATABROKER] = "127.0.0.1:28083",
+                                          [CONFIG_PART_ACME] = "127.0.0.1:28084" };
     struct config *c = r->c;
     struct config_value v = { .key = "grpc_address", .place = whole(r) };
     struct buf b;
@@ -207,4 +207,9 @@ void config_check(struct config_reader *r, const bool *given)
     check_listener(r, given);
     check_login(r, given);
     config_check_mtls(r);
+    if (is_given(given, "autocert_eab_key_id") != is_given(given, "autocert_eab_mac_key")) {
+        config_error(r, whole(r),
+                     "\"autocert_eab_key_id\" and \"autocert_eab_mac_key\" belong together");
+    }
+    config_check_autocert(r);
 }

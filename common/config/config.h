@@ -28,13 +28,15 @@
 #include "common/yaml.h"
 
 /* Which program reads: decides defaults (grpc_address, health_check_addr) and which private files
- * are opened (certificate keys: proxy; client secret of the provider: authenticate). */
+ * are opened (certificate keys: proxy; client secret of the provider: authenticate; key of the
+ * external account: acme). */
 enum config_part {
     CONFIG_PART_NONE = 0, /* the command line: only checks */
     CONFIG_PART_PROXY,
     CONFIG_PART_AUTHENTICATE,
     CONFIG_PART_AUTHORIZE,
-    CONFIG_PART_DATABROKER
+    CONFIG_PART_DATABROKER,
+    CONFIG_PART_ACME
 };
 
 enum { CONFIG_ROUTES_MAX = 100000, CONFIG_LIST_MAX = 4096, CONFIG_FILE_MAX = 64 * 1024 * 1024 };
@@ -386,6 +388,8 @@ struct config_certificate {
     struct sv ocsp; /* a response to staple, DER; not set: none, or one that does not say good */
     int64_t ocsp_from_s;
     int64_t ocsp_ends_s;
+    bool automatic;     /* it lies in autocert_dir, or stands in for those that will */
+    struct sv cert_pem; /* in acme alone, which reads no keys: for the names in it */
 };
 
 enum { CONFIG_CERTIFICATES_MAX = 20000 };
@@ -466,6 +470,22 @@ struct config {
     struct config_pairs
         set_response_headers; /* defaults and the global ones: for our own replies */
     struct config_strings allow_upgrades;
+
+    /* --- certificates from an ACME server (RFC 8555) --- */
+    bool autocert;
+    bool autocert_use_staging;
+    struct sv autocert_ca; /* the directory's URL, https; set where autocert is on */
+    struct sv autocert_email;
+    struct sv autocert_dir;    /* absolute; where autocert is on */
+    struct sv autocert_server; /* autocert_ca as a name for folders */
+    struct sv autocert_eab_key_id;
+    struct secret *autocert_eab_mac_key; /* base64url text; NULL outside acme, or no such account */
+    struct sv autocert_trusted_ca;       /* PEM; not set: the system's; acme alone */
+    /* Names of https routes and of the login host that no configured certificate covers: those a
+     * certificate is asked for, and those that no server could be asked for (wildcards, addresses,
+     * names without a dot). */
+    struct config_strings autocert_hosts;
+    struct config_strings autocert_skipped;
 
     /* --- upstreams --- */
     struct config_limits limits; /* of routes that set none */

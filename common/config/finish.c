@@ -48,7 +48,8 @@ static void finish_response_headers(struct config_reader *r)
         { { "Strict-Transport-Security", 25 },
           { "max-age=31536000; includeSubDomains; preload", 44 } },
     };
-    struct config_pairs under = { defaults, r->c->insecure_server ? 2 : 3 };
+    struct config_pairs under = { defaults,
+                                  r->c->insecure_server || r->c->autocert_use_staging ? 2 : 3 };
     struct config_pairs over = r->c->set_response_headers;
     struct config_pairs rest = { 0 };
 

@@ -23,6 +23,7 @@ static void box_free(struct config_box *box)
     secret_free(&c->signing_key);
     secret_free(&c->idp_client_secret);
     secret_free(&c->certificate_key_pem);
+    secret_free(&c->autocert_eab_mac_key);
     for (size_t i = 0; i < c->n_certificates; i++) {
         keypair_unref(&c->certificates[i].pair);
     }
@@ -64,8 +65,8 @@ void config_unref(struct config **config)
 
 const char *config_part_name(enum config_part part)
 {
-    static const char *const names[] = { "postern", "proxy", "authenticate", "authorize",
-                                         "databroker" };
+    static const char *const names[] = { "postern",   "proxy",      "authenticate",
+                                         "authorize", "databroker", "acme" };
 
     return names[part];
 }

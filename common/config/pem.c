@@ -129,18 +129,25 @@ static struct keypair *known_pair(struct config_reader *r, struct sv cert, struc
     return map_get(r->pairs, sv_of(id, sizeof(id)));
 }
 
-struct keypair *config_pem_pair(struct config_reader *r, const struct config_value *v,
-                                struct sv cert, struct sv key)
+struct keypair *config_pem_try_pair(struct config_reader *r, struct sv cert, struct sv key,
+                                    struct diag *d)
 {
     struct keypair *pair = known_pair(r, cert, key);
-    struct diag d = { .line = 0 };
 
     if (pair != NULL) {
         return keypair_ref(pair);
     }
-    if (keypair_of_pem(cert, key, &pair, &d) != ERR_OK) {
+    return keypair_of_pem(cert, key, &pair, d) == ERR_OK ? pair : NULL;
+}
+
+struct keypair *config_pem_pair(struct config_reader *r, const struct config_value *v,
+                                struct sv cert, struct sv key)
+{
+    struct diag d = { .line = 0 };
+    struct keypair *pair = config_pem_try_pair(r, cert, key, &d);
+
+    if (pair == NULL) {
         config_error(r, v->place, "%s: %s", v->key, d.text);
-        return NULL;
     }
     return pair;
 }

@@ -150,6 +150,28 @@ struct config_value config_item(const struct config_value *array, size_t i)
     return v;
 }
 
+static bool is_others(const struct config_reader *r, const struct config_row *row)
+{
+    static const struct {
+        unsigned flag;
+        enum config_part part;
+    } owners[] = { { CFG_ONLY_PROXY, CONFIG_PART_PROXY },
+                   { CFG_ONLY_AUTHN, CONFIG_PART_AUTHENTICATE },
+                   { CFG_ONLY_ACME, CONFIG_PART_ACME } };
+
+    bool owned = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(owners); i++) {
+        if ((row->flags & owners[i].flag) != 0) {
+            owned = true;
+            if (r->opts->part == owners[i].part) {
+                return false;
+            }
+        }
+    }
+    return owned && r->opts->part != CONFIG_PART_NONE;
+}
+
 /* A value that stands in a file of its own is taken as its text. */
 void config_read_file_value(struct config_reader *r, const struct config_row *row,
                             const struct config_value *v, void *base)
@@ -158,12 +180,8 @@ void config_read_file_value(struct config_reader *r, const struct config_row *ro
     struct sv name = { 0 };
     struct sv text = { 0 };
     json_t *json = NULL;
-    bool skip = ((row->flags & CFG_ONLY_PROXY) != 0 && r->opts->part != CONFIG_PART_PROXY &&
-                 r->opts->part != CONFIG_PART_NONE) ||
-                ((row->flags & CFG_ONLY_AUTHN) != 0 && r->opts->part != CONFIG_PART_AUTHENTICATE &&
-                 r->opts->part != CONFIG_PART_NONE);
 
-    if (!config_want_text(r, v, &name) || skip ||
+    if (!config_want_text(r, v, &name) || is_others(r, row) ||
         !config_read_file(r, v, name, row->type == CFG_CRL ? CRL_MAX : VALUE_MAX, &text)) {
         return;
     }

@@ -128,6 +128,9 @@ bool config_pem_crls(struct config_reader *r, const struct config_value *v, stru
 /* One reference, from the previous configuration if it had the same; NULL and reported. */
 struct keypair *config_pem_pair(struct config_reader *r, const struct config_value *v,
                                 struct sv cert, struct sv key);
+/* The same without a report: d has the reason. */
+struct keypair *config_pem_try_pair(struct config_reader *r, struct sv cert, struct sv key,
+                                    struct diag *d);
 /* A CA in cas without a list in crls, one line; NULL: each has its. Kept. */
 const char *config_pem_unlisted(struct config_reader *r, struct sv cas, struct sv crls);
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
@@ -139,7 +142,7 @@ void config_read_sans(struct config_reader *r, const struct config_value *v, voi
 void config_read_mtls_env(struct config_reader *r);
 void config_check_mtls(struct config_reader *r);
 
-/* certificates.c, route.c, cluster.c, rewrite.c, template.c, cors.c, finish.c, check.c */
+/* certificates.c, autocert.c, route.c, cluster.c, rewrite.c, template.c, cors.c, finish.c, check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_from(struct config_reader *r, const struct config_value *v, void *base);
@@ -171,6 +174,8 @@ void config_read_renegotiation(struct config_reader *r, const struct config_valu
 bool config_route_given(const struct config_reader *r, size_t route, const char *name);
 void config_finish_routes(struct config_reader *r);
 void config_check(struct config_reader *r, const bool *given);
+/* Which names need a certificate from the ACME server; the proxy reads those that are there. */
+void config_check_autocert(struct config_reader *r);
 
 /* load.c: config_load, and what was opened on the way, also when it failed; sum_out: hexadecimal. */
 MUST_CHECK enum err config_load_tracked(const struct config_opts *opts, struct config **config_out,

@@ -84,7 +84,8 @@ static const struct config_row global_rows[] = {
           "List of `cert:` and `key:` files (PEM) for the public listener. The one whose names fit "
           "is used, exact before wildcard; the first for visitors that name no host or an unknown "
           "one. `ocsp:` ¹ is a file with a response (DER) to staple, see [tls.md](tls.md)." },
-    { "certificate", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY, G(certificate_pem),
+    { "certificate", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY | CFG_ONLY_ACME,
+      G(certificate_pem),
       .doc = "One certificate in place (PEM, or base64 of it), with `certificate_key`." },
     { "certificate_key", CFG_SECRET_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_PROXY,
       G(certificate_key_pem), .doc = "The key of `certificate`." },
@@ -136,6 +137,30 @@ static const struct config_row global_rows[] = {
           "(with TLS) `Strict-Transport-Security`. The name `disable` turns the defaults off." },
     { "allow_upgrades", CFG_TOKENS, CFG_RELOAD, G(allow_upgrades),
       .doc = "`Upgrade` names allowed on every route." },
+
+    /* --- certificates from an ACME server --- */
+    { "autocert", CFG_BOOL, CFG_RELOAD, G(autocert),
+      .doc = "Get and renew certificates for the hosts of all https routes and of the login pages: "
+             "see [certificates.md](certificates.md). `postern-acme` must run. Agrees to the "
+             "server's terms." },
+    { "autocert_ca", CFG_LINK, CFG_RELOAD, G(autocert_ca), .def_shown = "Let's Encrypt",
+      .doc = "The directory of the ACME server, https." },
+    { "autocert_use_staging", CFG_BOOL, CFG_RELOAD, G(autocert_use_staging),
+      .doc = "Let's Encrypt's staging server instead: browsers do not trust what it issues, so "
+             "`Strict-Transport-Security` is not sent." },
+    { "autocert_email", CFG_TEXT, CFG_RELOAD, G(autocert_email), 3, 254,
+      .doc = "Contact address of the account." },
+    { "autocert_dir", CFG_TEXT, CFG_RELOAD, G(autocert_dir), 1, 3000, .def_text = "autocert",
+      .doc = "Folder for account, certificates and open challenges; the same for every proxy and "
+             "`postern-acme`." },
+    { "autocert_eab_key_id", CFG_TEXT, CFG_RELOAD, G(autocert_eab_key_id), 1, 1024,
+      .doc = "Binds the account to one that the server's owner knows already: its key id." },
+    { "autocert_eab_mac_key", CFG_SECRET_TEXT, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_ACME,
+      G(autocert_eab_mac_key), .doc = "The key of `autocert_eab_key_id`, base64url." },
+    { "autocert_trusted_ca", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_ACME,
+      G(autocert_trusted_ca),
+      .doc = "Certificates (PEM, or base64 of it) to verify the ACME server with, instead of the "
+             "system's." },
 
     /* --- upstreams --- */
     { "circuit_breaker_thresholds", CFG_OBJECT, CFG_RELOAD, SIZE_MAX,
@@ -213,7 +238,7 @@ static const struct config_row global_rows[] = {
       .doc =
           "Where `/healthz`, `/readyz`, `/startupz` and `/status` are served; `off` for nowhere. "
           "Default: `127.0.0.1:28080` proxy, `28081` authenticate, `28082` authorize, `28083` "
-          "databroker." },
+          "databroker, `28084` acme." },
     { "log_level", CFG_ENUM, CFG_RELOAD, G(log_level), .def = LOG_INFO, .choices = choices_level,
       .doc = "How much is logged." },
 
@@ -297,16 +322,7 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("certificate_authority_file"),
     UNSUPPORTED("override_certificate_name"),
     UNSUPPORTED("tls_derive"),
-    UNSUPPORTED("autocert"),
-    UNSUPPORTED("autocert_use_staging"),
-    UNSUPPORTED("autocert_ca"),
-    UNSUPPORTED("autocert_email"),
-    UNSUPPORTED("autocert_eab_key_id"),
-    UNSUPPORTED("autocert_eab_mac_key"),
     UNSUPPORTED("autocert_must_staple"),
-    UNSUPPORTED("autocert_dir"),
-    UNSUPPORTED("autocert_trusted_ca"),
-    UNSUPPORTED("autocert_trusted_ca_file"),
     UNSUPPORTED("codec_type"),
     UNSUPPORTED("http3_advertise_port"),
     UNSUPPORTED("idp_access_token_allowed_audiences"),
