@@ -102,6 +102,7 @@ static void app_free(void *state)
         loop_stop(app->workers[i]->loop);
         (void)pthread_join(app->workers[i]->thread, NULL);
     }
+    proxy_acme_watch_free(&app->acme);
     proxy_advice_free(&app->advice);
     rpc_client_free(&app->authenticate);
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
@@ -130,6 +131,22 @@ static enum err start_workers(struct proxy_app *app, struct proxy_snapshot *snap
         app->n_workers += err == ERR_OK ? 1 : 0;
     }
     return err;
+}
+
+/* Main thread: other challenges are open than before. */
+static void on_challenges(struct proxy_acme *acme, void *arg)
+{
+    struct proxy_app *app = arg;
+    unsigned i = 0;
+
+    for (i = 0; i < app->n_workers; i++) {
+        proxy_worker_set_acme(app->workers[i], acme);
+    }
+}
+
+static void follow_challenges(struct proxy_app *app, const struct config *config)
+{
+    proxy_acme_watch_set(app->acme, config->autocert ? config->autocert_dir : (struct sv){ 0 });
 }
 
 static enum err app_start(struct service *service, const struct config *config, void **state_out,
@@ -169,6 +186,8 @@ static enum err app_start(struct service *service, const struct config *config, 
                                                  .server = RPC_AUTHENTICATE,
                                                  .identity = app->identity });
     }
+    app->acme = proxy_acme_watch_new(service_loop(service), on_challenges, app);
+    follow_challenges(app, config);
     app->authorize_part = service_part_new(service, "authorize");
     app->advice = proxy_advice_new(service_loop(service));
     proxy_advice_set(app->advice, config);
@@ -193,6 +212,7 @@ static enum err app_reload(void *state, const struct config *config, struct diag
         proxy_worker_set(app->workers[i], snapshot);
     }
     if (err == ERR_OK) {
+        follow_challenges(app, config);
         proxy_snapshot_commit(snapshot, app->clusters);
         proxy_advice_set(app->advice, config);
     }

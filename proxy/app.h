@@ -5,6 +5,7 @@
 #include "common/rpc/client.h"
 #include "common/rpc/identity.h"
 #include "common/service.h"
+#include "proxy/acme.h"
 #include "proxy/advice.h"
 #include "proxy/snapshot.h"
 #include "proxy/worker.h"
@@ -21,6 +22,7 @@ struct proxy_app {
     struct proxy_worker *workers[PROXY_WORKERS_MAX];
     unsigned n_workers;
     unsigned n_stopped;
+    struct proxy_acme_watch *acme;
     struct service_part *authorize_part;
     struct proxy_advice *advice;
     unsigned authz_up; /* workers whose check stream is up; atomic */

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "proxy/acme.h"
 #include "proxy/client.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
@@ -70,6 +71,7 @@ static void begin(struct proxy_conn *conn)
     conn->io.ssl = SSL_new(conn->snapshot->tls);
     CHECK(conn->io.ssl != NULL && SSL_set_fd(conn->io.ssl, conn->io.fd) == 1);
     SSL_set_accept_state(conn->io.ssl);
+    proxy_acme_attach(conn->io.ssl, &worker->acme);
     conn->phase = PROXY_CONN_HANDSHAKE;
     conn->deadline_ms = clock_mono_ms() + HANDSHAKE_MS;
     proxy_conn_want(conn, true, false);
@@ -429,6 +431,10 @@ static void go_on_with_handshake(struct proxy_conn *conn)
 {
     switch (proxy_io_handshake(&conn->io)) {
     case PROXY_IO_DONE:
+        if (proxy_acme_was_challenge(conn->io.ssl)) {
+            proxy_conn_close(conn);
+            break;
+        }
         if (conn->snapshot->n_trusts != 0) {
             conn->client_cert = proxy_client_cert_new(conn->io.ssl);
         }

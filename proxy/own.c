@@ -5,6 +5,7 @@
 
 #include <openssl/sha.h>
 
+#include "proxy/acme.h"
 #include "proxy/cors.h"
 #include "proxy/login.h"
 #include "proxy/reply.h"
@@ -138,6 +139,17 @@ void proxy_own_to_https(struct proxy_exchange *x)
     }
     /* 308 keeps the method; for GET the older 301 says the same to more programs. */
     proxy_reply_redirect(x, read_only ? 301 : 308, buf_sv(&url), NULL);
+}
+
+bool proxy_own_challenge(struct proxy_exchange *x)
+{
+    struct sv answer = proxy_acme_answer(x->conn->worker->acme, x->req.decoded);
+
+    if (answer.n == 0) {
+        return false;
+    }
+    text(x, SV("application/octet-stream"), answer, false);
+    return true;
 }
 
 void proxy_own_redirect(struct proxy_exchange *x)

@@ -14,5 +14,7 @@ void proxy_own_preflight(struct proxy_exchange *x);
 bool proxy_own_robots(struct proxy_exchange *x);
 /* For the plain listener beside the TLS one: where this is at https, if the host is one of ours. */
 void proxy_own_to_https(struct proxy_exchange *x);
+/* True: answered, as an open challenge of an ACME order. */
+bool proxy_own_challenge(struct proxy_exchange *x);
 /* The route's redirect. */
 void proxy_own_redirect(struct proxy_exchange *x);

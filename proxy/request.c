@@ -373,6 +373,9 @@ void proxy_request_start(struct proxy_exchange *x)
         proxy_reply_fault(x, 501, "connect-not-supported");
         return;
     }
+    if (x->conn->io.ssl == NULL && proxy_own_challenge(x)) {
+        return;
+    }
     if (x->conn->to_https) {
         proxy_own_to_https(x);
         return;

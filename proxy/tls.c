@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
+#include "proxy/acme.h"
 #include "proxy/ticket.h"
 
 enum { NAMES_BYTES_MAX = 32 * 1024, CLIENT_CHAIN_MAX = 64 * 1024, LOGS_A_SECOND = 10 };
@@ -271,6 +272,7 @@ static SSL_CTX *listener_ctx(struct proxy_snapshot *s)
     (void)SSL_CTX_set_tlsext_status_cb(ctx, on_status);
     (void)SSL_CTX_set_tlsext_status_arg(ctx, s);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+    proxy_acme_listen(ctx);
     (void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"postern", 7);
     if (s->n_trusts != 0) {
         ask_all(ctx, s);

@@ -305,6 +305,29 @@ void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapsh
     loop_post(worker->loop, run_set, task);
 }
 
+struct acme_task {
+    struct proxy_worker *worker;
+    struct proxy_acme *acme;
+};
+
+static void run_set_acme(void *arg)
+{
+    struct acme_task *task = arg;
+
+    proxy_acme_unref(&task->worker->acme);
+    task->worker->acme = task->acme;
+    mem_free(&task);
+}
+
+void proxy_worker_set_acme(struct proxy_worker *worker, struct proxy_acme *acme)
+{
+    struct acme_task *task = MEM_NEW(struct acme_task);
+
+    task->worker = worker;
+    task->acme = proxy_acme_ref(acme);
+    loop_post(worker->loop, run_set_acme, task);
+}
+
 static void run_stop(void *arg)
 {
     struct proxy_worker *w = arg;
@@ -432,6 +455,7 @@ void proxy_worker_free(struct proxy_worker **worker)
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
     buf_deinit(&w->access);
+    proxy_acme_unref(&w->acme);
     proxy_snapshot_unref(&w->snapshot);
     mem_free(&w);
 }

@@ -11,6 +11,7 @@
 #include "common/list.h"
 #include "common/loop.h"
 #include "common/rpc/client.h"
+#include "proxy/acme.h"
 #include "proxy/authz_client.h"
 #include "proxy/handles.h"
 #include "proxy/pipe.h"
@@ -24,6 +25,7 @@ struct proxy_worker {
     pthread_t thread;
     struct loop *loop;
     struct proxy_snapshot *snapshot;
+    struct proxy_acme *acme; /* open challenges; NULL: none yet */
     struct proxy_authz *authz;
     struct proxy_handles *handles;
     int listener;
@@ -57,6 +59,7 @@ MUST_CHECK enum err proxy_worker_new(struct proxy_app *app, unsigned index,
 /* Main thread. */
 void proxy_worker_start(struct proxy_worker *worker);
 void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot);
+void proxy_worker_set_acme(struct proxy_worker *worker, struct proxy_acme *acme);
 /* Takes no more connections, lets the open requests end, then calls proxy_app_worker_stopped. */
 void proxy_worker_stop(struct proxy_worker *worker);
 void proxy_worker_free(struct proxy_worker **worker); /* after its thread ended */
