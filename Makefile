@@ -3,7 +3,7 @@
 # make bench      Postern beside nginx and HAProxy         make fuzz    run every fuzz target for FUZZ_SECONDS
 # make SAN=asan,ubsan test    make SAN=tsan test           make fuzz-replay   their corpora, once
 # make install DESTDIR= PREFIX=/usr/local                  make V=1     show the commands
-DAEMONS  := proxy authenticate authorize databroker
+DAEMONS  := proxy authenticate authorize databroker acme
 PROGRAMS := $(addprefix postern-,$(DAEMONS)) postern
 comma    := ,
 MODE     := $(CC)-$(or $(subst $(comma),-,$(SAN)),plain)
@@ -47,13 +47,18 @@ OWN        := $(wildcard $(addsuffix /*.[ch],common common/* $(DAEMONS) cli test
               test/unit/*/*.[ch] test/unit/*/*/*.[ch])
 FUZZ_SECONDS ?= 60
 
-all: $(addprefix $(BIN)/,$(PROGRAMS))
+all: $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client)
 
 $(foreach d,$(DAEMONS),$(eval $(BIN)/postern-$(d): $(call OBJ,$(d)) $(SHARED)))
 $(BIN)/postern: $(call OBJ,cli) $(SHARED)
 $(addprefix $(BIN)/,$(PROGRAMS)):
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
+
+# The ACME conversation is a library's, certbot's, and that is in Python.
+$(BIN)/postern-acme-client: acme/client.py
+	@mkdir -p $(@D)
+	$(Q)install -m 0755 $< $@
 
 # A unit test links its module's folder without main.o: a test that reaches further does not link.
 $(foreach d,common $(DAEMONS) cli,$(eval $(filter $(B)/test/unit/$(d)/%,$(TESTS)): \
@@ -141,7 +146,7 @@ format:
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/postern
-	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client) $(DESTDIR)$(PREFIX)/bin
 	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/postern
 
 clean:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, and only those.
-#   deploy/setup.sh build|run|test …
+#   deploy/setup.sh build|run|acme|test …
 set -eu
 
 build="build-essential pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-dev libprotobuf-c-dev
@@ -8,19 +8,21 @@ build="build-essential pkg-config protobuf-c-compiler protobuf-compiler libproto
  libpcre2-dev libnghttp2-dev libc-ares-dev libjose-dev libcrypt-dev libseccomp-dev zlib1g-dev ca-certificates"
 run="libgrpc29 libprotobuf-c1 libevent-2.1-7 libevent-pthreads-2.1-7 libssl3 libcurl4 libsqlite3-0 libjansson4
  libyaml-0-2 libpcre2-8-0 libnghttp2-14 libc-ares2 libjose0 libcrypt1 libseccomp2 ca-certificates"
+acme="python3-acme"
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket
- python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light haproxy wrk
- nghttp2-client curl sqlite3 nodejs npm git jq"
+ python3-acme python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light
+ haproxy wrk nghttp2-client curl sqlite3 nodejs npm git jq"
 
 wanted=""
 for group in "$@"; do
     case $group in
     build) wanted="$wanted $build" ;;
     run) wanted="$wanted $run" ;;
+    acme) wanted="$wanted $acme" ;;
     test) wanted="$wanted $test" ;;
     *)
-        echo "setup: '$group' is no group of packages; there are build, run and test" >&2
+        echo "setup: '$group' is no group of packages; there are build, run, acme and test" >&2
         exit 2
         ;;
     esac

@@ -17,9 +17,9 @@ rule "Banned functions:" "$(own '*.c' '*.h' | xargs grep -nE \
 rule "malloc and free outside common/mem.c:" "$(own '*.c' '*.h' | grep -v '^common/mem.c$' | xargs grep -nE \
     '(^|[^_a-zA-Z0-9.>])(malloc|calloc|realloc|aligned_alloc|free)\(' 2>/dev/null)"
 rule "common/ must not know a daemon:" "$(own 'common/*.c' 'common/*.h' | xargs grep -nE \
-    '#include "(proxy|authenticate|authorize|databroker|ingress|cli)/' 2>/dev/null)"
-for daemon in proxy authenticate authorize databroker; do
-    others=$(echo proxy authenticate authorize databroker cli | tr ' ' '\n' | grep -v "^$daemon$" | paste -sd '|')
+    '#include "(proxy|authenticate|authorize|databroker|acme|ingress|cli)/' 2>/dev/null)"
+for daemon in proxy authenticate authorize databroker acme; do
+    others=$(echo proxy authenticate authorize databroker acme cli | tr ' ' '\n' | grep -v "^$daemon$" | paste -sd '|')
     rule "$daemon must not include another daemon:" "$(own "$daemon/*.c" "$daemon/*.h" | xargs grep -nE \
         "#include \"($others)/" 2>/dev/null)"
 done

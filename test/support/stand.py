@@ -42,13 +42,13 @@ USERS = {"admin@example.com": ["admins", "staff"], "user@example.com": ["staff"]
 class Stand:
     """Daemons run in a folder with unix sockets between them. routes: YAML list, `PORT` is replaced."""
 
-    def __init__(self, routes, settings="", tls=True, users=None, names=(), more_certificates=()):
+    def __init__(self, routes, settings="", tls=True, users=None, names=(), more_certificates=(), listener=None):
         self.folder = tempfile.mkdtemp(prefix="postern-stand-")
         self.port = free_port()
         self.tls = tls
+        self.listener = listener  # YAML in place of `certificates`
         self.processes = {}
         self.routes, self.settings = routes, settings
-        self.listener = None  # instead of the certificates below
         self.more = [make_certificate(self.folder, name) for name in more_certificates]
         self.key, self.ca = make_certificate(
             self.folder, "app.localhost", "other.localhost", "admin.localhost", "public.localhost",
@@ -66,7 +66,7 @@ class Stand:
         if routes is not None:
             self.routes = routes
         pairs = "".join(f"  - cert: {cert}\n    key: {key}\n" for key, cert in [(self.key, self.ca), *self.more])
-        listener = self.listener or f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n"
+        listener = self.listener or (f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n")
         provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
         text = f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}
@@ -142,7 +142,7 @@ routes:
                 p.kill()
                 codes[daemon] = "hung"
         try:
-            assert_clean(self.log_file(daemon) for daemon in DAEMONS)
+            assert_clean(self.log_file(daemon) for daemon in {*DAEMONS, *self.processes})
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
         bad = {d: c for d, c in codes.items() if c not in (0, -signal.SIGKILL)}
