@@ -1,5 +1,7 @@
 #include "proxy/client_cert.h"
 
+#include <string.h>
+
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
@@ -182,4 +184,58 @@ Postern__ClientCertificate *proxy_client_cert_for(struct proxy_client_cert *cert
 {
     cert->message.trusted = trust != NULL && cert->facts != NULL && is_trusted(cert, trust, peer);
     return &cert->message;
+}
+
+/* ---- texts ----------------------------------------------------------------------------------- */
+
+static struct sv hex_text(ProtobufCBinaryData bytes, struct arena *arena)
+{
+    static const char digits[] = "0123456789abcdef";
+    char *text = arena_alloc(arena, bytes.len * 2);
+    size_t i = 0;
+
+    for (i = 0; i < bytes.len; i++) {
+        text[2 * i] = digits[bytes.data[i] >> 4U];
+        text[2 * i + 1] = digits[bytes.data[i] & 15U];
+    }
+    return sv_of(text, bytes.len * 2);
+}
+
+/* A name with a comma in it would be read as two: then there is no list. */
+static struct sv list_text(const ProtobufCBinaryData *names, size_t n, struct arena *arena)
+{
+    size_t size = 0;
+    size_t at = 0;
+    size_t i = 0;
+    char *text = NULL;
+
+    for (i = 0; i < n; i++) {
+        if (sv_find(sv_of(names[i].data, names[i].len), ',') != SIZE_MAX) {
+            return (struct sv){ 0 };
+        }
+        size += names[i].len + 1;
+    }
+    text = arena_alloc(arena, size);
+    for (i = 0; i < n; i++) {
+        if (at != 0) {
+            text[at++] = ',';
+        }
+        memcpy(text + at, names[i].data, names[i].len);
+        at += names[i].len;
+    }
+    return at == 0 ? (struct sv){ 0 } : sv_of(text, at);
+}
+
+void proxy_client_cert_texts(struct proxy_client_cert *cert, struct proxy_trust *trust,
+                             const char *peer, struct arena *arena,
+                             struct proxy_client_cert_texts *texts_out)
+{
+    const Postern__ClientCertificate *m = proxy_client_cert_for(cert, trust, peer);
+
+    *texts_out = (struct proxy_client_cert_texts){ .fingerprint = { 0 } };
+    if (m->trusted) {
+        texts_out->fingerprint = hex_text(m->fingerprint, arena);
+        texts_out->san_dns = list_text(m->san_dns, m->n_san_dns, arena);
+        texts_out->san_email = list_text(m->san_email, m->n_san_email, arena);
+    }
 }

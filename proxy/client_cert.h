@@ -7,6 +7,7 @@
 
 #include "authorize.pb-c.h"
 
+#include "common/arena.h"
 #include "common/base.h"
 #include "proxy/trust.h"
 
@@ -19,3 +20,15 @@ void proxy_client_cert_free(struct proxy_client_cert **cert);
  * Borrowed: until the next call. A verdict that is new and bad is logged; peer: who. */
 Postern__ClientCertificate *proxy_client_cert_for(struct proxy_client_cert *cert,
                                                   struct proxy_trust *trust, const char *peer);
+
+/* What headers to upstreams may say of it; names separated by commas. */
+struct proxy_client_cert_texts {
+    struct sv fingerprint; /* SHA-256, lower-case hexadecimal */
+    struct sv san_dns;
+    struct sv san_email;
+};
+
+/* All empty where trust does not accept it; they live in arena. */
+void proxy_client_cert_texts(struct proxy_client_cert *cert, struct proxy_trust *trust,
+                             const char *peer, struct arena *arena,
+                             struct proxy_client_cert_texts *texts_out);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
@@ -44,13 +45,28 @@ static struct sv request_header(void *arg, struct sv name)
     return value;
 }
 
+static struct proxy_client_cert_texts cert_texts(struct proxy_exchange *x)
+{
+    struct proxy_client_cert_texts texts = { .fingerprint = { 0 } };
+
+    if (x->route->config->templates != NULL && x->conn->client_cert != NULL) {
+        proxy_client_cert_texts(x->conn->client_cert, x->route->trust, x->conn->peer.text,
+                                &x->arena, &texts);
+    }
+    return texts;
+}
+
 static void add_set(struct proxy_exchange *x, struct config_pair *out)
 {
     const struct config_route *c = x->route->config;
+    const struct proxy_client_cert_texts cert = cert_texts(x);
     const struct proxy_template_facts facts = {
         .access_token = proxy_identity_fact(x->identity, SV("access_token"), 0),
         .id_token = proxy_identity_fact(x->identity, SV("id_token"), 0),
         .jwt = proxy_identity_fact(x->identity, SV("jwt"), 0),
+        .cert_fingerprint = cert.fingerprint,
+        .cert_san_dns = cert.san_dns,
+        .cert_san_email = cert.san_email,
         .header = request_header,
         .arg = x,
     };

@@ -16,7 +16,7 @@ import websocket
 from cryptography import x509
 from cryptography.x509 import ocsp
 from pki import DAY, Cert, write
-from stand import Stand, Upstream, raw_request
+from stand import Stand, Upstream, header, raw_request
 from trial import free_port, wait_for
 
 HOSTS = ("app.localhost", "other.localhost", "admin.localhost", "public.localhost", "authenticate.localhost", "127.0.0.1")
@@ -303,6 +303,61 @@ def test_a_policy_names_certificates(pki, upstream):
         assert ask(stand, pki.stranger, path="/fingerprint/x")[0] == 403
         assert ask(stand, path="/strict") == MISSING and ask(stand, pki.stranger, path="/strict") == INVALID
         assert ask(stand, pki.user, path="/strict") == FINE
+
+
+def test_an_upstream_is_told_of_a_trusted_certificate_only(pki, upstream):
+    routes = PUBLIC.format(port=upstream.port) + """
+    set_request_headers:
+      X-Cert: sha256:${pomerium.client_cert_fingerprint}
+      X-Dns: ${pomerium.client_cert_san_dns}
+      X-Mail: ${pomerium.client_cert_san_email}
+"""
+    with Running(tls_stand(pki, routes, mtls(pki, max_verify_depth=2, enforcement="policy"))) as stand:
+        for cert in (pki.user, pki.stranger, None):
+            assert ask(stand, cert, headers="X-Cert: forged\r\nX-Dns: forged\r\n") == FINE
+        told = [[header(head, name) for name in ("X-Cert", "X-Dns", "X-Mail")] for head in upstream.heads]
+        assert told == [[["sha256:" + pki.user.fingerprint], ["laptop-7.example.com"], ["user@example.com"]],
+                        [[], [], []], [[], [], []]]
+
+
+def h2_statuses(stand, sni, hosts, cert=None):
+    """Status of a GET for each host, all on one HTTP/2 connection."""
+    import h2.config
+    import h2.connection
+    import h2.events
+    ctx = context(stand, cert)
+    ctx.set_alpn_protocols(["h2"])
+    found = {}
+    with ctx.wrap_socket(socket.create_connection(("127.0.0.1", stand.port), timeout=15), server_hostname=sni) as s:
+        assert s.selected_alpn_protocol() == "h2"
+        c = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        c.initiate_connection()
+        for i, host in enumerate(hosts):
+            c.send_headers(2 * i + 1, [(":method", "GET"), (":scheme", "https"), (":authority", f"{host}:{stand.port}"),
+                                       (":path", "/")], end_stream=True)
+        s.sendall(c.data_to_send())
+        while len(found) < len(hosts):
+            for event in c.receive_data(s.recv(65536)):
+                if isinstance(event, h2.events.ResponseReceived):
+                    found[hosts[event.stream_id // 2]] = int(dict(event.headers)[":status"])
+            s.sendall(c.data_to_send())
+    return found
+
+
+def test_http2_coalesces_where_everything_is_equal(pki, upstream):
+    ca = write(pki.folder, "stranger-ca.pem", pki.stranger_root.pem)
+    a, b = pki.server("h2a", sans=("public.localhost", "app.localhost", "admin.localhost")), pki.server("h2b", sans=("other.localhost",))
+    routes = "".join(PUBLIC.format(port=upstream.port).replace("public.localhost", name) for name in
+                     ("public.localhost", "app.localhost", "other.localhost", "admin.localhost"))
+    routes += f"    tls_downstream_client_ca_file: {ca}\n"  # of admin
+    with Running(tls_stand(pki, routes, mtls(pki, max_verify_depth=2), certs=listener(a.files(), b.files()))) as stand:
+        hosts = ("public.localhost", "app.localhost", "other.localhost", "admin.localhost", "elsewhere.localhost")
+        assert h2_statuses(stand, "public.localhost", hosts, pki.user) == {
+            "public.localhost": 200, "app.localhost": 200, "other.localhost": 421, "admin.localhost": 421,
+            "elsewhere.localhost": 421}
+        assert h2_statuses(stand, "admin.localhost", hosts, pki.stranger) == {
+            "public.localhost": 421, "app.localhost": 421, "other.localhost": 421, "admin.localhost": 200,
+            "elsewhere.localhost": 421}
 
 
 def test_reject_connection_lets_nobody_else_in(pki, upstream):
