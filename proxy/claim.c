@@ -17,7 +17,7 @@ const char *proxy_claim_begin(struct proxy_claim *claim, struct proxy_cluster *c
     if (!enter(&cluster->n_requests, cluster->conf.limits.max_requests)) {
         return "upstream-max-requests";
     }
-    *claim = (struct proxy_claim){ .cluster = proxy_cluster_ref(cluster), .key = key };
+    *claim = (struct proxy_claim){ .cluster = cluster, .key = key };
     return NULL;
 }
 
@@ -79,6 +79,6 @@ void proxy_claim_end(struct proxy_claim *claim)
     if (claim->retrying) {
         (void)__atomic_sub_fetch(&claim->cluster->n_retries, 1, __ATOMIC_RELAXED);
     }
-    proxy_cluster_unref(&claim->cluster);
+    claim->cluster = NULL;
     claim->retrying = false;
 }

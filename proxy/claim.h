@@ -1,13 +1,13 @@
 /* proxy_claim: one exchange's use of a cluster, from its first attempt to the end of its answer: counted
  * against the cluster's bounds and at the endpoint, whatever connection or stream carries it. Part of
- * an exchange; owned by its worker. */
+ * an exchange, which holds its snapshot; owned by its worker. */
 #pragma once
 
 #include "common/base.h"
 #include "proxy/cluster.h"
 
 struct proxy_claim {
-    struct proxy_cluster *cluster;   /* NULL: nothing is claimed */
+    struct proxy_cluster *cluster;   /* the snapshot's; NULL: nothing is claimed */
     struct proxy_endpoint *endpoint; /* the one chosen, with a reference; NULL: none yet */
     uint64_t key;                    /* what RING_HASH and MAGLEV keep together */
     bool retrying;                   /* counted as a retry */

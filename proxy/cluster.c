@@ -1,10 +1,7 @@
 #include "proxy/cluster.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "common/b64.h"
-#include "common/buf.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rand.h"
@@ -17,56 +14,90 @@ struct proxy_clusters {
 
 /* ---- what a cluster is made of --------------------------------------------------------------- */
 
-static void describe_check(struct buf *b, const struct config_health_check *c)
+static bool same_texts(const struct config_strings *a, const struct config_strings *b)
 {
     size_t i = 0;
 
-    buf_printf(b, "check %d %lld %lld %lld %lld %u %u %u %d host=%.*s path=%.*s service=%.*s",
-               c->kind, (long long)c->timeout_ms, (long long)c->interval_ms,
-               (long long)c->initial_jitter_ms, (long long)c->interval_jitter_ms,
-               c->interval_jitter_percent, c->unhealthy_threshold, c->healthy_threshold, c->codec,
-               SV_ARG(c->host), SV_ARG(c->path), SV_ARG(c->service));
-    for (i = 0; i < c->n_statuses; i++) {
-        buf_printf(b, " %u-%u", c->statuses[i].first, c->statuses[i].last);
+    for (i = 0; i < a->n && a->n == b->n; i++) {
+        if (!sv_eq(a->v[i], b->v[i])) {
+            return false;
+        }
     }
-    buf_add_str(b, " send=");
-    hex_add(b, c->send);
-    for (i = 0; i < c->receive.n; i++) {
-        buf_add_str(b, " receive=");
-        hex_add(b, c->receive.v[i]);
-    }
-    buf_add_char(b, '\n');
+    return a->n == b->n;
 }
 
-static char *describe(const struct proxy_cluster_opts *opts)
+static bool same_check(const struct config_health_check *a, const struct config_health_check *b)
 {
-    const struct config_cluster *c = opts->conf;
-    const struct config_outlier *o = &c->outlier;
-    struct buf b;
-    char key[PROXY_TARGET_KEY_MAX];
-    char *text = NULL;
     size_t i = 0;
 
-    buf_init(&b, SIZE_MAX / 2);
+    for (i = 0; i < a->n_statuses && a->n_statuses == b->n_statuses; i++) {
+        if (a->statuses[i].first != b->statuses[i].first ||
+            a->statuses[i].last != b->statuses[i].last) {
+            return false;
+        }
+    }
+    return a->kind == b->kind && a->timeout_ms == b->timeout_ms &&
+           a->interval_ms == b->interval_ms && a->initial_jitter_ms == b->initial_jitter_ms &&
+           a->interval_jitter_ms == b->interval_jitter_ms &&
+           a->interval_jitter_percent == b->interval_jitter_percent &&
+           a->unhealthy_threshold == b->unhealthy_threshold &&
+           a->healthy_threshold == b->healthy_threshold && sv_eq(a->host, b->host) &&
+           sv_eq(a->path, b->path) && a->codec == b->codec && a->n_statuses == b->n_statuses &&
+           sv_eq(a->service, b->service) && sv_eq(a->send, b->send) &&
+           same_texts(&a->receive, &b->receive);
+}
+
+static bool same_outlier(const struct config_outlier *a, const struct config_outlier *b)
+{
+    return a->on == b->on && a->consecutive_5xx == b->consecutive_5xx &&
+           a->consecutive_gateway_failure == b->consecutive_gateway_failure &&
+           a->enforcing_consecutive_5xx == b->enforcing_consecutive_5xx &&
+           a->enforcing_consecutive_gateway_failure == b->enforcing_consecutive_gateway_failure &&
+           a->interval_ms == b->interval_ms && a->base_ejection_ms == b->base_ejection_ms &&
+           a->max_ejection_ms == b->max_ejection_ms &&
+           a->max_ejection_jitter_ms == b->max_ejection_jitter_ms &&
+           a->max_ejection_percent == b->max_ejection_percent;
+}
+
+static bool same_limits(const struct config_limits *a, const struct config_limits *b)
+{
+    return a->max_connections == b->max_connections &&
+           a->max_pending_requests == b->max_pending_requests &&
+           a->max_requests == b->max_requests && a->max_retries == b->max_retries;
+}
+
+static bool same_conf(const struct config_cluster *a, const struct config_cluster *b)
+{
+    size_t i = 0;
+
+    for (i = 0; i < a->n_checks && a->n_checks == b->n_checks; i++) {
+        if (!same_check(&a->checks[i], &b->checks[i])) {
+            return false;
+        }
+    }
+    return a->n_checks == b->n_checks && a->policy == b->policy &&
+           a->choice_count == b->choice_count && a->minimum_ring_size == b->minimum_ring_size &&
+           a->maximum_ring_size == b->maximum_ring_size && a->table_size == b->table_size &&
+           a->healthy_panic_threshold == b->healthy_panic_threshold &&
+           same_outlier(&a->outlier, &b->outlier) && same_limits(&a->limits, &b->limits);
+}
+
+/* Nothing about it has changed. */
+static bool is_made_of(const struct proxy_cluster *cluster, const struct proxy_cluster_opts *opts)
+{
+    char key[PROXY_TARGET_KEY_MAX];
+    size_t i = 0;
+
+    if (proxy_watch_sources(cluster->watch) != opts->n || !same_conf(&cluster->conf, opts->conf)) {
+        return false;
+    }
     for (i = 0; i < opts->n; i++) {
         proxy_target_key(opts->urls[i], opts->route, key);
-        buf_printf(&b, "%s,%u\n", key, opts->weights[i]);
+        if (!proxy_watch_has(cluster->watch, i, key, opts->weights[i])) {
+            return false;
+        }
     }
-    buf_printf(&b, "balance %d %u %u %u %u %u\n", c->policy, c->choice_count, c->minimum_ring_size,
-               c->maximum_ring_size, c->table_size, c->healthy_panic_threshold);
-    buf_printf(&b, "outlier %d %u %u %u %u %lld %lld %lld %lld %u\n", o->on, o->consecutive_5xx,
-               o->consecutive_gateway_failure, o->enforcing_consecutive_5xx,
-               o->enforcing_consecutive_gateway_failure, (long long)o->interval_ms,
-               (long long)o->base_ejection_ms, (long long)o->max_ejection_ms,
-               (long long)o->max_ejection_jitter_ms, o->max_ejection_percent);
-    buf_printf(&b, "limits %u %u %u %u\n", c->limits.max_connections,
-               c->limits.max_pending_requests, c->limits.max_requests, c->limits.max_retries);
-    for (i = 0; i < c->n_checks; i++) {
-        describe_check(&b, &c->checks[i]);
-    }
-    text = mem_strdup(buf_cstr(&b));
-    buf_deinit(&b);
-    return text;
+    return true;
 }
 
 static void keep(struct arena *arena, struct sv *text)
@@ -133,18 +164,16 @@ void proxy_cluster_unref(struct proxy_cluster **cluster)
     mem_free(&c->views);
     proxy_watch_free(&c->watch);
     arena_deinit(&c->texts);
-    mem_free(&c->text);
     mem_free(&c);
 }
 
 static struct proxy_cluster *cluster_new(const struct proxy_clusters *clusters,
-                                         const struct proxy_cluster_opts *opts, char *text)
+                                         const struct proxy_cluster_opts *opts)
 {
     struct proxy_cluster *c = mem_aligned_array(1, sizeof(*c), PROXY_CACHE_LINE);
     unsigned i = 0;
 
     c->refs = 1;
-    c->text = text;
     c->id = opts->id;
     c->main = clusters == NULL ? NULL : clusters->room.loop;
     c->n_views = clusters == NULL ? 1 : clusters->room.n_workers;
@@ -229,20 +258,17 @@ enum err proxy_clusters_make(struct proxy_clusters *clusters, const struct proxy
 {
     CLEANUP(mem_free) struct proxy_source_opts *sources = mem_array(opts->n, sizeof(*sources));
     struct proxy_cluster *old = find(clusters, opts->id);
-    char *text = describe(opts);
     enum err err = ERR_OK;
 
-    if (old != NULL && strcmp(old->text, text) == 0) {
-        mem_free(&text);
+    if (old != NULL && is_made_of(old, opts)) {
         *cluster_out = proxy_cluster_ref(old);
         return ERR_OK;
     }
     err = make_sources(opts, old, sources, d);
     if (err != ERR_OK) {
-        mem_free(&text);
         return err;
     }
-    *cluster_out = cluster_new(clusters, opts, text);
+    *cluster_out = cluster_new(clusters, opts);
     (*cluster_out)->watch = proxy_watch_new(
         *cluster_out, sources, opts->n, old == NULL ? NULL : old->watch, (*cluster_out)->n_views);
     return ERR_OK;

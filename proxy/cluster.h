@@ -33,7 +33,6 @@ struct proxy_view {
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): the last group has its own line */
 struct proxy_cluster {
-    char *text; /* all that it was made of: equal texts, equal clusters */
     uint64_t id;
     struct sv id_text; /* the route's, for logs */
     struct config_cluster conf;

@@ -591,6 +591,9 @@ static void on_stream_lost(void *owner)
     struct proxy_exchange *x = owner;
     struct proxy_h2_stream *s = x->server;
 
+    if (!s->in_ended && !s->refused) {
+        proxy_claim_note(&x->claim, 503);
+    }
     if (s->in_ended && s->error == NGHTTP2_NO_ERROR) {
         x->up_lost = true; /* the answer is whole; it does not want the rest of the request */
         pump_down(x);

@@ -131,8 +131,10 @@ bool proxy_target_literal(const struct proxy_target *target, struct proxy_sockad
         return true;
     }
     proxy_target_host(target, host);
-    if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &v4.sin_addr) ==
-        1) {
+    if (sv_eq(sv_from(host), SV("localhost")) || sv_ends(sv_from(host), SV(".localhost"))) {
+        (void)snprintf(host, sizeof(host), "127.0.0.1"); /* RFC 6761 §6.3: never asked about */
+    }
+    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
         memcpy(&address_out->at, &v4, sizeof(v4));
         address_out->size = sizeof(v4);
         return true;

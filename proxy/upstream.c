@@ -428,6 +428,12 @@ static bool use_shared(struct proxy_upstream *up)
     return h2 != NULL;
 }
 
+/* Addresses may have changed while it waited. */
+static bool has_endpoint(const struct proxy_claim *claim)
+{
+    return claim->endpoint != NULL && !__atomic_load_n(&claim->endpoint->gone, __ATOMIC_RELAXED);
+}
+
 static void begin(void *arg)
 {
     struct proxy_upstream *up = arg;
@@ -437,7 +443,7 @@ static void begin(void *arg)
     if (up->owner == NULL) {
         return; /* given up within the same turn */
     }
-    if (up->claim->endpoint == NULL && !proxy_claim_choose(up->claim, view)) {
+    if (!has_endpoint(up->claim) && !proxy_claim_choose(up->claim, view)) {
         if (!table->settled) {
             list_push_back(&view->waiting, &up->in_view);
         } else if (table->n_all == 0) {

@@ -574,6 +574,16 @@ void proxy_watch_free(struct proxy_watch **watch)
     mem_free(&w);
 }
 
+size_t proxy_watch_sources(const struct proxy_watch *watch)
+{
+    return watch->n_sources;
+}
+
+bool proxy_watch_has(const struct proxy_watch *watch, size_t i, const char *key, uint32_t weight)
+{
+    return strcmp(watch->sources[i].target->key, key) == 0 && watch->sources[i].weight == weight;
+}
+
 struct proxy_target *proxy_watch_target(const struct proxy_watch *watch, const char *key)
 {
     size_t i = 0;

@@ -35,6 +35,9 @@ struct proxy_watch *proxy_watch_new(struct proxy_cluster *cluster,
 void proxy_watch_start(struct proxy_watch *watch, struct proxy_watch_room *room);
 void proxy_watch_stop(struct proxy_watch *watch);
 void proxy_watch_free(struct proxy_watch **watch);
+/* Entries of `to`, and whether entry i leads to the target of key with weight. */
+size_t proxy_watch_sources(const struct proxy_watch *watch);
+bool proxy_watch_has(const struct proxy_watch *watch, size_t i, const char *key, uint32_t weight);
 /* A target of this key, or NULL; borrowed. */
 struct proxy_target *proxy_watch_target(const struct proxy_watch *watch, const char *key);
 void proxy_watch_eject(struct proxy_watch *watch, struct proxy_endpoint *endpoint,

@@ -2,14 +2,18 @@
 
 import collections
 import concurrent.futures
+import contextlib
+import os
 import socket
+import ssl
+import tempfile
 import threading
 import time
 
 import pytest
 from nameserver import NameServer, Zone
 from sanitize import PATIENCE
-from stand import Stand, Upstream
+from stand import Stand, Upstream, make_certificate
 from trial import wait_for
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -500,3 +504,140 @@ def test_resolvers_change_with_a_reload(names):
             stand.settings = dns(names)
             stand.write_config()
             wait_for("the new resolver", lambda: ask(stand, 1) == {200: 1})
+
+
+# ---- over HTTP/2, TLS and unix sockets ---------------------------------------------------------------------------------
+
+class H2Upstream:
+    """A server of HTTP/2 from the first byte; counts requests and connections. say(): called for each request."""
+
+    def __init__(self, say=lambda: None, host="127.0.0.1"):
+        self.say, self.n, self.connections, self.most = say, 0, 0, 0
+        self.listener = socket.create_server((host, 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        import h2.config
+        import h2.connection
+        import h2.events
+        c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        lock, open_now = threading.Lock(), set()
+
+        def answer(stream):
+            if self.say() == "die":
+                s.shutdown(socket.SHUT_RDWR)
+                return
+            with lock:
+                c.send_headers(stream, [(":status", "200")])
+                c.send_data(stream, b"ok", end_stream=True)
+                open_now.discard(stream)
+                s.sendall(c.data_to_send())
+        with s, contextlib.suppress(OSError):
+            c.initiate_connection()
+            s.sendall(c.data_to_send())
+            while data := s.recv(65536):
+                with lock:
+                    events = c.receive_data(data)
+                    s.sendall(c.data_to_send())
+                for event in events:
+                    if isinstance(event, h2.events.StreamEnded):
+                        self.n += 1
+                        open_now.add(event.stream_id)
+                        self.most = max(self.most, len(open_now))
+                        threading.Thread(target=answer, args=(event.stream_id,), daemon=True).start()
+
+    def close(self):
+        if self.listener.fileno() >= 0:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+
+
+def test_bounds_count_streams_not_connections():
+    slow = H2Upstream(lambda: time.sleep(1))
+    more = "    circuit_breaker_thresholds: {max_requests: 3}\n"
+    with Running(route(f"h2c://127.0.0.1:{slow.port}", more), [slow]) as stand:
+        assert ask(stand, 2) == {200: 2}
+        assert ask_at_once(stand, 8) == {(200, None): 3, (503, "upstream-max-requests"): 5}
+
+
+def test_requests_that_wait_share_the_connection_when_it_comes():
+    slow = H2Upstream(lambda: time.sleep(0.3))
+    more = "    circuit_breaker_thresholds: {max_connections: 1}\n"
+    with Running(route(f"h2c://127.0.0.1:{slow.port}", more), [slow]) as stand:
+        assert ask_at_once(stand, 20) == {(200, None): 20}
+        assert slow.connections <= 2 and slow.most >= 4, (slow.connections, slow.most)
+
+
+def test_streams_are_spread_over_endpoints():
+    ups = [H2Upstream(), H2Upstream()]
+    with Running(route("[" + ", ".join(f"h2c://127.0.0.1:{u.port}" for u in ups) + "]"), ups) as stand:
+        assert ask(stand, 40) == {200: 40}
+        assert abs(ups[0].n - 20) <= 2, [u.n for u in ups]
+
+
+def test_a_stream_that_dies_is_asked_at_another_endpoint():
+    dies, lives = H2Upstream(lambda: "die"), H2Upstream()
+    with Running(route(f"['h2c://127.0.0.1:{dies.port}', 'h2c://127.0.0.1:{lives.port}']"), [dies, lives]) as stand:
+        assert ask(stand, 20) == {200: 20}
+        assert lives.n == 20 and dies.n >= 8
+        posts = ask(stand, 20, "POST", data=b"once")
+        assert posts[502] >= 8 and lives.n == 20 + posts[200], posts
+
+
+class TlsTold(Told):
+    def __init__(self):
+        self.key, self.cert = make_certificate(tempfile.mkdtemp(prefix="postern-up-"), "backend.localhost")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.cert, self.key)
+        super().__init__()
+
+    def serve(self, s):
+        try:
+            super().serve(self.context.wrap_socket(s, server_side=True))
+        except OSError:
+            s.close()
+
+
+def test_checks_over_tls_trust_what_the_route_trusts():
+    u = TlsTold()
+    check = f"    health_checks: [{CHECK} http_health_check: {{path: /health}}}}]\n    tls_upstream_server_name: backend.localhost\n"
+    url = f"https://127.0.0.1:{u.port}"
+    with Running(route(url, check + f"    tls_custom_ca_file: {u.cert}\n") + route(url, check, "other"), [u]) as stand:
+        wait_for("the trusted one", lambda: events(stand, "endpoint.healthy"))
+        wait_for("the other", lambda: events(stand, "endpoint.unhealthy"))
+        assert "certificate" in events(stand, "endpoint.unhealthy")[0]["why"], events(stand, "endpoint.unhealthy")
+        assert ask(stand, 2) == {200: 2}
+
+
+def test_checks_reach_ipv6():
+    u = Told(host="::1")
+    more = f"    health_checks: [{CHECK} http_health_check: {{path: /health}}}}, {CHECK} tcp_health_check: {{}}}}]\n"
+    with Running(route(f"'http://[::1]:{u.port}'", more), [u]) as stand:
+        wait_for("the address", lambda: events(stand, "endpoint.healthy"))
+        assert ask(stand, 2) == {200: 2}
+
+
+def test_checks_reach_unix_sockets():
+    path = os.path.join(tempfile.mkdtemp(prefix="postern-up-"), "s")
+    u = Told()
+    u.listener.shutdown(socket.SHUT_RDWR)
+    u.acceptor.join(5)
+    u.listener = socket.socket(socket.AF_UNIX)
+    u.listener.bind(path)
+    u.listener.listen(16)
+    u.acceptor = threading.Thread(target=u.accept, daemon=True)
+    u.acceptor.start()
+    more = f"    health_checks: [{CHECK} http_health_check: {{path: /health}}}}]\n"
+    with Running(route(f"unix:{path}", more), [u]) as stand:
+        wait_for("the socket", lambda: events(stand, "endpoint.healthy"))
+        assert u.checks >= 1 and ask(stand, 2) == {200: 2}
