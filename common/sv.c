@@ -9,6 +9,11 @@ static unsigned char lower(char c)
     return (u >= 'A' && u <= 'Z') ? (unsigned char)(u | 0x20U) : u;
 }
 
+bool sv_eq(struct sv a, struct sv b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
 bool sv_ieq(struct sv a, struct sv b)
 {
     return a.n == b.n && sv_istarts(a, b);
@@ -160,13 +165,24 @@ static size_t utf8_sequence(const unsigned char *p, size_t n)
     return len;
 }
 
+static bool is_ascii_word(const unsigned char *p, size_t n)
+{
+    uint64_t x = 0;
+
+    if (n < sizeof(x)) {
+        return false;
+    }
+    memcpy(&x, p, sizeof(x));
+    return (x & UINT64_C(0x8080808080808080)) == 0;
+}
+
 bool sv_is_utf8(struct sv s)
 {
     const unsigned char *p = (const unsigned char *)s.p;
     size_t i = 0;
 
     while (i < s.n) {
-        size_t len = utf8_sequence(p + i, s.n - i);
+        size_t len = is_ascii_word(p + i, s.n - i) ? 8 : utf8_sequence(p + i, s.n - i);
 
         if (len == 0) {
             return false;

@@ -26,16 +26,13 @@ static inline struct sv sv_from(const char *s)
     return sv_of(s, s == NULL ? 0 : strlen(s));
 }
 
-static inline bool sv_eq(struct sv a, struct sv b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
+bool sv_eq(struct sv a, struct sv b);
 
 /* The rest from start; start <= n. */
 static inline struct sv sv_from_at(struct sv s, size_t start)
 {
     CHECK(start <= s.n);
-    return s.p == NULL ? s : sv_of(s.p + start, s.n - start);
+    return start == 0 ? s : sv_of(s.p + start, s.n - start);
 }
 
 /* The first n bytes; n <= s.n. */
