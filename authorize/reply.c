@@ -1,18 +1,21 @@
 #include "authorize/reply.h"
 
 #include "common/mem.h"
+#include "common/rpc/wire.h"
 
-enum { FIELD_ITEMS = 1 << 3 | 2, VARINT_MAX = 10 };
+enum { FIELD_ITEMS = 1, FIELD_REPLY = 2 };
 
 void authz_replies_init(struct authz_replies *r)
 {
     buf_init(&r->out, AUTHZ_REPLY_MAX);
+    buf_init(&r->one, AUTHZ_MESSAGE_MAX);
     r->blocks = NULL;
 }
 
 void authz_replies_deinit(struct authz_replies *r)
 {
     buf_deinit(&r->out);
+    buf_deinit(&r->one);
     authz_blocks_free(&r->blocks);
 }
 
@@ -24,34 +27,19 @@ static char *wire_text(struct sv s)
 
 /* --- packing ---------------------------------------------------------------------------------- */
 
-static size_t varint(uint8_t *p, uint64_t v)
-{
-    size_t n = 0;
-
-    while (v >= 0x80) {
-        p[n++] = (uint8_t)(v | 0x80);
-        v >>= 7U;
-    }
-    p[n++] = (uint8_t)v;
-    return n;
-}
-
 /* A repeated field is its entries one after the other: no batch has to be built first. */
 static void add_item(struct authz_replies *r, const Postern__ReplyItem *item)
 {
     size_t n = protobuf_c_message_get_packed_size(&item->base);
-    uint8_t head[1 + VARINT_MAX] = { FIELD_ITEMS };
-    size_t n_head = 1 + varint(head + 1, n);
-    char *room = buf_room(&r->out, n_head + n);
+    char *room = NULL;
 
+    rpc_wire_add_head(&r->out, FIELD_ITEMS, n);
+    room = buf_room(&r->out, n);
     if (room == NULL) {
         return; /* sticky: the stream is ended */
     }
-    for (size_t i = 0; i < n_head; i++) {
-        room[i] = (char)head[i];
-    }
-    (void)protobuf_c_message_pack(&item->base, (uint8_t *)room + n_head);
-    buf_grew(&r->out, n_head + n);
+    (void)protobuf_c_message_pack(&item->base, (uint8_t *)room);
+    buf_grew(&r->out, n);
 }
 
 static void add_block(struct authz_replies *r, uint64_t number,
@@ -129,26 +117,54 @@ void authz_reply_fill(Postern__Reply *reply, struct authz_reply_room *room, uint
     }
 }
 
+/* The answer of every request: written at once. The numbers are those of proto/authorize.proto. */
+static void add_reply(struct authz_replies *r, uint64_t id, const struct authz_outcome *o,
+                      uint64_t block)
+{
+    _Static_assert(POLICY_REASON_COUNT <= 0x80, "a reason is one byte of varint");
+    uint64_t set = o->reasons;
+    char reasons[AUTHZ_REASONS_MAX];
+    size_t n_reasons = 0;
+
+    for (enum policy_reason reason = policy_reason_next(&set); reason != POLICY_REASON_NONE;
+         reason = policy_reason_next(&set)) {
+        reasons[n_reasons++] = (char)reason;
+    }
+    buf_reset(&r->one);
+    rpc_wire_add_number(&r->one, 1, id);
+    rpc_wire_add_number(&r->one, 2, wire_decision(o->decision));
+    rpc_wire_add_number(&r->one, 3, o->status);
+    rpc_wire_add_bytes(&r->one, 4, sv_of(reasons, n_reasons));
+    rpc_wire_add_number(&r->one, 5, block);
+    rpc_wire_add_number(&r->one, 6, (uint64_t)o->valid_until_s);
+    if (o->effective != NULL) {
+        rpc_wire_add_bytes(&r->one, 7, o->effective->person->id.s);
+        rpc_wire_add_bytes(&r->one, 8, authz_person_email(o->effective->person));
+    }
+    if (r->one.err != ERR_OK) {
+        r->out.err = r->one.err;
+        return;
+    }
+    rpc_wire_add_head(&r->out, FIELD_ITEMS, rpc_wire_head_size(FIELD_REPLY, r->one.n) + r->one.n);
+    rpc_wire_add_head(&r->out, FIELD_REPLY, r->one.n);
+    buf_add_sv(&r->out, buf_sv(&r->one));
+}
+
 void authz_replies_add(struct authz_replies *r, uint64_t id, const struct authz_outcome *outcome)
 {
-    Postern__ReplyItem item = POSTERN__REPLY_ITEM__INIT;
-    Postern__Reply reply;
-    struct authz_reply_room room;
+    uint64_t block = 0;
 
-    authz_reply_fill(&reply, &room, id, outcome);
     if (outcome->identity != NULL) {
         if (r->blocks == NULL) {
             r->blocks = authz_blocks_new();
         }
-        reply.block = authz_blocks_find(r->blocks, outcome->identity->serial);
-        if (reply.block == 0) {
-            reply.block = authz_blocks_add(r->blocks, outcome->identity->serial);
-            add_block(r, reply.block, outcome->identity);
+        block = authz_blocks_find(r->blocks, outcome->identity->serial);
+        if (block == 0) {
+            block = authz_blocks_add(r->blocks, outcome->identity->serial);
+            add_block(r, block, outcome->identity);
         }
     }
-    item.item_case = POSTERN__REPLY_ITEM__ITEM_REPLY;
-    item.reply = &reply;
-    add_item(r, &item);
+    add_reply(r, id, outcome, block);
 }
 
 void authz_replies_changed(struct authz_replies *r, struct sv session_id)

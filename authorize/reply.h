@@ -14,6 +14,7 @@ enum { AUTHZ_REPLY_MAX = 16 * 1024 * 1024, AUTHZ_REASONS_MAX = 64 };
 
 struct authz_replies {
     struct buf out; /* packed ReplyItems, each as a field of ReplyBatch; sticky ERR_LIMIT */
+    struct buf one; /* the Reply that is being written */
     struct authz_blocks *blocks; /* NULL until the first identity */
 };
 

@@ -13,6 +13,8 @@
 #include "common/mem.h"
 #include "common/rand.h"
 #include "common/rpc/scan.h"
+#include "common/rpc/wire.h"
+#include "proxy/authz_wire.h"
 #include "proxy/dial.h"
 #include "proxy/io.h"
 
@@ -190,17 +192,13 @@ static void expire(struct proxy_authz *a)
     }
 }
 
-/* One entry of CheckBatch.checks (field 1, length-delimited). */
+/* One entry of CheckBatch.checks. */
 static void queue_check(struct proxy_authz *a, struct slot *s)
 {
-    size_t n = s->packed.n;
+    enum { FIELD_CHECKS = 1 };
 
     a->pending_checks++;
-    buf_add_char(&a->pending, 0x0a);
-    for (; n >= 0x80; n >>= 7U) {
-        buf_add_char(&a->pending, (char)(0x80U | (n & 0x7fU)));
-    }
-    buf_add_char(&a->pending, (char)n);
+    rpc_wire_add_head(&a->pending, FIELD_CHECKS, s->packed.n);
     buf_add_sv(&a->pending, buf_sv(&s->packed));
     s->sent = true;
 }
@@ -210,8 +208,6 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
 {
     uint32_t i = slot_take(authz);
     struct slot *s = NULL;
-    size_t n = 0;
-    char *room = NULL;
 
     if (i == NONE) {
         return 0;
@@ -221,14 +217,12 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
     s->fn = fn;
     s->arg = arg;
     s->deadline_ms = clock_mono_ms() + authz->opts.timeout_ms;
-    n = protobuf_c_message_get_packed_size(&check->base);
     buf_reset(&s->packed);
-    room = buf_room(&s->packed, n);
-    if (room == NULL || authz->pending.n + n + 16 > PENDING_MAX) {
+    proxy_authz_wire_check(&s->packed, check);
+    if (s->packed.err != ERR_OK || authz->pending.n + s->packed.n + 16 > PENDING_MAX) {
         slot_release(authz, i);
         return 0;
     }
-    buf_grew(&s->packed, protobuf_c_message_pack(&check->base, (uint8_t *)room));
     if (authz->state == LINK_UP) {
         queue_check(authz, s);
         loop_gather(authz->opts.loop);
@@ -247,7 +241,7 @@ void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static void take_reply(struct proxy_authz *a, const Postern__Reply *reply)
+static void take_reply(struct proxy_authz *a, struct sv bytes)
 {
     static const enum proxy_verdict verdicts[] = {
         [POSTERN__DECISION__DENY] = PROXY_VERDICT_DENY,
@@ -255,23 +249,29 @@ static void take_reply(struct proxy_authz *a, const Postern__Reply *reply)
         [POSTERN__DECISION__LOGIN] = PROXY_VERDICT_LOGIN,
         [POSTERN__DECISION__UNAVAILABLE] = PROXY_VERDICT_UNAVAILABLE,
     };
-    struct slot *s = slot_of(a, reply->id);
+    struct proxy_authz_reply reply;
+    struct slot *s = NULL;
     struct proxy_answer answer = { .verdict = PROXY_VERDICT_NONE };
 
+    if (proxy_authz_wire_reply(bytes, &reply) != ERR_OK) {
+        a->broken = true;
+        return;
+    }
+    s = slot_of(a, reply.id);
     if (s == NULL) {
         return; /* cancelled or too late */
     }
-    if ((unsigned)reply->decision < ARRAY_LEN(verdicts)) {
-        answer.verdict = verdicts[reply->decision];
+    if (reply.decision < ARRAY_LEN(verdicts)) {
+        answer.verdict = verdicts[reply.decision];
     }
-    answer.status = reply->status >= 400 && reply->status <= 599 ? reply->status : 0;
-    answer.reasons = reply->reasons;
-    answer.n_reasons = reply->n_reasons;
-    answer.valid_until_s = reply->valid_until_s;
-    answer.user = sv_from(reply->user);
-    answer.email = sv_from(reply->email);
-    if (answer.verdict == PROXY_VERDICT_ALLOW && reply->block != 0) {
-        answer.identity = proxy_identity_get(&a->blocks, reply->block);
+    answer.status = reply.status >= 400 && reply.status <= 599 ? (unsigned)reply.status : 0;
+    answer.reasons = reply.reasons;
+    answer.n_reasons = reply.n_reasons;
+    answer.valid_until_s = reply.valid_until_s;
+    answer.user = reply.user;
+    answer.email = reply.email;
+    if (answer.verdict == PROXY_VERDICT_ALLOW && reply.block != 0) {
+        answer.identity = proxy_identity_get(&a->blocks, reply.block);
         if (answer.identity == NULL) {
             a->broken = true; /* an identity that is not there must not become another one */
             answer.verdict = PROXY_VERDICT_NONE;
@@ -280,22 +280,63 @@ static void take_reply(struct proxy_authz *a, const Postern__Reply *reply)
     slot_answer(a, s, &answer);
 }
 
-static void take_changed(struct proxy_authz *a, const Postern__Changed *changed)
+static void take_block(struct proxy_authz *a, struct sv bytes)
 {
-    struct sv *sessions = arena_alloc(&a->arena, (changed->n_sessions + 1) * sizeof(*sessions));
-    size_t i = 0;
+    ProtobufCMessage *m = NULL;
 
-    for (i = 0; i < changed->n_sessions; i++) {
+    a->broken = rpc_unpack(&postern__identity_block__descriptor, bytes, &a->arena, &m) != ERR_OK ||
+                !proxy_identity_put(&a->blocks, (const Postern__IdentityBlock *)(const void *)m);
+}
+
+static void take_changed(struct proxy_authz *a, struct sv bytes)
+{
+    ProtobufCMessage *m = NULL;
+    const Postern__Changed *changed = NULL;
+    struct sv *sessions = NULL;
+
+    if (rpc_unpack(&postern__changed__descriptor, bytes, &a->arena, &m) != ERR_OK) {
+        a->broken = true;
+        return;
+    }
+    changed = (const Postern__Changed *)(const void *)m;
+    sessions = arena_alloc(&a->arena, (changed->n_sessions + 1) * sizeof(*sessions));
+    for (size_t i = 0; i < changed->n_sessions; i++) {
         sessions[i] = sv_from(changed->sessions[i]);
     }
     a->opts.on_changed(a->opts.arg, sessions, changed->n_sessions, changed->all != 0);
 }
 
+/* One ReplyItem; of a oneof the last one counts. */
+static void take_item(struct proxy_authz *a, struct sv bytes)
+{
+    static void (*const takers[])(struct proxy_authz * a, struct sv bytes) = {
+        [POSTERN__REPLY_ITEM__ITEM_BLOCK] = take_block,
+        [POSTERN__REPLY_ITEM__ITEM_REPLY] = take_reply,
+        [POSTERN__REPLY_ITEM__ITEM_CHANGED] = take_changed,
+    };
+    struct rpc_wire w = rpc_wire_of(bytes);
+    struct rpc_wire_field f;
+    struct sv item = { 0 };
+    uint32_t kind = 0;
+
+    while (rpc_wire_next(&w, &f)) {
+        if (f.number < ARRAY_LEN(takers)) {
+            kind = f.number;
+            item = rpc_wire_bytes(&w, &f);
+        }
+    }
+    if (w.err != ERR_OK) {
+        a->broken = true;
+    } else if (kind != 0) {
+        takers[kind](a, item);
+    }
+}
+
 static void take_message(struct proxy_authz *a, struct sv bytes)
 {
-    ProtobufCMessage *message = NULL;
-    const Postern__ReplyBatch *batch = NULL;
-    size_t i = 0;
+    enum { FIELD_ITEMS = 1 };
+    struct rpc_wire w = rpc_wire_of(bytes);
+    struct rpc_wire_field f;
 
     if (!a->proven) {
         a->proven = true;
@@ -304,22 +345,12 @@ static void take_message(struct proxy_authz *a, struct sv bytes)
         log_info("authorize.found", KV_STR("target", a->target));
     }
     arena_reset(&a->arena);
-    if (rpc_unpack(&postern__reply_batch__descriptor, bytes, &a->arena, &message) != ERR_OK) {
-        a->broken = true;
-        return;
-    }
-    batch = (const Postern__ReplyBatch *)(const void *)message;
-    for (i = 0; i < batch->n_items && !a->broken; i++) {
-        const Postern__ReplyItem *item = batch->items[i];
-
-        if (item->item_case == POSTERN__REPLY_ITEM__ITEM_REPLY) {
-            take_reply(a, item->reply);
-        } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_BLOCK) {
-            a->broken = !proxy_identity_put(&a->blocks, item->block);
-        } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_CHANGED) {
-            take_changed(a, item->changed);
+    while (!a->broken && rpc_wire_next(&w, &f)) {
+        if (f.number == FIELD_ITEMS) {
+            take_item(a, rpc_wire_bytes(&w, &f));
         }
     }
+    a->broken = a->broken || w.err != ERR_OK;
 }
 
 static void take_frames(struct proxy_authz *a)

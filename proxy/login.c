@@ -283,7 +283,7 @@ static bool same_host(struct proxy_exchange *x, struct sv url)
         return false;
     }
     url = sv_from_at(url, prefix.n);
-    return sv_starts(url, host) && (url.n == host.n || url.p[host.n] == '/');
+    return sv_starts(url, host) && (url.n == host.n || sv_starts(sv_from_at(url, host.n), SV("/")));
 }
 
 static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)

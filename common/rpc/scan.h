@@ -1,6 +1,7 @@
 /* rpc_scan: foreign protobuf bytes are looked through before they are unpacked. protobuf-c has no
  * nesting limit, cuts strings at NUL and does not check UTF-8; a peer could use each of these.
- * rpc_unpack is the one way from bytes to a message in every daemon. Pure; any thread. */
+ * rpc_unpack is the one way from bytes to a message in every daemon; what CheckStream carries for each
+ * request is read field by field under the same rules (wire.h). Pure; any thread. */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>

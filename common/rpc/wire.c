@@ -1,0 +1,212 @@
+#include "common/rpc/wire.h"
+
+#include <endian.h>
+
+enum { VARINT_MAX = 10, VARINT_32_MAX = 5, NUMBER_MAX = 0x1fffffff };
+
+struct rpc_wire rpc_wire_of(struct sv bytes)
+{
+    const unsigned char *p = (const unsigned char *)bytes.p;
+
+    return (struct rpc_wire){ .p = p, .end = bytes.n == 0 ? p : p + bytes.n };
+}
+
+void rpc_wire_refuse(struct rpc_wire *w)
+{
+    w->err = ERR_INVALID;
+    w->p = w->end;
+}
+
+static uint64_t varint_long(struct rpc_wire *w, unsigned max)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < max && w->p < w->end; i++) {
+        unsigned char b = *w->p++;
+
+        v |= (uint64_t)(b & 0x7fU) << 7U * i;
+        if ((b & 0x80U) == 0) {
+            return v;
+        }
+    }
+    rpc_wire_refuse(w);
+    return 0;
+}
+
+static inline uint64_t varint(struct rpc_wire *w, unsigned max)
+{
+    if (w->p < w->end && *w->p < 0x80) {
+        return *w->p++;
+    }
+    return varint_long(w, max);
+}
+
+static struct sv take(struct rpc_wire *w, uint64_t n)
+{
+    struct sv bytes = { 0 };
+
+    if (n > (uint64_t)(w->end - w->p)) {
+        rpc_wire_refuse(w);
+        return bytes;
+    }
+    bytes = sv_of(w->p, (size_t)n);
+    w->p += n;
+    return bytes;
+}
+
+static uint64_t little_endian(struct sv bytes)
+{
+    uint64_t v = 0;
+
+    memcpy(&v, bytes.p, bytes.n);
+    return le64toh(v);
+}
+
+bool rpc_wire_next(struct rpc_wire *w, struct rpc_wire_field *f)
+{
+    uint64_t key = 0;
+
+    if (w->p == w->end) {
+        return false;
+    }
+    key = varint(w, VARINT_32_MAX);
+    *f = (struct rpc_wire_field){ .number = (uint32_t)(key >> 3U),
+                                  .type = (enum rpc_wire_type)(key & 7U) };
+    if (key >> 3U == 0 || key >> 3U > NUMBER_MAX) {
+        rpc_wire_refuse(w);
+        return false;
+    }
+    switch (f->type) {
+    case RPC_WIRE_VARINT:
+        f->v = varint(w, VARINT_MAX);
+        break;
+    case RPC_WIRE_64:
+    case RPC_WIRE_32:
+        f->bytes = take(w, f->type == RPC_WIRE_64 ? 8 : 4);
+        f->v = w->err == ERR_OK ? little_endian(f->bytes) : 0;
+        break;
+    case RPC_WIRE_BYTES:
+        f->bytes = take(w, varint(w, VARINT_32_MAX));
+        break;
+    default: /* groups are gone from proto3 */
+        rpc_wire_refuse(w);
+        break;
+    }
+    return w->err == ERR_OK;
+}
+
+bool rpc_wire_packed(struct rpc_wire *w, uint64_t *v_out)
+{
+    if (w->p == w->end) {
+        return false;
+    }
+    *v_out = varint(w, VARINT_MAX);
+    return w->err == ERR_OK;
+}
+
+uint64_t rpc_wire_number(struct rpc_wire *w, const struct rpc_wire_field *f)
+{
+    if (f->type != RPC_WIRE_VARINT) {
+        rpc_wire_refuse(w);
+        return 0;
+    }
+    return f->v;
+}
+
+uint64_t rpc_wire_fixed(struct rpc_wire *w, const struct rpc_wire_field *f)
+{
+    if (f->type != RPC_WIRE_64) {
+        rpc_wire_refuse(w);
+        return 0;
+    }
+    return f->v;
+}
+
+struct sv rpc_wire_bytes(struct rpc_wire *w, const struct rpc_wire_field *f)
+{
+    if (f->type != RPC_WIRE_BYTES) {
+        rpc_wire_refuse(w);
+        return (struct sv){ 0 };
+    }
+    return f->bytes;
+}
+
+struct sv rpc_wire_text(struct rpc_wire *w, const struct rpc_wire_field *f)
+{
+    struct sv text = rpc_wire_bytes(w, f);
+
+    if (sv_find(text, '\0') != SIZE_MAX || !sv_is_utf8(text)) {
+        rpc_wire_refuse(w);
+        return (struct sv){ 0 };
+    }
+    return text;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static size_t varint_size(uint64_t v)
+{
+    size_t n = 1;
+
+    for (; v >= 0x80; v >>= 7U) {
+        n++;
+    }
+    return n;
+}
+
+static void add_varint(struct buf *out, uint64_t v)
+{
+    char *room = buf_room(out, VARINT_MAX);
+    size_t n = 0;
+
+    if (room == NULL) {
+        return;
+    }
+    for (; v >= 0x80; v >>= 7U) {
+        room[n++] = (char)(0x80U | (v & 0x7fU));
+    }
+    room[n++] = (char)v;
+    buf_grew(out, n);
+}
+
+static void add_key(struct buf *out, uint32_t number, enum rpc_wire_type type)
+{
+    add_varint(out, (uint64_t)number << 3U | type);
+}
+
+size_t rpc_wire_head_size(uint32_t number, size_t n)
+{
+    return varint_size((uint64_t)number << 3U) + varint_size(n);
+}
+
+void rpc_wire_add_head(struct buf *out, uint32_t number, size_t n)
+{
+    add_key(out, number, RPC_WIRE_BYTES);
+    add_varint(out, n);
+}
+
+void rpc_wire_add_bytes(struct buf *out, uint32_t number, struct sv bytes)
+{
+    if (bytes.n != 0) {
+        rpc_wire_add_head(out, number, bytes.n);
+        buf_add_sv(out, bytes);
+    }
+}
+
+void rpc_wire_add_number(struct buf *out, uint32_t number, uint64_t v)
+{
+    if (v != 0) {
+        add_key(out, number, RPC_WIRE_VARINT);
+        add_varint(out, v);
+    }
+}
+
+void rpc_wire_add_fixed(struct buf *out, uint32_t number, uint64_t v)
+{
+    uint64_t bytes = htole64(v);
+
+    if (v != 0) {
+        add_key(out, number, RPC_WIRE_64);
+        buf_add(out, &bytes, sizeof(bytes));
+    }
+}
