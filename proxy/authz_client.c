@@ -1,176 +1,124 @@
 #include "proxy/authz_client.h"
 
 #include <string.h>
-#include <sys/socket.h>
 
-#include <nghttp2/nghttp2.h>
+#include <event2/event.h>
 
-#include "common/arena.h"
 #include "common/authz_block.h"
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/rand.h"
-#include "common/rpc/scan.h"
 #include "common/rpc/wire.h"
-#include "proxy/authz_wire.h"
-#include "proxy/dial.h"
-#include "proxy/io.h"
+#include "proxy/authz_link.h"
+#include "proxy/authz_names.h"
 
 enum {
     OPEN_MAX = 8192, /* checks that wait for an answer */
-    PENDING_MAX = 8 * 1024 * 1024,
-    WINDOW = 1024 * 1024,
-    MESSAGE_MAX = AUTHZ_MESSAGE_MAX - 65536
-};
-
-enum {
-    FRAME_HEAD = 5,
-    RETRY_FIRST_MS = 50,
-    RETRY_MAX_MS = 1000,
+    QUEUE_MAX = 8 * 1024 * 1024,
+    MESSAGE_MAX = AUTHZ_MESSAGE_MAX - 65536,
     TICK_MS = 50,
-    CONNECT_MS = 3000,
-    HOLD_US = 2000
+    HOLD_US = 2000,      /* for an answer, before the next message leaves without it */
+    SUSPECT_US = 100000, /* silent for longer: others are asked first */
+    FIELD_CHECKS = 1     /* CheckBatch.checks */
 };
 
-/*   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause) */
-enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
+/* One authorize: its link, and the checks it was asked. */
+struct peer {
+    struct proxy_authz *client;
+    struct proxy_sockaddr address;
+    struct proxy_authz_link *link;
+    struct list asked; /* slots, oldest first */
+    bool wanted;       /* still among the addresses */
+};
 
+/* A check. It waits in the queue or for a peer; never for both. */
 struct slot {
+    struct list by_age;  /* of all open ones, in the order of their deadlines */
+    struct list in_line; /* queue, or what its peer was asked */
+    struct peer *peer;   /* NULL: in the queue */
+    uint32_t index;
     uint32_t generation; /* in the id: a late answer to an older check is dropped */
     bool used;
-    bool sent; /* on the current stream */
     int64_t deadline_ms;
     proxy_answer_fn fn;
     void *arg;
     struct buf packed; /* the check, to be sent again on another stream */
-    uint32_t next_free;
-    uint32_t older; /* in the order of deadlines */
-    uint32_t newer;
 };
 
-enum { NONE = UINT32_MAX };
-
-/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
 struct proxy_authz {
     struct proxy_authz_opts opts;
-    char *target;
-    SSL_CTX *tls;
-    int64_t tls_until_ms;
-    enum link_state state;
-    int64_t state_until_ms; /* connect and handshake end by then */
-    int64_t retry_at_ms;
-    int64_t retry_ms;
-    struct proxy_io io;
-    struct event *readable;
-    struct event *writable;
     struct event *tick;
     struct event *hold;
-    bool unanswered; /* nothing came back since the last message left */
-    int64_t hold_until_us;
-    nghttp2_session *h2;
-    int32_t stream;
-    struct buf pending; /* entries of the next CheckBatches */
-    size_t pending_checks;
-    bool proven;        /* this stream has given an answer */
-    struct buf sending; /* the message that nghttp2 takes from */
-    size_t sending_at;
-    struct buf wire; /* what the socket has not taken yet */
-    size_t wire_at;
-    struct buf in; /* gRPC frames not complete yet */
-    struct arena arena;
-    struct slot *slots;
+    struct proxy_authz_names *names;
+    struct peer *peers[PROXY_AUTHZ_ADDRESSES_MAX];
+    size_t n_peers;
+    size_t n_up;
+    size_t turn; /* of the peers: who is asked next */
+    struct slot *slots[OPEN_MAX];
     uint32_t n_slots;
-    uint32_t n_open;
-    uint32_t free_slot;
-    uint32_t oldest;
-    uint32_t newest;
-
-    struct proxy_identity_table blocks;
-
-    bool broken; /* set within callbacks: the link is dropped when they are over */
-    bool warned;
+    struct list spare;
+    struct list by_age;
+    struct list queue;
+    size_t queue_bytes;
+    struct buf batch; /* the message that is being made */
 };
 
 /* ---- open checks ----------------------------------------------------------------------------- */
 
-static void slot_unlink(struct proxy_authz *a, uint32_t i)
+static uint64_t slot_id(const struct slot *s)
 {
-    struct slot *s = &a->slots[i];
-
-    if (s->older != NONE) {
-        a->slots[s->older].newer = s->newer;
-    } else {
-        a->oldest = s->newer;
-    }
-    if (s->newer != NONE) {
-        a->slots[s->newer].older = s->older;
-    } else {
-        a->newest = s->older;
-    }
-}
-
-static void slot_release(struct proxy_authz *a, uint32_t i)
-{
-    struct slot *s = &a->slots[i];
-
-    slot_unlink(a, i);
-    s->used = false;
-    s->fn = NULL;
-    s->next_free = a->free_slot;
-    a->free_slot = i;
-    a->n_open--;
-}
-
-static uint32_t slot_take(struct proxy_authz *a)
-{
-    uint32_t i = a->free_slot;
-    struct slot *s = NULL;
-
-    if (i == NONE) {
-        if (a->n_slots == OPEN_MAX) {
-            return NONE;
-        }
-        i = a->n_slots;
-        if (i % 64 == 0) {
-            a->slots = mem_realloc(a->slots, i + 64, sizeof(*a->slots));
-        }
-        a->n_slots++;
-        a->slots[i] = (struct slot){ .generation = 1 };
-        buf_init(&a->slots[i].packed, AUTHZ_MESSAGE_MAX);
-    } else {
-        a->free_slot = a->slots[i].next_free;
-    }
-    s = &a->slots[i];
-    s->generation++;
-    s->used = true;
-    s->sent = false;
-    s->older = a->newest;
-    s->newer = NONE;
-    if (a->newest != NONE) {
-        a->slots[a->newest].newer = i;
-    } else {
-        a->oldest = i;
-    }
-    a->newest = i;
-    a->n_open++;
-    return i;
-}
-
-static uint64_t slot_id(const struct proxy_authz *a, uint32_t i)
-{
-    return (uint64_t)a->slots[i].generation << 32U | i;
+    return (uint64_t)s->generation << 32U | s->index;
 }
 
 static struct slot *slot_of(struct proxy_authz *a, uint64_t id)
 {
     uint32_t i = (uint32_t)(id & UINT32_MAX);
 
-    if (i >= a->n_slots || !a->slots[i].used || a->slots[i].generation != id >> 32U) {
+    if (i >= a->n_slots || !a->slots[i]->used || a->slots[i]->generation != id >> 32U) {
         return NULL;
     }
-    return &a->slots[i];
+    return a->slots[i];
+}
+
+static struct slot *slot_take(struct proxy_authz *a)
+{
+    struct slot *s = NULL;
+
+    if (!list_empty(&a->spare)) {
+        s = LIST_ENTRY(a->spare.next, struct slot, by_age);
+        list_remove(&s->by_age);
+    } else if (a->n_slots < OPEN_MAX) {
+        s = MEM_NEW(struct slot);
+        s->index = a->n_slots;
+        list_init(&s->by_age);
+        list_init(&s->in_line);
+        buf_init(&s->packed, AUTHZ_MESSAGE_MAX);
+        a->slots[a->n_slots++] = s;
+    } else {
+        return NULL;
+    }
+    s->generation++;
+    s->used = true;
+    return s;
+}
+
+static void leave_queue(struct proxy_authz *a, struct slot *s)
+{
+    list_remove(&s->in_line);
+    if (s->peer == NULL) {
+        a->queue_bytes -= s->packed.n;
+    }
+}
+
+static void slot_release(struct proxy_authz *a, struct slot *s)
+{
+    leave_queue(a, s);
+    list_remove(&s->by_age);
+    list_push_front(&a->spare, &s->by_age);
+    s->used = false;
+    s->peer = NULL;
 }
 
 static void slot_answer(struct proxy_authz *a, struct slot *s, const struct proxy_answer *answer)
@@ -178,55 +126,47 @@ static void slot_answer(struct proxy_authz *a, struct slot *s, const struct prox
     proxy_answer_fn fn = s->fn;
     void *arg = s->arg;
 
-    slot_release(a, (uint32_t)(s - a->slots));
+    slot_release(a, s);
     fn(arg, answer);
 }
 
-static void expire(struct proxy_authz *a)
+static void expire(struct proxy_authz *a, int64_t now_ms)
 {
     static const struct proxy_answer nobody = { .verdict = PROXY_VERDICT_NONE };
-    int64_t now = clock_mono_ms();
 
-    while (a->oldest != NONE && a->slots[a->oldest].deadline_ms <= now) {
-        slot_answer(a, &a->slots[a->oldest], &nobody);
+    while (!list_empty(&a->by_age)) {
+        struct slot *oldest = LIST_ENTRY(a->by_age.next, struct slot, by_age);
+
+        if (oldest->deadline_ms > now_ms) {
+            return;
+        }
+        slot_answer(a, oldest, &nobody);
     }
-}
-
-/* One entry of CheckBatch.checks. */
-static void queue_check(struct proxy_authz *a, struct slot *s)
-{
-    enum { FIELD_CHECKS = 1 };
-
-    a->pending_checks++;
-    rpc_wire_add_head(&a->pending, FIELD_CHECKS, s->packed.n);
-    buf_add_sv(&a->pending, buf_sv(&s->packed));
-    s->sent = true;
 }
 
 uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *check,
                            proxy_answer_fn fn, void *arg)
 {
-    uint32_t i = slot_take(authz);
-    struct slot *s = NULL;
+    struct slot *s = slot_take(authz);
 
-    if (i == NONE) {
+    if (s == NULL) {
         return 0;
     }
-    s = &authz->slots[i];
-    check->id = slot_id(authz, i);
+    check->id = slot_id(s);
+    buf_reset(&s->packed);
+    proxy_authz_wire_check(&s->packed, check);
     s->fn = fn;
     s->arg = arg;
     s->deadline_ms = clock_mono_ms() + authz->opts.timeout_ms;
-    buf_reset(&s->packed);
-    proxy_authz_wire_check(&s->packed, check);
-    if (s->packed.err != ERR_OK || authz->pending.n + s->packed.n + 16 > PENDING_MAX) {
-        slot_release(authz, i);
+    list_push_back(&authz->by_age, &s->by_age);
+    list_push_back(&authz->queue, &s->in_line);
+    authz->queue_bytes += s->packed.n;
+    if (s->packed.err != ERR_OK || s->packed.n + 16 > MESSAGE_MAX ||
+        authz->queue_bytes > QUEUE_MAX) {
+        slot_release(authz, s);
         return 0;
     }
-    if (authz->state == LINK_UP) {
-        queue_check(authz, s);
-        loop_gather(authz->opts.loop);
-    }
+    loop_gather(authz->opts.loop);
     return check->id;
 }
 
@@ -235,525 +175,83 @@ void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle)
     struct slot *s = slot_of(authz, handle);
 
     if (s != NULL) {
-        slot_release(authz, (uint32_t)(s - authz->slots));
+        slot_release(authz, s);
     }
 }
 
-/* ---- answers --------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
-static void take_reply(struct proxy_authz *a, struct sv bytes)
+static bool is_silent(const struct peer *p, int64_t now_us, int64_t us)
 {
-    static const enum proxy_verdict verdicts[] = {
-        [POSTERN__DECISION__DENY] = PROXY_VERDICT_DENY,
-        [POSTERN__DECISION__ALLOW] = PROXY_VERDICT_ALLOW,
-        [POSTERN__DECISION__LOGIN] = PROXY_VERDICT_LOGIN,
-        [POSTERN__DECISION__UNAVAILABLE] = PROXY_VERDICT_UNAVAILABLE,
-    };
-    struct proxy_authz_reply reply;
-    struct slot *s = NULL;
-    struct proxy_answer answer = { .verdict = PROXY_VERDICT_NONE };
+    int64_t since = proxy_authz_link_silent_since_us(p->link);
 
-    if (proxy_authz_wire_reply(bytes, &reply) != ERR_OK) {
-        a->broken = true;
-        return;
+    return since != 0 && now_us - since > us;
+}
+
+static bool is_free(const struct proxy_authz *a, const struct peer *p, int64_t now_us)
+{
+    if (!proxy_authz_link_can_send(p->link) || (a->n_up > 1 && is_silent(p, now_us, SUSPECT_US))) {
+        return false;
     }
-    s = slot_of(a, reply.id);
-    if (s == NULL) {
-        return; /* cancelled or too late */
-    }
-    if (reply.decision < ARRAY_LEN(verdicts)) {
-        answer.verdict = verdicts[reply.decision];
-    }
-    answer.status = reply.status >= 400 && reply.status <= 599 ? (unsigned)reply.status : 0;
-    answer.reasons = reply.reasons;
-    answer.n_reasons = reply.n_reasons;
-    answer.valid_until_s = reply.valid_until_s;
-    answer.user = reply.user;
-    answer.email = reply.email;
-    if (answer.verdict == PROXY_VERDICT_ALLOW && reply.block != 0) {
-        answer.identity = proxy_identity_get(&a->blocks, reply.block);
-        if (answer.identity == NULL) {
-            a->broken = true; /* an identity that is not there must not become another one */
-            answer.verdict = PROXY_VERDICT_NONE;
+    /* While an answer is on its way checks gather: they cost far less together. */
+    return proxy_authz_link_silent_since_us(p->link) == 0 ||
+           now_us - proxy_authz_link_sent_at_us(p->link) >= HOLD_US;
+}
+
+/* The next in turn that can take a message; NULL: nobody now. */
+static struct peer *next_peer(struct proxy_authz *a)
+{
+    int64_t now_us = clock_mono_us();
+
+    for (size_t i = 0; i < a->n_peers; i++) {
+        struct peer *p = a->peers[(a->turn + i) % a->n_peers];
+
+        if (is_free(a, p, now_us)) {
+            a->turn = (a->turn + i + 1) % a->n_peers;
+            return p;
         }
     }
-    slot_answer(a, s, &answer);
+    return NULL;
 }
 
-static void take_block(struct proxy_authz *a, struct sv bytes)
+/* As many of the queue as fit into one message; authorize ends the stream over a bigger one. */
+static void ask(struct proxy_authz *a, struct peer *p)
 {
-    ProtobufCMessage *m = NULL;
+    size_t n = 0;
 
-    a->broken = rpc_unpack(&postern__identity_block__descriptor, bytes, &a->arena, &m) != ERR_OK ||
-                !proxy_identity_put(&a->blocks, (const Postern__IdentityBlock *)(const void *)m);
-}
+    buf_reset(&a->batch);
+    while (!list_empty(&a->queue) && n < AUTHZ_BATCH_MAX) {
+        struct slot *s = LIST_ENTRY(a->queue.next, struct slot, in_line);
 
-static void take_changed(struct proxy_authz *a, struct sv bytes)
-{
-    ProtobufCMessage *m = NULL;
-    const Postern__Changed *changed = NULL;
-    struct sv *sessions = NULL;
-
-    if (rpc_unpack(&postern__changed__descriptor, bytes, &a->arena, &m) != ERR_OK) {
-        a->broken = true;
-        return;
-    }
-    changed = (const Postern__Changed *)(const void *)m;
-    sessions = arena_alloc(&a->arena, (changed->n_sessions + 1) * sizeof(*sessions));
-    for (size_t i = 0; i < changed->n_sessions; i++) {
-        sessions[i] = sv_from(changed->sessions[i]);
-    }
-    a->opts.on_changed(a->opts.arg, sessions, changed->n_sessions, changed->all != 0);
-}
-
-/* One ReplyItem; of a oneof the last one counts. */
-static void take_item(struct proxy_authz *a, struct sv bytes)
-{
-    static void (*const takers[])(struct proxy_authz * a, struct sv bytes) = {
-        [POSTERN__REPLY_ITEM__ITEM_BLOCK] = take_block,
-        [POSTERN__REPLY_ITEM__ITEM_REPLY] = take_reply,
-        [POSTERN__REPLY_ITEM__ITEM_CHANGED] = take_changed,
-    };
-    struct rpc_wire w = rpc_wire_of(bytes);
-    struct rpc_wire_field f;
-    struct sv item = { 0 };
-    uint32_t kind = 0;
-
-    while (rpc_wire_next(&w, &f)) {
-        if (f.number < ARRAY_LEN(takers)) {
-            kind = f.number;
-            item = rpc_wire_bytes(&w, &f);
-        }
-    }
-    if (w.err != ERR_OK) {
-        a->broken = true;
-    } else if (kind != 0) {
-        takers[kind](a, item);
-    }
-}
-
-static void take_message(struct proxy_authz *a, struct sv bytes)
-{
-    enum { FIELD_ITEMS = 1 };
-    struct rpc_wire w = rpc_wire_of(bytes);
-    struct rpc_wire_field f;
-
-    if (!a->proven) {
-        a->proven = true;
-        a->retry_ms = 0;
-        a->warned = false;
-        log_info("authorize.found", KV_STR("target", a->target));
-    }
-    arena_reset(&a->arena);
-    while (!a->broken && rpc_wire_next(&w, &f)) {
-        if (f.number == FIELD_ITEMS) {
-            take_item(a, rpc_wire_bytes(&w, &f));
-        }
-    }
-    a->broken = a->broken || w.err != ERR_OK;
-}
-
-static void take_frames(struct proxy_authz *a)
-{
-    size_t at = 0;
-
-    while (!a->broken && a->in.n - at >= FRAME_HEAD) {
-        const unsigned char *p = (const unsigned char *)a->in.p + at;
-        size_t n = (size_t)p[1] << 24U | (size_t)p[2] << 16U | (size_t)p[3] << 8U | p[4];
-
-        if (p[0] != 0 || n > AUTHZ_MESSAGE_MAX) { /* compressed: we never asked for it */
-            a->broken = true;
-            return;
-        }
-        if (a->in.n - at - FRAME_HEAD < n) {
+        if (a->batch.n + s->packed.n + 16 > MESSAGE_MAX && n > 0) {
             break;
         }
-        a->unanswered = false;
-        take_message(a, sv_of(p + FRAME_HEAD, n));
-        at += FRAME_HEAD + n;
+        leave_queue(a, s);
+        s->peer = p;
+        list_push_back(&p->asked, &s->in_line);
+        rpc_wire_add_head(&a->batch, FIELD_CHECKS, s->packed.n);
+        buf_add_sv(&a->batch, buf_sv(&s->packed));
+        n++;
     }
-    buf_drop_front(&a->in, at);
-}
-
-/* ---- HTTP/2 ---------------------------------------------------------------------------------- */
-
-static int on_data(nghttp2_session *h2, uint8_t flags, int32_t stream, const uint8_t *p, size_t n,
-                   void *arg)
-{
-    struct proxy_authz *a = arg;
-
-    (void)h2;
-    (void)flags;
-    if (stream == a->stream) {
-        buf_add(&a->in, p, n);
-        a->broken = a->broken || a->in.err != ERR_OK;
-    }
-    return 0;
-}
-
-static int on_stream_close(nghttp2_session *h2, int32_t stream, uint32_t code, void *arg)
-{
-    struct proxy_authz *a = arg;
-
-    (void)h2;
-    (void)code;
-    if (stream == a->stream) {
-        a->broken = true;
-    }
-    return 0;
-}
-
-static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
-{
-    struct proxy_authz *a = arg;
-
-    (void)h2;
-    if (frame->hd.type == NGHTTP2_GOAWAY) {
-        a->broken = true;
-    }
-    return 0;
-}
-
-/* The type is nghttp2's. NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
-static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, size_t room,
-                            uint32_t *flags, nghttp2_data_source *source, void *arg)
-{
-    struct proxy_authz *a = arg;
-    size_t n = MIN(room, a->sending.n - a->sending_at);
-
-    (void)h2;
-    (void)stream;
-    (void)flags;
-    (void)source;
-    if (n == 0) {
-        return NGHTTP2_ERR_DEFERRED;
-    }
-    memcpy(p, a->sending.p + a->sending_at, n);
-    a->sending_at += n;
-    return (ssize_t)n;
-}
-
-/* NOLINTEND(readability-non-const-parameter,readability-function-size) */
-
-#define FIELD(k, v)                                                       \
-    {                                                                     \
-        base_unconst(k), base_unconst(v), sizeof(k) - 1, sizeof(v) - 1, 0 \
-    }
-
-static void open_stream(struct proxy_authz *a)
-{
-    nghttp2_session_callbacks *callbacks = NULL;
-    nghttp2_settings_entry settings[] = {
-        { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW },
-    };
-    nghttp2_nv head[] = { FIELD(":method", "POST"),
-                          FIELD(":scheme", "https"),
-                          FIELD(":path", "/postern.Authorize/CheckStream"),
-                          FIELD(":authority", "authorize.postern.internal"),
-                          FIELD("te", "trailers"),
-                          FIELD("content-type", "application/grpc"),
-                          FIELD("user-agent", "postern-proxy") };
-    nghttp2_data_provider body = { .read_callback = read_sending };
-
-    CHECK(nghttp2_session_callbacks_new(&callbacks) == 0);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    CHECK(nghttp2_session_client_new(&a->h2, callbacks, a) == 0);
-    nghttp2_session_callbacks_del(callbacks);
-    CHECK(nghttp2_submit_settings(a->h2, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);
-    CHECK(nghttp2_session_set_local_window_size(a->h2, NGHTTP2_FLAG_NONE, 0, WINDOW) == 0);
-    a->stream = nghttp2_submit_request(a->h2, NULL, head, ARRAY_LEN(head), &body, NULL);
-    CHECK(a->stream > 0);
-}
-
-/* ---- the link -------------------------------------------------------------------------------- */
-
-static void link_drop(struct proxy_authz *a, const char *why)
-{
-    if (a->state == LINK_UP) {
-        a->opts.on_link(a->opts.arg, false);
-    }
-    if (!a->warned) {
-        log_warn("authorize.lost", KV_STR("target", a->target), KV_STR("why", why));
-        a->warned = true;
-    }
-    if (a->readable != NULL) {
-        event_free(a->readable);
-        event_free(a->writable);
-        a->readable = NULL;
-        a->writable = NULL;
-    }
-    proxy_io_close(&a->io);
-    nghttp2_session_del(a->h2);
-    a->h2 = NULL;
-    buf_reset(&a->pending);
-    a->pending_checks = 0;
-    a->proven = false;
-    buf_reset(&a->sending);
-    a->sending_at = 0;
-    buf_reset(&a->wire);
-    a->wire_at = 0;
-    buf_reset(&a->in);
-    a->unanswered = false;
-    proxy_identity_clear(&a->blocks);
-    a->broken = false;
-    a->state = LINK_DOWN;
-    a->retry_ms = a->retry_ms == 0 ? RETRY_FIRST_MS : MIN(a->retry_ms * 2, (int64_t)RETRY_MAX_MS);
-    a->retry_at_ms = clock_mono_ms() + a->retry_ms / 2 + (int64_t)rand_below((uint64_t)a->retry_ms);
-}
-
-static void want_write(struct proxy_authz *a, bool wanted)
-{
-    if (wanted) {
-        (void)event_add(a->writable, NULL);
-    } else {
-        (void)event_del(a->writable);
-    }
-}
-
-/* Gives the socket what nghttp2 has, until one of them has enough. False: the link is lost. */
-static bool push_wire(struct proxy_authz *a)
-{
-    char scratch[16]; /* one piece only: never joined */
-
-    for (;;) {
-        const uint8_t *p = NULL;
-        ssize_t got = 0;
-        size_t n = 0;
-        struct iovec v;
-        enum proxy_io_result result = PROXY_IO_FAILED;
-
-        while (a->wire.n - a->wire_at < PROXY_IO_SCRATCH) {
-            got = nghttp2_session_mem_send(a->h2, &p);
-            if (got <= 0) {
-                break;
-            }
-            buf_add(&a->wire, p, (size_t)got);
-        }
-        if (got < 0 || a->wire.err != ERR_OK) {
-            return false;
-        }
-        if (a->wire.n == a->wire_at) {
-            buf_reset(&a->wire);
-            a->wire_at = 0;
-            want_write(a, false);
-            return true;
-        }
-        v = (struct iovec){ .iov_base = a->wire.p + a->wire_at, .iov_len = a->wire.n - a->wire_at };
-        result = proxy_io_write(&a->io, &v, 1, scratch, &n);
-        if (result == PROXY_IO_AGAIN) {
-            want_write(a, true);
-            return true;
-        }
-        if (result != PROXY_IO_DONE) {
-            return false;
-        }
-        a->wire_at += n;
-    }
-}
-
-/* Bytes of the entries that fit into one message; authorize ends the stream over a bigger one. */
-static size_t batch_size(struct proxy_authz *a)
-{
-    size_t at = 0;
-    size_t checks = 0;
-
-    if (a->pending.n <= MESSAGE_MAX && a->pending_checks <= AUTHZ_BATCH_MAX) {
-        a->pending_checks = 0;
-        return a->pending.n;
-    }
-    while (at < a->pending.n && checks < AUTHZ_BATCH_MAX) {
-        size_t next = at + 1; /* behind the tag */
-        size_t n = 0;
-        unsigned shift = 0;
-        unsigned char c = 0;
-
-        do {
-            c = (unsigned char)a->pending.p[next++];
-            n |= (size_t)(c & 0x7fU) << shift;
-            shift += 7;
-        } while ((c & 0x80U) != 0);
-        if (next + n > MESSAGE_MAX && at != 0) {
-            break;
-        }
-        at = next + n;
-        checks++;
-    }
-    a->pending_checks -= checks;
-    return at;
-}
-
-/* What waits becomes one message, unless one is still on its way. */
-static void send_pending(struct proxy_authz *a)
-{
-    static const struct timeval hold = { .tv_usec = HOLD_US };
-    size_t n = a->pending.n;
-
-    if (n == 0 || a->sending_at < a->sending.n || a->wire_at < a->wire.n) {
-        return;
-    }
-    if (a->unanswered && clock_mono_us() < a->hold_until_us) {
-        (void)event_add(a->hold, &hold); /* rarely fires: an answer comes first */
-        return;
-    }
-    a->unanswered = true;
-    a->hold_until_us = clock_mono_us() + HOLD_US;
-    n = batch_size(a);
-    buf_reset(&a->sending);
-    a->sending_at = 0;
-    buf_add_char(&a->sending, 0);
-    buf_add_char(&a->sending, (char)(n >> 24U));
-    buf_add_char(&a->sending, (char)(n >> 16U));
-    buf_add_char(&a->sending, (char)(n >> 8U));
-    buf_add_char(&a->sending, (char)n);
-    buf_add_sv(&a->sending, sv_head(buf_sv(&a->pending), n));
-    buf_drop_front(&a->pending, n);
-    (void)nghttp2_session_resume_data(a->h2, a->stream);
+    CHECK(a->batch.err == ERR_OK);
+    proxy_authz_link_send(p->link, buf_sv(&a->batch));
 }
 
 void proxy_authz_flush(struct proxy_authz *authz)
 {
-    if (authz->state == LINK_UP && authz->pending.n != 0) {
-        send_pending(authz);
-        if (!push_wire(authz)) {
-            link_drop(authz, "write failed");
-        }
-    }
-}
+    static const struct timeval hold = { .tv_usec = HOLD_US };
 
-static void link_up(struct proxy_authz *a)
-{
-    uint32_t i = 0;
+    while (!list_empty(&authz->queue)) {
+        struct peer *p = next_peer(authz);
 
-    open_stream(a);
-    a->state = LINK_UP;
-    for (i = a->oldest; i != NONE; i = a->slots[i].newer) {
-        queue_check(a, &a->slots[i]);
-    }
-    send_pending(a);
-    if (!push_wire(a)) {
-        link_drop(a, "write failed");
-        return;
-    }
-    a->opts.on_link(a->opts.arg, true);
-    a->opts.on_changed(a->opts.arg, NULL, 0, true); /* what was told meanwhile was missed */
-}
-
-static void pull_wire(struct proxy_authz *a)
-{
-    uint8_t room[16384];
-    size_t n = 0;
-    enum proxy_io_result result = PROXY_IO_DONE;
-
-    while (a->state == LINK_UP && result == PROXY_IO_DONE) {
-        result = proxy_io_read(&a->io, room, sizeof(room), &n);
-        if (result == PROXY_IO_DONE &&
-            (nghttp2_session_mem_recv(a->h2, room, n) < 0 || a->broken)) {
-            link_drop(a, "the stream ended");
-            return;
-        }
-    }
-    if (result != PROXY_IO_AGAIN) {
-        link_drop(a, "the connection ended");
-        return;
-    }
-    take_frames(a);
-    if (a->broken) {
-        link_drop(a, "an answer made no sense");
-        return;
-    }
-    if (!push_wire(a)) {
-        link_drop(a, "write failed");
-        return;
-    }
-    if (a->pending.n != 0) {
-        loop_gather(a->opts.loop); /* what waited for the answer */
-    }
-}
-
-static void go_on_with_handshake(struct proxy_authz *a)
-{
-    enum proxy_io_result result = proxy_io_handshake(&a->io);
-
-    if (result == PROXY_IO_DONE) {
-        const unsigned char *alpn = NULL;
-        unsigned n = 0;
-
-        SSL_get0_alpn_selected(a->io.ssl, &alpn, &n);
-        if (n != 2 || memcmp(alpn, "h2", 2) != 0) {
-            link_drop(a, "the peer speaks no HTTP/2");
-            return;
-        }
-        want_write(a, false);
-        link_up(a);
-    } else if (result == PROXY_IO_AGAIN) {
-        want_write(a, a->io.want_write);
-    } else {
-        link_drop(a, "the TLS handshake failed: is the shared secret the same?");
-    }
-}
-
-static void on_socket(evutil_socket_t fd, short what, void *arg)
-{
-    struct proxy_authz *a = arg;
-    int error = 0;
-    socklen_t size = sizeof(error);
-
-    switch (a->state) {
-    case LINK_CONNECTING:
-        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) {
-            link_drop(a, "nobody listens there");
-            return;
-        }
-        a->state = LINK_HANDSHAKE;
-        go_on_with_handshake(a);
-        break;
-    case LINK_HANDSHAKE:
-        go_on_with_handshake(a);
-        break;
-    case LINK_UP:
-        if ((what & EV_WRITE) != 0) {
-            send_pending(a);
-            if (!push_wire(a)) {
-                link_drop(a, "write failed");
-                return;
+        if (p == NULL) {
+            if (authz->n_up > 0) {
+                (void)event_add(authz->hold, &hold); /* rarely fires: an answer comes first */
             }
+            return;
         }
-        if ((what & EV_READ) != 0) {
-            pull_wire(a);
-        }
-        break;
-    case LINK_DOWN:
-        break;
+        ask(authz, p);
     }
-}
-
-static void dial(struct proxy_authz *a)
-{
-    int64_t now = clock_mono_ms();
-    int fd = proxy_dial(a->target);
-    struct event_base *base = loop_base(a->opts.loop);
-
-    if (a->tls == NULL || now >= a->tls_until_ms) {
-        SSL_CTX_free(a->tls);
-        a->tls = proxy_dial_ctx(a->opts.identity);
-        a->tls_until_ms = now + (int64_t)RPC_CERT_RENEW_S * 1000;
-    }
-    proxy_io_init(&a->io, fd);
-    a->state = LINK_CONNECTING;
-    a->state_until_ms = now + CONNECT_MS;
-    if (fd < 0) {
-        link_drop(a, "nobody listens there");
-        return;
-    }
-    a->io.ssl = proxy_dial_tls(a->tls, fd, RPC_AUTHORIZE);
-    a->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_socket, a);
-    a->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_socket, a);
-    CHECK(a->readable != NULL && a->writable != NULL);
-    (void)event_add(a->readable, NULL);
-    want_write(a, true);
 }
 
 static void on_hold(evutil_socket_t fd, short what, void *arg)
@@ -763,21 +261,187 @@ static void on_hold(evutil_socket_t fd, short what, void *arg)
     proxy_authz_flush(arg);
 }
 
+/* ---- from the links -------------------------------------------------------------------------- */
+
+/* What it was asked and has not answered goes to the front of the queue, in its order. */
+static void take_back(struct proxy_authz *a, struct peer *p)
+{
+    while (!list_empty(&p->asked)) {
+        struct slot *s = LIST_ENTRY(p->asked.prev, struct slot, in_line);
+
+        list_remove(&s->in_line);
+        s->peer = NULL;
+        list_push_front(&a->queue, &s->in_line);
+        a->queue_bytes += s->packed.n;
+    }
+    loop_gather(a->opts.loop);
+}
+
+static void on_up(void *arg, bool up)
+{
+    struct peer *p = arg;
+    struct proxy_authz *a = p->client;
+
+    if (up) {
+        a->n_up++;
+    } else {
+        a->n_up--;
+        take_back(a, p);
+    }
+    if (a->n_up == (up ? 1 : 0)) {
+        a->opts.on_link(a->opts.arg, up);
+    }
+    loop_gather(a->opts.loop);
+}
+
+static void on_answered(void *arg)
+{
+    struct peer *p = arg;
+
+    if (!list_empty(&p->client->queue)) {
+        loop_gather(p->client->opts.loop);
+    }
+}
+
+static void on_changed(void *arg, const struct sv *sessions, size_t n, bool all)
+{
+    struct peer *p = arg;
+
+    p->client->opts.on_changed(p->client->opts.arg, sessions, n, all);
+}
+
+static void on_reply(void *arg, const struct proxy_authz_reply *reply)
+{
+    static const enum proxy_verdict verdicts[] = {
+        [POSTERN__DECISION__DENY] = PROXY_VERDICT_DENY,
+        [POSTERN__DECISION__ALLOW] = PROXY_VERDICT_ALLOW,
+        [POSTERN__DECISION__LOGIN] = PROXY_VERDICT_LOGIN,
+        [POSTERN__DECISION__UNAVAILABLE] = PROXY_VERDICT_UNAVAILABLE,
+    };
+    struct peer *p = arg;
+    struct slot *s = slot_of(p->client, reply->id);
+    struct proxy_answer answer = { .verdict = PROXY_VERDICT_NONE };
+
+    if (s == NULL || s->peer != p) {
+        return; /* cancelled, too late, or not its to answer */
+    }
+    if (reply->decision < ARRAY_LEN(verdicts)) {
+        answer.verdict = verdicts[reply->decision];
+    }
+    answer.status = reply->status >= 400 && reply->status <= 599 ? (unsigned)reply->status : 0;
+    answer.reasons = reply->reasons;
+    answer.n_reasons = reply->n_reasons;
+    answer.valid_until_s = reply->valid_until_s;
+    answer.user = reply->user;
+    answer.email = reply->email;
+    if (answer.verdict == PROXY_VERDICT_ALLOW && reply->block != 0) {
+        answer.identity = proxy_authz_link_identity(p->link, reply->block);
+        if (answer.identity == NULL) { /* it must not become another one */
+            answer.verdict = PROXY_VERDICT_NONE;
+        }
+    }
+    slot_answer(p->client, s, &answer);
+}
+
+/* ---- who there is ---------------------------------------------------------------------------- */
+
+static void peer_free(struct peer **peer)
+{
+    struct peer *p = TAKE(*peer);
+    bool was_up = proxy_authz_link_is_up(p->link);
+
+    proxy_authz_link_free(&p->link);
+    if (was_up) {
+        on_up(p, false);
+    }
+    CHECK(list_empty(&p->asked));
+    mem_free(&p);
+}
+
+static void peer_add(struct proxy_authz *a, const struct proxy_sockaddr *address)
+{
+    struct peer *p = MEM_NEW(struct peer);
+
+    p->client = a;
+    p->address = *address;
+    p->wanted = true;
+    list_init(&p->asked);
+    a->peers[a->n_peers++] = p;
+    p->link = proxy_authz_link_new(&(struct proxy_authz_link_opts){ .loop = a->opts.loop,
+                                                                    .identity = a->opts.identity,
+                                                                    .address = address,
+                                                                    .on_up = on_up,
+                                                                    .on_reply = on_reply,
+                                                                    .on_changed = on_changed,
+                                                                    .on_answered = on_answered,
+                                                                    .arg = p });
+}
+
+static struct peer *peer_at(struct proxy_authz *a, const struct proxy_sockaddr *address)
+{
+    for (size_t i = 0; i < a->n_peers; i++) {
+        if (proxy_dial_same(&a->peers[i]->address, address)) {
+            return a->peers[i];
+        }
+    }
+    return NULL;
+}
+
+static void on_addresses(void *arg, const struct proxy_sockaddr *v, size_t n)
+{
+    struct proxy_authz *a = arg;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < a->n_peers; i++) {
+        a->peers[i]->wanted = false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct peer *p = peer_at(a, &v[i]);
+
+        if (p != NULL) {
+            p->wanted = true;
+        }
+    }
+    for (size_t i = 0; i < a->n_peers; i++) {
+        if (a->peers[i]->wanted) {
+            a->peers[kept++] = a->peers[i];
+        } else {
+            peer_free(&a->peers[i]);
+        }
+    }
+    a->n_peers = kept;
+    for (size_t i = 0; i < n && a->n_peers < PROXY_AUTHZ_ADDRESSES_MAX; i++) {
+        if (peer_at(a, &v[i]) == NULL) {
+            peer_add(a, &v[i]);
+        }
+    }
+    a->turn = 0;
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy_authz *a = arg;
-    int64_t now = clock_mono_ms();
+    int64_t now_us = clock_mono_us();
+    int64_t stalled_us = a->opts.timeout_ms * 1000 / 4 * 3;
 
     (void)fd;
     (void)what;
-    expire(a);
-    if (a->state == LINK_DOWN && now >= a->retry_at_ms) {
-        dial(a);
-    } else if ((a->state == LINK_CONNECTING || a->state == LINK_HANDSHAKE) &&
-               now >= a->state_until_ms) {
-        link_drop(a, "connecting took too long");
+    expire(a, now_us / 1000);
+    proxy_authz_names_tick(a->names, now_us / 1000);
+    for (size_t i = 0; i < a->n_peers; i++) {
+        struct peer *p = a->peers[i];
+
+        /* It may hang: where there is another, that one still has time to answer. */
+        if (a->n_up > 1 && !list_empty(&p->asked) && is_silent(p, now_us, stalled_us)) {
+            proxy_authz_link_drop(p->link, "no answer");
+        }
+        proxy_authz_link_tick(p->link, now_us / 1000);
     }
 }
+
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
 {
@@ -785,46 +449,41 @@ struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
     struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
 
     a->opts = *opts;
-    a->target = mem_strdup(opts->target);
-    a->free_slot = NONE;
-    a->oldest = NONE;
-    a->newest = NONE;
-    proxy_io_init(&a->io, -1);
-    buf_init(&a->pending, PENDING_MAX);
-    buf_init(&a->sending, PENDING_MAX + FRAME_HEAD);
-    buf_init(&a->wire, (size_t)PENDING_MAX * 2);
-    buf_init(&a->in, (size_t)AUTHZ_MESSAGE_MAX * 2);
-    arena_init(&a->arena);
+    list_init(&a->spare);
+    list_init(&a->by_age);
+    list_init(&a->queue);
+    buf_init(&a->batch, AUTHZ_MESSAGE_MAX);
     a->tick = event_new(loop_base(opts->loop), -1, EV_PERSIST, on_tick, a);
     a->hold = event_new(loop_base(opts->loop), -1, 0, on_hold, a);
     CHECK(a->hold != NULL && a->tick != NULL && event_add(a->tick, &tick) == 0);
-    dial(a);
+    a->names = proxy_authz_names_new(&(struct proxy_authz_names_opts){ .targets = opts->targets,
+                                                                       .n_targets = opts->n_targets,
+                                                                       .loop = opts->loop,
+                                                                       .on_addresses = on_addresses,
+                                                                       .arg = a });
+    a->opts.targets = NULL;
+    proxy_authz_names_tick(a->names, clock_mono_ms());
     return a;
 }
 
 void proxy_authz_free(struct proxy_authz **authz)
 {
     struct proxy_authz *a = TAKE(*authz);
-    uint32_t i = 0;
 
     if (a == NULL) {
         return;
     }
-    a->warned = true;
-    a->state = a->state == LINK_UP ? LINK_HANDSHAKE : a->state; /* an end in order is no warning */
-    link_drop(a, "stopping");
+    proxy_authz_names_free(&a->names);
+    for (size_t i = 0; i < a->n_peers; i++) {
+        proxy_authz_link_free(&a->peers[i]->link);
+        mem_free(&a->peers[i]);
+    }
     event_free(a->tick);
     event_free(a->hold);
-    for (i = 0; i < a->n_slots; i++) {
-        buf_deinit(&a->slots[i].packed);
+    for (uint32_t i = 0; i < a->n_slots; i++) {
+        buf_deinit(&a->slots[i]->packed);
+        mem_free(&a->slots[i]);
     }
-    mem_free(&a->slots);
-    buf_deinit(&a->pending);
-    buf_deinit(&a->sending);
-    buf_deinit(&a->wire);
-    buf_deinit(&a->in);
-    arena_deinit(&a->arena);
-    SSL_CTX_free(a->tls);
-    mem_free(&a->target);
+    buf_deinit(&a->batch);
     mem_free(&a);
 }

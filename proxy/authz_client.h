@@ -1,9 +1,11 @@
-/* proxy_authz: the worker's side of CheckStream: one bidirectional gRPC stream over HTTP/2, spoken
- * with nghttp2 on the worker's own loop. Checks gather while a message is on its way or the
- * worker has other work, and leave together in the next; no timer waits for more. A check is
- * answered within timeout_ms, or its callback gets PROXY_VERDICT_NONE, which is a 503. A broken
- * stream is opened again (50 ms to 1 s apart) and its open checks are sent again.
- * Owned by one worker. Wire: proto/authorize.proto; gRPC framing: 5 bytes in front of a message. */
+/* proxy_authz: asks authorize about requests. There may be several authorizes: each worker keeps a
+ * stream to each (authz_link.h; at most 16) and gives the next message to the next one in turn that
+ * is up and has answered. Checks gather while messages are on their way or the worker has other work,
+ * and leave together in the next; no timer waits for more. A check is answered within timeout_ms, or
+ * its callback gets PROXY_VERDICT_NONE, which is a 503. What a broken stream was asked goes to another
+ * at once, and so does what one is asked that is silent for three quarters of that time; without
+ * another it is sent again when the stream is back.
+ * Owned by one worker. */
 #pragma once
 
 #include "authorize.pb-c.h"
@@ -41,11 +43,12 @@ typedef void (*proxy_answer_fn)(void *arg, const struct proxy_answer *answer);
 struct proxy_authz_opts {
     struct loop *loop;
     const struct rpc_identity *identity;
-    const char *target; /* "unix:/path" or "host:port" with a numeric host */
+    const char *const *targets; /* "unix:/path" or "host:port"; all addresses of a name count */
+    size_t n_targets;
     int64_t timeout_ms;
     /* These sessions, or all open connections, must be checked again. */
     void (*on_changed)(void *arg, const struct sv *sessions, size_t n, bool all);
-    void (*on_link)(void *arg, bool up); /* the stream came up, or was lost */
+    void (*on_link)(void *arg, bool up); /* the first stream came up, or the last was lost */
     void *arg;
 };
 

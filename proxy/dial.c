@@ -4,52 +4,43 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-static int dial_unix(const char *path)
+int proxy_dial(const struct proxy_sockaddr *address)
 {
-    struct sockaddr_un at = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const struct sockaddr *at = (const struct sockaddr *)(const void *)&address->at;
+    int fd = socket(at->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    (void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 &&
-        errno != EINPROGRESS && errno != EAGAIN) {
-        (void)close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static int dial_tcp(const char *target)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-    struct addrinfo *found = NULL;
-    char host[256];
-    const char *colon = strrchr(target, ':');
-    int fd = -1;
-
-    if (colon == NULL || (size_t)(colon - target) >= sizeof(host)) {
-        return -1;
-    }
-    memcpy(host, target, (size_t)(colon - target));
-    host[colon - target] = '\0';
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0) {
-        return -1;
-    }
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) {
+    if (fd >= 0 && connect(fd, at, address->size) != 0 && errno != EINPROGRESS && errno != EAGAIN) {
         (void)close(fd);
         fd = -1;
     }
-    freeaddrinfo(found);
     return fd;
 }
 
-int proxy_dial(const char *target)
+bool proxy_dial_same(const struct proxy_sockaddr *a, const struct proxy_sockaddr *b)
 {
-    return strncmp(target, "unix:", 5) == 0 ? dial_unix(target + 5) : dial_tcp(target);
+    return a->size == b->size && memcmp(&a->at, &b->at, a->size) == 0;
+}
+
+const char *proxy_dial_text(const struct proxy_sockaddr *address, char text[PROXY_DIAL_TEXT_SIZE])
+{
+    const struct sockaddr *at = (const struct sockaddr *)(const void *)&address->at;
+    char host[64] = "?";
+    char port[8] = "?";
+
+    if (at->sa_family == AF_UNIX) {
+        const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)at;
+
+        (void)snprintf(text, PROXY_DIAL_TEXT_SIZE, "unix:%s", path->sun_path);
+        return text;
+    }
+    (void)getnameinfo(at, address->size, host, sizeof(host), port, sizeof(port),
+                      NI_NUMERICHOST | NI_NUMERICSERV);
+    (void)snprintf(text, PROXY_DIAL_TEXT_SIZE, at->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+                   host, port);
+    return text;
 }
 
 SSL_CTX *proxy_dial_ctx(const struct rpc_identity *identity)

@@ -351,6 +351,27 @@ void proxy_worker_stop(struct proxy_worker *worker)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+static struct proxy_authz *authz_of(struct proxy_worker *w, const struct config *c)
+{
+    const char **targets = mem_array(c->authorize.n, sizeof(*targets));
+    struct proxy_authz *authz = NULL;
+
+    for (size_t i = 0; i < c->authorize.n; i++) {
+        /* Workers begin with different ones: where there are more than a worker keeps, all count. */
+        targets[i] = c->authorize.v[(w->index + i) % c->authorize.n].text.p;
+    }
+    authz = proxy_authz_new(&(struct proxy_authz_opts){ .loop = w->loop,
+                                                        .identity = w->app->identity,
+                                                        .targets = targets,
+                                                        .n_targets = c->authorize.n,
+                                                        .timeout_ms = c->authorize_timeout_ms,
+                                                        .on_changed = on_changed,
+                                                        .on_link = on_link,
+                                                        .arg = w });
+    mem_free(&targets);
+    return authz;
+}
+
 enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_snapshot *snapshot,
                           struct proxy_worker **worker_out, struct diag *d)
 {
@@ -383,14 +404,7 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     w->loop = loop_new_private();
     w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
-    w->authz = proxy_authz_new(
-        &(struct proxy_authz_opts){ .loop = w->loop,
-                                    .identity = app->identity,
-                                    .target = c->authorize.v[index % c->authorize.n].text.p,
-                                    .timeout_ms = c->authorize_timeout_ms,
-                                    .on_changed = on_changed,
-                                    .on_link = on_link,
-                                    .arg = w });
+    w->authz = authz_of(w, c);
     w->accept = event_new(loop_base(w->loop), w->listener, EV_READ | EV_PERSIST, on_accept, w);
     w->tick = event_new(loop_base(w->loop), -1, EV_PERSIST, on_tick, w);
     CHECK(w->accept != NULL && w->tick != NULL);

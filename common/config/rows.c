@@ -213,7 +213,9 @@ static const struct config_row global_rows[] = {
       10 * SECOND, .doc = "For calls between the parts, but the check of a request." },
     { "authorize_service_url", CFG_TARGETS, CFG_PLURAL, G(authorize),
       .def_text = "unix:sock/authorize.sock",
-      .doc = "Where authorize is: one or a list of `unix:/path` or `https://host:port`." },
+      .doc =
+          "Where authorize is: one or a list of `unix:/path` or `https://host:port`. All of them are "
+          "asked in turn, a name at all its addresses." },
     { "databroker_service_url", CFG_TARGETS, CFG_PLURAL, G(databroker),
       .def_text = "unix:sock/databroker.sock", .doc = "Where the databroker is." },
     { "authenticate_grpc_url", CFG_TARGET, CFG_OURS, G(authenticate_grpc),

@@ -87,6 +87,33 @@ def test_a_part_dies_and_comes_back_under_load(upstream, daemon, how):
         stand.stop()
 
 
+def checks_of(stand, authorize):
+    return sum(line["event"] == "authorize check" for line in stand.logs(authorize))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_one_of_two_authorizes_dies_under_load_and_nobody_notices(upstream, how):
+    stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=2).start()
+    try:
+        load = Load(stand)
+        wait_for("many checks", lambda: all(len(seen) > 100 for seen in load.seen.values()), 60)
+        shares = [checks_of(stand, name) for name in stand.authorizes]
+        assert min(shares) > 0.4 * sum(shares), shares  # in turn
+        stand.kill("authorize-2", how)
+        alone = {name: len(seen) for name, seen in load.seen.items()}
+        wait_for("checks without it", lambda: all(len(s) > alone[n] + 50 for n, s in load.seen.items()), 60)
+        stand.start_one("authorize-2")
+        dead = checks_of(stand, "authorize-2")
+        wait_for("checks at the one that is back", lambda: checks_of(stand, "authorize-2") > dead + 20, 60)
+        load.end()
+        assert {s for _, s in load.seen["user"]} == {200}
+        assert {s for _, s in load.seen["denied"]} == {403}
+        assert {s for _, s in load.seen["stranger"]} == {401}
+    finally:
+        load.end()
+        stand.stop()
+
+
 def talkative(s):
     """An upstream that agrees to any WebSocket and then is silent."""
     s.recv(65536)

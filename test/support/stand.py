@@ -40,14 +40,17 @@ USERS = {"admin@example.com": ["admins", "staff"], "user@example.com": ["staff"]
 
 
 class Stand:
-    """Daemons run in a folder with unix sockets between them. routes: YAML list, `PORT` is replaced."""
+    """Daemons run in a folder with unix sockets between them. routes: YAML list, `PORT` is replaced.
+    Of several authorizes the others are daemons `authorize-2` and so on."""
 
-    def __init__(self, routes, settings="", tls=True, users=None, names=(), more_certificates=(), listener=None):
+    def __init__(self, routes, settings="", tls=True, users=None, names=(), more_certificates=(), listener=None,
+                 authorizes=1):
         self.folder = tempfile.mkdtemp(prefix="postern-stand-")
         self.port = free_port()
         self.tls = tls
         self.listener = listener  # YAML in place of `certificates`
         self.processes = {}
+        self.authorizes = ["authorize"] + [f"authorize-{i + 2}" for i in range(authorizes - 1)]
         self.routes, self.settings = routes, settings
         self.more = [make_certificate(self.folder, name) for name in more_certificates]
         self.key, self.ca = make_certificate(
@@ -67,13 +70,14 @@ class Stand:
             self.routes = routes
         pairs = "".join(f"  - cert: {cert}\n    key: {key}\n" for key, cert in [(self.key, self.ca), *self.more])
         listener = self.listener or (f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n")
+        authorize = "".join(f"\n  - unix:{d}/{name}.sock" for name in self.authorizes)
         provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
         text = f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}
 authenticate_service_url: https://authenticate.localhost:{self.port}
 authenticate_internal_service_url: unix:{d}/authenticate-http.sock
 authenticate_grpc_url: unix:{d}/authenticate.sock
-authorize_service_url: unix:{d}/authorize.sock
+authorize_service_url: {authorize}
 databroker_service_url: unix:{d}/databroker.sock
 databroker_storage_type: sqlite
 databroker_storage_connection_string: {d}/databroker.sqlite
@@ -88,7 +92,7 @@ routes:
         self.config = path
 
     def start(self, order=DAEMONS):
-        for daemon in order:
+        for daemon in (*order, *self.authorizes[1:]):
             self.start_one(daemon)
         self.wait_ready()
         return self
@@ -99,7 +103,7 @@ routes:
             env["GRPC_ADDRESS"] = f"unix:{self.folder}/{daemon}.sock"
         with open(self.log_file(daemon), "ab") as log:
             self.processes[daemon] = subprocess.Popen(
-                [os.path.join(BIN, "postern-" + daemon), "--config", self.config], env=env, stdout=log, stderr=log, cwd=ROOT)
+                [os.path.join(BIN, "postern-" + daemon.split("-")[0]), "--config", self.config], env=env, stdout=log, stderr=log, cwd=ROOT)
         return self.processes[daemon]
 
     def log_file(self, daemon):
