@@ -502,9 +502,9 @@ bool yaml_is_empty(const struct yaml_doc *doc)
     return doc->empty;
 }
 
-struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *array, size_t index)
+struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *parent, size_t index)
 {
-    struct place key = { .node = array };
+    struct place key = { .node = parent };
     const struct place *p = NULL;
 
     if (doc->place_count != 0) {

@@ -33,4 +33,5 @@ bool yaml_is_empty(const struct yaml_doc *doc);
 const char *yaml_file(const struct yaml_doc *doc);
 /* Where the key of a member, or an item, stands. (0,0) where parent is not of doc. */
 struct yaml_pos yaml_member_pos(const struct yaml_doc *doc, const json_t *object, const char *key);
-struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *array, size_t index);
+/* index: of an item, or of a member in the order in which jansson iterates. */
+struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *parent, size_t index);

@@ -54,14 +54,17 @@ static enum err route_cluster(struct proxy_clusters *clusters, struct proxy_rout
 
 /* ---- routes ---------------------------------------------------------------------------------- */
 
+/* Request fields that the route sets, removes or speaks for. */
 static enum err names_of_route(struct proxy_route *route)
 {
     const struct config_route *c = route->config;
     enum err err = ERR_OK;
     size_t i = 0;
 
+    if (c->set_request_headers.n + c->remove_request_headers.n == 0 && !c->kubernetes) {
+        return ERR_OK; /* a set takes a kilobyte, and most of 10,000 routes need none */
+    }
     route->drop = http_name_set_new();
-    route->drop_answer = http_name_set_new();
     for (i = 0; i < c->set_request_headers.n && err == ERR_OK; i++) {
         err = http_name_set_add(route->drop, c->set_request_headers.v[i].name);
     }
@@ -72,14 +75,29 @@ static enum err names_of_route(struct proxy_route *route)
         err = http_name_set_add_prefix(route->drop, SV("impersonate-"));
         err = err != ERR_OK ? err : http_name_set_add(route->drop, SV("authorization"));
     }
-    for (i = 0; i < c->set_response_headers.n && err == ERR_OK; i++) {
-        err = http_name_set_add(route->drop_answer, c->set_response_headers.v[i].name);
+    return err;
+}
+
+static enum err names_of_answers(const struct config_pairs *set, struct http_name_set **names_out)
+{
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    *names_out = http_name_set_new();
+    for (i = 0; i < set->n && err == ERR_OK; i++) {
+        err = http_name_set_add(*names_out, set->v[i].name);
     }
     return err;
 }
 
-static enum err route_init(struct proxy_route *route, const struct config_route *c,
-                           struct proxy_clusters *clusters, struct diag *d)
+static bool has_own_answers(const struct proxy_snapshot *s, const struct config_route *c)
+{
+    return c->set_response_headers.v != s->config->set_response_headers.v;
+}
+
+static enum err route_init(struct proxy_snapshot *s, struct proxy_route *route,
+                           const struct config_route *c, struct proxy_clusters *clusters,
+                           struct diag *d)
 {
     enum err err = ERR_OK;
 
@@ -89,6 +107,10 @@ static enum err route_init(struct proxy_route *route, const struct config_route 
         pattern_prepare(c->regex);
     }
     err = err != ERR_OK ? err : names_of_route(route);
+    route->drop_answer = s->drop_answer;
+    if (err == ERR_OK && has_own_answers(s, c)) {
+        err = names_of_answers(&c->set_response_headers, &route->drop_answer);
+    }
     if (err != ERR_OK) {
         diag_set(d, "the route cannot be used");
         diag_at(d, c->file, c->line, c->column);
@@ -96,22 +118,28 @@ static enum err route_init(struct proxy_route *route, const struct config_route 
     return err;
 }
 
-static void route_deinit(struct proxy_route *route)
+static void route_deinit(struct proxy_snapshot *s, struct proxy_route *route)
 {
     proxy_cluster_unref(&route->cluster);
     http_name_set_free(&route->drop);
-    http_name_set_free(&route->drop_answer);
+    if (route->drop_answer != s->drop_answer) {
+        http_name_set_free(&route->drop_answer);
+    }
 }
 
 static enum err build_routes(struct proxy_snapshot *s, struct proxy_clusters *clusters,
                              struct diag *d)
 {
+    enum err err = names_of_answers(&s->config->set_response_headers, &s->drop_answer);
     size_t i = 0;
 
+    if (err != ERR_OK) {
+        return err;
+    }
     s->n_routes = s->config->n_routes;
     s->routes = mem_array(s->n_routes, sizeof(*s->routes));
     for (i = 0; i < s->n_routes; i++) {
-        enum err err = route_init(&s->routes[i], &s->config->routes[i], clusters, d);
+        err = route_init(s, &s->routes[i], &s->config->routes[i], clusters, d);
 
         if (err != ERR_OK) {
             return err;
@@ -334,10 +362,12 @@ static void snapshot_free(void *arg)
 
     proxy_router_free(&s->router);
     for (i = 0; s->routes != NULL && i < s->n_routes; i++) {
-        route_deinit(&s->routes[i]);
+        route_deinit(s, &s->routes[i]);
     }
     mem_free(&s->routes);
-    route_deinit(&s->authenticate);
+    s->authenticate.drop_answer = s->drop_answer;
+    route_deinit(s, &s->authenticate);
+    http_name_set_free(&s->drop_answer);
     proxy_tls_drop(s);
     for (i = 0; i < s->n_trusts; i++) {
         proxy_trust_unref(&s->trusts[i]);

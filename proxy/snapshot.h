@@ -22,7 +22,7 @@ struct proxy_route {
     size_t rank;                       /* set by the router */
     struct proxy_cluster *cluster;     /* NULL: nothing is forwarded */
     struct proxy_trust *trust;         /* for client certificates, borrowed; NULL: none applies */
-    struct http_name_set *drop;        /* request fields that the route removes or sets */
+    struct http_name_set *drop;        /* request fields that it sets or removes; NULL: none */
     struct http_name_set *drop_answer; /* response fields that it sets */
 };
 
@@ -38,8 +38,9 @@ struct proxy_snapshot {
     struct map *staples; /* id of a pair → its struct config_certificate with a response */
     struct proxy_trust **trusts; /* for client certificates, each once; none: not asked for */
     size_t n_trusts;
-    struct proxy_trust *trust;  /* of routes that have no CA of their own; NULL: none applies */
-    struct http_name_set *ours; /* request fields that nobody may bring along */
+    struct proxy_trust *trust; /* of routes that have no CA of their own; NULL: none applies */
+    struct http_name_set *drop_answer; /* of routes that set no answer fields of their own */
+    struct http_name_set *ours;        /* request fields that nobody may bring along */
     struct http_cookie_names cookies;
     char cookie_name[128]; /* __Host-… */
     char login_name[136];  /* __Host-…_login */

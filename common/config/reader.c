@@ -117,19 +117,22 @@ const struct yaml_doc *config_document(struct config_reader *r, struct sv text, 
     return doc;
 }
 
+static void set_place(struct config_value *v, struct yaml_pos pos)
+{
+    if (pos.line != 0) {
+        v->place.line = pos.line;
+        v->place.column = pos.column;
+    }
+}
+
 struct config_value config_member(const struct config_value *object, const char *key, json_t *json)
 {
     struct config_value v = *object;
-    struct yaml_pos pos = { 0 };
 
     v.json = json;
     v.key = key;
     if (object->doc != NULL) {
-        pos = yaml_member_pos(object->doc, object->json, key);
-        if (pos.line != 0) {
-            v.place.line = pos.line;
-            v.place.column = pos.column;
-        }
+        set_place(&v, yaml_member_pos(object->doc, object->json, key));
     }
     return v;
 }
@@ -137,15 +140,10 @@ struct config_value config_member(const struct config_value *object, const char 
 struct config_value config_item(const struct config_value *array, size_t i)
 {
     struct config_value v = *array;
-    struct yaml_pos pos = { 0 };
 
     v.json = json_array_get(array->json, i);
     if (array->doc != NULL) {
-        pos = yaml_item_pos(array->doc, array->json, i);
-        if (pos.line != 0) {
-            v.place.line = pos.line;
-            v.place.column = pos.column;
-        }
+        set_place(&v, yaml_item_pos(array->doc, array->json, i));
     }
     return v;
 }
@@ -275,6 +273,7 @@ void config_read_object(struct config_reader *r, const struct config_rows *rows,
                         const struct config_value *object, void *base, bool *given, const bool *env)
 {
     void *it = NULL;
+    size_t index = 0;
 
     if (!json_is_object(object->json)) {
         config_error(r, object->place, "expected a mapping of settings");
@@ -282,9 +281,13 @@ void config_read_object(struct config_reader *r, const struct config_rows *rows,
     }
     for (it = json_object_iter(object->json); it != NULL;
          it = json_object_iter_next(object->json, it)) {
-        const char *key = json_object_iter_key(it);
-        struct config_value v = config_member(object, key, json_object_iter_value(it));
+        struct config_value v = *object;
 
+        v.json = json_object_iter_value(it);
+        v.key = json_object_iter_key(it);
+        if (object->doc != NULL) { /* jansson keeps the order of the file */
+            set_place(&v, yaml_item_pos(object->doc, object->json, index++));
+        }
         read_member(r, rows, &v, base, given, env);
     }
     for (size_t i = 0; given != NULL && i < rows->n; i++) {

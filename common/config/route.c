@@ -11,7 +11,9 @@ static const char regex_key[] = "regex";
 static size_t row_index(const char *name)
 {
     for (size_t i = 0; i < config_rows_route.n; i++) {
-        if (strcmp(config_rows_route.v[i].name, name) == 0) {
+        const char *known = config_rows_route.v[i].name;
+
+        if (known[0] == name[0] && strcmp(known, name) == 0) {
             return i;
         }
     }
