@@ -9,6 +9,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 
+enum { SUM_BYTES = 32 };
+
 struct authz_audit {
     /* the check thread's */
     struct buf gathered;
@@ -73,6 +75,28 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
     }
 }
 
+/* Which certificate was shown, trusted or not; one that could not be read has no fingerprint. */
+static void add_certificate(struct buf *out, const Postern__ClientCertificate *c)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t i = 0;
+
+    if (c == NULL) {
+        return;
+    }
+    ADD(out, ",\"client-certificate\":\"");
+    for (i = 0; i < MIN(c->fingerprint.len, (size_t)SUM_BYTES); i++) {
+        buf_add_char(out, digits[c->fingerprint.data[i] >> 4U]);
+        buf_add_char(out, digits[c->fingerprint.data[i] & 15U]);
+    }
+    buf_add_char(out, '"');
+    if (c->trusted) {
+        ADD(out, ",\"client-certificate-trusted\":true");
+    } else {
+        ADD(out, ",\"client-certificate-trusted\":false");
+    }
+}
+
 static void add_verdict(struct buf *out, const struct authz_outcome *o)
 {
     static const struct sv decisions[] = { [AUTHZ_DENY] = { "deny", 4 },
@@ -108,6 +132,7 @@ void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
     log_add_sv(out, LOG_KEY("host"), sv_of(req->host.data, req->host.len));
     log_add_sv(out, LOG_KEY("path"), sv_of(req->path.data, req->path.len));
     add_ip(out, &req->client_ip);
+    add_certificate(out, req->client_certificate);
     add_who(out, req, o);
     log_add_sv(out, LOG_KEY("route-id"), o->route != NULL ? o->route->id_text : SV(""));
     if (req->internal) {

@@ -349,6 +349,20 @@ static void begin_body(struct proxy_exchange *x)
     x->body.done = x->head.framing == HTTP_BODY_NONE;
 }
 
+/* False: answered with 421, so that the client opens another connection. */
+static bool belongs_here(struct proxy_exchange *x)
+{
+    const SSL *ssl = x->conn->io.ssl;
+    bool stale = ssl != NULL && proxy_tls_is_stale(x->snapshot, ssl);
+
+    if (ssl == NULL || (!stale && proxy_tls_serves(x->snapshot, ssl, x->req.host))) {
+        return true;
+    }
+    x->close_after = x->close_after || stale;
+    proxy_reply_fault(x, 421, "misdirected-request");
+    return false;
+}
+
 void proxy_request_start(struct proxy_exchange *x)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
@@ -380,8 +394,7 @@ void proxy_request_start(struct proxy_exchange *x)
         proxy_own_to_https(x);
         return;
     }
-    if (x->conn->io.ssl != NULL && !proxy_tls_serves(x->snapshot, x->conn->io.ssl, x->req.host)) {
-        proxy_reply_fault(x, 421, "misdirected-request");
+    if (!belongs_here(x)) {
         return;
     }
     if (x->req.redirect) {

@@ -362,6 +362,11 @@ bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, str
            proxy_snapshot_trusts_of(snapshot, name) == proxy_snapshot_trusts_of(snapshot, host);
 }
 
+bool proxy_tls_is_stale(const struct proxy_snapshot *snapshot, const SSL *ssl)
+{
+    return snapshot->n_trusts != 0 && SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE;
+}
+
 void proxy_tls_failed(const struct proxy_snapshot *snapshot, const SSL *ssl, const char *peer)
 {
     static _Thread_local struct log_limit limit;

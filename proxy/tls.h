@@ -16,5 +16,8 @@ void proxy_tls_drop(struct proxy_snapshot *snapshot);
  * it was opened for would lead to the same certificate and ask for the same client certificates. If
  * not, 421 (RFC 9110 15.5.20): the client comes again on a connection of its own. No allocation. */
 bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, struct sv host);
+/* Whether ssl was opened before client certificates were asked for: it cannot show one any more, and
+ * 421 sends the client to a new connection. */
+bool proxy_tls_is_stale(const struct proxy_snapshot *snapshot, const SSL *ssl);
 /* A handshake failed: says so in the log, seldom enough. peer: who. */
 void proxy_tls_failed(const struct proxy_snapshot *snapshot, const SSL *ssl, const char *peer);

@@ -318,6 +318,9 @@ def test_an_upstream_is_told_of_a_trusted_certificate_only(pki, upstream):
         told = [[header(head, name) for name in ("X-Cert", "X-Dns", "X-Mail")] for head in upstream.heads]
         assert told == [[["sha256:" + pki.user.fingerprint], ["laptop-7.example.com"], ["user@example.com"]],
                         [[], [], []], [[], [], []]]
+        shown = [(line.get("client-certificate"), line.get("client-certificate-trusted")) for line in stand.logs("authorize")
+                 if line["event"] == "authorize check"]
+        assert shown == [(pki.user.fingerprint, True), (pki.stranger.fingerprint, False), (None, None)]
 
 
 def h2_statuses(stand, sni, hosts, cert=None):
@@ -409,6 +412,7 @@ def test_a_ticket_from_before_client_certificates_opens_nothing(pki, upstream):
         assert c.ask() == FINE
         session = c.s.session
         Reloading(stand).change(mtls(pki, enforcement="reject_connection"))
+        assert c.ask()[0] == 421 and c.s.recv(1) == b""  # it could not show a certificate any more
         with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
             Client(stand, ctx=c.ctx, session=session).ask()
 
