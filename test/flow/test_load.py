@@ -38,7 +38,8 @@ class Load:
         self.user = stand.browser()
         assert self.user.login(stand.url("app"), USER).status_code == 200
         self.denied = stand.browser()
-        assert self.denied.login(stand.url("admin"), USER).status_code == 403
+        page = self.denied.login(stand.url("admin"), USER)
+        assert page.status_code == 403, (page.url, page.text)
         self.threads = [threading.Thread(target=self.run, args=(name, browser, host), daemon=True) for name, browser, host in (
             ("user", self.user, "app"), ("denied", self.denied, "admin"), ("stranger", None, "app"))]
         for t in self.threads:

@@ -1,5 +1,6 @@
 """A stand: the four daemons with a configuration of the test's own, and upstreams that tell what they got."""
 
+import base64
 import json
 import os
 import shutil
@@ -36,6 +37,10 @@ def make_certificate(folder, *names):
     return key, cert
 
 
+def make_secret():
+    return base64.b64encode(os.urandom(32)).decode()
+
+
 USERS = {"admin@example.com": ["admins", "staff"], "user@example.com": ["staff"]}
 
 
@@ -56,8 +61,7 @@ class Stand:
         self.key, self.ca = make_certificate(
             self.folder, "app.localhost", "other.localhost", "admin.localhost", "public.localhost",
             "authenticate.localhost", "127.0.0.1", *names)
-        self.secret = subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True,
-                                     check=True).stdout.strip()
+        self.secret, self.previous = make_secret(), None
         with open(os.path.join(self.folder, "users.yaml"), "w") as f:
             for email, groups in (users or USERS).items():
                 f.write(f'- email: {email}\n  name: {email.split("@")[0].title()}\n  password: "{password_hash()}"\n'
@@ -65,16 +69,21 @@ class Stand:
         self.write_config()
 
     def write_config(self, routes=None):
-        d = self.folder
         if routes is not None:
             self.routes = routes
+        self.config = self.config_with(self.secret, self.previous, "config.yaml")
+
+    def config_with(self, secret, previous, name="other.yaml"):
+        """Writes a configuration with these secrets, at once; its path."""
+        d = self.folder
         pairs = "".join(f"  - cert: {cert}\n    key: {key}\n" for key, cert in [(self.key, self.ca), *self.more])
         listener = self.listener or (f"certificates:\n{pairs}" if self.tls else "insecure_server: true\n")
         authorize = "".join(f"\n  - unix:{d}/{name}.sock" for name in self.authorizes)
         provider = "" if "idp_provider" in self.settings else f"idp_provider: local\nidp_local_users_file: {d}/users.yaml\n"
+        older = f"shared_secret_previous: {previous}\n" if previous else ""
         text = f"""address: 127.0.0.1:{self.port}
-{listener}shared_secret: {self.secret}
-authenticate_service_url: https://authenticate.localhost:{self.port}
+{listener}shared_secret: {secret}
+{older}authenticate_service_url: https://authenticate.localhost:{self.port}
 authenticate_internal_service_url: unix:{d}/authenticate-http.sock
 authenticate_grpc_url: unix:{d}/authenticate.sock
 authorize_service_url: {authorize}
@@ -85,11 +94,11 @@ databroker_storage_connection_string: {d}/databroker.sqlite
 routes:
 {self.routes}
 """.replace("PORT", str(self.port))
-        path = os.path.join(d, "config.yaml")
+        path = os.path.join(d, name)
         with open(path + ".new", "w") as f:
             f.write(text)
         os.rename(path + ".new", path)
-        self.config = path
+        return path
 
     def start(self, order=DAEMONS):
         for daemon in (*order, *self.authorizes[1:]):
