@@ -114,7 +114,8 @@ void config_read_from(struct config_reader *r, const struct config_value *v, voi
         return;
     }
     route->from_https = url.scheme == HTTP_SCHEME_HTTPS;
-    route->port = url.port_given ? url.port : 0;
+    /* The scheme's own port is as good as none: browsers leave it out of what they ask for. */
+    route->port = url.port_given && url.port != (route->from_https ? 443 : 80) ? url.port : 0;
     if (plain.p != NULL && sv_find(host_part(text), '*') != SIZE_MAX) {
         (void)read_wildcard_host(r, host_part(text), route);
     } else {

@@ -400,7 +400,7 @@ static const struct config_row route_rows[] = {
     { "from", CFG_OBJECT, CFG_REQUIRED, SIZE_MAX, .read = config_read_from,
       .doc =
           "The address people use: `https://host[:port]`. A `*` in the host stands for any text; "
-          "exact hosts win. Without a port any port fits." },
+          "exact hosts win. Without a port, or with the scheme's own, any port fits." },
     { "to", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_to,
       .doc =
           "The application: one address or a list: `http://host:port`, `https://host:port`, "

@@ -31,6 +31,7 @@ static const char routes[] = HEAD
     "  - {from: https://x.wild.example.com, to: http://10.0.0.8, name: x}\n"
     "  - {from: https://part.wild.example.com, prefix: /api/, to: http://10.0.0.9, name: part}\n"
     "  - {from: https://ported.wild.example.com:8443, to: http://10.0.0.10, name: ported}\n"
+    "  - {from: https://std.example.com:443, to: http://10.0.0.11, name: std}\n"
     "  - {from: https://turn.example.com, to: [http://10.0.1.1, http://10.0.1.2, "
     "http://10.0.1.3], name: turn}\n";
 
@@ -79,6 +80,8 @@ static const struct row rows[] = {
     { "port.example.com", 8443, "/", "port" },
     { "port.example.com", 0, "/", NULL },
     { "port.example.com", 8444, "/", NULL },
+    { "std.example.com", 0, "/", "std" }, /* browsers leave the scheme's own port out */
+    { "std.example.com", 443, "/", "std" },
     { "y.wild.example.com", 0, "/", "wild" },
     { "x.wild.example.com", 0, "/", "x" }, /* exact before wildcard, whatever the order */
     { "a.b.wild.example.com", 0, "/", "wild" },
