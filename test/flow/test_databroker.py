@@ -315,6 +315,8 @@ class Replica:
         info = broker.client("cli")[0].ServerInfo(empty_pb2.Empty(), timeout=5)
         self.stream = stub.Sync(pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version,
                                                confirms=name), metadata=metadata, timeout=60)
+        if role == "authorize":
+            wait_for("the databroker to know the replica", lambda: status(lambda: self.confirm(0)) == Code.OK)
 
     def next_deletion(self):
         return next(r.record for r in self.stream if r.record.HasField("deleted_at"))
