@@ -261,7 +261,7 @@ static void close_routeless(struct proxy_worker *w)
     LIST_FOREACH_SAFE(it, next, &w->exchanges) {
         struct proxy_exchange *x = LIST_ENTRY(it, struct proxy_exchange, in_worker);
 
-        if (proxy_exchange_stands_on_verdict(x) && x->service == PROXY_FOR_ROUTE &&
+        if (proxy_exchange_stands_on_verdict(x) && x->route != NULL &&
             config_route_by_id(w->snapshot->config, x->route->config->id) == NULL) {
             x->fault = "route-removed";
             proxy_exchange_abort(x);

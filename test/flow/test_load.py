@@ -6,8 +6,8 @@ import time
 
 import pytest
 import websocket
-from stand import Stand, Upstream
-from trial import wait_for
+from stand import PASSWORD, Stand, Upstream
+from trial import Form, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
@@ -162,3 +162,33 @@ def test_open_connections_survive_a_reload_and_end_when_a_rule_ends_them():
     finally:
         stand.stop()
         u.close()
+
+
+def test_a_reload_in_the_last_step_of_a_login_is_survived(upstream):
+    """The code is on its way to authenticate while the routes change: there is no route yet that this request is on."""
+    stand = Stand(ROUTES.replace("UP", str(upstream.port))).start()
+    try:
+        user = stand.browser()
+        page = user.get(stand.url("app"))
+        form = Form(page.text)
+        answer = user.one(page.url, "POST", data={**form.fields, "email": USER, "password": PASSWORD}, headers={
+            "Origin": stand.url("authenticate", ""), "Sec-Fetch-Site": "same-origin"})
+        assert "/.pomerium/callback/" in answer.headers["Location"], answer.headers
+        stand.processes["authenticate"].send_signal(signal.SIGSTOP)
+        came = []
+        last = threading.Thread(target=lambda: came.append(user.one(answer.headers["Location"]).status_code))
+        last.start()
+        time.sleep(0.3)  # it is at authenticate by then; if not, this run shows nothing
+        stand.write_config(stand.routes + """
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:1
+    allow_public_unauthenticated_access: true
+""")
+        wait_for("the new route", lambda: stand.browser().fetch(stand.url("other")).status_code == 502, 10)
+        stand.processes["authenticate"].send_signal(signal.SIGCONT)
+        last.join(40)
+        assert came and came[0] in (302, 503)
+        wait_for("a login", lambda: stand.browser().login(stand.url("app"), USER).status_code == 200)
+    finally:
+        stand.processes["authenticate"].send_signal(signal.SIGCONT)
+        stand.stop()
