@@ -45,6 +45,12 @@ def verifies(token, keys):
     return True
 
 
+def told(stand, answer):
+    """What the parts logged about an answer."""
+    rid = answer.headers["x-request-id"]
+    return answer.text, [line for d in ("proxy", "authorize") for line in stand.logs(d) if line.get("request-id") == rid]
+
+
 def answer_to(stand, token):
     """What the databroker says to an outside client with this token."""
     ask = channel(stand, "databroker").unary_unary("/databroker.DataBrokerService/ServerInfo")
@@ -70,7 +76,8 @@ def test_the_secret_is_replaced_under_load(upstream):
         assert verifies(assertion, keys_of(stand))
         between = stand.browser()
         assert between.login(stand.url("app"), USER).status_code == 200
-        assert before.fetch(stand.url("app")).status_code == 200  # with the handle of the first day
+        answer = before.fetch(stand.url("app"))
+        assert answer.status_code == 200, told(stand, answer)  # with the handle of the first day
         assert answer_to(stand, old_token) == grpc.StatusCode.OK
         load.end()
         assert {s for _, s in load.seen["user"]} <= {200, 503, 0}, "the user was logged out"
