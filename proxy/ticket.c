@@ -59,7 +59,8 @@ static size_t slot_of(const struct keys *keys, const unsigned char name[NAME_SIZ
         return SIZE_MAX;
     }
     *current_out = slice == now;
-    return keys_slot_of(keys, name[NAME_SECRET]);
+    /* Of two secrets with one id the newer is taken: at worst a handshake is a full one. */
+    return keys_slot_of(keys, name[NAME_SECRET], 0);
 }
 
 static bool derive(const struct keys *keys, size_t slot, unsigned char name[NAME_SIZE],

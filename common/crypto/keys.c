@@ -120,11 +120,11 @@ uint8_t keys_id(const struct keys *keys, size_t slot)
     return keys->id[slot];
 }
 
-size_t keys_slot_of(const struct keys *keys, uint8_t id)
+size_t keys_slot_of(const struct keys *keys, uint8_t id, size_t from)
 {
     size_t i = 0;
 
-    for (i = 0; i < keys->n; i++) {
+    for (i = from; i < keys->n; i++) {
         if (keys->id[i] == id) {
             return i;
         }

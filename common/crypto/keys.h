@@ -32,8 +32,8 @@ void keys_free(struct keys **keys);
 size_t keys_slots(const struct keys *keys);
 /* One byte that names the secret of a slot in a token; tells nothing about the secret. */
 uint8_t keys_id(const struct keys *keys, size_t slot);
-/* The slot with that id, SIZE_MAX: none. */
-size_t keys_slot_of(const struct keys *keys, uint8_t id);
+/* The first slot with that id, beginning at from; SIZE_MAX: none. Two secrets may share an id. */
+size_t keys_slot_of(const struct keys *keys, uint8_t id, size_t from);
 /* n <= KEYS_MATERIAL_MAX bytes of key material for purpose; the caller wipes them. */
 void keys_derive(const struct keys *keys, size_t slot, enum keys_purpose purpose, void *out,
                  size_t n);

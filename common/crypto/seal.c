@@ -98,34 +98,45 @@ enum err seal_make(struct sealer *sealer, struct sv plain, struct sv aad, struct
     return out->err;
 }
 
-static enum err open_wire(struct sealer *sealer, unsigned char *wire, size_t n, struct sv aad,
-                          struct buf *out)
+/* plain: room for n - SEAL_OVERHEAD bytes. */
+static bool open_with(EVP_CIPHER_CTX *ctx, unsigned char *wire, size_t n, struct sv aad,
+                      unsigned char *plain)
 {
-    size_t slot = keys_slot_of(sealer->keys, wire[1]);
     size_t body_n = n - SEAL_OVERHEAD;
-    EVP_CIPHER_CTX *ctx = NULL;
-    char *plain = NULL;
     int got = 0;
     int last = 0;
 
-    if (wire[0] != VERSION || slot == SIZE_MAX) {
+    if (!begin(ctx, wire + HEAD, wire, aad) ||
+        EVP_CipherUpdate(ctx, plain, &got, wire + HEAD + NONCE, (int)body_n) != 1 ||
+        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG, wire + n - TAG) != 1 ||
+        EVP_CipherFinal_ex(ctx, plain + got, &last) != 1) {
+        secret_wipe(plain, body_n); /* unverified bytes must not be seen */
+        return false;
+    }
+    return true;
+}
+
+static enum err open_wire(struct sealer *sealer, unsigned char *wire, size_t n, struct sv aad,
+                          struct buf *out)
+{
+    size_t slot = keys_slot_of(sealer->keys, wire[1], 0);
+    size_t body_n = n - SEAL_OVERHEAD;
+    char *plain = NULL;
+
+    if (wire[0] != VERSION) {
         return ERR_CRYPTO;
     }
     plain = buf_room(out, body_n);
     if (plain == NULL) {
         return out->err;
     }
-    ctx = sealer->open[slot];
-    if (!begin(ctx, wire + HEAD, wire, aad) ||
-        EVP_CipherUpdate(ctx, (unsigned char *)plain, &got, wire + HEAD + NONCE, (int)body_n) !=
-            1 ||
-        EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG, wire + n - TAG) != 1 ||
-        EVP_CipherFinal_ex(ctx, (unsigned char *)plain + got, &last) != 1) {
-        secret_wipe(plain, body_n); /* unverified bytes must not be seen */
-        return ERR_CRYPTO;
+    for (; slot != SIZE_MAX; slot = keys_slot_of(sealer->keys, wire[1], slot + 1)) {
+        if (open_with(sealer->open[slot], wire, n, aad, (unsigned char *)plain)) {
+            buf_grew(out, body_n);
+            return ERR_OK;
+        }
     }
-    buf_grew(out, body_n);
-    return ERR_OK;
+    return ERR_CRYPTO;
 }
 
 enum err seal_open(struct sealer *sealer, struct sv text, struct sv aad, struct buf *out)

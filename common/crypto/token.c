@@ -64,14 +64,15 @@ enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s
 
 static enum err check_mac(const struct keys *keys, const unsigned char *wire)
 {
-    size_t slot = keys_slot_of(keys, wire[1]);
+    size_t slot = keys_slot_of(keys, wire[1], 0);
     unsigned char mac[MAC];
+    bool fits = false;
 
-    if (wire[0] != VERSION || slot == SIZE_MAX) {
-        return ERR_CRYPTO;
+    for (; wire[0] == VERSION && slot != SIZE_MAX; slot = keys_slot_of(keys, wire[1], slot + 1)) {
+        mac_of(keys, slot, wire, mac);
+        fits = secret_same(sv_of(mac, MAC), sv_of(wire + BODY, MAC)) || fits;
     }
-    mac_of(keys, slot, wire, mac);
-    return secret_same(sv_of(mac, MAC), sv_of(wire + BODY, MAC)) ? ERR_OK : ERR_CRYPTO;
+    return fits ? ERR_OK : ERR_CRYPTO;
 }
 
 enum err token_verify(const struct keys *keys, struct sv text, struct token *token_out)

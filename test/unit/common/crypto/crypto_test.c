@@ -1,4 +1,5 @@
 /* Sealed things open only where they were meant to; one changed bit anywhere is refused. */
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/evp.h>
@@ -179,6 +180,48 @@ static void token_expires_and_knows_its_role(void **state)
     keys_free(&foreign);
 }
 
+/* Ids are one byte, so one rotation in 256 meets this: nobody may be logged out by it. */
+static void secrets_that_share_an_id_both_open(void **state)
+{
+    char twin[33] = "00000000000000000000000000000000";
+    struct keys *before = keys_of(old_secret, NULL);
+    struct keys *both = NULL;
+    struct sealer *sealer = sealer_new(before, KEYS_HANDLE);
+    struct token token;
+    struct buf sealed;
+    struct buf text;
+    struct buf plain;
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; both == NULL; i++) {
+        assert_in_range(i, 0, 100000);
+        (void)snprintf(twin, sizeof(twin), "%032u", i);
+        both = keys_of(twin, old_secret);
+        if (keys_id(both, 0) != keys_id(both, 1)) {
+            keys_free(&both);
+        }
+    }
+    buf_init(&sealed, 1024);
+    buf_init(&text, 1024);
+    buf_init(&plain, 1024);
+    assert_int_equal(seal_make(sealer, SV("handle"), SV("host"), &sealed), ERR_OK);
+    assert_int_equal(token_make(before, TOKEN_ROLE_READER, 60, &text), ERR_OK);
+    sealer_free(&sealer);
+    sealer = sealer_new(both, KEYS_HANDLE);
+    assert_int_equal(seal_open(sealer, buf_sv(&sealed), SV("host"), &plain), ERR_OK);
+    assert_true(sv_eq(buf_sv(&plain), SV("handle")));
+    assert_int_equal(token_verify(both, buf_sv(&text), &token), ERR_OK);
+    assert_int_equal(seal_open(sealer, buf_sv(&sealed), SV("other"), &plain), ERR_CRYPTO);
+    assert_int_equal(plain.n, 6);
+    sealer_free(&sealer);
+    buf_deinit(&sealed);
+    buf_deinit(&text);
+    buf_deinit(&plain);
+    keys_free(&before);
+    keys_free(&both);
+}
+
 static void link_covers_the_whole_url(void **state)
 {
     struct keys *keys = keys_of(old_secret, NULL);
@@ -243,6 +286,7 @@ int main(void)
         cmocka_unit_test(seal_refuses_every_changed_character),
         cmocka_unit_test(handle_is_bound_to_its_host_and_survives_rotation),
         cmocka_unit_test(token_expires_and_knows_its_role),
+        cmocka_unit_test(secrets_that_share_an_id_both_open),
         cmocka_unit_test(link_covers_the_whole_url),
         cmocka_unit_test(link_of_a_url_without_query_is_taken),
         cmocka_unit_test(link_ends_after_five_minutes),
