@@ -18,8 +18,8 @@ enum {
     BEAT_MAX_MS = 5000,
     INFO_TIMEOUT_MS = 2000,
     CONFIRM_TIMEOUT_MS = 1000,
-    STUCK_MS = 10000, /* a version was promised and did not come: begin anew */
-    FETCH_TIMEOUT_MS = 500,
+    STUCK_MS = 10000,        /* a version was promised and did not come: begin anew */
+    FETCH_TIMEOUT_MS = 1500, /* below the 2 s that a proxy waits for its answer */
     FETCHES_MAX = 256
 };
 
