@@ -2,6 +2,7 @@
 #include "authenticate/claims.h"
 #include "authenticate/provider.h"
 #include "common/crypto/jose.h"
+#include "common/http/url.h"
 
 static void claims(struct sv text, struct arena *arena)
 {
@@ -28,12 +29,22 @@ static void claims(struct sv text, struct arena *arena)
     json_decref(object);
 }
 
+static void is_web_address(struct sv text)
+{
+    struct http_url url;
+
+    CHECK(http_url_parse(text, &url, NULL) == ERR_OK);
+    CHECK(url.scheme == HTTP_SCHEME_HTTPS || url.scheme == HTTP_SCHEME_HTTP);
+}
+
 static void discovery(struct sv text, struct arena *arena)
 {
     struct authn_provider provider;
 
     if (authn_provider_parse(text, SV("https://idp"), arena, &provider, NULL) == ERR_OK) {
-        CHECK(sv_starts(provider.token_endpoint, SV("http")));
+        is_web_address(provider.authorization_endpoint);
+        is_web_address(provider.token_endpoint);
+        is_web_address(provider.jwks_uri);
     }
 }
 
