@@ -63,8 +63,9 @@ enum err health_new(struct loop *loop, struct sv address, health_fn answer, void
                     struct health **health_out, struct diag *d)
 {
     struct health *h = NULL;
-    int fd = -1;
-    enum err err = listen_open(address, false, &fd, d);
+    struct listen_set set = { .n = 0 };
+    enum err err = listen_named("health", address, &set, d);
+    bool taken = true;
 
     if (err != ERR_OK) {
         return err;
@@ -79,13 +80,17 @@ enum err health_new(struct loop *loop, struct sv address, health_fn answer, void
     evhttp_set_max_body_size(h->http, 0);
     evhttp_set_timeout(h->http, TIMEOUT_S);
     evhttp_set_gencb(h->http, on_request, h);
-    if (evhttp_accept_socket(h->http, fd) != 0) {
+    while (set.n > 0 && taken) {
+        taken = evhttp_accept_socket(h->http, set.fd[set.n - 1]) == 0;
+        set.n -= taken ? 1 : 0;
+    }
+    if (!taken) {
         diag_set(d, "cannot listen on %.*s", SV_ARG(address));
-        (void)close(fd);
+        listen_set_close(&set);
         health_free(&h);
         return ERR_IO;
     }
-    if (sv_starts(address, SV("unix:"))) {
+    if (!set.passed && sv_starts(address, SV("unix:"))) {
         h->socket = mem_svdup(sv_from_at(address, 5));
     }
     *health_out = h;

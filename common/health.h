@@ -16,7 +16,7 @@ typedef bool (*health_fn)(enum health_question question, struct buf *body, void 
 
 struct health;
 
-/* address: "host:port" or "unix:/path". ERR_IO: cannot listen; d says why. */
+/* address: "host:port" or "unix:/path"; sockets passed under the name health come first. ERR_IO: cannot listen; d says why. */
 MUST_CHECK enum err health_new(struct loop *loop, struct sv address, health_fn answer, void *arg,
                                struct health **health_out, struct diag *d);
 void health_free(struct health **health);

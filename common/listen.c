@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/listen_passed.h"
+
 enum { BACKLOG = 1024, TEXT_MAX = 300 };
 
 static enum err say(struct diag *d, struct sv address, const char *verb)
@@ -141,7 +143,7 @@ static const struct addrinfo *pick(const struct addrinfo *list, bool any)
     return list;
 }
 
-static enum err open_tcp(struct sv address, bool reuse_port, int *fd_out, struct diag *d)
+static enum err open_tcp(struct sv address, int *fd_out, struct diag *d)
 {
     struct addrinfo *list = NULL;
     const struct addrinfo *a = NULL;
@@ -160,9 +162,6 @@ static enum err open_tcp(struct sv address, bool reuse_port, int *fd_out, struct
         return say(d, address, "open a socket for");
     }
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (reuse_port) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
-    }
     if (a->ai_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     }
@@ -179,12 +178,64 @@ static enum err open_tcp(struct sv address, bool reuse_port, int *fd_out, struct
 
 /* --- both ----------------------------------------------------------------------------------------- */
 
-enum err listen_open(struct sv address, bool reuse_port, int *fd_out, struct diag *d)
+enum err listen_open(struct sv address, int *fd_out, struct diag *d)
 {
     if (sv_starts(address, SV("unix:"))) {
         return open_unix(address, fd_out, d);
     }
-    return open_tcp(address, reuse_port, fd_out, d);
+    return open_tcp(address, fd_out, d);
+}
+
+enum err listen_join(int fd, int *fd_out, struct diag *d)
+{
+    struct sockaddr_storage name = { 0 };
+    socklen_t n = sizeof(name);
+    const int on = 1;
+    const int off = 0;
+    int more = -1;
+
+    /* Only now: who binds without it is refused while we listen, so nobody else came in before. */
+    if (getsockname(fd, (struct sockaddr *)&name, &n) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) {
+        return say(d, SV("the same address"), "listen again on");
+    }
+    more = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (more < 0) {
+        return say(d, SV("the same address"), "open a socket for");
+    }
+    if (name.ss_family == AF_INET6) {
+        (void)setsockopt(more, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    }
+    (void)setsockopt(more, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (setsockopt(more, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+        bind(more, (const struct sockaddr *)&name, n) != 0 || listen(more, BACKLOG) != 0) {
+        return close_with(more, say(d, SV("the same address"), "listen again on"));
+    }
+    *fd_out = more;
+    return ERR_OK;
+}
+
+enum err listen_named(const char *name, struct sv address, struct listen_set *set_out,
+                      struct diag *d)
+{
+    enum err err = ERR_OK;
+
+    *set_out = (struct listen_set){ .n = 0 };
+    set_out->n = listen_passed(name, set_out->fd);
+    set_out->passed = set_out->n != 0;
+    if (!set_out->passed) {
+        err = listen_open(address, &set_out->fd[0], d);
+        set_out->n = err == ERR_OK ? 1 : 0;
+    }
+    return err;
+}
+
+void listen_set_close(struct listen_set *set)
+{
+    while (set->n > 0) {
+        set->n--;
+        (void)close(set->fd[set->n]);
+    }
 }
 
 enum err listen_connect(struct sv address, int *fd_out, struct diag *d)

@@ -12,13 +12,14 @@
 #include "common/clock.h"
 #include "common/config/watch.h"
 #include "common/health.h"
+#include "common/listen_passed.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/notify.h"
 
 const char service_version[] = "0.1.0";
 
-enum { EXIT_BAD_CONFIG = 1, EXIT_USAGE = 2, GRACE_MS = 5000, PARTS_MAX = 16 };
+enum { EXIT_BAD_CONFIG = 1, EXIT_USAGE = 2, GRACE_MS = 5000, SPARE_MS = 1000, PARTS_MAX = 16 };
 
 enum phase { PHASE_STARTING = 0, PHASE_RUNNING, PHASE_STOPPING, PHASE_STOPPED };
 
@@ -40,6 +41,7 @@ struct service {
     void *state;
     enum phase phase;
     struct event *signals[3];
+    struct event *delay;
     struct event *grace;
     struct service_part parts[PARTS_MAX];
     size_t n_parts;
@@ -138,23 +140,63 @@ static void on_grace(evutil_socket_t fd, short what, void *arg)
     leave_loop(s);
 }
 
-static void begin_stop(struct service *s)
+static int64_t grace_ms(const struct service *s)
 {
-    int64_t ms = s->app->stop_grace_ms == 0 ? GRACE_MS : s->app->stop_grace_ms;
-    struct timeval grace = { ms / 1000, (ms % 1000) * 1000 };
-
-    if (s->phase >= PHASE_STOPPING) {
-        return;
+    if (s->app->has_visitors) {
+        return s->config->shutdown_grace_ms + SPARE_MS;
     }
-    s->phase = PHASE_STOPPING;
-    notify_systemd("STOPPING=1");
-    log_info("service.stopping");
-    s->grace = evtimer_new(loop_base(s->loop), on_grace, s);
-    CHECK(s->grace != NULL && event_add(s->grace, &grace) == 0);
+    return s->app->stop_grace_ms == 0 ? GRACE_MS : s->app->stop_grace_ms;
+}
+
+static struct event *timer(struct service *s, int64_t ms, event_callback_fn fn)
+{
+    struct timeval after = { ms / 1000, (ms % 1000) * 1000 };
+    struct event *event = evtimer_new(loop_base(s->loop), fn, s);
+
+    CHECK(event != NULL && event_add(event, &after) == 0);
+    return event;
+}
+
+static void stop_app(struct service *s)
+{
+    s->grace = timer(s, grace_ms(s), on_grace);
     if (s->app->stop != NULL) {
         s->app->stop(s->state);
     } else {
         leave_loop(s);
+    }
+}
+
+static void on_delay(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    stop_app(arg);
+}
+
+/* systemd waits for us as long as the settings say, whatever TimeoutStopSec= is. */
+static void tell_stopping(const struct service *s)
+{
+    char text[96];
+    int64_t ms = s->config->shutdown_delay_ms + grace_ms(s) + SPARE_MS;
+
+    (void)snprintf(text, sizeof(text), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%lld",
+                   (long long)ms * 1000);
+    notify_systemd(text);
+    log_info("service.stopping", KV_I64("delay_ms", s->config->shutdown_delay_ms));
+}
+
+static void begin_stop(struct service *s)
+{
+    if (s->phase >= PHASE_STOPPING) {
+        return;
+    }
+    s->phase = PHASE_STOPPING; /* from here on not ready */
+    tell_stopping(s);
+    if (s->config->shutdown_delay_ms == 0) {
+        stop_app(s);
+    } else {
+        s->delay = timer(s, s->config->shutdown_delay_ms, on_delay);
     }
 }
 
@@ -321,6 +363,9 @@ static void service_end(struct service *s)
             event_free(s->signals[i]);
         }
     }
+    if (s->delay != NULL) {
+        event_free(s->delay);
+    }
     if (s->grace != NULL) {
         event_free(s->grace);
     }
@@ -337,8 +382,13 @@ static int fail(const struct service *s, const struct diag *d)
 
 static int run(struct service *s)
 {
+    static const char *const health_alone[] = { "health", NULL };
     struct diag d = { 0 };
 
+    if (listen_passed_init(s->app->listeners == NULL ? health_alone : s->app->listeners, &d) !=
+        ERR_OK) {
+        return fail(s, &d);
+    }
     s->loop = loop_new();
     take_signals(s);
     s->watch = config_watch_new(s->loop, &s->opts, s->config, on_config, s);

@@ -9,7 +9,7 @@
  *
  * Options: --config FILE ($POSTERN_CONFIG), -n or --check, --version, --help. What is wrong is said
  * in one sentence on standard error, exit code 1; a wrong option is 2. SIGTERM and SIGINT end,
- * SIGHUP reloads, SIGPIPE is ignored. No core files; other processes of the user may not attach. */
+ * SIGHUP reloads, SIGPIPE is ignored. An end is: /readyz says 503, shutdown_delay passes, stop(). No core files; other processes of the user may not attach. */
 #pragma once
 
 #include "common/base.h"
@@ -38,7 +38,9 @@ struct service_app {
     void (*stop)(void *state);
     /* The loop has ended: free everything. */
     void (*free)(void *state);
-    int64_t stop_grace_ms; /* 0: 5000 */
+    int64_t stop_grace_ms;        /* 0: 5000 */
+    bool has_visitors;            /* shutdown_grace_period and a second more instead */
+    const char *const *listeners; /* names of sockets that may be passed to it; NULL: "health" */
 };
 
 int service_main(int argc, char **argv, const struct service_app *app);

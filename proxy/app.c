@@ -124,12 +124,16 @@ static enum err start_workers(struct proxy_app *app, struct proxy_snapshot *snap
                               struct diag *d)
 {
     unsigned wanted = workers_wanted();
-    enum err err = ERR_OK;
+    struct proxy_sockets sockets = { .http.n = 0 };
+    enum err err = proxy_listeners_open(snapshot->config, wanted, &sockets, d);
 
     while (err == ERR_OK && app->n_workers < wanted) {
-        err = proxy_worker_new(app, app->n_workers, snapshot, &app->workers[app->n_workers], d);
-        app->n_workers += err == ERR_OK ? 1 : 0;
+        app->workers[app->n_workers] = proxy_worker_new(app, app->n_workers, snapshot);
+        err = proxy_worker_listen(app->workers[app->n_workers], &sockets, wanted, d);
+        app->n_workers++;
     }
+    listen_set_close(&sockets.http); /* the workers have descriptors of their own */
+    listen_set_close(&sockets.redirect);
     return err;
 }
 
@@ -255,6 +259,8 @@ static void app_stop(void *state)
     }
 }
 
+static const char *const listeners[] = { "http", "redirect", "health", NULL };
+
 const struct service_app proxy_service = {
     .name = "proxy",
     .part = CONFIG_PART_PROXY,
@@ -263,4 +269,6 @@ const struct service_app proxy_service = {
     .reload = app_reload,
     .stop = app_stop,
     .free = app_free,
+    .listeners = listeners,
+    .has_visitors = true,
 };

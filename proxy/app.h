@@ -23,6 +23,7 @@ struct proxy_app {
     unsigned n_workers;
     unsigned n_stopped;
     struct proxy_acme_watch *acme;
+    uint32_t n_conns; /* of all workers; atomic */
     struct service_part *authorize_part;
     struct proxy_advice *advice;
     unsigned authz_up; /* workers whose check stream is up; atomic */

@@ -17,7 +17,13 @@
 #include "proxy/reply.h"
 #include "proxy/tls.h"
 
-enum { PROXY_HEADER_MS = 5000, HANDSHAKE_MS = 10000, LINGER_MS = 2000, READS_MAX = 16 };
+enum {
+    PROXY_HEADER_MS = 5000,
+    DRAIN_IDLE_MS = 1000,
+    HANDSHAKE_MS = 10000,
+    LINGER_MS = 2000,
+    READS_MAX = 16
+};
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
@@ -48,12 +54,20 @@ void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
     wake_for_pending(conn);
 }
 
-static void enter_idle(struct proxy_conn *conn)
+void proxy_conn_quiet(struct proxy_conn *conn)
 {
     int64_t idle_ms = conn->worker->snapshot->config->timeout_idle_ms;
 
-    conn->phase = PROXY_CONN_IDLE;
+    if (conn->draining) {
+        idle_ms = DRAIN_IDLE_MS;
+    }
     conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
+}
+
+static void enter_idle(struct proxy_conn *conn)
+{
+    conn->phase = PROXY_CONN_IDLE;
+    proxy_conn_quiet(conn);
     proxy_spares_give(&conn->worker->spares, &conn->in, &conn->out);
     proxy_conn_want(conn, true, false);
 }
@@ -85,6 +99,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     int on = 1;
 
     conn->worker = worker;
+    conn->draining = worker->stopping;
     proxy_peer_init(&conn->peer, address);
     if (address->sa_family != AF_UNIX) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -134,7 +149,7 @@ void proxy_conn_close(struct proxy_conn *conn)
     proxy_snapshot_unref(&conn->snapshot);
     proxy_client_cert_free(&conn->client_cert);
     list_remove(&conn->in_worker);
-    conn->worker->n_conns--;
+    proxy_worker_gone(conn->worker, conn);
     event_free(conn->rd);
     if (conn->wr != NULL) {
         event_free(conn->wr);
@@ -167,13 +182,6 @@ static void keep_head(struct proxy_conn *conn, struct proxy_exchange *x)
 }
 
 /* ---- HTTP/2 ---------------------------------------------------------------------------------- */
-
-void proxy_conn_quiet(struct proxy_conn *conn)
-{
-    int64_t idle_ms = conn->worker->snapshot->config->timeout_idle_ms;
-
-    conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
-}
 
 static void start_h2(struct proxy_conn *conn)
 {
@@ -585,9 +593,10 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms)
 void proxy_conn_drain(struct proxy_conn *conn)
 {
     conn->draining = true;
+    conn->old = true;
     if (conn->phase == PROXY_CONN_H2) {
         proxy_h2_shutdown(conn->h2);
-    } else if (conn->phase == PROXY_CONN_IDLE || conn->phase == PROXY_CONN_HANDSHAKE) {
-        proxy_conn_close(conn);
+    } else if (conn->phase != PROXY_CONN_BUSY) {
+        conn->deadline_ms = MIN(conn->deadline_ms, clock_mono_ms() + DRAIN_IDLE_MS);
     }
 }

@@ -43,6 +43,7 @@ struct proxy_conn {
     bool eof;      /* the client says no more */
     bool draining; /* the worker stops: the exchange under way is the last */
     bool to_https; /* it came in at http_redirect_addr: whatever it asks for is at https */
+    bool old;      /* and the connection was there before it did */
     struct proxy_peer peer;
     int64_t deadline_ms; /* while no exchange runs */
     struct proxy_window in;
@@ -67,5 +68,6 @@ void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x);
 void proxy_conn_send(struct proxy_conn *conn, struct proxy_exchange *x);
 /* HTTP/2: no stream is open any more. */
 void proxy_conn_quiet(struct proxy_conn *conn);
-/* The worker stops: closes what idles, lets the rest end. */
+/* The worker stops: the next answer is the last one, and who asks nothing for a moment is closed
+ * (closing at once would lose the request that is on its way). */
 void proxy_conn_drain(struct proxy_conn *conn);

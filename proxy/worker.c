@@ -1,8 +1,5 @@
 #include "proxy/worker.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,153 +17,47 @@
 #include "proxy/h2.h"
 #include "proxy/upstream.h"
 
-enum { TICK_MS = 100, BACKLOG = 1024, ACCEPTS_MAX = 64, DRAIN_MS = 4000 };
+/* LAST_MS: those that come last need a moment for their answer. */
+enum { TICK_MS = 100, LAST_MS = 1000 };
 
-/* ---- listening ------------------------------------------------------------------------------- */
+/* ---- clients ---------------------------------------------------------------------------------- */
 
-static int listen_at(const struct sockaddr *address, socklen_t size, struct diag *d,
-                     const char *text)
-{
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
-    char room[128];
-
-    if (fd < 0) {
-        diag_set(d, "no socket is to be had for %s", text);
-        return -1;
-    }
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)); /* one listener a worker */
-    if (bind(fd, address, size) != 0 || listen(fd, BACKLOG) != 0) {
-        diag_set(d, "cannot listen on %s: %s", text, strerror_r(errno, room, sizeof(room)));
-        (void)close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* The kernel would let a second proxy of the same user share the port: ask before. */
-static bool taken(const struct sockaddr *address, socklen_t size)
-{
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int on = 1;
-    bool is_taken = false;
-
-    if (fd >= 0) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        is_taken = bind(fd, address, size) != 0 && errno == EADDRINUSE;
-        (void)close(fd);
-    }
-    return is_taken;
-}
-
-static enum err open_listener(const struct proxy_worker *w, struct sv address, int *fd_out,
-                              struct diag *d)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
-    struct addrinfo *found = NULL;
-    char host[PROXY_HOST_MAX];
-    size_t colon = sv_rfind(address, ':');
-    struct sv name = { 0 };
-
-    if (colon == SIZE_MAX || colon >= sizeof(host)) {
-        diag_set(d, "address '%.*s' is no host:port", SV_ARG(address));
-        return ERR_INVALID;
-    }
-    name = sv_head(address, colon);
-    if (name.n > 2 && name.p[0] == '[') {
-        name = sv_head(sv_from_at(name, 1), name.n - 2);
-    }
-    (void)snprintf(host, sizeof(host), "%.*s", SV_ARG(name));
-    if (getaddrinfo(name.n == 0 ? NULL : host, address.p + colon + 1, &hints, &found) != 0) {
-        diag_set(d, "address '%.*s' cannot be understood", SV_ARG(address));
-        return ERR_INVALID;
-    }
-    if (w->index == 0 && taken(found->ai_addr, found->ai_addrlen)) {
-        diag_set(d, "cannot listen on %.*s: it is in use", SV_ARG(address));
-    } else {
-        *fd_out = listen_at(found->ai_addr, found->ai_addrlen, d, address.p);
-    }
-    freeaddrinfo(found);
-    return *fd_out < 0 ? ERR_IO : ERR_OK;
-}
-
-static void close_listeners(struct proxy_worker *w)
-{
-    int *both[] = { &w->listener, &w->redirect_listener };
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(both); i++) {
-        if (*both[i] >= 0) {
-            (void)close(*both[i]);
-        }
-        *both[i] = -1;
-    }
-}
-
-static void accept_from(struct proxy_worker *w, bool on)
-{
-    struct event *both[] = { w->accept, w->accept_redirect };
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(both) && both[i] != NULL; i++) {
-        (void)(on ? event_add(both[i], NULL) : event_del(both[i]));
-    }
-}
-
-static void take_client(struct proxy_worker *w, int client, const struct sockaddr *address,
-                        bool to_https)
+void proxy_worker_take(struct proxy_worker *w, int client, const struct sockaddr *address,
+                       bool to_https)
 {
     static _Thread_local struct log_limit limit;
+    uint32_t max = w->snapshot->config->max_connections;
+    uint32_t open = __atomic_add_fetch(&w->app->n_conns, 1, __ATOMIC_RELAXED);
 
-    if (w->n_conns < PROXY_CONNS_MAX) {
+    if (open <= max) {
         proxy_conn_open(w, client, address, to_https);
         return;
     }
+    (void)__atomic_sub_fetch(&w->app->n_conns, 1, __ATOMIC_RELAXED);
     (void)close(client);
     if (log_limit_pass(&limit, 1)) {
-        log_warn("connections.full", KV_U64("open", w->n_conns));
+        log_warn("connections.full", KV_U64("max", max));
     }
 }
 
-/* No descriptor is left: the listener would stay readable and the loop would spin. */
-static void pause_accepting(struct proxy_worker *w)
+void proxy_worker_gone(struct proxy_worker *w, const struct proxy_conn *conn)
 {
-    static _Thread_local struct log_limit limit;
-
-    w->accept_paused = true;
-    accept_from(w, false);
-    if (log_limit_pass(&limit, 1)) {
-        log_warn("connections.no-descriptor", KV_U64("open", w->n_conns));
-    }
-}
-
-static void on_accept(evutil_socket_t fd, short what, void *arg)
-{
-    struct proxy_worker *w = arg;
-    int i = 0;
-
-    (void)what;
-    for (i = 0; i < ACCEPTS_MAX; i++) {
-        struct sockaddr_storage address;
-        socklen_t size = sizeof(address);
-        int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-        if (client < 0) {
-            if (errno == EMFILE || errno == ENFILE) {
-                pause_accepting(w);
-            }
-            return;
-        }
-        take_client(w, client, (const struct sockaddr *)&address, fd == w->redirect_listener);
-    }
+    w->n_conns--;
+    w->n_old -= conn->old ? 1 : 0;
+    (void)__atomic_sub_fetch(&w->app->n_conns, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
 static void end_if_drained(struct proxy_worker *w, int64_t now)
 {
-    if (!w->stopping || (w->n_conns != 0 && now < w->stop_at_ms)) {
+    if (!w->stopping) {
+        return;
+    }
+    if (w->listeners.accepting && (w->n_old == 0 || now + LAST_MS >= w->stop_at_ms)) {
+        proxy_listeners_stop(&w->listeners);
+    }
+    if (w->n_conns != 0 && now < w->stop_at_ms) {
         return;
     }
     while (!list_empty(&w->conns)) {
@@ -191,10 +82,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         proxy_conn_tick(LIST_ENTRY(it, struct proxy_conn, in_worker), now);
     }
     proxy_upstream_tick(w, now);
-    if (w->accept_paused && !w->stopping) {
-        w->accept_paused = false;
-        accept_from(w, true);
-    }
+    proxy_listeners_tick(&w->listeners);
     end_if_drained(w, now);
 }
 
@@ -335,9 +223,11 @@ static void run_stop(void *arg)
     struct list *next = NULL;
 
     w->stopping = true;
-    w->stop_at_ms = clock_mono_ms() + DRAIN_MS;
-    accept_from(w, false);
-    close_listeners(w);
+    w->stop_at_ms = clock_mono_ms() + w->snapshot->config->shutdown_grace_ms;
+    if (!w->listeners.passed) { /* else nobody would serve until we have ended */
+        proxy_listeners_stop(&w->listeners);
+    }
+    w->n_old = w->n_conns;
     LIST_FOREACH_SAFE(it, next, &w->conns) {
         proxy_conn_drain(LIST_ENTRY(it, struct proxy_conn, in_worker));
     }
@@ -372,17 +262,15 @@ static struct proxy_authz *authz_of(struct proxy_worker *w, const struct config 
     return authz;
 }
 
-enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_snapshot *snapshot,
-                          struct proxy_worker **worker_out, struct diag *d)
+struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
+                                      struct proxy_snapshot *snapshot)
 {
     struct proxy_worker *w = MEM_NEW(struct proxy_worker);
     struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
     const struct config *c = snapshot->config;
-    enum err err = ERR_OK;
 
     w->app = app;
     w->index = index;
-    w->listener = -1;
     w->snapshot = proxy_snapshot_ref(snapshot);
     list_init(&w->conns);
     list_init(&w->exchanges);
@@ -390,34 +278,26 @@ enum err proxy_worker_new(struct proxy_app *app, unsigned index, struct proxy_sn
     list_init(&w->spare);
     list_init(&w->spent);
     list_init(&w->upstreams);
-    w->redirect_listener = -1;
-    err = open_listener(w, c->address, &w->listener, d);
-    if (err == ERR_OK && c->http_redirect_addr.n != 0) {
-        err = open_listener(w, c->http_redirect_addr, &w->redirect_listener, d);
-    }
-    if (err != ERR_OK) {
-        close_listeners(w);
-        proxy_snapshot_unref(&w->snapshot);
-        mem_free(&w);
-        return err;
-    }
     w->loop = loop_new_private();
     w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
     w->authz = authz_of(w, c);
-    w->accept = event_new(loop_base(w->loop), w->listener, EV_READ | EV_PERSIST, on_accept, w);
     w->tick = event_new(loop_base(w->loop), -1, EV_PERSIST, on_tick, w);
-    CHECK(w->accept != NULL && w->tick != NULL);
-    if (w->redirect_listener >= 0) {
-        w->accept_redirect =
-            event_new(loop_base(w->loop), w->redirect_listener, EV_READ | EV_PERSIST, on_accept, w);
-        CHECK(w->accept_redirect != NULL);
-    }
-    accept_from(w, true);
+    CHECK(w->tick != NULL);
     (void)event_add(w->tick, &tick);
     loop_on_flush(w->loop, on_flush, w);
-    *worker_out = w;
-    return ERR_OK;
+    return w;
+}
+
+enum err proxy_worker_listen(struct proxy_worker *worker, const struct proxy_sockets *sockets,
+                             size_t n, struct diag *d)
+{
+    enum err err = proxy_listeners_init(&worker->listeners, worker, sockets, n, d);
+
+    if (err == ERR_OK) {
+        proxy_listeners_start(&worker->listeners);
+    }
+    return err;
 }
 
 static void *worker_main(void *arg)
@@ -460,12 +340,8 @@ void proxy_worker_free(struct proxy_worker **worker)
     proxy_exchange_pool_free(w);
     proxy_spares_deinit(&w->spares);
     proxy_authz_free(&w->authz);
-    event_free(w->accept);
-    if (w->accept_redirect != NULL) {
-        event_free(w->accept_redirect);
-    }
+    proxy_listeners_deinit(&w->listeners);
     event_free(w->tick);
-    close_listeners(w);
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
     buf_deinit(&w->access);

@@ -14,10 +14,13 @@
 #include "proxy/acme.h"
 #include "proxy/authz_client.h"
 #include "proxy/handles.h"
+#include "proxy/listener.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
 
 struct proxy_app;
+struct proxy_conn;
+struct sockaddr;
 
 struct proxy_worker {
     struct proxy_app *app;
@@ -28,13 +31,11 @@ struct proxy_worker {
     struct proxy_acme *acme; /* open challenges; NULL: none yet */
     struct proxy_authz *authz;
     struct proxy_handles *handles;
-    int listener;
-    int redirect_listener; /* http_redirect_addr; -1: none */
-    struct event *accept;
-    struct event *accept_redirect; /* NULL: none */
+    struct proxy_listeners listeners;
     struct event *tick;
     struct list conns;
     size_t n_conns;
+    size_t n_old;          /* those that were open when the worker was told to stop */
     struct list exchanges; /* under way */
     struct list spare;     /* exchanges to be used again; proxy/exchange.c */
     size_t n_spare;
@@ -45,21 +46,26 @@ struct proxy_worker {
     struct buf access;    /* lines of this turn */
     struct http_date date;
     bool stopping;
-    bool accept_paused; /* out of descriptors: the next tick tries again */
     int64_t stop_at_ms;
     char scratch[PROXY_IO_SCRATCH];
 };
 
-enum { PROXY_CONNS_MAX = 50000 };
-
-/* ERR_IO: the address cannot be listened on. */
-MUST_CHECK enum err proxy_worker_new(struct proxy_app *app, unsigned index,
-                                     struct proxy_snapshot *snapshot,
-                                     struct proxy_worker **worker_out, struct diag *d);
+struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
+                                      struct proxy_snapshot *snapshot);
+/* Accepts from its share of the sockets, as one of n workers, once it runs. ERR_IO. */
+MUST_CHECK enum err proxy_worker_listen(struct proxy_worker *worker,
+                                        const struct proxy_sockets *sockets, size_t n,
+                                        struct diag *d);
+/* A connection to be taken, or closed where there are too many; one that has ended. */
+void proxy_worker_take(struct proxy_worker *worker, int client, const struct sockaddr *address,
+                       bool to_https);
+void proxy_worker_gone(struct proxy_worker *worker, const struct proxy_conn *conn);
 /* Main thread. */
 void proxy_worker_start(struct proxy_worker *worker);
 void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot);
 void proxy_worker_set_acme(struct proxy_worker *worker, struct proxy_acme *acme);
-/* Takes no more connections, lets the open requests end, then calls proxy_app_worker_stopped. */
+/* Takes no more connections, lets the open requests end, for shutdown_grace_period at most, then
+ * calls proxy_app_worker_stopped. Sockets of a service manager are accepted from as long as an old
+ * connection is open: until we have ended, nobody else does. */
 void proxy_worker_stop(struct proxy_worker *worker);
 void proxy_worker_free(struct proxy_worker **worker); /* after its thread ended */

@@ -458,7 +458,10 @@ struct config {
     struct config_cidrs trusted_proxies; /* none: { NULL, 0, false } */
     uint16_t xff_num_trusted_hops;       /* 0: by trusted_proxies */
     bool skip_xff_append;
-    bool use_proxy_protocol;             /* only with trusted_proxies */
+    bool use_proxy_protocol; /* only with trusted_proxies */
+    uint32_t max_connections;
+    int64_t shutdown_delay_ms;
+    int64_t shutdown_grace_ms;
     int64_t timeout_read_ms;             /* whole request; 0: none */
     int64_t timeout_write_ms;            /* whole stream; 0: none */
     int64_t timeout_idle_ms;             /* between requests; 0: none */

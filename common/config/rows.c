@@ -110,6 +110,16 @@ static const struct config_row global_rows[] = {
       .doc =
           "Connections from `trusted_proxies` begin with a PROXY protocol header, version 1 or 2; "
           "one without it is closed." },
+    { "max_connections", CFG_COUNT, CFG_RELOAD | CFG_OURS, G(max_connections), 1, 10000000, 100000,
+      .doc = "Client connections of a proxy; what comes beyond is closed at once." },
+    { "shutdown_delay", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(shutdown_delay_ms), 0, HOUR, 0,
+      .doc =
+          "After SIGTERM, how long a part goes on as before while `/readyz` already says 503, so "
+          "that a load balancer can see it." },
+    { "shutdown_grace_period", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(shutdown_grace_ms), 0, DAY,
+      10 * SECOND,
+      .doc =
+          "How long requests under way and WebSockets may then go on; what is still open is cut." },
     { "timeout_read", CFG_DURATION, CFG_RELOAD, G(timeout_read_ms), 0, DAY, 30 * SECOND,
       .doc = "For reading the head of a request; 0 is no limit. A body may take as long as it "
              "moves (`idle_timeout`)." },
