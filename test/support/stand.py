@@ -154,12 +154,17 @@ routes:
             except subprocess.TimeoutExpired:
                 p.kill()
                 codes[daemon] = "hung"
+        bad = {d: c for d, c in codes.items() if c not in (0, -signal.SIGKILL)}
+        last_words = "".join(f"\n--- {d}\n{self.last_words(d)}" for d in bad)
         try:
             assert_clean(self.log_file(daemon) for daemon in {*DAEMONS, *self.processes})
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
-        bad = {d: c for d, c in codes.items() if c not in (0, -signal.SIGKILL)}
-        assert not bad, f"daemons that did not end cleanly: {bad}"
+        assert not bad, f"daemons that did not end cleanly: {bad}{last_words}"
+
+    def last_words(self, daemon):
+        with open(self.log_file(daemon), errors="replace") as f:
+            return f.read()[-1500:]
 
     def browser(self):
         return Browser(self)
