@@ -35,6 +35,17 @@ static void wake_for_pending(struct proxy_conn *conn)
     }
 }
 
+/* Most clients take everything at once and never need it. */
+static struct event *write_event(struct proxy_conn *conn)
+{
+    if (conn->wr == NULL) {
+        conn->wr = event_new(loop_base(conn->worker->loop), conn->io.fd, EV_WRITE | EV_PERSIST,
+                             on_event, conn);
+        CHECK(conn->wr != NULL);
+    }
+    return conn->wr;
+}
+
 void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
 {
     read = read && !conn->eof;
@@ -43,12 +54,7 @@ void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
         conn->rd_on = read;
     }
     if (write != conn->wr_on) {
-        if (conn->wr == NULL) { /* most clients take everything at once and never need it */
-            conn->wr = event_new(loop_base(conn->worker->loop), conn->io.fd, EV_WRITE | EV_PERSIST,
-                                 on_event, conn);
-            CHECK(conn->wr != NULL);
-        }
-        (void)(write ? event_add(conn->wr, NULL) : event_del(conn->wr));
+        (void)(write ? event_add(write_event(conn), NULL) : event_del(conn->wr));
         conn->wr_on = write;
     }
     wake_for_pending(conn);
