@@ -413,7 +413,7 @@ static const struct config_row route_rows[] = {
           "exact hosts win. Without a port, or with the scheme's own, any port fits." },
     { "to", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_to,
       .doc =
-          "The application: one address or a list: `http://host:port`, `https://host:port`, "
+          "The application: one address or a list: `http://host:port`, `https://host:port`, `h2c://host:port`, "
           "`unix:///path`, each with `,WEIGHT` or none. A path in it replaces the matched prefix." },
     { "redirect", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_redirect,
       .doc = "Answer with a redirect instead of `to`: `https_redirect`, `scheme_redirect`, "
