@@ -46,26 +46,45 @@ static void add_name(X509 *cert, const char *name)
     X509_EXTENSION_free(san);
 }
 
+static void set_life(X509 *cert)
+{
+    CHECK(X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL);
+    CHECK(X509_gmtime_adj(X509_getm_notAfter(cert), 90L * 86400) != NULL);
+}
+
+static void set_subject(X509 *cert, const char *name)
+{
+    X509_NAME *subject = X509_get_subject_name(cert);
+
+    CHECK(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1,
+                                     -1, 0) == 1);
+    CHECK(X509_set_issuer_name(cert, subject) == 1);
+    add_name(cert, name);
+}
+
+/* 90 days, signed by itself. */
+static X509 *make_cert(enum pki_kind kind, const char *name, EVP_PKEY *key)
+{
+    X509 *cert = X509_new();
+
+    CHECK(key != NULL && cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1);
+    CHECK(ASN1_INTEGER_set(X509_get_serialNumber(cert), 7) == 1);
+    set_life(cert);
+    set_subject(cert, name);
+    CHECK(X509_set_pubkey(cert, key) == 1);
+    CHECK(X509_sign(cert, key, kind == PKI_ED25519 ? NULL : EVP_sha256()) > 0);
+    return cert;
+}
+
 struct pki_pair pki_pair_new(enum pki_kind kind, const char *name)
 {
     struct pki_pair pair = { .cert = NULL };
     EVP_PKEY *key = make_key(kind);
-    X509 *cert = X509_new();
-    X509_NAME *subject = NULL;
+    X509 *cert = make_cert(kind, name, key);
     BIO *cert_bio = BIO_new(BIO_s_mem());
     BIO *key_bio = BIO_new(BIO_s_mem());
 
-    CHECK(key != NULL && cert != NULL && cert_bio != NULL && key_bio != NULL);
-    subject = X509_get_subject_name(cert);
-    CHECK(X509_set_version(cert, X509_VERSION_3) == 1);
-    CHECK(ASN1_INTEGER_set(X509_get_serialNumber(cert), 7) == 1);
-    CHECK(X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL);
-    CHECK(X509_gmtime_adj(X509_getm_notAfter(cert), 90L * 86400) != NULL);
-    CHECK(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1,
-                                     -1, 0) == 1);
-    CHECK(X509_set_issuer_name(cert, subject) == 1 && X509_set_pubkey(cert, key) == 1);
-    add_name(cert, name);
-    CHECK(X509_sign(cert, key, kind == PKI_ED25519 ? NULL : EVP_sha256()) > 0);
+    CHECK(cert_bio != NULL && key_bio != NULL);
     CHECK(PEM_write_bio_X509(cert_bio, cert) == 1);
     CHECK(PEM_write_bio_PrivateKey(key_bio, key, NULL, NULL, 0, NULL, NULL) == 1);
     pair.cert = bio_take(cert_bio);

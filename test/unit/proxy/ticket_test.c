@@ -10,7 +10,7 @@
 #include "test/support/cmocka.h"
 #include "test/support/pki.h"
 
-enum { HOUR_MS = 3600 * 1000, SLICE_MS = PROXY_TICKET_SLICE_S * 1000 };
+static const int64_t slice_ms = INT64_C(1000) * PROXY_TICKET_SLICE_S;
 
 static struct keys *keys_of(unsigned char first, unsigned char second)
 {
@@ -160,15 +160,15 @@ static void test_a_ticket_is_good_for_its_slice_and_the_next(void **state)
     struct fixture *f = *state;
 
     assert_false(talk(f->server, TLS1_3_VERSION, &f->session));
-    clock_test_shift(SLICE_MS);
+    clock_test_shift(slice_ms);
     assert_true(other_takes(f, 1, 0));
-    clock_test_shift(SLICE_MS);
+    clock_test_shift(slice_ms);
     assert_false(other_takes(f, 1, 0));
-    clock_test_shift(-3 * SLICE_MS); /* the maker's clock is ahead of ours */
+    clock_test_shift(-3 * slice_ms); /* the maker's clock is ahead of ours */
     assert_true(other_takes(f, 1, 0));
-    clock_test_shift(-SLICE_MS);
+    clock_test_shift(-slice_ms);
     assert_false(other_takes(f, 1, 0));
-    clock_test_shift(2 * SLICE_MS);
+    clock_test_shift(2 * slice_ms);
 }
 
 static void test_a_ticket_of_the_last_slice_is_renewed(void **state)
@@ -176,11 +176,11 @@ static void test_a_ticket_of_the_last_slice_is_renewed(void **state)
     struct fixture *f = *state;
 
     assert_false(talk(f->server, TLS1_3_VERSION, &f->session));
-    clock_test_shift(SLICE_MS);
+    clock_test_shift(slice_ms);
     assert_true(talk(f->server, TLS1_3_VERSION, &f->session));
-    clock_test_shift(SLICE_MS);
+    clock_test_shift(slice_ms);
     assert_true(talk(f->server, TLS1_3_VERSION, &f->session));
-    clock_test_shift(-2 * SLICE_MS);
+    clock_test_shift(-2 * slice_ms);
 }
 
 static void test_tls_12_never_resumes(void **state)
