@@ -179,7 +179,9 @@ static void add_frame(struct buf *body, unsigned flags, struct sv payload)
     };
 
     buf_add(body, head, sizeof(head));
-    buf_add_sv(body, payload);
+    if (payload.p != NULL) {
+        buf_add_sv(body, payload);
+    }
 }
 
 /* Trailers-Only (PROTOCOL-HTTP2): the status stands in the head. gRPC-Web clients look for it there,
@@ -207,12 +209,12 @@ static void grpc(const struct proxy_refusal *r, struct arena *arena, struct buf 
     buf_printf(&text, "grpc-status:%u\r\ngrpc-message:", number);
     buf_add_sv(&text, message);
     buf_add_str(&text, "\r\n");
-    add_frame(&frame, FRAME_TRAILERS, buf_sv(&text));
-    if (r->media == HTTP_MEDIA_GRPC_WEB_TEXT) {
-        b64_std_add(body, buf_sv(&frame));
-    } else {
-        buf_add_sv(body, buf_sv(&frame));
+    if (r->media == HTTP_MEDIA_GRPC_WEB) {
+        add_frame(body, FRAME_TRAILERS, buf_sv(&text));
+        return;
     }
+    add_frame(&frame, FRAME_TRAILERS, buf_sv(&text));
+    b64_std_add(body, buf_sv(&frame));
 }
 
 static void connect_error(const struct proxy_refusal *r, struct buf *out)

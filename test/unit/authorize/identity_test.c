@@ -60,7 +60,7 @@ static char *sealed(const struct stage *s, const char *token, const char *sessio
     char *text = NULL;
     struct buf out;
 
-    buf_init(&out, SEAL_MAX * 2);
+    buf_init(&out, (size_t)SEAL_MAX * 2);
     assert_int_equal(seal_make(sealer, sv_from(token), sv_from(session), &out), ERR_OK);
     text = buf_take(&out);
     buf_deinit(&out);
