@@ -224,7 +224,9 @@ static void cookie_set(struct authn_request *req, struct sv session, uint64_t ve
 
     buf_init(&text, (size_t)HANDLE_TEXT_MAX * 2);
     CHECK(session.n <= HANDLE_SESSION_MAX);
-    memcpy(handle.session, session.p, session.n);
+    if (session.n != 0) {
+        memcpy(handle.session, session.p, session.n);
+    }
     memcpy(handle.idp_id, req->app->idp_id, sizeof req->app->idp_id);
     if (handle_make(req->app->handles, &handle, req->app->host, &text) == ERR_OK) {
         authn_reply_cookie(req, req->app->cookie_session, buf_sv(&text), lifetime_s);

@@ -39,6 +39,7 @@ static inline void buf_add(struct buf *b, const void *p, size_t n)
     char *at = buf_room(b, n);
 
     if (at != NULL && n != 0) {
+        CHECK(p != NULL);
         memcpy(at, p, n);
         b->n += n;
     }

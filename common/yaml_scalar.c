@@ -178,7 +178,7 @@ static enum err text_value(struct sv text, json_t **value_out, struct diag *d)
 /* What every plain scalar that is no text begins with. Most are text, and need no closer look. */
 static bool may_be_special(struct sv text)
 {
-    return text.n == 0 || memchr("~nNtTfF.+-0123456789", text.p[0], 20) != NULL;
+    return text.n == 0 || sv_find(SV("~nNtTfF.+-0123456789"), text.p[0]) != SIZE_MAX;
 }
 
 static enum err plain_value(struct sv text, json_t **value_out, struct diag *d)

@@ -155,12 +155,12 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
     }
     out->weight = (uint32_t)weight;
     if (sv_istarts(text, SV("h2c://"))) {
-        size_t n = text.n + 1; /* "http" for "h2c" */
-        char *as_http = arena_alloc(&r->box->arena, n);
+        CLEANUP(buf_deinit) struct buf as_http = { 0 };
 
-        memcpy(as_http, "http", 4);
-        memcpy(as_http + 4, text.p + 3, text.n - 3);
-        text = sv_of(as_http, n);
+        buf_init(&as_http, text.n + 2);
+        buf_add_str(&as_http, "http");
+        buf_add_sv(&as_http, sv_from_at(text, 3));
+        text = arena_sv(&r->box->arena, buf_sv(&as_http));
         h2c = true;
     }
     fine = config_read_upstream_url(r, v, text, &out->url);

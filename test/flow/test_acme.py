@@ -67,7 +67,8 @@ class AcmeStand(Stand):
         return found[0] if found else None
 
     def events(self, event, host=None):
-        return [e for e in self.logs("acme") if e["event"] == event and host in (None, e.get("host"))]
+        return [e for daemon in self.processes if daemon.startswith("acme") for e in self.logs(daemon)
+                if e["event"] == event and host in (None, e.get("host"))]
 
     def wait_issued(self, seconds=60):
         wait_for("certificates", lambda: all(self.file_of(h) for h in self.names), seconds)
@@ -454,9 +455,9 @@ def test_of_two_one_orders_and_the_other_takes_over():
         stand.use(pebble.directory, pebble.certificate)
         with all_daemons(stand):
             stand.wait_issued()
-            first = stand.processes.pop("acme")
-            stand.start_one("acme")  # the second: the same folder, the same log
-            stand.wait_ready()
+            first = stand.processes["acme"]
+            stand.start_one("acme-2")  # the same folder
+            wait_for("the second to be ready", lambda: stand.is_ready("acme-2"))
             assert len(stand.events("acme.started")) == 1
             os.unlink(stand.file_of(NAMES[1]))
             first.kill()
