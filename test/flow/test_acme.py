@@ -13,7 +13,7 @@ import time
 import pytest
 from cryptography import x509
 from pebble import Pebble
-from stand import DAEMONS, Stand, Upstream, make_certificate, raw_request
+from stand import DAEMONS, Stand, Upstream, make_certificate, raw_request, receive
 from trial import children_of, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed, so Pebble cannot be built")
@@ -143,7 +143,7 @@ class Line:
         head, body = got.split(b"\r\n\r\n", 1)
         length = int([x for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:")][0].split(b":")[1])
         while len(body) < length:
-            body += self.socket.recv(65536)
+            body += receive(self.socket)
         return head.startswith(b"HTTP/1.1 200")
 
 

@@ -15,7 +15,7 @@ import hpack
 import pytest
 from h2client import H2Client
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
-from stand import Stand, Upstream, header, make_certificate
+from stand import Stand, Upstream, header, make_certificate, receive
 from trial import ROOT, wait_for
 
 USER = "user@example.com"
@@ -225,7 +225,7 @@ def test_trailers_pass_both_ways(client):
 def read_until(s, end):
     data = b""
     while end not in data:
-        data += s.recv(65536)
+        data += receive(s)
     return data
 
 

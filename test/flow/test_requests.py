@@ -9,7 +9,7 @@ import time
 
 import pytest
 from sanitize import SAN
-from stand import Stand, Upstream, header, raw_request
+from stand import Stand, Upstream, header, raw_request, receive
 from trial import program_of, wait_for
 
 USER = "user@example.com"
@@ -233,7 +233,7 @@ class Big:
     def talk(self, s):
         data = b""
         while b"\r\n\r\n" not in data:
-            data += s.recv(65536)
+            data += receive(s)
         head, data = data.split(b"\r\n\r\n", 1)
         if head.startswith(b"PUT"):
             h, got = hashlib.sha256(data), len(data)

@@ -6,7 +6,7 @@ import ssl
 import struct
 
 import pytest
-from stand import Stand, Upstream, header, raw_request
+from stand import Stand, Upstream, header, raw_request, receive
 from trial import wait_for
 
 USER = "user@example.com"
@@ -37,13 +37,13 @@ def api():
     def talk(s):
         got = b""
         while b"\r\n\r\n" not in got:
-            got += s.recv(65536)
+            got += receive(s)
         head, rest = got.split(b"\r\n\r\n", 1)
         u.heads.append(head)
         s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: " + header(head, "Upgrade")[0].encode() +
                   b"\r\nConnection: Upgrade\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n")
         while len(rest) < 5:
-            rest += s.recv(65536)
+            rest += receive(s)
         s.sendall(rest.upper())
     u = Upstream(raw=talk)
     yield u

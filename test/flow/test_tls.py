@@ -16,7 +16,7 @@ import websocket
 from cryptography import x509
 from cryptography.x509 import ocsp
 from pki import DAY, Cert, write
-from stand import Stand, Upstream, header, raw_request
+from stand import Stand, Upstream, header, raw_request, receive
 from trial import free_port, wait_for
 
 HOSTS = ("app.localhost", "other.localhost", "admin.localhost", "public.localhost", "authenticate.localhost", "127.0.0.1")
@@ -251,7 +251,7 @@ def serve_websocket(s):
     import hashlib
     data = b""
     while b"\r\n\r\n" not in data:
-        data += s.recv(65536)
+        data += receive(s)
     key = re.search(rb"(?i)sec-websocket-key: (\S+)", data).group(1)
     accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
@@ -340,7 +340,7 @@ def h2_statuses(stand, sni, hosts, cert=None):
                                        (":path", "/")], end_stream=True)
         s.sendall(c.data_to_send())
         while len(found) < len(hosts):
-            for event in c.receive_data(s.recv(65536)):
+            for event in c.receive_data(receive(s)):
                 if isinstance(event, h2.events.ResponseReceived):
                     found[hosts[event.stream_id // 2]] = int(dict(event.headers)[":status"])
             s.sendall(c.data_to_send())
@@ -461,7 +461,7 @@ def test_versions_and_a_hello_in_pieces(pki, upstream):
                 for byte in outside.read():
                     s.send(bytes([byte]))
                 if not done:
-                    inside.write(s.recv(65536))
+                    inside.write(receive(s))
             assert ssl.DER_cert_to_PEM_cert(tls.getpeercert(True)).startswith("-----BEGIN")
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from sanitize import PATIENCE
-from stand import Stand, TlsClient, Upstream
+from stand import Stand, TlsClient, Upstream, receive
 from trial import wait_for
 
 UPGRADE = ("GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -41,7 +41,7 @@ def agree(s):
     """The upstream's part of the upgrade."""
     data = b""
     while not data.endswith(b"\r\n\r\n"):
-        data += s.recv(65536)
+        data += receive(s)
     s.sendall(AGREED)
 
 
@@ -61,7 +61,7 @@ def tunnel(stand, client):
     c.sendall(UPGRADE.format(host=f"public.localhost:{stand.port}").encode())
     data = b""
     while b"\r\n\r\n" not in data:
-        data += c.recv(65536)
+        data += receive(c)
     head, rest = data.split(b"\r\n\r\n", 1)
     assert head.startswith(b"HTTP/1.1 101"), head
     return c, rest
@@ -144,7 +144,7 @@ def test_a_half_closed_tunnel_where_nothing_moves_ends():
 
 def streams(head_after, pieces, every):
     def talk(s):
-        while b"\r\n\r\n" not in s.recv(65536):
+        while b"\r\n\r\n" not in receive(s):
             pass
         time.sleep(head_after)
         s.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import websocket
-from stand import Stand, Upstream, header, make_certificate, raw_request
+from stand import Stand, Upstream, header, make_certificate, raw_request, receive
 from trial import wait_for
 
 
@@ -170,7 +170,7 @@ def test_request_trailers_reach_the_upstream():
     def talk(s):
         data = b""
         while b"0\r\n" not in data or not data.endswith(b"\r\n\r\n"):
-            data += s.recv(65536)
+            data += receive(s)
         seen.append(data)
         s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     u = Upstream(raw=talk)

@@ -183,6 +183,14 @@ routes:
         return done
 
 
+def receive(s):
+    """The next bytes; the end is an error: a loop that waits for more must not turn round for ever."""
+    data = s.recv(65536)
+    if not data:
+        raise ConnectionError("the peer said no more")
+    return data
+
+
 class Upstream:
     """An HTTP/1.1 server that keeps the exact head of each request, and answers as it is told.
 
@@ -236,14 +244,14 @@ class Upstream:
         lower = head.lower()
         if b"\r\ntransfer-encoding: chunked" in lower:
             while not (data.endswith(b"\r\n\r\n") and (data.startswith(b"0\r\n") or b"\r\n0\r\n" in data)):
-                data += s.recv(65536)
+                data += receive(s)
             return data, b""
         length = 0
         for line in lower.split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
         while len(data) < length:
-            data += s.recv(65536)
+            data += receive(s)
         return data[:length], data[length:]
 
     @staticmethod
