@@ -16,7 +16,7 @@ static void check_log(struct sv text)
 
     buf_init(&line, 1 << 16);
     log_open(&line, 1700000000000, SV("fuzz"));
-    log_add_sv(&line, SV("value"), text);
+    log_add_sv(&line, LOG_KEY("value"), text);
     log_close(&line);
     must(line.err == ERR_OK && sv_find(buf_sv(&line), '\n') == line.n - 1);
     object = json_loadb(line.p, line.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
