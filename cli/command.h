@@ -20,6 +20,7 @@ int cli_demo_main(int argc, char **argv);
 int cli_policy_main(int argc, char **argv);
 int cli_sessions_main(int argc, char **argv);
 int cli_users_main(int argc, char **argv);
+int cli_whoami_main(int argc, char **argv);
 int cli_token_main(int argc, char **argv);
 int cli_ca_main(int argc, char **argv);
 int cli_validate_main(int argc, char **argv);

@@ -422,6 +422,21 @@ static void add_named(struct fetch *f, const char *name, const char *value)
     buf_deinit(&line);
 }
 
+static void add_secret(struct fetch *f, const char *name, const char *value)
+{
+    struct buf line;
+
+    if (value == NULL) {
+        return;
+    }
+    buf_init(&line, 65536);
+    buf_add_str(&line, name);
+    buf_add_str(&line, value);
+    add_header(f, buf_cstr(&line));
+    secret_wipe(line.p, line.n);
+    buf_deinit(&line);
+}
+
 static void add_via_headers(struct fetch *f, const struct fetch_via *via)
 {
     if (via->host != NULL) {
@@ -461,16 +476,8 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     if (request->via != NULL) {
         add_via_headers(f, request->via);
     }
-    if (request->authorization != NULL) {
-        struct buf line;
-
-        buf_init(&line, 65536);
-        buf_add_str(&line, "Authorization: ");
-        buf_add_str(&line, request->authorization);
-        add_header(f, buf_cstr(&line));
-        secret_wipe(line.p, line.n);
-        buf_deinit(&line);
-    }
+    add_secret(f, "Authorization: ", request->authorization);
+    add_secret(f, "Cookie: ", request->cookie);
     if ((request->via == NULL && !url_allowed(sv_from(request->url))) || !prepare(f, request) ||
         (request->via != NULL && !prepare_via(f, request->via)) ||
         curl_multi_add_handle(fetcher->multi, f->easy) != CURLM_OK) {

@@ -37,6 +37,7 @@ struct fetch_request {
     const char *url;             /* https://…, or http:// with a loopback host */
     struct sv body;              /* makes it a POST; { NULL, 0 }: a GET */
     const char *authorization;   /* value of Authorization, or NULL; wiped after use */
+    const char *cookie;          /* value of Cookie, or NULL; wiped after use */
     int64_t timeout_ms;          /* 0: FETCH_TIMEOUT_MS */
     const struct fetch_via *via; /* NULL: the URL says where; read before fetch_start returns */
 };

@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "common/http/method.h"
+#include "common/http/page.h"
 
-enum { FIRST_CAP = 32, DIGITS = 24 };
+enum { FIRST_CAP = 32, DIGITS = 24, CSP_MAX = 1024 };
 
 void proxy_emit_h1(struct proxy_emit *e, struct buf *text)
 {
@@ -137,4 +138,18 @@ void proxy_fields_add(struct proxy_fields *fields, struct sv name, struct sv val
 {
     CHECK(fields->n < PROXY_FIELDS_MAX); /* our own code adds them, a handful */
     fields->v[fields->n++] = (struct config_pair){ .name = name, .value = value };
+}
+
+void proxy_fields_add_page(struct proxy_fields *fields, struct arena *arena)
+{
+    CLEANUP(buf_deinit) struct buf csp = { 0 };
+    size_t n = 0;
+    const struct http_page_header *fixed = http_page_headers(&n);
+
+    buf_init(&csp, CSP_MAX);
+    http_page_csp(&csp, NULL, 0);
+    proxy_fields_add(fields, SV("Content-Security-Policy"), arena_sv(arena, buf_sv(&csp)));
+    for (size_t i = 0; i < n; i++) {
+        proxy_fields_add(fields, sv_from(fixed[i].name), sv_from(fixed[i].value));
+    }
 }

@@ -41,3 +41,5 @@ struct proxy_fields {
 };
 
 void proxy_fields_add(struct proxy_fields *fields, struct sv name, struct sv value);
+/* What every page of ours says (common/http/page.h) beside its type. */
+void proxy_fields_add_page(struct proxy_fields *fields, struct arena *arena);

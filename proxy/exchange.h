@@ -39,7 +39,7 @@ enum proxy_phase {
 enum proxy_service { /* what an exchange is for */
                      PROXY_FOR_NONE = 0,
                      PROXY_FOR_ROUTE,
-                     PROXY_FOR_PAGES, /* our pages on a route's host: authenticate renders them */
+                     PROXY_FOR_PAGES, /* our pages on a route's host, for whoever is logged in */
                      PROXY_FOR_AUTHENTICATE /* the login host itself */
 };
 

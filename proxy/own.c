@@ -5,11 +5,14 @@
 
 #include <openssl/sha.h>
 
+#include "common/http/accept.h"
+#include "common/http/page.h"
 #include "proxy/acme.h"
 #include "proxy/cors.h"
 #include "proxy/login.h"
 #include "proxy/reply.h"
 #include "proxy/rewrite.h"
+#include "proxy/whoami.h"
 
 enum { JSON_MAX = 4096, TAG_BYTES = 8 };
 
@@ -100,10 +103,43 @@ bool proxy_own_serve(struct proxy_exchange *x)
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {
         proxy_login_sign_out(x);
     } else if (sv_eq(path, SV("/.pomerium")) || sv_eq(path, SV("/.pomerium/")) ||
-               sv_eq(path, SV("/.pomerium/user"))) {
+               sv_eq(path, SV("/.pomerium/user")) || proxy_whoami_path(path)) {
         return false;
     } else {
         proxy_reply_fault(x, 404, "no-such-endpoint");
+    }
+    return true;
+}
+
+bool proxy_own_page(struct proxy_exchange *x)
+{
+    CLEANUP(buf_deinit) struct buf body = { 0 };
+    struct proxy_fields fields = { .n = 0 };
+    bool page = http_accept_media(&x->head) == HTTP_MEDIA_HTML;
+    const struct proxy_whoami who = { .peer = &x->conn->peer,
+                                      .config = x->snapshot->config,
+                                      .head = &x->head,
+                                      .visitor = &x->visitor,
+                                      .user = x->user,
+                                      .email = x->email,
+                                      .request_id = sv_from(x->request_id) };
+
+    if (!proxy_whoami_path(x->req.decoded)) {
+        return false;
+    }
+    buf_init(&body, PROXY_WHOAMI_MAX);
+    if (!page) {
+        proxy_whoami_json(&who, &body);
+        text(x, SV("application/json"), buf_sv(&body), false);
+    } else if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
+        proxy_reply_fault(x, 405, "method-not-allowed");
+    } else {
+        proxy_whoami_page(&who, &body);
+        proxy_fields_add_page(&fields, &x->arena);
+        proxy_reply(x, &(struct proxy_reply){ .status = 200,
+                                              .type = HTTP_PAGE_TYPE,
+                                              .body = buf_sv(&body),
+                                              .fields = &fields });
     }
     return true;
 }

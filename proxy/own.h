@@ -6,8 +6,10 @@
 
 /* Whether a path is one of ours, on every host: canonical and decoded. */
 bool proxy_own_path(struct sv path);
-/* True: answered. False: a page that authenticate renders for somebody who is logged in. */
+/* True: answered. False: a page for somebody who is logged in. */
 bool proxy_own_serve(struct proxy_exchange *x);
+/* That page, after an ALLOW. True: answered. False: authenticate renders it. */
+bool proxy_own_page(struct proxy_exchange *x);
 /* A preflight, where the route's cors block says that we answer. */
 void proxy_own_preflight(struct proxy_exchange *x);
 /* True: it was /robots.txt, answered with "keep out": what nobody may see is nothing to index. */

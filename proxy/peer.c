@@ -270,6 +270,8 @@ bool proxy_peer_visitor(const struct proxy_peer *peer, const struct config *conf
         visitor_out->address = (struct proxy_address){ .known = false };
         visitor_out->text = SV("unknown");
         visitor_out->forwarded_for = (struct sv){ 0 };
+        visitor_out->unclear = walk.hops[walk.n - 1].address.known ? SV("too many addresses")
+                                                                   : walk.hops[walk.n - 1].text;
         return false;
     }
     if (walk.n != 0) {

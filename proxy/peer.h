@@ -42,6 +42,7 @@ struct proxy_visitor {
     struct sv text;          /* "unknown" where the address is not known */
     struct sv forwarded_for; /* what the upstream gets to see; "": nothing */
     bool https;              /* how the client came, as far as that can be believed */
+    struct sv unclear;       /* what made the client unclear, for the log */
 };
 
 /* How the address was found, for people. */

@@ -64,10 +64,7 @@ static struct words words_of(unsigned status, bool allowed)
 static void page(const struct proxy_refusal *r, struct arena *arena, struct buf *body,
                  struct proxy_fields *fields)
 {
-    CLEANUP(buf_deinit) struct buf csp = { 0 };
     struct words w = words_of(r->status, r->allowed);
-    size_t n = 0;
-    const struct http_page_header *fixed = http_page_headers(&n);
 
     http_page_problem(
         body, &(struct http_page_problem){
@@ -78,12 +75,7 @@ static void page(const struct proxy_refusal *r, struct arena *arena, struct buf 
                   .request_id = r->request_id,
                   .link = r->status == 403 ? SV("/.pomerium/") : (struct sv){ 0 },
                   .link_text = r->status == 403 ? SV("Who am I here?") : (struct sv){ 0 } });
-    buf_init(&csp, TEXT_MAX);
-    http_page_csp(&csp, NULL, 0);
-    proxy_fields_add(fields, SV("Content-Security-Policy"), arena_sv(arena, buf_sv(&csp)));
-    for (size_t i = 0; i < n; i++) {
-        proxy_fields_add(fields, sv_from(fixed[i].name), sv_from(fixed[i].value));
-    }
+    proxy_fields_add_page(fields, arena);
 }
 
 static void json(const struct proxy_refusal *r, struct buf *body)

@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/http/accept.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
@@ -101,7 +102,7 @@ static void act(struct proxy_exchange *x)
     const struct config_route *c = x->route == NULL ? NULL : x->route->config;
 
     if (c == NULL) { /* a page of ours */
-        if (proxy_outgoing_make(x)) {
+        if (!proxy_own_page(x) && proxy_outgoing_make(x)) {
             proxy_forward_start(x, x->snapshot->authenticate.cluster);
         }
         return;
@@ -363,6 +364,17 @@ static bool belongs_here(struct proxy_exchange *x)
     return false;
 }
 
+static void refuse_unclear(struct proxy_exchange *x)
+{
+    static _Thread_local struct log_limit limit;
+
+    if (log_limit_pass(&limit, 1)) {
+        log_warn("client-address.unclear", KV_STR("peer", x->conn->peer.text),
+                 KV_SV("no-address", x->visitor.unclear));
+    }
+    proxy_reply_fault(x, 400, "client-address-unclear");
+}
+
 void proxy_request_start(struct proxy_exchange *x)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
@@ -374,7 +386,7 @@ void proxy_request_start(struct proxy_exchange *x)
     begin_body(x);
     if (!proxy_peer_visitor(&x->conn->peer, x->snapshot->config, &x->head, x->conn->io.ssl != NULL,
                             &x->arena, &x->visitor)) {
-        proxy_reply_fault(x, 400, "client-address-unclear");
+        refuse_unclear(x);
         return;
     }
     fault = http_canon_request(&x->head, &x->snapshot->canon, &x->arena, &x->req);
