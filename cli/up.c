@@ -26,16 +26,18 @@ enum { TEXT = 2 * TRIAL_PATH, READY_WAIT_MS = 30000, GRACE_MS = 7000, ACCOUNTS_M
 
 static const char help[] =
     "usage: postern up [--dir run] [--port 8443] [--verbose]\n\n"
-    "Runs databroker, authorize, authenticate, proxy and a demo app until Ctrl-C.\n"
+    "Runs databroker, authorize, authenticate, proxy and a demo app until Ctrl-C, and where the\n"
+    "configuration says autocert, postern-acme, which gets certificates.\n"
     "  --dir      where keys, accounts, configuration and sessions live; made on the first start\n"
     "  --port     port of https://demo.localhost\n"
     "  --verbose  logs on this terminal instead of DIR/log\n";
 
-/* In the order in which they end: nobody is left asking one that is gone. */
-enum { PROXY, AUTHENTICATE, AUTHORIZE, DATABROKER, DEMO, N_CHILDREN };
+/* In the order in which they end: nobody is left asking one that is gone. Those before DEMO are
+ * always wanted; ACME is started when autocert is first on. */
+enum { PROXY, AUTHENTICATE, AUTHORIZE, DATABROKER, DEMO, ACME, N_CHILDREN };
 
-static const char *const names[N_CHILDREN] = { "proxy", "authenticate", "authorize", "databroker",
-                                               "demo" };
+static const char *const names[N_CHILDREN] = { "proxy",      "authenticate", "authorize",
+                                               "databroker", "demo",         "acme" };
 
 struct up {
     struct cli_trial trial;
@@ -47,7 +49,7 @@ struct up {
     char env[N_CHILDREN][CHILD_ENV][TEXT];
     char listen[TEXT];
     struct cli_child children[N_CHILDREN];
-    struct stat seen; /* config.yaml when its hosts were last looked at */
+    struct stat seen; /* config.yaml when it was last looked at */
 };
 
 /* The sentence that a newcomer needs most. */
@@ -91,7 +93,7 @@ static enum err find_programs(struct up *up, struct diag *d)
     self[n] = '\0';
     slash = strrchr(self, '/');
     *slash = '\0';
-    for (i = 0; i < DEMO; i++) {
+    for (i = 0; i < N_CHILDREN; i++) {
         (void)snprintf(up->program[i], sizeof(up->program[i]), "%s/postern-%s", self, names[i]);
     }
     (void)snprintf(up->program[DEMO], sizeof(up->program[DEMO]), "%s/postern", self);
@@ -137,10 +139,10 @@ static void describe_children(struct up *up)
 
 static enum err start_all(struct up *up, struct diag *d)
 {
-    static const int order[N_CHILDREN] = { DATABROKER, AUTHORIZE, AUTHENTICATE, DEMO, PROXY };
+    static const int order[] = { DATABROKER, AUTHORIZE, AUTHENTICATE, DEMO, PROXY };
     size_t i = 0;
 
-    for (i = 0; i < N_CHILDREN; i++) {
+    for (i = 0; i < ARRAY_LEN(order); i++) {
         enum err err = cli_child_start(&up->children[order[i]], d);
 
         if (err != ERR_OK) {
@@ -218,8 +220,20 @@ static bool wait_ready(struct up *up)
     return true;
 }
 
-/* A new route's host needs a place in the certificate. Mistakes are told by those who serve. */
-static void follow_hosts(struct up *up)
+/* Once it runs it stays: it does nothing while autocert is off. */
+static void start_acme(struct up *up, const struct config *config)
+{
+    struct cli_child *acme = &up->children[ACME];
+    struct diag d = { .line = 0 };
+
+    if (config->autocert && acme->started_ms == 0 && cli_child_start(acme, &d) != ERR_OK) {
+        (void)fprintf(stderr, "postern: no certificates from an ACME server: %s\n", d.text);
+    }
+}
+
+/* A new route's host needs a place in the certificate, or one from an ACME server. Mistakes are told
+ * by those who serve. */
+static void follow_config(struct up *up)
 {
     struct config_opts opts = { .file = up->config, .env = (const char *const *)environ };
     struct config *config = NULL;
@@ -234,9 +248,11 @@ static void follow_hosts(struct up *up)
         return;
     }
     up->seen = now;
-    if (config_load(&opts, &config, &errors) == ERR_OK &&
-        cli_certificates_cover(&up->trial, config, &d) != ERR_OK) {
-        (void)fprintf(stderr, "postern: no certificate for a new host: %s\n", d.text);
+    if (config_load(&opts, &config, &errors) == ERR_OK) {
+        start_acme(up, config);
+        if (cli_certificates_cover(&up->trial, config, &d) != ERR_OK) {
+            (void)fprintf(stderr, "postern: no certificate for a new host: %s\n", d.text);
+        }
     }
     config_errors_free(&errors);
     config_unref(&config);
@@ -254,9 +270,9 @@ static int run(struct up *up)
         code = 1;
     } else {
         print_ready(up);
-        while (!cli_supervise_turn(up->children, N_CHILDREN, TURN_MS)) {
-            follow_hosts(up);
-        }
+        do {
+            follow_config(up);
+        } while (!cli_supervise_turn(up->children, N_CHILDREN, TURN_MS));
         (void)fputs("stopping\n", stderr);
     }
     cli_supervise_stop(up->children, N_CHILDREN, GRACE_MS);

@@ -301,6 +301,12 @@ static void read_certificates(struct config_reader *r)
 
 void config_check_autocert(struct config_reader *r)
 {
+    if (r->c->autocert_must_staple) {
+        config_error(
+            r, whole(r),
+            "autocert_must_staple: such a certificate stops to work when nobody staples an "
+            "OCSP response, and Let's Encrypt has issued none since 2025; leave it out");
+    }
     if (!r->c->autocert) {
         return;
     }

@@ -477,7 +477,8 @@ struct config {
     /* --- certificates from an ACME server (RFC 8555) --- */
     bool autocert;
     bool autocert_use_staging;
-    struct sv autocert_ca; /* the directory's URL, https; set where autocert is on */
+    bool autocert_must_staple; /* refused */
+    struct sv autocert_ca;     /* the directory's URL, https; set where autocert is on */
     struct sv autocert_email;
     struct sv autocert_dir;    /* absolute; where autocert is on */
     struct sv autocert_server; /* autocert_ca as a name for folders */

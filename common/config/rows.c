@@ -167,6 +167,8 @@ static const struct config_row global_rows[] = {
       .doc = "Binds the account to one that the server's owner knows already: its key id." },
     { "autocert_eab_mac_key", CFG_SECRET_TEXT, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_ACME,
       G(autocert_eab_mac_key), .doc = "The key of `autocert_eab_key_id`, base64url." },
+    { "autocert_must_staple", CFG_BOOL, CFG_RELOAD, G(autocert_must_staple),
+      .doc = "Only `false`: see [certificates.md](certificates.md#when)." },
     { "autocert_trusted_ca", CFG_PEM, CFG_RELOAD | CFG_HAS_FILE | CFG_ONLY_ACME,
       G(autocert_trusted_ca),
       .doc = "Certificates (PEM, or base64 of it) to verify the ACME server with, instead of the "
@@ -334,7 +336,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("certificate_authority_file"),
     UNSUPPORTED("override_certificate_name"),
     UNSUPPORTED("tls_derive"),
-    UNSUPPORTED("autocert_must_staple"),
     UNSUPPORTED("codec_type"),
     UNSUPPORTED("http3_advertise_port"),
     UNSUPPORTED("idp_access_token_allowed_audiences"),

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -11,10 +12,11 @@ import threading
 import time
 
 import pytest
+import requests
 from cryptography import x509
 from pebble import Pebble
 from stand import DAEMONS, Stand, Upstream, make_certificate, raw_request, receive
-from trial import children_of, free_port, wait_for
+from trial import Trial, children_of, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed, so Pebble cannot be built")
 
@@ -481,3 +483,30 @@ def test_only_names_without_a_certificate_are_asked_for():
             assert {e["host"] for e in stand.events("acme.order")} == {NAMES[1]}
             assert [e["host"] for e in stand.events("acme.host-skipped")] == ["*.wild.localhost"]
             assert name_of(shown(stand, NAMES[0])) == "CN=" + NAMES[0]
+
+
+def test_postern_up_orders_as_soon_as_autocert_is_on():
+    trial = Trial()
+    with Pebble(trial.port) as pebble:
+        trial.start()
+        try:
+            assert trial.pid_of("postern-acme") is None
+            path = os.path.join(trial.folder, "config.yaml")
+            with open(path) as f:
+                text = f.read()
+            text = re.sub(r"certificates:\n  - cert: .*\n    key: .*\n", f"autocert: true\nautocert_ca: {pebble.directory}\n"
+                          f"autocert_trusted_ca_file: {pebble.certificate}\n", text)
+            assert "autocert: true" in text
+            with open(path + ".new", "w") as f:
+                f.write(text)
+            os.rename(path + ".new", path)
+            root = pebble.root(os.path.join(pebble.folder, "root.pem"))
+            for host in ("public", "authenticate"):
+                wait_for(f"a certificate for {host}",
+                         lambda: requests.get(trial.url(host, "/ping"), verify=root, timeout=10).status_code == 200, 60)
+            acme = trial.pid_of("postern-acme")
+            trial.kill("postern-acme")
+            wait_for("another", lambda: trial.pid_of("postern-acme") not in (None, acme))
+        finally:
+            assert trial.stop() == 0
+    assert not [e for e in trial.logs("acme") if e["event"] == "acme.failed"]

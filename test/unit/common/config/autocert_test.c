@@ -47,7 +47,7 @@ static void settings_that_contradict_are_refused(void **state)
         { "autocert_eab_key_id: a\n", "\"autocert_eab_key_id\" and \"autocert_eab_mac_key\"" },
         { "autocert_eab_mac_key: a\n", "\"autocert_eab_key_id\" and \"autocert_eab_mac_key\"" },
         { "autocert_trusted_ca: x\n", "autocert_trusted_ca: expected certificates" },
-        { "autocert_must_staple: true\n", "\"autocert_must_staple\" is a setting of Pomerium" },
+        { "autocert_must_staple: true\n", "autocert_must_staple: such a certificate stops" },
     };
 
     (void)state;
