@@ -33,9 +33,9 @@ struct proxy_snapshot {
     size_t n_routes;
     struct proxy_route authenticate; /* the login host; cluster NULL: none */
     char authenticate_host[PROXY_HOST_MAX];
-    SSL_CTX *tls;        /* of the listener; NULL: insecure_server */
-    struct map *certs;   /* name or *.name → struct config_certificate */
-    struct map *staples; /* id of a pair → its struct config_certificate with a response */
+    SSL_CTX *tls;                /* of the listener; NULL: insecure_server */
+    struct map *certs;           /* name or *.name → struct shown of tls.c: its certificates */
+    struct shown *nameless;      /* of visitors who name no host, or an unknown one */
     struct proxy_trust **trusts; /* for client certificates, each once; none: not asked for */
     size_t n_trusts;
     struct proxy_trust *trust; /* of routes that have no CA of their own; NULL: none applies */

@@ -16,7 +16,14 @@
 enum { NAMES_BYTES_MAX = 32 * 1024, CLIENT_CHAIN_MAX = 64 * 1024, LOGS_A_SECOND = 10 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int pair_index; /* SSL: the pair that its client was shown */
+static int pair_index; /* SSL: the first of the pairs that its client may have been shown */
+
+/* The certificates of a name: one of each kind of key, of which OpenSSL takes what the client can
+ * verify. */
+struct shown {
+    const struct config_certificate *cert;
+    struct shown *next;
+};
 
 /* The type is OpenSSL's. NOLINTNEXTLINE(readability-function-size) */
 static void free_pair(void *parent, void *p, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
@@ -55,36 +62,91 @@ static struct sv lower_name(const void *name, size_t n, char room[PROXY_HOST_MAX
 }
 
 /* name: lower case. NULL: none fits. */
-static const struct config_certificate *by_name(const struct map *certs, struct sv name)
+static const struct shown *by_name(const struct map *certs, struct sv name)
 {
     char wild[PROXY_HOST_MAX];
-    struct config_certificate *cert = map_get(certs, name);
+    struct shown *shown = map_get(certs, name);
     size_t dot = sv_find(name, '.');
 
-    if (cert != NULL || dot == SIZE_MAX || dot == 0 || name.n - dot + 1 >= sizeof(wild)) {
-        return cert;
+    if (shown != NULL || dot == SIZE_MAX || dot == 0 || name.n - dot + 1 >= sizeof(wild)) {
+        return shown;
     }
     wild[0] = '*';
     memcpy(wild + 1, name.p + dot, name.n - dot);
     return map_get(certs, sv_of(wild, name.n - dot + 1));
 }
 
+/* What a visitor of name is shown; "": he names none. */
+static const struct shown *shown_for(const struct proxy_snapshot *s, struct sv name)
+{
+    const struct shown *shown = name.n == 0 ? NULL : by_name(s->certs, name);
+
+    return shown != NULL ? shown : s->nameless;
+}
+
+static struct shown *shown_new(const struct config_certificate *cert)
+{
+    struct shown *shown = MEM_NEW(struct shown);
+
+    shown->cert = cert;
+    return shown;
+}
+
+static void shown_free(struct shown *shown)
+{
+    while (shown != NULL) {
+        struct shown *next = shown->next;
+
+        mem_free(&shown);
+        shown = next;
+    }
+}
+
+static int kind_of(const struct config_certificate *cert)
+{
+    return EVP_PKEY_get_base_id(keypair_key(cert->pair));
+}
+
+static bool same_certificates(const struct shown *a, const struct shown *b)
+{
+    const struct shown *x = a;
+    const struct shown *y = b;
+
+    if (a == b) {
+        return true;
+    }
+    while (x != NULL && y != NULL && x->cert->pair == y->cert->pair) {
+        x = x->next;
+        y = y->next;
+    }
+    return x == NULL && y == NULL;
+}
+
 static void index_name(struct proxy_snapshot *s, const ASN1_STRING *text,
-                       struct config_certificate *cert)
+                       const struct config_certificate *cert)
 {
     char room[PROXY_HOST_MAX];
     size_t n = (size_t)ASN1_STRING_length(text);
     struct sv name = lower_name(ASN1_STRING_get0_data(text), n, room);
+    struct shown *at = NULL;
 
     if (name.n == 0 || sv_find(name, '\0') != SIZE_MAX) {
         return; /* a name with NUL in it is somebody's trick */
     }
-    if (map_get(s->certs, name) == NULL) { /* the first in the list wins */
-        (void)map_set(s->certs, name, cert);
+    at = map_get(s->certs, name);
+    if (at == NULL) {
+        (void)map_set(s->certs, name, shown_new(cert));
+        return;
+    }
+    while (kind_of(at->cert) != kind_of(cert) && at->next != NULL) {
+        at = at->next;
+    }
+    if (kind_of(at->cert) != kind_of(cert)) { /* of one kind the first in the list wins */
+        at->next = shown_new(cert);
     }
 }
 
-static void index_certificate(struct proxy_snapshot *s, struct config_certificate *cert)
+static void index_certificate(struct proxy_snapshot *s, const struct config_certificate *cert)
 {
     GENERAL_NAMES *names =
         X509_get_ext_d2i(keypair_leaf(cert->pair), NID_subject_alt_name, NULL, NULL);
@@ -102,14 +164,22 @@ static void index_certificate(struct proxy_snapshot *s, struct config_certificat
 
 /* ---- the handshake --------------------------------------------------------------------------- */
 
-static bool use_certificate(SSL *ssl, const struct config_certificate *cert)
+static bool use_certificate(SSL *ssl, const struct keypair *pair)
 {
-    struct keypair *pair = cert->pair;
-    struct keypair *before = SSL_get_ex_data(ssl, pair_index);
+    return SSL_use_cert_and_key(ssl, keypair_leaf(pair), keypair_key(pair), keypair_chain(pair),
+                                1) == 1;
+}
 
-    if (SSL_use_cert_and_key(ssl, keypair_leaf(pair), keypair_key(pair), keypair_chain(pair), 1) !=
-        1) {
-        return false;
+static bool use_certificates(SSL *ssl, const struct shown *shown)
+{
+    struct keypair *pair = shown->cert->pair;
+    struct keypair *before = SSL_get_ex_data(ssl, pair_index);
+    const struct shown *at = NULL;
+
+    for (at = shown; at != NULL; at = at->next) {
+        if (!use_certificate(ssl, at->cert->pair)) {
+            return false;
+        }
     }
     if (before != pair) { /* a client may come twice to here: HelloRetryRequest */
         CHECK(SSL_set_ex_data(ssl, pair_index, keypair_ref(pair)) == 1);
@@ -146,9 +216,8 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     char room[PROXY_HOST_MAX];
     struct sv name = sni == NULL ? (struct sv){ 0 } : lower_name(sni, strlen(sni), room);
-    const struct config_certificate *cert = name.n == 0 ? NULL : by_name(s->certs, name);
 
-    if (!use_certificate(ssl, cert != NULL ? cert : &s->config->certificates[0])) {
+    if (!use_certificates(ssl, shown_for(s, name))) {
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
@@ -172,17 +241,31 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* A response is stapled only while it is good; the certificate is the one of this snapshot. */
+/* Of those for its name, the certificate that OpenSSL chose; the context is the one of s. */
+static const struct config_certificate *chosen(const struct proxy_snapshot *s, SSL *ssl)
+{
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const X509 *leaf = SSL_get_certificate(ssl);
+    char room[PROXY_HOST_MAX];
+    struct sv name = sni == NULL ? (struct sv){ 0 } : lower_name(sni, strlen(sni), room);
+    const struct shown *at = shown_for(s, name);
+
+    while (at != NULL && keypair_leaf(at->cert->pair) != leaf) {
+        at = at->next;
+    }
+    return at == NULL ? NULL : at->cert;
+}
+
+/* A response is stapled only while it is good. */
 static int on_status(SSL *ssl, void *arg)
 {
     const struct proxy_snapshot *s = arg;
-    const struct keypair *pair = SSL_get_ex_data(ssl, pair_index);
-    const struct config_certificate *cert =
-        pair == NULL ? NULL : map_get(s->staples, keypair_id(pair));
+    const struct config_certificate *cert = chosen(s, ssl);
     int64_t now_s = clock_wall_s();
     unsigned char *copy = NULL;
 
-    if (cert == NULL || now_s < cert->ocsp_from_s || now_s >= cert->ocsp_ends_s) {
+    if (cert == NULL || cert->ocsp.n == 0 || now_s < cert->ocsp_from_s ||
+        now_s >= cert->ocsp_ends_s) {
         return SSL_TLSEXT_ERR_NOACK;
     }
     copy = OPENSSL_memdup(cert->ocsp.p, cert->ocsp.n);
@@ -289,7 +372,7 @@ static enum err try_certificate(SSL_CTX *ctx, const struct config_certificate *c
     bool fine = false;
 
     CHECK(ssl != NULL);
-    fine = use_certificate(ssl, cert);
+    fine = use_certificate(ssl, cert->pair);
     SSL_free(ssl);
     ERR_clear_error();
     if (!fine) {
@@ -299,6 +382,31 @@ static enum err try_certificate(SSL_CTX *ctx, const struct config_certificate *c
         return ERR_CRYPTO;
     }
     return ERR_OK;
+}
+
+/* The first certificate's first name tells which others stand beside it. */
+static void add_kinds(struct proxy_snapshot *s)
+{
+    const X509 *leaf = keypair_leaf(s->nameless->cert->pair);
+    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+    char room[PROXY_HOST_MAX];
+    struct shown *end = s->nameless;
+    int i = 0;
+
+    for (i = 0; i < sk_GENERAL_NAME_num(names) && end == s->nameless; i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        const struct shown *at = NULL;
+
+        if (name->type == GEN_DNS) {
+            at = map_get(s->certs, lower_name(ASN1_STRING_get0_data(name->d.dNSName),
+                                              (size_t)ASN1_STRING_length(name->d.dNSName), room));
+        }
+        for (at = at == NULL ? NULL : at->next; at != NULL; at = at->next) {
+            end->next = shown_new(at->cert);
+            end = end->next;
+        }
+    }
+    GENERAL_NAMES_free(names);
 }
 
 enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d)
@@ -316,28 +424,36 @@ enum err proxy_tls_build(struct proxy_snapshot *snapshot, struct diag *d)
     }
     CHECK(pthread_once(&once, prepare) == 0);
     snapshot->certs = map_new();
-    snapshot->staples = map_new();
     snapshot->tls = listener_ctx(snapshot);
     for (i = 0; i < c->n_certificates; i++) {
-        struct config_certificate *cert = &c->certificates[i];
+        const struct config_certificate *cert = &c->certificates[i];
         enum err err = try_certificate(snapshot->tls, cert, d);
 
         if (err != ERR_OK) {
             return err;
         }
         index_certificate(snapshot, cert);
-        if (cert->ocsp.n != 0) {
-            (void)map_set(snapshot->staples, keypair_id(cert->pair), cert);
-        }
     }
+    snapshot->nameless = shown_new(&c->certificates[0]);
+    add_kinds(snapshot);
     return ERR_OK;
+}
+
+static void free_shown(struct sv name, void *value, void *arg)
+{
+    (void)name;
+    (void)arg;
+    shown_free(value);
 }
 
 void proxy_tls_drop(struct proxy_snapshot *snapshot)
 {
     SSL_CTX_free(snapshot->tls);
+    if (snapshot->certs != NULL) {
+        map_each(snapshot->certs, free_shown, NULL);
+    }
     map_free(&snapshot->certs);
-    map_free(&snapshot->staples);
+    shown_free(snapshot->nameless);
 }
 
 /* ---- afterwards ------------------------------------------------------------------------------ */
@@ -345,7 +461,7 @@ void proxy_tls_drop(struct proxy_snapshot *snapshot)
 bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, struct sv host)
 {
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    const struct config_certificate *cert = NULL;
+    const struct shown *shown = NULL;
     char room[PROXY_HOST_MAX];
     struct sv name = { 0 };
 
@@ -353,11 +469,12 @@ bool proxy_tls_serves(const struct proxy_snapshot *snapshot, const SSL *ssl, str
     if (sni == NULL || sv_ieq(sv_from(sni), host)) {
         return true;
     }
-    cert = snapshot->certs == NULL ? NULL : by_name(snapshot->certs, host);
-    if (cert == NULL || cert->pair != SSL_get_ex_data(ssl, pair_index)) {
+    shown = snapshot->certs == NULL ? NULL : by_name(snapshot->certs, host);
+    name = lower_name(sni, strlen(sni), room);
+    if (shown == NULL || shown->cert->pair != SSL_get_ex_data(ssl, pair_index) ||
+        !same_certificates(shown, shown_for(snapshot, name))) {
         return false;
     }
-    name = lower_name(sni, strlen(sni), room);
     return snapshot->n_trusts < 2 ||
            proxy_snapshot_trusts_of(snapshot, name) == proxy_snapshot_trusts_of(snapshot, host);
 }

@@ -1,6 +1,7 @@
 /* proxy_tls: the public listener's TLS: one context a snapshot, whatever the number of certificates.
- * The one for a connection is found by its server name (SNI) in a hash: exact name, then *.parent,
- * then the first of the list. Where client certificates are asked for nothing is resumed, so that
+ * Those for a connection are found by its server name (SNI) in a hash: exact name, then *.parent,
+ * then the first of the list. A name may have one of each kind of key: the client's signature
+ * algorithms choose. Where client certificates are asked for nothing is resumed, so that
  * no ticket stands for a certificate; else tickets (ticket.h) resume TLS 1.3.
  * The main thread builds, any thread uses. */
 #pragma once

@@ -14,6 +14,7 @@ import time
 import pytest
 import websocket
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
 from pki import DAY, Cert, write
 from stand import Stand, Upstream, header, raw_request, receive
@@ -519,6 +520,44 @@ def test_a_connection_serves_only_hosts_of_its_certificate(pki, upstream):
         assert c.ask(host="other.localhost")[0] == 421  # covered by the wildcard, but it has one of its own
         assert c.ask(host="elsewhere.example")[0] == 421
         assert c.ask() == FINE
+
+
+def shown_to(stand, *options, name="public.localhost"):
+    """What openssl s_client is shown: kind of key, common name, status of the response that came with it."""
+    done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{stand.port}", "-status",
+                           *(["-servername", name] if name else ["-noservername"]), *options],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    key = re.search(r"Peer signature type: (\S+)", done.stdout)
+    common = re.search(r"subject=.*CN = (\S+)", done.stdout)
+    status = re.search(r"Cert Status: (\w+)", done.stdout)
+    return key and key.group(1), common and common.group(1), status and status.group(1)
+
+
+def test_the_client_chooses_between_kinds_of_keys(pki, upstream):
+    def kind(name, key, sans=HOSTS):
+        cert = pki.server(name, sans=sans, key=key)
+        key_file = cert.files()[1]
+        return (write(pki.folder, name + ".crt", cert.pem + pki.server_root.pem), key_file), cert
+
+    ec_pair, _ = kind("by-ec", ec.generate_private_key(ec.SECP256R1()))
+    rsa_pair, rsa_cert = kind("by-rsa", rsa.generate_private_key(65537, 2048))
+    second, _ = kind("second-ec", ec.generate_private_key(ec.SECP384R1()))
+    alone, _ = kind("alone", rsa.generate_private_key(65537, 2048), sans=("alone.localhost",))
+    response = write(pki.folder, "by-rsa.der", pki.server_root.ocsp(rsa_cert))
+    only_rsa = ("-sigalgs", "rsa_pss_rsae_sha256:RSA+SHA256")
+    only_ec = ("-sigalgs", "ecdsa_secp256r1_sha256")
+    for order in ((rsa_pair, ec_pair), (ec_pair, rsa_pair)):
+        setting = listener(*order, second, alone).replace(f"key: {rsa_pair[1]}\n", f"key: {rsa_pair[1]}\n    ocsp: {response}\n")
+        with Running(tls_stand(pki, PUBLIC.format(port=upstream.port), certs=setting)) as stand:
+            for version in ("-tls1_2", "-tls1_3"):
+                for name in ("public.localhost", "unknown.example", None):
+                    assert shown_to(stand, version, name=name)[:2] == ("ECDSA", "by-ec"), (order, version, name)
+                    assert shown_to(stand, version, *only_ec, name=name) == ("ECDSA", "by-ec", None)
+                    got = shown_to(stand, version, *only_rsa, name=name)
+                    assert got[0].startswith("RSA") and got[1:] == ("by-rsa", "good"), (order, version, name)
+                assert shown_to(stand, version, name="alone.localhost")[1] == "alone"
+                assert shown_to(stand, version, *only_ec, name="alone.localhost")[0] is None
+            assert ask(stand) == FINE
 
 
 # --- stapling -------------------------------------------------------------------------------------------------------
