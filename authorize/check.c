@@ -29,7 +29,8 @@ static bool request_is_sound(const Postern__CheckRequest *req)
         return false;
     }
     return req->method.len > 0 && req->method.len <= AUTHZ_METHOD_MAX && req->host.len > 0 &&
-           req->host.len <= AUTHZ_HOST_MAX && req->path.len > 0 &&
+           req->host.len <= AUTHZ_HOST_MAX &&
+           (req->path.len > 0 || sv_eq(sv_bytes(&req->method), SV("CONNECT"))) &&
            req->path.len <= AUTHZ_PATH_MAX && req->request_id.len <= AUTHZ_ID_MAX &&
            strlen(req->session) <= AUTHZ_ID_MAX && certificate_is_sound(req->client_certificate);
 }

@@ -113,7 +113,8 @@ void proxy_client_abort(struct proxy_exchange *x)
         proxy_conn_close(x->conn);
         return;
     }
-    proxy_h2_release(&x->stream, NGHTTP2_INTERNAL_ERROR);
+    proxy_h2_release(&x->stream,
+                     proxy_exchange_is_raw(x) ? NGHTTP2_CONNECT_ERROR : NGHTTP2_INTERNAL_ERROR);
     proxy_exchange_end(x);
 }
 

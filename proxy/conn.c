@@ -150,6 +150,9 @@ void proxy_conn_close(struct proxy_conn *conn)
         return;
     }
     conn->phase = PROXY_CONN_CLOSED;
+    if (conn->x != NULL && proxy_exchange_is_raw(conn->x) && !conn->x->answer_done) {
+        proxy_io_cut(&conn->io);
+    }
     end_exchange(conn);
     proxy_h2_free(&conn->h2);
     proxy_snapshot_unref(&conn->snapshot);

@@ -82,10 +82,18 @@ struct proxy_exchange *proxy_exchange_new(struct proxy_conn *conn)
     return x;
 }
 
+bool proxy_exchange_is_raw(const struct proxy_exchange *x)
+{
+    return x->phase == PROXY_TUNNEL && x->head.method == HTTP_CONNECT;
+}
+
 void proxy_exchange_end(struct proxy_exchange *x)
 {
     if (x->phase == PROXY_ENDED) {
         return;
+    }
+    if (x->up != NULL && proxy_exchange_is_raw(x) && !x->request_done) {
+        proxy_io_cut(&x->up->io); /* RFC 9113 §8.5 */
     }
     if (x->request_id[0] != '\0') {
         proxy_access_line(x);

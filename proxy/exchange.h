@@ -4,7 +4,7 @@
  * exchange. Taken from a pool of its worker and given back to it. Owned by one worker.
  *
  *   HEAD ──▶ CHECK ──allow──▶ CONNECT ──▶ FORWARD ──▶ (ended)
- *     │        │ deny, login,    │ failed     │ 101
+ *     │        │ deny, login,    │ failed     │ 101, CONNECT
  *     └─bad──▶ └── REPLY ◀───────┘            ▼
  *                    └──▶ (ended)           TUNNEL ──▶ (ended)
  */
@@ -125,6 +125,8 @@ void proxy_exchange_send(struct proxy_exchange *x);
 /* Moves the deadline: something was read or written. */
 void proxy_exchange_progress(struct proxy_exchange *x);
 void proxy_exchange_tick(struct proxy_exchange *x, int64_t now_ms);
+/* A tunnel by CONNECT: bytes whose end only the end of the connection tells. */
+bool proxy_exchange_is_raw(const struct proxy_exchange *x);
 /* True while a verdict about it is wanted or relied on. */
 bool proxy_exchange_stands_on_verdict(const struct proxy_exchange *x);
 /* The pool's memory, when the worker ends; worker: those that ended in this turn may be used again. */

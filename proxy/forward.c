@@ -6,6 +6,7 @@
 #include "proxy/client.h"
 #include "proxy/h2.h"
 #include "proxy/reply.h"
+#include "proxy/tunnel.h"
 
 enum { ANSWER_HEAD_MAX = 65536, ANSWER_FIELDS = 256, READS_MAX = 16, INFORMATIONAL_MAX = 16 };
 
@@ -22,6 +23,9 @@ static bool has_server(const struct proxy_exchange *x)
 
 static void leave_server(struct proxy_exchange *x)
 {
+    if (x->up != NULL && proxy_exchange_is_raw(x) && !x->request_done) {
+        proxy_io_cut(&x->up->io);
+    }
     proxy_upstream_close(&x->up);
     if (x->server != NULL) {
         proxy_h2_release(&x->server, NGHTTP2_CANCEL);
@@ -298,11 +302,27 @@ static void request_over_h2(struct proxy_exchange *x, struct proxy_h2 *h2)
     pump_up(x);
 }
 
+static void open_tunnel(struct proxy_exchange *x)
+{
+    begin_forward(x);
+    if (!proxy_tunnel_open(x)) {
+        fail(x, 502, "answer-head-too-large");
+        return;
+    }
+    proxy_upstream_want(x->up, true, false);
+    pump_down(x);
+    if (x->phase == PROXY_TUNNEL) {
+        pump_up(x);
+    }
+}
+
 static void on_ready(void *owner)
 {
     struct proxy_exchange *x = owner;
 
-    if (x->up->h2 != NULL) {
+    if (x->head.method == HTTP_CONNECT) {
+        open_tunnel(x);
+    } else if (x->up->h2 != NULL) {
         request_over_h2(x, proxy_upstream_share(&x->up));
     } else {
         request_over_h1(x);
@@ -326,22 +346,6 @@ static void on_failed(void *owner, unsigned status, const char *why)
 }
 
 /* ---- from the upstream ----------------------------------------------------------------------- */
-
-static void enter_tunnel(struct proxy_exchange *x)
-{
-    x->phase = PROXY_TUNNEL;
-    x->total_ms = INT64_MAX;
-    x->idle_ms = x->route->config->idle_timeout_ms; /* none: it may be silent for days */
-    proxy_exchange_progress(x);
-    x->close_after = true;
-    x->request_done = false;
-    proxy_body_init_raw(&x->body);
-    x->body.ended = x->stream != NULL && x->stream->in_ended;
-    proxy_body_init_raw(&x->answer_body);
-    x->up_pipe.chunk = false;
-    x->up_pipe.ended = false;
-    proxy_client_read(x, true);
-}
 
 /* The answer's head is whole and goes to the client. */
 static void begin_answer(struct proxy_exchange *x)
@@ -377,7 +381,7 @@ static void begin_answer(struct proxy_exchange *x)
         return;
     }
     if (x->answer.status == 101) {
-        enter_tunnel(x);
+        proxy_tunnel_enter(x);
         pump_up(x);
     } else if (x->request_done) {
         int64_t timeout = patience_ms(x);
@@ -716,6 +720,7 @@ static void forward(struct proxy_exchange *x, unsigned flags)
     struct proxy_h2 *shared = NULL;
 
     flags |= x->upgrade ? (unsigned)PROXY_UPSTREAM_H1 : 0;
+    flags |= x->head.method == HTTP_CONNECT ? (unsigned)PROXY_UPSTREAM_FRESH : 0;
 
     x->phase = PROXY_CONNECT;
     x->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;

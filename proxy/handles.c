@@ -4,7 +4,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 
-enum { SLOTS = 512, HOST_MAX = 262, KEY_MAX = HOST_MAX + 1 + HANDLE_TEXT_MAX };
+enum { SLOTS = 512, HOST_MAX = 270, KEY_MAX = HOST_MAX + 1 + HANDLE_TEXT_MAX };
 
 struct slot {
     uint64_t hash;

@@ -76,16 +76,25 @@ static enum err target_of(struct proxy_exchange *x, struct sv *target_out)
     return err;
 }
 
-bool proxy_head_is_our_authorization(struct sv value)
+bool proxy_head_is_our_authorization(struct sv value, struct sv *token_out)
 {
+    const struct sv mark = SV("Pomerium-");
     size_t n = 0;
+    struct sv token = { 0 };
 
     while (n < value.n && value.p[n] != ' ' && value.p[n] != '\t') {
         n++;
     }
-    return sv_ieq(sv_head(value, n), SV("Pomerium")) ||
-           (sv_ieq(sv_head(value, n), SV("Bearer")) &&
-            sv_istarts(sv_trim(sv_from_at(value, n)), SV("Pomerium-")));
+    token = sv_trim(sv_from_at(value, n));
+    if (sv_ieq(sv_head(value, n), SV("Bearer")) && sv_istarts(token, mark)) {
+        token = sv_from_at(token, mark.n);
+    } else if (!sv_ieq(sv_head(value, n), SV("Pomerium"))) {
+        return false;
+    }
+    if (token_out != NULL) {
+        *token_out = token;
+    }
+    return true;
 }
 
 static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv value)
@@ -117,7 +126,7 @@ static void add_field(struct proxy_exchange *x, struct proxy_emit *e, const stru
         add_cookie(x, e, f->value);
         return;
     }
-    if ((f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value)) ||
+    if ((f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value, NULL)) ||
         http_name_set_has(x->snapshot->ours, f->name) ||
         (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name)) ||
         (f->id == HTTP_H_SEC_WEBSOCKET_KEY && x->stream != NULL)) {

@@ -27,6 +27,25 @@ void proxy_io_close(struct proxy_io *io)
     *io = (struct proxy_io){ .fd = -1 };
 }
 
+void proxy_io_cut(struct proxy_io *io)
+{
+    const struct linger at_once = { .l_onoff = 1 };
+
+    if (io->ssl != NULL) {
+        SSL_set_quiet_shutdown(io->ssl, 1);
+    }
+    if (io->fd >= 0) {
+        (void)setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
+}
+
+void proxy_io_expect_end(struct proxy_io *io)
+{
+    if (io->ssl != NULL) {
+        (void)SSL_clear_options(io->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    }
+}
+
 static enum proxy_io_result tls_result(struct proxy_io *io, int code)
 {
     switch (SSL_get_error(io->ssl, code)) {

@@ -11,6 +11,7 @@
 #include "common/http/accept.h"
 #include "common/http/form.h"
 #include "common/mem.h"
+#include "proxy/forward.h"
 #include "proxy/reply.h"
 
 enum {
@@ -36,16 +37,50 @@ static struct sv shown_host(const struct proxy_exchange *x)
     return x->req.authority;
 }
 
+/* What handles for the tunnel to authority are bound to. */
+static struct sv tunnel_holder(struct proxy_exchange *x, struct sv authority)
+{
+    const struct sv mark = SV(HANDLE_TCP);
+    char *p = arena_alloc(&x->arena, mark.n + authority.n);
+
+    memcpy(p, mark.p, mark.n);
+    memcpy(p + mark.n, authority.p, authority.n);
+    return sv_of(p, mark.n + authority.n);
+}
+
+/* What a program brings in a field; "": nothing. */
+static struct sv program_token(const struct proxy_exchange *x)
+{
+    struct sv token = { 0 };
+    const struct http_field *field = http_head_find(&x->head, SV("x-pomerium-authorization"));
+
+    if (http_head_count(&x->head, HTTP_H_AUTHORIZATION) == 1 &&
+        proxy_head_is_our_authorization(http_head_value(&x->head, HTTP_H_AUTHORIZATION), &token)) {
+        return token;
+    }
+    return field == NULL ? SV("") : field->value;
+}
+
 void proxy_login_identify(struct proxy_exchange *x)
 {
-    struct sv values[HANDLES_MAX];
-    size_t n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
+    struct sv values[HANDLES_MAX + 1];
+    bool tunnel = x->head.method == HTTP_CONNECT;
+    struct sv holder = shown_host(x);
+    size_t n = 0;
     size_t i = 0;
 
+    if (tunnel) { /* no browser comes here: its cookies are for requests */
+        holder = tunnel_holder(x, x->req.authority);
+    } else {
+        n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
+        n = MIN(n, (size_t)HANDLES_MAX);
+    }
+    values[n] = program_token(x);
+    n += values[n].n != 0 ? 1 : 0;
     x->handle_valid = false;
-    for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !x->handle_valid; i++) {
+    for (i = 0; i < n && !x->handle_valid; i++) {
         x->handle_valid =
-            proxy_handles_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
+            proxy_handles_open(x->worker->handles, values[i], holder, &x->handle) == ERR_OK;
     }
 }
 

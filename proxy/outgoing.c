@@ -15,7 +15,7 @@
 static bool is_hidden(const struct proxy_exchange *x, const struct http_field *f)
 {
     return (f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_COOKIE ||
-           (f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value)) ||
+           (f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value, NULL)) ||
            http_name_set_has(x->snapshot->ours, f->name);
 }
 

@@ -112,7 +112,7 @@ static void act(struct proxy_exchange *x)
     }
     switch (c->action) {
     case CONFIG_ACTION_UPSTREAM:
-        if (proxy_outgoing_make(x)) {
+        if (c->kind == CONFIG_ROUTE_TCP || proxy_outgoing_make(x)) {
             proxy_forward_start(x, x->route->cluster);
         }
         break;
@@ -351,12 +351,12 @@ static void begin_body(struct proxy_exchange *x)
 }
 
 /* False: answered with 421, so that the client opens another connection. */
-static bool belongs_here(struct proxy_exchange *x)
+static bool belongs_here(struct proxy_exchange *x, struct sv host)
 {
     const SSL *ssl = x->conn->io.ssl;
     bool stale = ssl != NULL && proxy_tls_is_stale(x->snapshot, ssl);
 
-    if (ssl == NULL || (!stale && proxy_tls_serves(x->snapshot, ssl, x->req.host))) {
+    if (ssl == NULL || (!stale && proxy_tls_serves(x->snapshot, ssl, host))) {
         return true;
     }
     x->close_after = x->close_after || stale;
@@ -375,6 +375,26 @@ static void refuse_unclear(struct proxy_exchange *x)
     proxy_reply_fault(x, 400, "client-address-unclear");
 }
 
+/* A tunnel of the configuration, or nothing: whatever else CONNECT names is not ours to open. */
+static void dispatch_connect(struct proxy_exchange *x)
+{
+    if (x->req.port == 0) { /* RFC 9110 §7.1: CONNECT names a port */
+        refuse_fault(x, HTTP_FAULT_TARGET_FORM);
+        return;
+    }
+    x->route = proxy_router_tunnel(x->snapshot->router, x->req.host, x->req.port);
+    if (x->route == NULL) {
+        proxy_reply_fault(x, 404, "route-not-found");
+        return;
+    }
+    if (x->stream == NULL) {
+        proxy_io_expect_end(&x->conn->io); /* nothing else tells whether all the bytes came */
+    }
+    if (belongs_here(x, x->route->config->host) && settle(x, x->route)) {
+        begin_check(x);
+    }
+}
+
 void proxy_request_start(struct proxy_exchange *x)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
@@ -382,7 +402,8 @@ void proxy_request_start(struct proxy_exchange *x)
     rand_uuid(x->request_id);
     x->service = PROXY_FOR_ROUTE;
     x->req = (struct http_request){ .method = x->head.method };
-    x->close_after = x->close_after || !x->head.keep_alive;
+    /* What stands behind the head of a CONNECT is no request, whatever becomes of it. */
+    x->close_after = x->close_after || !x->head.keep_alive || x->head.method == HTTP_CONNECT;
     begin_body(x);
     if (!proxy_peer_visitor(&x->conn->peer, x->snapshot->config, &x->head, x->conn->io.ssl != NULL,
                             &x->arena, &x->visitor)) {
@@ -394,11 +415,6 @@ void proxy_request_start(struct proxy_exchange *x)
         refuse_fault(x, fault);
         return;
     }
-    if (x->head.method == HTTP_CONNECT) {
-        x->close_after = true;
-        proxy_reply_fault(x, 501, "connect-not-supported");
-        return;
-    }
     if (x->conn->io.ssl == NULL && proxy_own_challenge(x)) {
         return;
     }
@@ -406,7 +422,11 @@ void proxy_request_start(struct proxy_exchange *x)
         proxy_own_to_https(x);
         return;
     }
-    if (!belongs_here(x)) {
+    if (x->head.method == HTTP_CONNECT) {
+        dispatch_connect(x);
+        return;
+    }
+    if (!belongs_here(x, x->req.host)) {
         return;
     }
     if (x->req.redirect) {

@@ -1,5 +1,6 @@
 #include "proxy/router.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ struct row {
 /* The routes of one host, or of the wildcard hosts with one ending. */
 struct site {
     struct row routes;
+    struct row tunnels;   /* of clients that come to this host; serve no requests */
     bool any_port;        /* of any route */
     struct map *paths;    /* path → struct row; NULL: there are few routes, no index */
     struct map *prefixes; /* prefix → struct row */
@@ -29,6 +31,7 @@ struct site {
 };
 
 struct proxy_router {
+    struct map *tunnels; /* host:port → struct proxy_route */
     struct map *hosts;   /* host → struct site */
     struct map *endings; /* what stands behind the last '*', from its first dot → struct site */
     struct site rest;    /* wildcard hosts that end otherwise */
@@ -227,6 +230,16 @@ struct proxy_route *proxy_router_find(const struct proxy_router *router, struct 
     return *unclear_out ? NULL : route;
 }
 
+struct proxy_route *proxy_router_tunnel(const struct proxy_router *router, struct sv host,
+                                        uint16_t port)
+{
+    char room[CONFIG_TUNNEL_MAX];
+    int n = snprintf(room, sizeof(room), "%.*s:%u", SV_ARG(host), port);
+
+    return n < 0 || (size_t)n >= sizeof(room) ? NULL
+                                              : map_get(router->tunnels, sv_of(room, (size_t)n));
+}
+
 static bool site_has_host(const struct site *site, void *arg)
 {
     struct search *s = arg;
@@ -265,6 +278,9 @@ static bool site_each(const struct site *site, void *arg)
         if (config_route_has_host(site->routes.v[i]->config, e->host)) {
             e->fn(site->routes.v[i], e->arg);
         }
+    }
+    for (size_t i = 0; i < site->tunnels.n; i++) { /* exact hosts */
+        e->fn(site->tunnels.v[i], e->arg);
     }
     return true;
 }
@@ -455,6 +471,7 @@ struct proxy_router *proxy_router_new(struct proxy_route *routes, size_t n)
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     struct proxy_route **order = mem_array(n + 1, sizeof(*order));
 
+    r->tunnels = map_new();
     r->hosts = map_new();
     r->endings = map_new();
     rank_all(routes, n);
@@ -466,6 +483,11 @@ struct proxy_router *proxy_router_new(struct proxy_route *routes, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct site *site = site_of(r, order[i]->config);
 
+        if (order[i]->config->kind == CONFIG_ROUTE_TCP) {
+            (void)map_set(r->tunnels, order[i]->config->tunnel, order[i]);
+            row_add(&site->tunnels, order[i]);
+            continue;
+        }
         row_add(&site->routes, order[i]);
         site->any_port |= order[i]->config->port == 0;
     }
@@ -497,6 +519,7 @@ static void site_deinit(struct site *site)
     mem_free(&site->lengths);
     mem_free(&site->patterns.v);
     mem_free(&site->routes.v);
+    mem_free(&site->tunnels.v);
 }
 
 static void free_site(struct sv key, void *value, void *arg)
@@ -518,6 +541,7 @@ void proxy_router_free(struct proxy_router **router)
     }
     map_each(r->hosts, free_site, NULL);
     map_each(r->endings, free_site, NULL);
+    map_free(&r->tunnels);
     map_free(&r->hosts);
     map_free(&r->endings);
     site_deinit(&r->rest);

@@ -68,17 +68,18 @@ enum config_scheme {
     CONFIG_SCHEME_NONE = 0,
     CONFIG_SCHEME_HTTP,
     CONFIG_SCHEME_HTTPS,
-    CONFIG_SCHEME_UNIX /* plain HTTP over a unix socket */
+    CONFIG_SCHEME_UNIX, /* plain HTTP, or on a tcp route bytes, over a unix socket */
+    CONFIG_SCHEME_TCP   /* bytes */
 };
 
-/* An HTTP server: an upstream, authenticate inside and outside. */
+/* A server: an upstream, authenticate inside and outside. */
 struct config_url {
     struct sv text; /* in its one spelling, without final slash; for logs and for building links */
     enum config_scheme scheme;
     bool tls;
     bool h2c;         /* HTTP/2 without TLS and without asking (h2c://) */
     struct sv host;   /* lower case, IPv6 in brackets; not set for UNIX */
-    uint16_t port;    /* never 0 for HTTP and HTTPS */
+    uint16_t port;    /* never 0, but for UNIX */
     bool port_given;  /* false: it is the scheme's */
     struct sv path;   /* begins with '/', without final slash; not set where there is none */
     struct sv socket; /* UNIX: absolute file name */
@@ -274,6 +275,15 @@ struct config_cors {
     struct sv max_age_text;
 };
 
+/* What a route carries. */
+enum config_route_kind {
+    CONFIG_ROUTE_HTTP = 0,
+    CONFIG_ROUTE_TCP /* a tunnel by CONNECT */
+};
+
+/* host:port of a tunnel, the host at its longest. */
+enum { CONFIG_TUNNEL_MAX = 264 };
+
 enum config_action {
     CONFIG_ACTION_NONE = 0,
     CONFIG_ACTION_UPSTREAM, /* to */
@@ -311,6 +321,9 @@ struct config_route {
     struct sv host;  /* lower case, IPv6 in brackets; with wildcard: the pattern */
     bool wildcard;   /* host holds one or more '*', each for any run of bytes, also none */
     uint16_t port;   /* 0: any port */
+    enum config_route_kind kind;
+    struct sv tunnel; /* TCP: host:port that CONNECT names; host and port above are where clients
+                         open TLS to */
 
     enum config_match_kind match;
     struct sv match_value;
@@ -583,6 +596,8 @@ void config_unref(struct config **config);
 const struct config_route *config_route_by_id(const struct config *config, uint64_t id);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */
 bool config_route_has_host(const struct config_route *route, struct sv host);
+/* Appends host:port as config_route.tunnel spells it. */
+void config_tunnel_text(struct buf *out, struct sv host, uint16_t port);
 /* Whether any route, or the authenticate host, goes by this host and port: where a login may lead
  * back to. */
 bool config_has_host(const struct config *config, struct sv host, uint16_t port);

@@ -142,6 +142,22 @@ static void add_restart(struct buf *b)
     buf_add_str(b, ".\n");
 }
 
+/* What a tcp route may have; all else is about requests. */
+static void add_tunnel(struct buf *b)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < config_rows_route.n; i++) {
+        const struct config_row *row = &config_rows_route.v[i];
+
+        if ((row->flags & CFG_TUNNEL) != 0) {
+            buf_printf(b, "%s`%s`", first ? "" : ", ", row->name);
+            first = false;
+        }
+    }
+    buf_add_str(b, ".\n");
+}
+
 static const char intro[] =
     "# Configuration\n\n"
     "<!-- Made by `postern docs config`; a test keeps it so. -->\n\n"
@@ -220,6 +236,8 @@ void config_docs(struct buf *out)
              "A route has `from` and one of `to`, `redirect` and `response`. Routes are tried in "
              "the order of the file.\n\n");
     add_table(out, &config_rows_route);
+    buf_add_str(out, "\nA tcp route ([tunnels.md](tunnels.md)) may have these, and no others: ");
+    add_tunnel(out);
     add_cluster(out);
     buf_add_str(out, "\n### `cors` of a route\n\n");
     add_table(out, &config_rows_cors);

@@ -198,13 +198,16 @@ static void finish_route(struct config_reader *r, size_t i)
     if (!config_route_given(r, i, "headers_with_underscores_action")) {
         route->headers_with_underscores_action = c->headers_with_underscores_action;
     }
+    if (route->kind == CONFIG_ROUTE_TCP) {
+        route->pass_identity_headers = false; /* there is no head to write them into */
+    }
     route->tell |= route->pass_identity_headers ? CONFIG_TELL_HEADERS : 0;
     route->tell |= route->kubernetes ? CONFIG_TELL_PERSON : 0;
     lower_all(r, &route->allow_upgrades);
     finish_upgrades(route);
-    /* A watch of the Kubernetes API may be silent for long. */
-    upgrades = route->kubernetes || route->allow_websockets || route->allow_spdy ||
-               route->allow_upgrades.n != 0;
+    /* A watch of the Kubernetes API may be silent for long, as may a tunnel. */
+    upgrades = route->kind == CONFIG_ROUTE_TCP || route->kubernetes || route->allow_websockets ||
+               route->allow_spdy || route->allow_upgrades.n != 0;
     if (!config_route_given(r, i, "timeout")) {
         route->begin_timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
     }
@@ -230,4 +233,5 @@ void config_finish_routes(struct config_reader *r)
     for (size_t i = 0; i < r->c->n_routes; i++) {
         finish_route(r, i);
     }
+    config_check_tunnels(r);
 }

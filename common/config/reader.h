@@ -142,11 +142,22 @@ void config_read_sans(struct config_reader *r, const struct config_value *v, voi
 void config_read_mtls_env(struct config_reader *r);
 void config_check_mtls(struct config_reader *r);
 
-/* certificates.c, autocert.c, route.c, cluster.c, rewrite.c, template.c, cors.c, finish.c, check.c */
+/* certificates.c, autocert.c, route.c, tunnel.c, cluster.c, rewrite.c, template.c, cors.c, finish.c,
+ * check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_from(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_to(struct config_reader *r, const struct config_value *v, void *base);
+/* text: v's, with tcp+https:// and tcp:// in front. */
+void config_read_tunnel_from(struct config_reader *r, const struct config_value *v, struct sv text,
+                             struct config_route *route);
+bool config_read_tunnel_to(struct config_reader *r, const struct config_value *v, struct sv text,
+                           struct config_url *url_out);
+/* v: the whole route: its kind, its upstreams and what is given fit together. */
+void config_check_tunnel(struct config_reader *r, const struct config_value *v,
+                         const struct config_route *route, const bool *given);
+/* No two routes for one tunnel; ids are set. */
+void config_check_tunnels(struct config_reader *r);
 void config_read_redirect(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_response(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_header_rewrites(struct config_reader *r, const struct config_value *v, void *base);

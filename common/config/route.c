@@ -77,6 +77,25 @@ static void set_from_text(struct config_reader *r, struct config_route *route, b
     buf_deinit(&b);
 }
 
+/* True: a route of another kind, read or reported. */
+static bool is_no_http(struct config_reader *r, const struct config_value *v, struct sv text,
+                       struct config_route *route)
+{
+    if (sv_istarts(text, SV("tcp+https://"))) {
+        config_read_tunnel_from(r, v, text, route);
+        return true;
+    }
+    if (sv_istarts(text, SV("tcp:")) || sv_istarts(text, SV("tcp+"))) {
+        config_error(r, v->place, "from: a tcp route begins with tcp+https://");
+        return true;
+    }
+    if (sv_istarts(text, SV("udp+")) || sv_istarts(text, SV("ssh:"))) {
+        config_error(r, v->place, "from: Postern does not have %.*s routes yet", 3, text.p);
+        return true;
+    }
+    return false;
+}
+
 void config_read_from(struct config_reader *r, const struct config_value *v, void *base)
 {
     struct config_route *route = base;
@@ -88,9 +107,7 @@ void config_read_from(struct config_reader *r, const struct config_value *v, voi
     if (!config_want_text(r, v, &text)) {
         return;
     }
-    if (sv_istarts(text, SV("tcp+")) || sv_istarts(text, SV("udp+")) ||
-        sv_istarts(text, SV("ssh:"))) {
-        config_error(r, v->place, "from: Postern does not have %.*s routes yet", 3, text.p);
+    if (is_no_http(r, v, text, route)) {
         return;
     }
     plain = config_keep(r, text);
@@ -138,11 +155,11 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
     if (!config_want_text(r, v, &text)) {
         return false;
     }
-    if (sv_istarts(text, SV("tcp:")) || sv_istarts(text, SV("udp:")) ||
-        sv_istarts(text, SV("ssh:")) || sv_istarts(text, SV("https+unix:"))) {
+    if (sv_istarts(text, SV("udp:")) || sv_istarts(text, SV("ssh:")) ||
+        sv_istarts(text, SV("https+unix:"))) {
         config_error(r, v->place,
                      "to: Postern does not have upstreams of this kind yet; there are "
-                     "http://, https://, h2c:// and unix:");
+                     "http://, https://, h2c://, tcp:// and unix:");
         return false;
     }
     comma = sv_rfind(text, ',');
@@ -154,6 +171,9 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
         text = sv_head(text, comma);
     }
     out->weight = (uint32_t)weight;
+    if (sv_istarts(text, SV("tcp://"))) {
+        return config_read_tunnel_to(r, v, text, &out->url);
+    }
     if (sv_istarts(text, SV("h2c://"))) {
         CLEANUP(buf_deinit) struct buf as_http = { 0 };
 
@@ -387,6 +407,7 @@ static void read_route(struct config_reader *r, const struct config_value *v, si
     config_check_rewrites(r, v, route);
     config_check_kubernetes(r, v, route);
     check_combinations(r, v, route);
+    config_check_tunnel(r, v, route, given);
 }
 
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base)

@@ -408,24 +408,28 @@ static const struct config_row global_rows[] = {
 };
 
 static const struct config_row route_rows[] = {
-    { "from", CFG_OBJECT, CFG_REQUIRED, SIZE_MAX, .read = config_read_from,
+    { "from", CFG_OBJECT, CFG_REQUIRED | CFG_TUNNEL, SIZE_MAX, .read = config_read_from,
       .doc =
           "The address people use: `https://host[:port]`. A `*` in the host stands for any text; "
-          "exact hosts win. Without a port, or with the scheme's own, any port fits." },
-    { "to", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_to,
+          "exact hosts win. Without a port, or with the scheme's own, any port fits. "
+          "`tcp+https://host:port` or `tcp+https://proxy[:port]/host:port`: a tunnel, see "
+          "[tunnels.md](tunnels.md)." },
+    { "to", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_to,
       .doc =
           "The application: one address or a list: `http://host:port`, `https://host:port`, `h2c://host:port`, "
-          "`unix:///path`, each with `,WEIGHT` or none. A path in it replaces the matched prefix." },
+          "`unix:///path`, for tunnels `tcp://host:port`, each with `,WEIGHT` or none. A path in it "
+          "replaces the matched prefix." },
     { "redirect", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_redirect,
       .doc = "Answer with a redirect instead of `to`: `https_redirect`, `scheme_redirect`, "
              "`host_redirect`, `port_redirect`, `path_redirect`, `prefix_rewrite`, `response_code` "
              "(301), `strip_query`." },
     { "response", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_response,
       .doc = "Answer with `status` and `body` instead of `to`." },
-    { "id", CFG_TEXT, 0, R(id_text), 1, 128,
+    { "id", CFG_TEXT, CFG_TUNNEL, R(id_text), 1, 128,
       .doc = "A stable name for the logs; without it one is derived from `from` and the path." },
-    { "name", CFG_TEXT, 0, R(name), 1, 256, .doc = "A name for people." },
-    { "description", CFG_TEXT, 0, R(description), 0, 4096, .doc = "A sentence for people." },
+    { "name", CFG_TEXT, CFG_TUNNEL, R(name), 1, 256, .doc = "A name for people." },
+    { "description", CFG_TEXT, CFG_TUNNEL, R(description), 0, 4096,
+      .doc = "A sentence for people." },
     { "prefix", CFG_TEXT, 0, SIZE_MAX, 1, 4096,
       .doc =
           "Only paths that begin so, as text: `/a` fits `/ab` too. Routes are tried in the order of "
@@ -479,13 +483,13 @@ static const struct config_row route_rows[] = {
     { "allow_spdy", CFG_BOOL, 0, R(allow_spdy), .doc = "Allow `spdy/3.1` (kubectl exec)." },
     { "allow_upgrades", CFG_TOKENS, 0, R(allow_upgrades), .def_shown = "the global ones",
       .doc = "Other `Upgrade` names to allow." },
-    { "timeout", CFG_DURATION, 0, R(timeout_ms), 0, DAY,
+    { "timeout", CFG_DURATION, CFG_TUNNEL, R(timeout_ms), 0, DAY,
       .def_shown = "none; see `default_upstream_timeout`",
       .doc =
           "For a whole answer, from the last byte of the request to the last of the answer; 0 is "
-          "no limit, not even for its beginning." },
-    { "idle_timeout", CFG_DURATION, 0, R(idle_timeout_ms), 0, DAY,
-      .def_shown = "5m; none where upgrades are allowed",
+          "no limit, not even for its beginning. For a tunnel: how long it may live." },
+    { "idle_timeout", CFG_DURATION, CFG_TUNNEL, R(idle_timeout_ms), 0, DAY,
+      .def_shown = "5m; none for tunnels and where upgrades are allowed",
       .doc = "How long nothing may move in either direction; 0 is no limit." },
     { "tls_skip_verify", CFG_BOOL, 0, R(tls_skip_verify),
       .doc = "Do not verify the upstream's certificate." },
@@ -493,46 +497,49 @@ static const struct config_row route_rows[] = {
       .doc = "The name to ask for and to verify at the upstream." },
     { "tls_custom_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_custom_ca),
       .doc = "Certificates (PEM, or base64 of it) to verify the upstream with." },
-    { "load_balancing_policy", CFG_ENUM, 0, R(cluster.policy), .choices = choices_balance,
+    { "load_balancing_policy", CFG_ENUM, CFG_TUNNEL, R(cluster.policy), .choices = choices_balance,
       .doc = "Which upstream is next; `ring_hash` and `maglev` keep a session, or else a client's "
              "address, at one of them." },
-    { "least_request_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_least_request,
+    { "least_request_lb_config", CFG_OBJECT, CFG_OURS | CFG_TUNNEL, SIZE_MAX,
+      .read = config_read_least_request,
       .doc = "`choice_count` (2): so many are drawn, the one with the fewest open requests is "
              "taken." },
-    { "ring_hash_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_ring_hash,
+    { "ring_hash_lb_config", CFG_OBJECT, CFG_OURS | CFG_TUNNEL, SIZE_MAX,
+      .read = config_read_ring_hash,
       .doc = "`minimum_ring_size` (1024), `maximum_ring_size` (8388608)." },
-    { "maglev_lb_config", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_maglev,
+    { "maglev_lb_config", CFG_OBJECT, CFG_OURS | CFG_TUNNEL, SIZE_MAX, .read = config_read_maglev,
       .doc = "`table_size` (65537): a prime." },
-    { "healthy_panic_threshold", CFG_NUMBER, 0, R(cluster.healthy_panic_threshold), 0, 100, 50,
+    { "healthy_panic_threshold", CFG_NUMBER, CFG_TUNNEL, R(cluster.healthy_panic_threshold), 0, 100,
+      50,
       .doc = "When less than this percentage of the endpoints is fit, all are used; 0: never." },
-    { "health_checks", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_health_checks,
+    { "health_checks", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_health_checks,
       .doc = "What every endpoint is asked regularly: see [proxy.md](proxy.md#health-checks)." },
-    { "outlier_detection", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_outlier,
+    { "outlier_detection", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_outlier,
       .doc = "Leave out endpoints that keep answering wrongly: see "
              "[proxy.md](proxy.md#outlier-detection)." },
-    { "circuit_breaker_thresholds", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_limits,
+    { "circuit_breaker_thresholds", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_limits,
       .def_shown = "the global one", .doc = "As the global setting, key by key." },
     { "tls_client_cert", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_client_cert),
       .doc = "Our certificate (PEM, or base64 of it, with its chain) for an upstream that asks for "
              "one, with `tls_client_key`." },
     { "tls_client_key", CFG_SECRET_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(tls_client_key),
       .doc = "The key of `tls_client_cert`." },
-    { "tls_downstream_client_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, R(client_ca),
+    { "tls_downstream_client_ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY | CFG_TUNNEL, R(client_ca),
       .doc = "On this route certificates of visitors count only if these issued them, instead of "
              "`downstream_mtls.ca`." },
     { "tls_upstream_allow_renegotiation", CFG_OBJECT, 0, SIZE_MAX,
       .read = config_read_renegotiation,
       .doc = "Only `false`: an upstream must not change a connection's keys in the middle." },
-    { "policy", CFG_OBJECT, 0, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
-    { "allow_public_unauthenticated_access", CFG_BOOL, 0, R(allow_public_unauthenticated_access),
-      .doc = "Everybody may, without a login." },
-    { "allow_any_authenticated_user", CFG_BOOL, 0, R(allow_any_authenticated_user),
+    { "policy", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
+    { "allow_public_unauthenticated_access", CFG_BOOL, CFG_TUNNEL,
+      R(allow_public_unauthenticated_access), .doc = "Everybody may, without a login." },
+    { "allow_any_authenticated_user", CFG_BOOL, CFG_TUNNEL, R(allow_any_authenticated_user),
       .doc = "Everybody who is logged in may." },
-    { "allowed_users", CFG_STRINGS, 0, SIZE_MAX,
+    { "allowed_users", CFG_STRINGS, CFG_TUNNEL, SIZE_MAX,
       .doc = "These may: e-mail addresses or user ids." },
-    { "allowed_domains", CFG_STRINGS, 0, SIZE_MAX,
+    { "allowed_domains", CFG_STRINGS, CFG_TUNNEL, SIZE_MAX,
       .doc = "People with an e-mail address there may." },
-    { "allowed_idp_claims", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_claims,
+    { "allowed_idp_claims", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_claims,
       .doc = "People with one of these values in these claims may: `claim: [value, …]`." },
     { "cors_allow_preflight", CFG_BOOL, 0, R(cors_allow_preflight),
       .doc = "CORS preflight requests need no login." },

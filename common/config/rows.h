@@ -47,7 +47,8 @@ enum {
     CFG_ONLY_AUTHN = 64,  /* … by authenticate alone */
     CFG_PLURAL = 128,     /* <name>s is the same key */
     CFG_MAY_BE_OFF = 256, /* LISTEN: the word off is no address */
-    CFG_ONLY_ACME = 512   /* … by acme alone */
+    CFG_ONLY_ACME = 512,  /* … by acme alone */
+    CFG_TUNNEL = 1024     /* of a route: has a meaning on a tcp route, too */
 };
 
 struct config_choice {

@@ -16,6 +16,10 @@ struct handle {
     int64_t issued_at_s;
 };
 
+/* A handle for a tunnel is bound to this and the host:port that CONNECT names: no cookie of a web
+ * application opens one, and the other way round. */
+#define HANDLE_TCP "tcp:"
+
 /* host: lower case, with the port only where the URL shows one; it is associated data.
  * The sealer's purpose is KEYS_HANDLE. ERR_LIMIT: an id is too long. */
 MUST_CHECK enum err handle_make(struct sealer *sealer, const struct handle *handle, struct sv host,

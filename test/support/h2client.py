@@ -65,6 +65,14 @@ class H2Client:
             self.flush()
         return sid
 
+    def connect(self, authority, headers=(), end=False):
+        """Asks for a tunnel (RFC 9113 8.5) and returns its stream id."""
+        sid = self.h2.get_next_available_stream_id()
+        self.answers[sid] = Answer()
+        self.h2.send_headers(sid, [(":method", "CONNECT"), (":authority", authority)] + list(headers), end_stream=end)
+        self.flush()
+        return sid
+
     def send(self, sid, body, end=False):
         while body:
             n = min(self.h2.local_flow_control_window(sid), self.h2.max_outbound_frame_size, len(body))

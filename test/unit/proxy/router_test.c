@@ -222,6 +222,29 @@ static void all_routes_of_a_host_are_told(void **state)
     drop(&f);
 }
 
+static void tunnels_are_found_by_host_and_port_alone(void **state)
+{
+    struct fixture f =
+        make(HEAD "  - {from: tcp+https://db.example.com:5432, to: tcp://a:1,"
+                  " allow_public_unauthenticated_access: true}\n"
+                  "  - {from: 'tcp+https://bastion.example.com/inner:22', to: tcp://b:1,"
+                  " allow_public_unauthenticated_access: true}\n"
+                  "  - {from: 'https://*.example.com', " PUBLIC);
+
+    (void)state;
+    assert_ptr_equal(proxy_router_tunnel(f.router, SV("db.example.com"), 5432), &f.routes[0]);
+    assert_ptr_equal(proxy_router_tunnel(f.router, SV("inner"), 22), &f.routes[1]);
+    assert_null(proxy_router_tunnel(f.router, SV("db.example.com"), 5433));
+    assert_null(proxy_router_tunnel(f.router, SV("bastion.example.com"), 22));
+    assert_null(proxy_router_tunnel(f.router, SV("x.example.com"), 443));
+    assert_true(proxy_router_has_host(f.router, SV("bastion.example.com")));
+    assert_false(proxy_router_has_host(f.router, SV("inner")));
+    /* A tunnel takes no request, and does not hide who would. */
+    assert_int_equal(found(&f, "db.example.com", 5432, "/"), 2);
+    assert_int_equal(found(&f, "inner", 22, "/"), -1);
+    drop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +252,7 @@ int main(void)
         cmocka_unit_test(regex_priorities_swap_places_and_move_nothing_else),
         cmocka_unit_test(a_pattern_at_its_bounds_lets_no_later_route_take_the_request),
         cmocka_unit_test(all_routes_of_a_host_are_told),
+        cmocka_unit_test(tunnels_are_found_by_host_and_port_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
