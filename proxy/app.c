@@ -102,6 +102,7 @@ static void app_free(void *state)
         loop_stop(app->workers[i]->loop);
         (void)pthread_join(app->workers[i]->thread, NULL);
     }
+    proxy_authz_names_free(&app->authorizes);
     proxy_acme_watch_free(&app->acme);
     proxy_advice_free(&app->advice);
     rpc_client_free(&app->authenticate);
@@ -148,6 +149,16 @@ static void on_challenges(struct proxy_acme *acme, void *arg)
     }
 }
 
+static void on_authorizes(void *arg, const struct proxy_sockaddr *v, size_t n)
+{
+    struct proxy_app *app = arg;
+    unsigned i = 0;
+
+    for (i = 0; i < app->n_workers; i++) {
+        proxy_worker_set_authorizes(app->workers[i], v, n);
+    }
+}
+
 static void follow_challenges(struct proxy_app *app, const struct config *config)
 {
     proxy_acme_watch_set(app->acme, config->autocert ? config->autocert_dir : (struct sv){ 0 });
@@ -190,6 +201,8 @@ static enum err app_start(struct service *service, const struct config *config, 
                                                  .server = RPC_AUTHENTICATE,
                                                  .identity = app->identity });
     }
+    app->authorizes = proxy_authz_names_new(proxy_clusters_resolver(app->clusters),
+                                            &app->boot->authorize, on_authorizes, app);
     app->acme = proxy_acme_watch_new(service_loop(service), on_challenges, app);
     follow_challenges(app, config);
     app->authorize_part = service_part_new(service, "authorize");

@@ -7,6 +7,7 @@
 #include "common/service.h"
 #include "proxy/acme.h"
 #include "proxy/advice.h"
+#include "proxy/authz_names.h"
 #include "proxy/snapshot.h"
 #include "proxy/worker.h"
 
@@ -22,6 +23,7 @@ struct proxy_app {
     struct proxy_worker *workers[PROXY_WORKERS_MAX];
     unsigned n_workers;
     unsigned n_stopped;
+    struct proxy_authz_names *authorizes;
     struct proxy_acme_watch *acme;
     uint32_t n_conns; /* of all workers; atomic */
     struct service_part *authorize_part;

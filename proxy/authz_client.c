@@ -12,7 +12,6 @@
 #include "common/mem.h"
 #include "common/rpc/wire.h"
 #include "proxy/authz_link.h"
-#include "proxy/authz_names.h"
 
 enum {
     OPEN_MAX = 8192, /* checks that wait for an answer */
@@ -51,8 +50,7 @@ struct proxy_authz {
     struct proxy_authz_opts opts;
     struct event *tick;
     struct event *hold;
-    struct proxy_authz_names *names;
-    struct peer *peers[PROXY_AUTHZ_ADDRESSES_MAX];
+    struct peer *peers[PROXY_AUTHZ_PEERS_MAX];
     size_t n_peers;
     size_t n_up;
     size_t turn; /* of the peers: who is asked next */
@@ -380,18 +378,19 @@ static void peer_add(struct proxy_authz *a, const struct proxy_sockaddr *address
 static struct peer *peer_at(struct proxy_authz *a, const struct proxy_sockaddr *address)
 {
     for (size_t i = 0; i < a->n_peers; i++) {
-        if (proxy_dial_same(&a->peers[i]->address, address)) {
+        if (proxy_sockaddr_same(&a->peers[i]->address, address)) {
             return a->peers[i];
         }
     }
     return NULL;
 }
 
-static void on_addresses(void *arg, const struct proxy_sockaddr *v, size_t n)
+void proxy_authz_set(struct proxy_authz *authz, const struct proxy_sockaddr *v, size_t n)
 {
-    struct proxy_authz *a = arg;
+    struct proxy_authz *a = authz;
     size_t kept = 0;
 
+    n = MIN(n, (size_t)PROXY_AUTHZ_PEERS_MAX);
     for (size_t i = 0; i < a->n_peers; i++) {
         a->peers[i]->wanted = false;
     }
@@ -410,7 +409,7 @@ static void on_addresses(void *arg, const struct proxy_sockaddr *v, size_t n)
         }
     }
     a->n_peers = kept;
-    for (size_t i = 0; i < n && a->n_peers < PROXY_AUTHZ_ADDRESSES_MAX; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (peer_at(a, &v[i]) == NULL) {
             peer_add(a, &v[i]);
         }
@@ -429,7 +428,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     expire(a, now_us / 1000);
-    proxy_authz_names_tick(a->names, now_us / 1000);
     for (size_t i = 0; i < a->n_peers; i++) {
         struct peer *p = a->peers[i];
 
@@ -456,13 +454,6 @@ struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
     a->tick = event_new(loop_base(opts->loop), -1, EV_PERSIST, on_tick, a);
     a->hold = event_new(loop_base(opts->loop), -1, 0, on_hold, a);
     CHECK(a->hold != NULL && a->tick != NULL && event_add(a->tick, &tick) == 0);
-    a->names = proxy_authz_names_new(&(struct proxy_authz_names_opts){ .targets = opts->targets,
-                                                                       .n_targets = opts->n_targets,
-                                                                       .loop = opts->loop,
-                                                                       .on_addresses = on_addresses,
-                                                                       .arg = a });
-    a->opts.targets = NULL;
-    proxy_authz_names_tick(a->names, clock_mono_ms());
     return a;
 }
 
@@ -473,7 +464,6 @@ void proxy_authz_free(struct proxy_authz **authz)
     if (a == NULL) {
         return;
     }
-    proxy_authz_names_free(&a->names);
     for (size_t i = 0; i < a->n_peers; i++) {
         proxy_authz_link_free(&a->peers[i]->link);
         mem_free(&a->peers[i]);

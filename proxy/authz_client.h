@@ -15,6 +15,9 @@
 #include "common/rpc/identity.h"
 #include "common/sv.h"
 #include "proxy/identity.h"
+#include "proxy/sockaddr.h"
+
+enum { PROXY_AUTHZ_PEERS_MAX = 16 };
 
 struct proxy_authz;
 
@@ -43,8 +46,6 @@ typedef void (*proxy_answer_fn)(void *arg, const struct proxy_answer *answer);
 struct proxy_authz_opts {
     struct loop *loop;
     const struct rpc_identity *identity;
-    const char *const *targets; /* "unix:/path" or "host:port"; all addresses of a name count */
-    size_t n_targets;
     int64_t timeout_ms;
     /* These sessions, or all open connections, must be checked again. */
     void (*on_changed)(void *arg, const struct sv *sessions, size_t n, bool all);
@@ -53,6 +54,9 @@ struct proxy_authz_opts {
 };
 
 struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts);
+/* Where they are from now on; of more than PROXY_AUTHZ_PEERS_MAX the first ones count. Streams to those
+ * that stay stay. None at first. */
+void proxy_authz_set(struct proxy_authz *authz, const struct proxy_sockaddr *v, size_t n);
 void proxy_authz_free(struct proxy_authz **authz); /* open checks get no callback any more */
 /* id of check is set here. Returns a handle for proxy_authz_cancel, never 0; 0: too many are open,
  * the callback has not run and will not. */

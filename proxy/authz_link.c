@@ -31,7 +31,7 @@ enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
 struct proxy_authz_link {
     struct proxy_authz_link_opts opts;
     struct proxy_sockaddr address;
-    char target[PROXY_DIAL_TEXT_SIZE];
+    char target[PROXY_SOCKADDR_TEXT];
     SSL_CTX *tls;
     int64_t tls_until_ms;
     enum link_state state;
@@ -544,7 +544,7 @@ struct proxy_authz_link *proxy_authz_link_new(const struct proxy_authz_link_opts
     a->opts = *opts;
     a->opts.address = NULL;
     a->address = *opts->address;
-    (void)proxy_dial_text(&a->address, a->target);
+    (void)proxy_sockaddr_text(&a->address, a->target);
     proxy_io_init(&a->io, -1);
     buf_init(&a->sending, AUTHZ_MESSAGE_MAX + FRAME_HEAD);
     buf_init(&a->wire, (size_t)AUTHZ_MESSAGE_MAX * 2);

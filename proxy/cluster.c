@@ -332,6 +332,11 @@ void proxy_clusters_commit(struct proxy_clusters *clusters, struct proxy_cluster
     clusters->in_force = fresh;
 }
 
+struct proxy_resolver *proxy_clusters_resolver(struct proxy_clusters *clusters)
+{
+    return clusters->room.resolver;
+}
+
 void proxy_clusters_free(struct proxy_clusters **clusters)
 {
     struct proxy_clusters *c = TAKE(*clusters);

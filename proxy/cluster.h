@@ -19,6 +19,7 @@
 #include "proxy/outlier.h"
 
 struct proxy_clusters;
+struct proxy_resolver;
 struct proxy_watch;
 struct proxy_worker;
 
@@ -61,6 +62,8 @@ struct proxy_clusters *proxy_clusters_new(struct loop *loop, unsigned n_workers,
                                           const struct config_dns *dns);
 /* Where tables are posted; before the first commit. */
 void proxy_clusters_attach(struct proxy_clusters *clusters, struct proxy_worker **workers);
+/* For other names that have to be kept fresh; what was asked for ends before the clusters. */
+struct proxy_resolver *proxy_clusters_resolver(struct proxy_clusters *clusters);
 /* Stops looking after clusters; the workers' loops must no longer run or never have. */
 void proxy_clusters_free(struct proxy_clusters **clusters);
 

@@ -1,10 +1,6 @@
 #include "proxy/dial.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 int proxy_dial(const struct proxy_sockaddr *address)
@@ -17,30 +13,6 @@ int proxy_dial(const struct proxy_sockaddr *address)
         fd = -1;
     }
     return fd;
-}
-
-bool proxy_dial_same(const struct proxy_sockaddr *a, const struct proxy_sockaddr *b)
-{
-    return a->size == b->size && memcmp(&a->at, &b->at, a->size) == 0;
-}
-
-const char *proxy_dial_text(const struct proxy_sockaddr *address, char text[PROXY_DIAL_TEXT_SIZE])
-{
-    const struct sockaddr *at = (const struct sockaddr *)(const void *)&address->at;
-    char host[64] = "?";
-    char port[8] = "?";
-
-    if (at->sa_family == AF_UNIX) {
-        const struct sockaddr_un *path = (const struct sockaddr_un *)(const void *)at;
-
-        (void)snprintf(text, PROXY_DIAL_TEXT_SIZE, "unix:%s", path->sun_path);
-        return text;
-    }
-    (void)getnameinfo(at, address->size, host, sizeof(host), port, sizeof(port),
-                      NI_NUMERICHOST | NI_NUMERICSERV);
-    (void)snprintf(text, PROXY_DIAL_TEXT_SIZE, at->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
-                   host, port);
-    return text;
 }
 
 SSL_CTX *proxy_dial_ctx(const struct rpc_identity *identity)

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/rpc/identity.h"
-#include "proxy/target.h"
+#include "proxy/sockaddr.h"
 
 /* Returns the socket, connected or about to be (writable then, SO_ERROR tells); the caller closes
  * it. -1: nobody listens there. */
@@ -12,10 +12,3 @@ int proxy_dial(const struct proxy_sockaddr *address);
 SSL_CTX *proxy_dial_ctx(const struct rpc_identity *identity);
 /* The client's side of TLS on fd, which must lead to a daemon of that role. */
 SSL *proxy_dial_tls(SSL_CTX *ctx, int fd, enum rpc_role server);
-
-bool proxy_dial_same(const struct proxy_sockaddr *a, const struct proxy_sockaddr *b);
-
-enum { PROXY_DIAL_TEXT_SIZE = 128 };
-
-/* "unix:/path" or "host:port", for logs. */
-const char *proxy_dial_text(const struct proxy_sockaddr *address, char text[PROXY_DIAL_TEXT_SIZE]);

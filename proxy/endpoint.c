@@ -1,36 +1,8 @@
 #include "proxy/endpoint.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "common/mem.h"
-
-static void text_of(const struct proxy_sockaddr *address, char out[PROXY_ENDPOINT_TEXT])
-{
-    char host[INET6_ADDRSTRLEN] = "";
-
-    if (address->at.ss_family == AF_INET) {
-        struct sockaddr_in v4;
-
-        memcpy(&v4, &address->at, sizeof(v4));
-        (void)inet_ntop(AF_INET, &v4.sin_addr, host, sizeof(host));
-        (void)snprintf(out, PROXY_ENDPOINT_TEXT, "%s:%u", host, ntohs(v4.sin_port));
-    } else if (address->at.ss_family == AF_INET6) {
-        struct sockaddr_in6 v6;
-
-        memcpy(&v6, &address->at, sizeof(v6));
-        (void)inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof(host));
-        (void)snprintf(out, PROXY_ENDPOINT_TEXT, "[%s]:%u", host, ntohs(v6.sin6_port));
-    } else {
-        struct sockaddr_un path;
-
-        memcpy(&path, &address->at, sizeof(path));
-        (void)snprintf(out, PROXY_ENDPOINT_TEXT, "unix:%s", path.sun_path);
-    }
-}
 
 uint64_t proxy_endpoint_hash(struct sv bytes, uint64_t seed)
 {
@@ -54,7 +26,7 @@ struct proxy_endpoint *proxy_endpoint_new(struct proxy_target *target,
     e->refs = 1;
     e->target = proxy_target_ref(target);
     e->address = *address;
-    text_of(address, e->text);
+    (void)proxy_sockaddr_text(address, e->text);
     e->hash =
         proxy_endpoint_hash(sv_from(e->text), proxy_endpoint_hash(sv_from(target->host_header), 0));
     e->n_slots = n_workers;

@@ -7,7 +7,7 @@
 #include "common/list.h"
 #include "proxy/target.h"
 
-enum { PROXY_ENDPOINT_TEXT = 128, PROXY_CACHE_LINE = 64 };
+enum { PROXY_CACHE_LINE = 64 };
 
 /* A worker's own part; no other thread looks at it. */
 struct proxy_endpoint_slot {
@@ -20,7 +20,7 @@ struct proxy_endpoint_slot {
 struct proxy_endpoint {
     struct proxy_target *target;
     struct proxy_sockaddr address;
-    char text[PROXY_ENDPOINT_TEXT];    /* 10.0.0.1:80, [2001:db8::1]:80, unix:/path */
+    char text[PROXY_SOCKADDR_TEXT];    /* 10.0.0.1:80, [2001:db8::1]:80, unix:/path */
     uint64_t hash;                     /* the same in every process: its place on a ring */
     struct proxy_endpoint_slot *slots; /* one a worker */
     unsigned n_slots;

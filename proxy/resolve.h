@@ -6,7 +6,7 @@
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/loop.h"
-#include "proxy/target.h"
+#include "proxy/sockaddr.h"
 
 enum { PROXY_ADDRESSES_MAX = 256 }; /* of one name; more are left out */
 

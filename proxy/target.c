@@ -1,10 +1,7 @@
 #include "proxy/target.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "common/map.h"
 #include "common/mem.h"
@@ -118,31 +115,12 @@ void proxy_target_host(const struct proxy_target *target, char host[PROXY_HOST_M
 
 bool proxy_target_literal(const struct proxy_target *target, struct proxy_sockaddr *address_out)
 {
-    struct sockaddr_un path = { .sun_family = AF_UNIX };
-    struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(target->url.port) };
-    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(target->url.port) };
     char host[PROXY_HOST_MAX];
 
-    memset(address_out, 0, sizeof(*address_out));
     if (target->url.scheme == CONFIG_SCHEME_UNIX) {
-        (void)snprintf(path.sun_path, sizeof(path.sun_path), "%s", target->url.socket.p);
-        memcpy(&address_out->at, &path, sizeof(path));
-        address_out->size = sizeof(path);
+        *address_out = proxy_sockaddr_unix(target->url.socket.p);
         return true;
     }
     proxy_target_host(target, host);
-    if (sv_eq(sv_from(host), SV("localhost")) || sv_ends(sv_from(host), SV(".localhost"))) {
-        (void)snprintf(host, sizeof(host), "127.0.0.1"); /* RFC 6761 §6.3: never asked about */
-    }
-    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
-        memcpy(&address_out->at, &v4, sizeof(v4));
-        address_out->size = sizeof(v4);
-        return true;
-    }
-    if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
-        memcpy(&address_out->at, &v6, sizeof(v6));
-        address_out->size = sizeof(v6);
-        return true;
-    }
-    return false;
+    return proxy_sockaddr_literal(sv_from(host), target->url.port, address_out);
 }

@@ -3,14 +3,13 @@
  * refcounted; any thread. */
 #pragma once
 
-#include <sys/socket.h>
-
 #include <openssl/ssl.h>
 
 #include "common/arena.h"
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/diag.h"
+#include "proxy/sockaddr.h"
 
 enum { PROXY_HOST_MAX = 300, PROXY_TARGET_KEY_MAX = 1024 };
 
@@ -27,11 +26,6 @@ struct proxy_target {
     struct arena texts;
     uint32_t warned_day; /* of its certificate's end; atomic */
     int refs;            /* atomic */
-};
-
-struct proxy_sockaddr {
-    struct sockaddr_storage at;
-    socklen_t size;
 };
 
 /* Equal keys, equal targets. route NULL: authenticate, inside. */

@@ -1,6 +1,5 @@
 #include "proxy/watch.h"
 
-#include <netinet/in.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -309,23 +308,6 @@ static void add_member(struct source *s, struct member *m)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static void set_port(struct proxy_sockaddr *address, uint16_t port)
-{
-    if (address->at.ss_family == AF_INET) {
-        struct sockaddr_in v4;
-
-        memcpy(&v4, &address->at, sizeof(v4));
-        v4.sin_port = htons(port);
-        memcpy(&address->at, &v4, sizeof(v4));
-    } else {
-        struct sockaddr_in6 v6;
-
-        memcpy(&v6, &address->at, sizeof(v6));
-        v6.sin6_port = htons(port);
-        memcpy(&address->at, &v6, sizeof(v6));
-    }
-}
-
 static struct member *take_member(struct source *s, const struct proxy_sockaddr *address)
 {
     size_t i = 0;
@@ -352,7 +334,7 @@ static void on_addresses(void *arg, const struct proxy_addresses *addresses)
         struct proxy_sockaddr address = addresses->v[i];
         struct member *m = NULL;
 
-        set_port(&address, s->target->url.port);
+        proxy_sockaddr_set_port(&address, s->target->url.port);
         m = take_member(&old, &address);
         if (m == NULL) {
             m = member_at(s, &address, NULL);

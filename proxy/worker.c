@@ -216,6 +216,34 @@ void proxy_worker_set_acme(struct proxy_worker *worker, struct proxy_acme *acme)
     loop_post(worker->loop, run_set_acme, task);
 }
 
+struct authorizes_task {
+    struct proxy_worker *worker;
+    struct proxy_sockaddr v[PROXY_AUTHZ_PEERS_MAX];
+    size_t n;
+};
+
+static void run_set_authorizes(void *arg)
+{
+    struct authorizes_task *task = arg;
+
+    proxy_authz_set(task->worker->authz, task->v, task->n);
+    mem_free(&task);
+}
+
+/* Workers begin with different ones: where there are more than a worker keeps, all count. */
+void proxy_worker_set_authorizes(struct proxy_worker *worker, const struct proxy_sockaddr *v,
+                                 size_t n)
+{
+    struct authorizes_task *task = MEM_NEW(struct authorizes_task);
+
+    task->worker = worker;
+    task->n = MIN(n, (size_t)PROXY_AUTHZ_PEERS_MAX);
+    for (size_t i = 0; i < task->n; i++) {
+        task->v[i] = v[(worker->index + i) % n];
+    }
+    loop_post(worker->loop, run_set_authorizes, task);
+}
+
 static void run_stop(void *arg)
 {
     struct proxy_worker *w = arg;
@@ -241,27 +269,6 @@ void proxy_worker_stop(struct proxy_worker *worker)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static struct proxy_authz *authz_of(struct proxy_worker *w, const struct config *c)
-{
-    const char **targets = mem_array(c->authorize.n, sizeof(*targets));
-    struct proxy_authz *authz = NULL;
-
-    for (size_t i = 0; i < c->authorize.n; i++) {
-        /* Workers begin with different ones: where there are more than a worker keeps, all count. */
-        targets[i] = c->authorize.v[(w->index + i) % c->authorize.n].text.p;
-    }
-    authz = proxy_authz_new(&(struct proxy_authz_opts){ .loop = w->loop,
-                                                        .identity = w->app->identity,
-                                                        .targets = targets,
-                                                        .n_targets = c->authorize.n,
-                                                        .timeout_ms = c->authorize_timeout_ms,
-                                                        .on_changed = on_changed,
-                                                        .on_link = on_link,
-                                                        .arg = w });
-    mem_free(&targets);
-    return authz;
-}
-
 struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
                                       struct proxy_snapshot *snapshot)
 {
@@ -281,7 +288,12 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
     w->loop = loop_new_private();
     w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
-    w->authz = authz_of(w, c);
+    w->authz = proxy_authz_new(&(struct proxy_authz_opts){ .loop = w->loop,
+                                                           .identity = app->identity,
+                                                           .timeout_ms = c->authorize_timeout_ms,
+                                                           .on_changed = on_changed,
+                                                           .on_link = on_link,
+                                                           .arg = w });
     w->tick = event_new(loop_base(w->loop), -1, EV_PERSIST, on_tick, w);
     CHECK(w->tick != NULL);
     (void)event_add(w->tick, &tick);

@@ -63,6 +63,8 @@ void proxy_worker_gone(struct proxy_worker *worker, const struct proxy_conn *con
 /* Main thread. */
 void proxy_worker_start(struct proxy_worker *worker);
 void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot);
+void proxy_worker_set_authorizes(struct proxy_worker *worker, const struct proxy_sockaddr *v,
+                                 size_t n);
 void proxy_worker_set_acme(struct proxy_worker *worker, struct proxy_acme *acme);
 /* Takes no more connections, lets the open requests end, for shutdown_grace_period at most, then
  * calls proxy_app_worker_stopped. Sockets of a service manager are accepted from as long as an old

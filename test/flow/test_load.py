@@ -6,8 +6,9 @@ import time
 
 import pytest
 import websocket
+from nameserver import NameServer, Zone
 from stand import PASSWORD, Stand, Upstream
-from trial import Form, wait_for
+from trial import Form, free_port, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
@@ -113,6 +114,41 @@ def test_one_of_two_authorizes_dies_under_load_and_nobody_notices(upstream, how)
     finally:
         load.end()
         stand.stop()
+
+
+def test_the_name_of_the_authorizes_is_followed(upstream):
+    names = NameServer()
+    names.names["authorize.test"] = Zone(["127.0.0.2"], ttl=1)
+    stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=2, settings=(
+        f"dns_resolvers: ['127.0.0.1:{names.port}']\ndns_query_timeout: 500ms\ndns_query_tries: 1\ndns_failure_refresh_rate: 300ms\n"))
+    port = free_port()
+    stand.env = {"authorize": {"GRPC_ADDRESS": f"127.0.0.2:{port}"}, "authorize-2": {"GRPC_ADDRESS": f"127.0.0.3:{port}"},
+                 "proxy": {"AUTHORIZE_SERVICE_URL": f"https://authorize.test:{port}"}}
+    try:
+        stand.start()
+        browser = stand.browser()
+
+        def asked():
+            """Who was asked about a request."""
+            answer = browser.fetch(stand.url("app"))
+            assert answer.status_code == 200
+            return wait_for("the audit line", lambda: [
+                name for name in stand.authorizes if any(line.get("request-id") == answer.headers["x-request-id"]
+                                                         for line in stand.logs(name))])[0]
+
+        browser.login(stand.url("app"), USER, PASSWORD)
+        assert asked() == "authorize"
+        names.names["authorize.test"] = Zone(["127.0.0.2", "127.0.0.3"], ttl=1)
+        wait_for("the second one to be asked", lambda: asked() == "authorize-2")
+        names.names["authorize.test"] = Zone(["127.0.0.3"], ttl=1)
+        wait_for("the first one to be left alone", lambda: {asked() for _ in range(6)} == {"authorize-2"})
+        stand.kill("authorize")
+        names.names["authorize.test"] = "servfail"  # the last good answer stays
+        wait_for("the failure", lambda: [line for line in stand.logs("proxy") if line["event"] == "name.not-found"])
+        assert asked() == "authorize-2"
+    finally:
+        stand.stop()
+        names.close()
 
 
 def talkative(s):

@@ -55,6 +55,7 @@ class Stand:
         self.tls = tls
         self.listener = listener  # YAML in place of `certificates`
         self.processes = {}
+        self.env = {}  # daemon → more of its environment
         self.authorizes = ["authorize"] + [f"authorize-{i + 2}" for i in range(authorizes - 1)]
         self.routes, self.settings = routes, settings
         self.more = [make_certificate(self.folder, name) for name in more_certificates]
@@ -110,6 +111,7 @@ routes:
         env = {**os.environ, "HEALTH_CHECK_ADDR": f"unix:{self.folder}/health-{daemon}.sock"}
         if daemon != "proxy":
             env["GRPC_ADDRESS"] = f"unix:{self.folder}/{daemon}.sock"
+        env.update(self.env.get(daemon, {}))
         with open(self.log_file(daemon), "ab") as log:
             self.processes[daemon] = subprocess.Popen(
                 [os.path.join(BIN, "postern-" + daemon.split("-")[0]), "--config", self.config], env=env, stdout=log, stderr=log, cwd=ROOT)

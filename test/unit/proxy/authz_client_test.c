@@ -44,6 +44,7 @@ struct world {
     struct rpc_identity *authorize;
     struct rpc_identity *proxy;
     struct fake fakes[FAKES];
+    struct proxy_sockaddr at[FAKES];
     struct proxy_authz *authz;
     struct check checks[CHECKS];
     size_t n_sent;
@@ -213,16 +214,16 @@ static void world_init(struct world *w)
     }
 }
 
-static void connect_to(struct world *w, const char *const *targets, size_t n, int64_t timeout_ms)
+static void connect_to(struct world *w, const struct proxy_sockaddr *v, size_t n,
+                       int64_t timeout_ms)
 {
     w->authz = proxy_authz_new(&(struct proxy_authz_opts){ .loop = w->loop,
                                                            .identity = w->proxy,
-                                                           .targets = targets,
-                                                           .n_targets = n,
                                                            .timeout_ms = timeout_ms,
                                                            .on_changed = on_changed,
                                                            .on_link = on_link,
                                                            .arg = w });
+    proxy_authz_set(w->authz, v, n);
 }
 
 static void world_deinit(struct world *w)
@@ -249,15 +250,15 @@ static bool both_up(struct world *w)
 static void two_up(struct world *w, int64_t timeout_ms)
 {
     char address[2][64];
-    const char *targets[2] = { address[0], address[1] };
 
     world_init(w);
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(address[i], sizeof(address[i]), "unix:/tmp/authz-client-test-%d-%zu",
                        (int)getpid(), i);
         fake_up(w, i, address[i]);
+        w->at[i] = proxy_sockaddr_unix(address[i] + strlen("unix:"));
     }
-    connect_to(w, targets, 2, timeout_ms);
+    connect_to(w, w->at, 2, timeout_ms);
     run_until(w, both_up);
     assert_true(w->up);
 }
@@ -375,26 +376,45 @@ static void who_was_not_asked_has_no_say(void **state)
     world_deinit(&w);
 }
 
-static bool first_is_up(struct world *w)
+static void one_that_is_no_longer_named_hands_its_checks_over(void **state)
 {
-    return w->up && w->fakes[0].call != NULL;
+    struct world w;
+    void *kept = NULL;
+
+    (void)state;
+    two_up(&w, 60000);
+    w.fakes[0].manner = IS_SILENT;
+    ask_both(&w);
+    kept = w.fakes[1].call;
+    proxy_authz_set(w.authz, &w.at[1], 1);
+    run_until(&w, all_answered);
+    all_are_let_in_once(&w);
+    assert_ptr_equal(w.fakes[1].call, kept); /* its stream has stayed */
+    assert_true(w.up);
+    world_deinit(&w);
 }
 
-static void a_name_is_looked_up(void **state)
+static void of_too_many_the_first_ones_count(void **state)
 {
-    char target[64];
-    const char *targets[] = { target };
+    struct proxy_sockaddr many[PROXY_AUTHZ_PEERS_MAX + 1];
     struct world w;
 
     (void)state;
-    world_init(&w);
-    fake_up(&w, 0, "127.0.0.1:0");
-    (void)snprintf(target, sizeof(target), "localhost:%d", rpc_server_port(w.fakes[0].server));
-    connect_to(&w, targets, 1, 60000);
-    run_until(&w, first_is_up);
+    two_up(&w, 60000);
+    many[0] = w.at[0];
+    for (size_t i = 1; i < ARRAY_LEN(many); i++) {
+        char path[64];
+
+        (void)snprintf(path, sizeof(path), "/tmp/authz-client-test-%d-none-%zu", (int)getpid(), i);
+        many[i] = proxy_sockaddr_unix(path);
+    }
+    proxy_authz_set(w.authz, many, ARRAY_LEN(many));
     ask(&w, 0, CHECKS);
     run_until(&w, all_answered);
     all_are_let_in_once(&w);
+    assert_int_equal(w.fakes[1].n_asked, 0);
+    proxy_authz_set(w.authz, NULL, 0);
+    assert_false(w.up);
     world_deinit(&w);
 }
 
@@ -429,7 +449,8 @@ int main(void)
         cmocka_unit_test(a_silent_one_is_given_up_while_another_can_still_answer),
         cmocka_unit_test(without_an_answer_nobody_gets_in),
         cmocka_unit_test(who_was_not_asked_has_no_say),
-        cmocka_unit_test(a_name_is_looked_up),
+        cmocka_unit_test(one_that_is_no_longer_named_hands_its_checks_over),
+        cmocka_unit_test(of_too_many_the_first_ones_count),
         cmocka_unit_test(checks_outlive_a_time_without_any_authorize),
     };
 
