@@ -1,18 +1,23 @@
 #include "common/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/listen_passed.h"
 
 enum { BACKLOG = 1024, TEXT_MAX = 300 };
+
+enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 10 }; /* it is held for an instant */
 
 static enum err say(struct diag *d, struct sv address, const char *verb)
 {
@@ -63,34 +68,75 @@ static bool is_dead(const struct sockaddr_un *name)
     }
     dead = connect(fd, (const struct sockaddr *)name, sizeof(*name)) != 0 && errno == ECONNREFUSED;
     (void)close(fd);
+    errno = EADDRINUSE; /* as bind found it */
     return dead;
+}
+
+static enum err open_locked(struct sv address, const struct sockaddr_un *name, int *fd_out,
+                            struct diag *d)
+{
+    const struct sockaddr *at = (const struct sockaddr *)name;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0) {
+        return say(d, address, "open a socket for");
+    }
+    (void)fchmod(fd, 0600); /* sets the mode that bind gives the name */
+    if (bind(fd, at, sizeof(*name)) != 0) {
+        if (errno != EADDRINUSE || !is_dead(name) || unlink(name->sun_path) != 0 ||
+            bind(fd, at, sizeof(*name)) != 0) {
+            return close_with(fd, say(d, address, "listen on"));
+        }
+    }
+    if (chmod(name->sun_path, 0600) != 0 || listen(fd, BACKLOG) != 0) {
+        return close_with(fd, say(d, address, "listen on"));
+    }
+    *fd_out = fd;
+    return ERR_OK;
+}
+
+/* Who finds a dead socket and removes it must not remove the one by which another has just replaced
+ * it: one at a time in a folder. The lock is on the folder itself, so no file is left behind. */
+static enum err lock_folder(const struct sockaddr_un *name, int *lock_out, struct diag *d)
+{
+    static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_MS * 1000000L };
+    struct sv path = sv_from(name->sun_path);
+    size_t slash = sv_rfind(path, '/');
+    char folder[sizeof(name->sun_path) + 1] = ".";
+    int lock = -1;
+    int i = 0;
+
+    if (slash != SIZE_MAX) {
+        memcpy(folder, path.p, slash + 1);
+        folder[slash + 1] = '\0';
+    }
+    lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0) {
+        return say(d, path, "open the folder of");
+    }
+    for (i = 0; i < LOCK_TRIES; i++) {
+        if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
+            *lock_out = lock;
+            return ERR_OK;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    diag_set(d, "the folder of %s stays locked by another program", name->sun_path);
+    return close_with(lock, ERR_IO);
 }
 
 static enum err open_unix(struct sv address, int *fd_out, struct diag *d)
 {
     struct sockaddr_un name = { 0 };
+    int lock = -1;
     enum err err = unix_name(address, &name, d);
-    int fd = -1;
 
-    if (err != ERR_OK) {
-        return err;
+    err = err != ERR_OK ? err : lock_folder(&name, &lock, d);
+    if (err == ERR_OK) {
+        err = open_locked(address, &name, fd_out, d);
+        (void)close(lock);
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return say(d, address, "open a socket for");
-    }
-    (void)fchmod(fd, 0600); /* sets the mode that bind gives the name */
-    if (bind(fd, (const struct sockaddr *)&name, sizeof(name)) != 0) {
-        if (errno != EADDRINUSE || !is_dead(&name) || unlink(name.sun_path) != 0 ||
-            bind(fd, (const struct sockaddr *)&name, sizeof(name)) != 0) {
-            return close_with(fd, say(d, address, "listen on"));
-        }
-    }
-    if (chmod(name.sun_path, 0600) != 0 || listen(fd, BACKLOG) != 0) {
-        return close_with(fd, say(d, address, "listen on"));
-    }
-    *fd_out = fd;
-    return ERR_OK;
+    return err;
 }
 
 /* --- internet ------------------------------------------------------------------------------------- */

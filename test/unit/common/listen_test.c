@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,12 +46,52 @@ static void rival(const char *address, int go, int told, int end)
     int fd = -1;
 
     (void)!read(go, &byte, 1);
-    byte = listen_open(sv_from(address), &fd, &d) == ERR_OK && listen_join(fd, &more, &d) == ERR_OK
+    byte = listen_open(sv_from(address), &fd, &d) == ERR_OK &&
+                   (address[0] == 'u' || listen_join(fd, &more, &d) == ERR_OK)
                ? 'y'
                : 'n';
     (void)!write(told, &byte, 1);
     (void)!read(end, &byte, 1);
     _exit(0);
+}
+
+/* Returns how many of many succeeded; while they live, one of them is to be reached there. */
+static int winners_at(const char *address)
+{
+    char answers[RIVALS];
+    struct diag d = { 0 };
+    int client = -1;
+    int go[2];
+    int told[2];
+    int end[2];
+    int winners = 0;
+    int i = 0;
+
+    assert_int_equal(pipe(go), 0);
+    assert_int_equal(pipe(told), 0);
+    assert_int_equal(pipe(end), 0);
+    for (i = 0; i < RIVALS; i++) {
+        if (fork() == 0) {
+            (void)close(end[1]);
+            rival(address, go[0], told[1], end[0]);
+        }
+    }
+    assert_int_equal(write(go[1], "goooooooo", RIVALS), RIVALS);
+    for (i = 0; i < RIVALS; i++) {
+        assert_int_equal(read(told[0], &answers[i], 1), 1);
+        winners += answers[i] == 'y' ? 1 : 0;
+    }
+    assert_int_equal(listen_connect(sv_from(address), &client, &d), ERR_OK);
+    (void)close(client);
+    (void)close(end[1]);
+    (void)close(end[0]);
+    (void)close(go[0]);
+    (void)close(go[1]);
+    (void)close(told[0]);
+    (void)close(told[1]);
+    while (wait(NULL) > 0) {
+    }
+    return winners;
 }
 
 static void of_many_that_listen_at_the_same_instant_one_succeeds(void **state)
@@ -60,40 +101,51 @@ static void of_many_that_listen_at_the_same_instant_one_succeeds(void **state)
     (void)state;
     for (round = 0; round < ROUNDS; round++) {
         char address[32];
-        char answers[RIVALS];
         int probe = open_at("127.0.0.1:0");
-        int go[2];
-        int told[2];
-        int end[2];
-        int winners = 0;
-        int i = 0;
 
         (void)snprintf(address, sizeof(address), "127.0.0.1:%u", port_of(probe));
         (void)close(probe);
-        assert_int_equal(pipe(go), 0);
-        assert_int_equal(pipe(told), 0);
-        assert_int_equal(pipe(end), 0);
-        for (i = 0; i < RIVALS; i++) {
-            if (fork() == 0) {
-                (void)close(end[1]);
-                rival(address, go[0], told[1], end[0]);
-            }
-        }
-        assert_int_equal(write(go[1], "goooooooo", RIVALS), RIVALS);
-        for (i = 0; i < RIVALS; i++) {
-            assert_int_equal(read(told[0], &answers[i], 1), 1);
-            winners += answers[i] == 'y' ? 1 : 0;
-        }
-        (void)close(end[1]);
-        (void)close(end[0]);
-        (void)close(go[0]);
-        (void)close(go[1]);
-        (void)close(told[0]);
-        (void)close(told[1]);
-        while (wait(NULL) > 0) {
-        }
-        assert_int_equal(winners, 1);
+        assert_int_equal(winners_at(address), 1);
     }
+}
+
+/* Each round leaves a dead socket, which all of the next one want to replace. */
+static void of_many_that_replace_a_dead_socket_one_succeeds_and_is_reached(void **state)
+{
+    char folder[] = "/tmp/listen-test-XXXXXX";
+    char address[64];
+    int round = 0;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(address, sizeof(address), "unix:%s/socket", folder);
+    for (round = 0; round < ROUNDS; round++) {
+        assert_int_equal(winners_at(address), 1);
+    }
+    assert_int_equal(unlink(address + 5), 0);
+    assert_int_equal(rmdir(folder), 0); /* nothing else is left behind */
+}
+
+static void who_holds_the_folder_for_ever_is_not_waited_for(void **state)
+{
+    char folder[] = "/tmp/listen-test-XXXXXX";
+    char address[64];
+    struct diag d = { 0 };
+    int held = -1;
+    int fd = -1;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(address, sizeof(address), "unix:%s/socket", folder);
+    held = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(flock(held, LOCK_EX), 0);
+    assert_int_equal(listen_open(sv_from(address), &fd, &d), ERR_IO);
+    assert_non_null(strstr(d.text, "locked"));
+    (void)close(held);
+    assert_int_equal(listen_open(sv_from(address), &fd, &d), ERR_OK);
+    (void)close(fd);
+    assert_int_equal(unlink(address + 5), 0);
+    assert_int_equal(rmdir(folder), 0);
 }
 
 static void a_joined_address_is_closed_to_everybody_else(void **state)
@@ -198,6 +250,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_many_that_listen_at_the_same_instant_one_succeeds),
+        cmocka_unit_test(of_many_that_replace_a_dead_socket_one_succeeds_and_is_reached),
+        cmocka_unit_test(who_holds_the_folder_for_ever_is_not_waited_for),
         cmocka_unit_test(a_joined_address_is_closed_to_everybody_else),
         cmocka_unit_test(passed_sockets_go_to_the_listener_of_their_name),
         cmocka_unit_test(sockets_of_another_process_are_not_ours),
