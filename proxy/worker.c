@@ -82,6 +82,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         proxy_conn_tick(LIST_ENTRY(it, struct proxy_conn, in_worker), now);
     }
     proxy_upstream_tick(w, now);
+    proxy_access_flush(w);
     proxy_listeners_tick(&w->listeners);
     end_if_drained(w, now);
 }
@@ -92,7 +93,9 @@ static void on_flush(void *arg)
 
     proxy_h2_flush_all(w);
     proxy_authz_flush(w->authz);
-    proxy_access_flush(w);
+    if (list_empty(&w->exchanges)) {
+        proxy_access_flush(w); /* else there will soon be more of them */
+    }
     proxy_exchange_pool_turn(w);
 }
 

@@ -43,7 +43,7 @@ struct proxy_worker {
     struct proxy_spares spares;
     struct list upstreams;
     struct list h2_dirty; /* connections of HTTP/2 that have something to send */
-    struct buf access;    /* lines of this turn */
+    struct buf access;    /* lines not written yet */
     struct http_date date;
     bool stopping;
     int64_t stop_at_ms;
