@@ -418,17 +418,19 @@ static void pull_wire(struct proxy_authz_link *a)
 {
     uint8_t room[16384];
     size_t n = 0;
+    bool more = true;
     enum proxy_io_result result = PROXY_IO_DONE;
 
-    while (a->state == LINK_UP && result == PROXY_IO_DONE) {
+    while (a->state == LINK_UP && result == PROXY_IO_DONE && more) {
         result = proxy_io_read(&a->io, room, sizeof(room), &n);
+        more = SSL_has_pending(a->io.ssl) == 1; /* else the next event tells */
         if (result == PROXY_IO_DONE &&
             (nghttp2_session_mem_recv(a->h2, room, n) < 0 || a->broken)) {
             proxy_authz_link_drop(a, "the stream ended");
             return;
         }
     }
-    if (result != PROXY_IO_AGAIN) {
+    if (result != PROXY_IO_AGAIN && result != PROXY_IO_DONE) {
         proxy_authz_link_drop(a, "the connection ended");
         return;
     }
