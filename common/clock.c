@@ -23,6 +23,11 @@ int64_t clock_mono_ms(void)
     return clock_mono_us() / 1000;
 }
 
+int64_t clock_coarse_ms(void)
+{
+    return now_us(CLOCK_MONOTONIC_COARSE) / 1000;
+}
+
 int64_t clock_wall_us(void)
 {
     return now_us(CLOCK_REALTIME) + __atomic_load_n(&test_shift_ms, __ATOMIC_RELAXED) * 1000;

@@ -26,7 +26,9 @@ struct loop {
     pthread_mutex_t mutex;
     struct queue posted;   /* under mutex */
     struct queue deferred; /* loop thread only */
-    bool stopping;         /* atomic */
+    struct task *spare;    /* for the next deferred ones; loop thread only */
+    unsigned n_spare;
+    bool stopping; /* atomic */
     bool running;
     pthread_t thread;
     loop_fn flush;
@@ -35,7 +37,7 @@ struct loop {
     unsigned turns; /* since then */
 };
 
-enum { GATHER_TURNS = 8 };
+enum { GATHER_TURNS = 8, SPARE_MAX = 1024 };
 
 static pthread_once_t evthread_once = PTHREAD_ONCE_INIT;
 
@@ -50,12 +52,9 @@ static void queue_init(struct queue *q)
     q->tail = &q->first;
 }
 
-static void queue_add(struct queue *q, loop_fn fn, void *arg)
+static void queue_add(struct queue *q, struct task *t, loop_fn fn, void *arg)
 {
-    struct task *t = MEM_NEW(struct task);
-
-    t->fn = fn;
-    t->arg = arg;
+    *t = (struct task){ .fn = fn, .arg = arg };
     *q->tail = t;
     q->tail = &t->next;
 }
@@ -154,6 +153,12 @@ void loop_free(struct loop **loop)
     }
     queue_run(l->posted.first);
     queue_run(l->deferred.first);
+    while (l->spare != NULL) {
+        struct task *t = l->spare;
+
+        l->spare = t->next;
+        mem_free(&t);
+    }
     event_free(l->wake);
     event_base_free(l->base);
     if (l->wake_fd >= 0) {
@@ -181,11 +186,24 @@ void loop_gather(struct loop *loop)
 
 static bool run_deferred(struct loop *loop)
 {
-    struct task *first = loop->deferred.first;
+    struct task *t = loop->deferred.first;
+    bool any = t != NULL;
 
     queue_init(&loop->deferred);
-    queue_run(first);
-    return first != NULL;
+    while (t != NULL) {
+        struct task *next = t->next;
+
+        t->fn(t->arg);
+        if (loop->n_spare < SPARE_MAX) {
+            t->next = loop->spare;
+            loop->spare = t;
+            loop->n_spare++;
+        } else {
+            mem_free(&t);
+        }
+        t = next;
+    }
+    return any;
 }
 
 /* Work that is ready comes before the flush: it may have more for it. */
@@ -229,7 +247,7 @@ void loop_post(struct loop *loop, loop_fn fn, void *arg)
 
     (void)pthread_mutex_lock(&loop->mutex);
     first = loop->posted.first == NULL;
-    queue_add(&loop->posted, fn, arg);
+    queue_add(&loop->posted, MEM_NEW(struct task), fn, arg);
     (void)pthread_mutex_unlock(&loop->mutex);
     if (first) {
         wake_up(loop);
@@ -238,7 +256,15 @@ void loop_post(struct loop *loop, loop_fn fn, void *arg)
 
 void loop_defer(struct loop *loop, loop_fn fn, void *arg)
 {
-    queue_add(&loop->deferred, fn, arg);
+    struct task *t = loop->spare;
+
+    if (t == NULL) {
+        t = MEM_NEW(struct task);
+    } else {
+        loop->spare = t->next;
+        loop->n_spare--;
+    }
+    queue_add(&loop->deferred, t, fn, arg);
 }
 
 bool loop_is_mine(const struct loop *loop)

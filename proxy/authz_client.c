@@ -155,7 +155,7 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
     proxy_authz_wire_check(&s->packed, check);
     s->fn = fn;
     s->arg = arg;
-    s->deadline_ms = clock_mono_ms() + authz->opts.timeout_ms;
+    s->deadline_ms = clock_coarse_ms() + authz->opts.timeout_ms;
     list_push_back(&authz->by_age, &s->by_age);
     list_push_back(&authz->queue, &s->in_line);
     authz->queue_bytes += s->packed.n;

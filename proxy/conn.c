@@ -67,7 +67,7 @@ void proxy_conn_quiet(struct proxy_conn *conn)
     if (conn->draining) {
         idle_ms = DRAIN_IDLE_MS;
     }
-    conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_mono_ms() + idle_ms;
+    conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_coarse_ms() + idle_ms;
 }
 
 static void enter_idle(struct proxy_conn *conn)

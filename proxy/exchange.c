@@ -130,7 +130,7 @@ void proxy_exchange_finish(struct proxy_exchange *x)
 
 void proxy_exchange_progress(struct proxy_exchange *x)
 {
-    x->deadline_ms = x->idle_ms == 0 ? INT64_MAX : clock_mono_ms() + x->idle_ms;
+    x->deadline_ms = x->idle_ms == 0 ? INT64_MAX : clock_coarse_ms() + x->idle_ms;
 }
 
 void proxy_exchange_send(struct proxy_exchange *x)

@@ -137,7 +137,7 @@ static void request_is_out(struct proxy_exchange *x)
     x->request_done = true;
     /* The upstream's time counts from here: a slow upload is not its fault. */
     if (timeout != 0 && x->phase == PROXY_FORWARD) {
-        x->total_ms = clock_mono_ms() + timeout;
+        x->total_ms = clock_coarse_ms() + timeout;
     }
 }
 
@@ -723,7 +723,7 @@ static void forward(struct proxy_exchange *x, unsigned flags)
     flags |= x->head.method == HTTP_CONNECT ? (unsigned)PROXY_UPSTREAM_FRESH : 0;
 
     x->phase = PROXY_CONNECT;
-    x->deadline_ms = clock_mono_ms() + PROXY_CONNECT_MS + 1000;
+    x->deadline_ms = clock_coarse_ms() + PROXY_CONNECT_MS + 1000;
     x->total_ms = INT64_MAX;
     x->request_done = false;
     x->up_lost = false;

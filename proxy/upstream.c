@@ -619,7 +619,7 @@ void proxy_upstream_put(struct proxy_upstream **up)
     *up = NULL;
     u->owner = NULL;
     u->claim = NULL;
-    u->deadline_ms = clock_mono_ms() + PROXY_IDLE_MS;
+    u->deadline_ms = clock_coarse_ms() + PROXY_IDLE_MS;
     proxy_upstream_want(u, true, false);
     list_push_front(&slot->idle, &u->in_slot);
     slot->n_idle++;
