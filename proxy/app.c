@@ -109,6 +109,7 @@ static void app_free(void *state)
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
     proxy_clusters_free(&app->clusters);
     free_workers(app);
+    proxy_crowd_free(&app->crowd);
     rpc_identity_free(&app->identity);
     config_unref(&app->boot);
     mem_free(&app);
@@ -175,6 +176,7 @@ static enum err app_start(struct service *service, const struct config *config, 
     app->clusters = proxy_clusters_new(service_loop(service), workers_wanted(), &config->dns);
     err = proxy_snapshot_new(config, app->clusters, &snapshot, d);
     app->service = service;
+    app->crowd = proxy_crowd_new();
     app->boot = config_ref(config);
     app->identity = rpc_identity_new(app->boot->keys, RPC_PROXY);
     if (err == ERR_OK) {
@@ -189,6 +191,7 @@ static enum err app_start(struct service *service, const struct config *config, 
     if (err != ERR_OK) {
         proxy_clusters_free(&app->clusters);
         free_workers(app);
+        proxy_crowd_free(&app->crowd);
         rpc_identity_free(&app->identity);
         config_unref(&app->boot);
         mem_free(&app);

@@ -8,6 +8,7 @@
 #include "proxy/acme.h"
 #include "proxy/advice.h"
 #include "proxy/authz_names.h"
+#include "proxy/crowd.h"
 #include "proxy/snapshot.h"
 #include "proxy/worker.h"
 
@@ -25,7 +26,8 @@ struct proxy_app {
     unsigned n_stopped;
     struct proxy_authz_names *authorizes;
     struct proxy_acme_watch *acme;
-    uint32_t n_conns; /* of all workers; atomic */
+    uint32_t n_conns;          /* of all workers; atomic */
+    struct proxy_crowd *crowd; /* and by address */
     struct service_part *authorize_part;
     struct proxy_advice *advice;
     unsigned authz_up; /* workers whose check stream is up; atomic */

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "proxy/acme.h"
+#include "proxy/app.h"
 #include "proxy/client.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
@@ -78,11 +79,34 @@ static void enter_idle(struct proxy_conn *conn)
     proxy_conn_want(conn, true, false);
 }
 
+/* False: its address has as many connections as one may have. A trusted proxy brings those of others,
+ * and who comes by a unix socket has no address. */
+static bool find_place(struct proxy_conn *conn)
+{
+    static _Thread_local struct log_limit limit;
+    const struct config *c = conn->worker->snapshot->config;
+
+    if (!conn->peer.connection.known || proxy_peer_is_trusted(&conn->peer, c) ||
+        proxy_crowd_enter(conn->worker->app->crowd, &conn->peer.connection,
+                          c->max_connections_per_address, &conn->place)) {
+        return true;
+    }
+    if (log_limit_pass(&limit, 1)) {
+        log_warn("connections.full-for-address", KV_STR("peer", conn->peer.text),
+                 KV_U64("max", c->max_connections_per_address));
+    }
+    return false;
+}
+
 /* The client's own bytes are next. */
 static void begin(struct proxy_conn *conn)
 {
     struct proxy_worker *worker = conn->worker;
 
+    if (!find_place(conn)) {
+        proxy_conn_close(conn);
+        return;
+    }
     if (worker->snapshot->tls == NULL || conn->to_https) {
         enter_idle(conn);
         return;
@@ -118,6 +142,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     list_push_back(&worker->conns, &conn->in_worker);
     worker->n_conns++;
     conn->to_https = to_https;
+    conn->phase = PROXY_CONN_IDLE;
     if (proxy_peer_owes_header(&conn->peer, worker->snapshot->config)) {
         conn->phase = PROXY_CONN_PROXY_HEADER;
         conn->deadline_ms = clock_mono_ms() + PROXY_HEADER_MS;
@@ -158,6 +183,7 @@ void proxy_conn_close(struct proxy_conn *conn)
     proxy_snapshot_unref(&conn->snapshot);
     proxy_client_cert_free(&conn->client_cert);
     list_remove(&conn->in_worker);
+    proxy_crowd_leave(conn->worker->app->crowd, &conn->place);
     proxy_worker_gone(conn->worker, conn);
     event_free(conn->rd);
     if (conn->wr != NULL) {

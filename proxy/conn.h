@@ -10,6 +10,7 @@
 
 #include "common/base.h"
 #include "common/list.h"
+#include "proxy/crowd.h"
 #include "proxy/peer.h"
 #include "proxy/pipe.h"
 #include "proxy/snapshot.h"
@@ -45,7 +46,8 @@ struct proxy_conn {
     bool to_https; /* it came in at http_redirect_addr: whatever it asks for is at https */
     bool old;      /* and the connection was there before it did */
     struct proxy_peer peer;
-    int64_t deadline_ms; /* while no exchange runs */
+    struct proxy_place place; /* of its address */
+    int64_t deadline_ms;      /* while no exchange runs */
     struct proxy_window in;
     struct proxy_out out;
     struct proxy_snapshot *snapshot;       /* while a handshake runs */

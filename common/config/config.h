@@ -473,6 +473,7 @@ struct config {
     bool skip_xff_append;
     bool use_proxy_protocol; /* only with trusted_proxies */
     uint32_t max_connections;
+    uint32_t max_connections_per_address;
     int64_t shutdown_delay_ms;
     int64_t shutdown_grace_ms;
     int64_t timeout_read_ms;             /* whole request; 0: none */

@@ -112,6 +112,11 @@ static const struct config_row global_rows[] = {
           "one without it is closed." },
     { "max_connections", CFG_COUNT, CFG_RELOAD | CFG_OURS, G(max_connections), 1, 10000000, 100000,
       .doc = "Client connections of a proxy; what comes beyond is closed at once." },
+    { "max_connections_per_address", CFG_COUNT, CFG_RELOAD | CFG_OURS,
+      G(max_connections_per_address), 1, 10000000, 10000,
+      .doc =
+          "How many of them one address may have, IPv6 by /64; `trusted_proxies` as many as they "
+          "like." },
     { "shutdown_delay", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(shutdown_delay_ms), 0, HOUR, 0,
       .doc =
           "After SIGTERM, how long a part goes on as before while `/readyz` already says 503, so "

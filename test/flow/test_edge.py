@@ -194,3 +194,45 @@ def test_trust_changes_with_the_configuration(upstream):
         assert talk(stand, b"", lines, "127.0.0.3", host="admin").startswith(b"HTTP/1.1 403")
     finally:
         stand.stop()
+
+
+def is_open(stand, first=b"", source="127.0.0.1"):
+    """A connection that stays open; None where it was closed."""
+    s = socket.create_connection(("127.0.0.1", stand.port), timeout=10, source_address=(source, 0))
+    try:
+        s.sendall(first + f"GET /who HTTP/1.1\r\nHost: app.localhost:{stand.port}\r\n\r\n".encode())
+        if s.recv(65536).startswith(b"HTTP/1.1 200"):
+            return s
+    except ConnectionError:
+        pass
+    s.close()
+    return None
+
+
+def test_an_address_has_so_many_connections_and_no_more(upstream):
+    stand = make(upstream, "max_connections_per_address: 3\ntrusted_proxies: [127.0.0.2]\nuse_proxy_protocol: true\n", tls=False).start()
+    try:
+        open_ones = [is_open(stand) for _ in range(3)]
+        assert all(open_ones) and is_open(stand) is None
+        other = is_open(stand, source="127.0.0.3")
+        assert other
+        # A trusted proxy brings others: each of them has places of his own, the same as without it.
+        balancer = [is_open(stand, v2(f"192.0.2.{i}"), "127.0.0.2") for i in range(1, 6)]
+        assert all(balancer)
+        open_ones += [is_open(stand, v1("192.0.2.9"), "127.0.0.2") for _ in range(3)]
+        assert all(open_ones) and is_open(stand, v1("192.0.2.9"), "127.0.0.2") is None
+        assert is_open(stand, v1("127.0.0.1"), "127.0.0.2") is None  # who is full himself
+        local = [is_open(stand, V2 + b"\x20\x00\x00\x00", "127.0.0.2") for _ in range(5)]
+        assert all(local)  # its own connections
+        open_ones.pop(0).close()
+        open_ones.append(wait_for("a place to be free", lambda: is_open(stand)))
+        assert is_open(stand) is None
+        full = [line for line in stand.logs("proxy") if line["event"] == "connections.full-for-address"]
+        assert full and full[0]["peer"] == "127.0.0.1" and full[0]["max"] == 3
+        stand.settings = "max_connections_per_address: 4\ntrusted_proxies: [127.0.0.2]\nuse_proxy_protocol: true\n"
+        stand.write_config()
+        open_ones.append(wait_for("another place", lambda: is_open(stand)))
+        for s in (*open_ones, other, *balancer, *local):
+            s.close()
+    finally:
+        stand.stop()
