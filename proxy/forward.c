@@ -696,7 +696,8 @@ void proxy_forward_client(struct proxy_exchange *x, short what)
 
 void proxy_forward_timeout(struct proxy_exchange *x)
 {
-    if (!x->request_done && !x->up_lost) {
+    /* Who is late: a client that sent no more, or an upstream that takes no more of what is here. */
+    if (!x->request_done && !x->up_lost && x->up_pipe.from->start == x->up_pipe.from->end) {
         x->close_after = true;
         fail(x, 408, "request-body-timeout");
     } else {

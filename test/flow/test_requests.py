@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from sanitize import SAN
+from sanitize import PATIENCE, SAN
 from stand import Stand, Upstream, header, raw_request, receive
 from trial import program_of, wait_for
 
@@ -185,6 +185,75 @@ def test_limits_answer_with_their_own_status(stand):
     assert raw_request(stand.port, long_line, context, "public.localhost", 5)[:12] == b"HTTP/1.1 414"
     big_head = b"GET / HTTP/1.1\r\n" + host + b"".join(b"X-%d: %s\r\n" % (n, b"v" * 1000) for n in range(300)) + b"\r\n"
     assert raw_request(stand.port, big_head, context, "public.localhost", 5)[:12] == b"HTTP/1.1 431"
+
+
+POST = b"POST / HTTP/1.1\r\nHost: HOST\r\n"
+LIMITS = {
+    "a head that does not come to its end": (b"GET / HTTP/1.1\r\nHost: HOST\r\nX", 408),
+    "a body that does not come to its end": (POST + b"Content-Length: 10\r\n\r\nabc", 408),
+    "more than 256 fields": (b"GET / HTTP/1.1\r\nHost: HOST\r\n" + b"X: y\r\n" * 300 + b"\r\n", 431),
+    "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),
+    "a chunk without a size": (POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+    "an unknown coding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    "an unknown expectation": (POST + b"Expect: tea\r\nContent-Length: 0\r\n\r\n", 417),
+    "another version": (b"GET / HTTP/3.0\r\nHost: HOST\r\n\r\n", 505),
+    "CONNECT": (b"CONNECT public.localhost:443 HTTP/1.1\r\nHost: public.localhost:443\r\n\r\n", 501),
+}
+
+
+def test_what_is_late_or_too_much_is_told_so_and_the_connection_ends():
+    u = Upstream()
+    stand = Stand(f"""
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_public_unauthenticated_access: true
+    idle_timeout: 1s
+""", settings="timeout_read: 1s\n").start()
+    try:
+        context = ssl.create_default_context(cafile=stand.ca)
+        for what, (data, status) in LIMITS.items():
+            data = data.replace(b"HOST", b"public.localhost:%d" % stand.port)
+            got = raw_request(stand.port, data, context, "public.localhost", 20 * PATIENCE)  # until the proxy closes
+            assert got[:12] == b"HTTP/1.1 %d" % status, (what, got[:200])
+            assert b"connection: close" in got.lower(), what
+    finally:
+        stand.stop()
+        u.close()
+
+
+def test_an_upstream_that_takes_no_body_is_504():
+    def talk(s):
+        s.recv(1024)
+        time.sleep(20)
+    u = Upstream(raw=talk)
+    stand = Stand(f"""
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_public_unauthenticated_access: true
+    idle_timeout: 1s
+""").start()
+    try:
+        context = ssl.create_default_context(cafile=stand.ca)
+        s = context.wrap_socket(socket.create_connection(("127.0.0.1", stand.port), 20 * PATIENCE), server_hostname="public.localhost")
+        s.sendall(b"POST / HTTP/1.1\r\nHost: public.localhost:%d\r\nContent-Length: 100000000\r\n\r\n" % stand.port)
+        got = b""
+
+        def listen():
+            nonlocal got
+            got = s.recv(65536)
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            while listener.is_alive():
+                s.sendall(bytes(65536))
+        except OSError:
+            pass  # it hangs up
+        listener.join(20 * PATIENCE)
+        assert got[:12] == b"HTTP/1.1 504", got[:200]
+        s.close()
+    finally:
+        stand.stop()
+        u.close()
 
 
 def test_a_path_cannot_slip_under_a_more_open_route():
