@@ -103,6 +103,8 @@ test: setup-test
 unit-programs: $(TESTS)
 unit: $(TESTS)
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
+flow: all
+	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh flow
 
 bench bench-quick: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) all
@@ -157,6 +159,6 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all run test unit unit-programs bench bench-quick fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
+.PHONY: all run test unit flow unit-programs bench bench-quick fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
 .SECONDARY:
 -include $(shell find $(B) $(FB) -name '*.d' 2>/dev/null)

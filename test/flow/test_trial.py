@@ -200,6 +200,18 @@ def test_a_browser_that_drops_cookies_learns_so_instead_of_looping(trial):
     assert sum(1 for _, u in b.trail if "/.pomerium/sign_in" in u) <= 4
 
 
+def test_a_session_that_is_never_there_ends_after_three_rounds(trial):
+    b = trial.browser()
+    page = b.login(trial.url("demo"), USER)
+    for _ in range(3):  # as where a store loses what was just written
+        assert page.status_code == 200
+        trial.cli("users", "revoke", USER)
+        page = b.login(trial.url("demo"), USER)
+    trial.cli("users", "revoke", USER)
+    page = b.get(trial.url("demo"))
+    assert page.status_code == 403 and "store-miss" in page.text and "<form" not in page.text
+
+
 def test_a_handle_of_another_host_is_worthless(trial):
     b = trial.browser()
     b.login(trial.url("demo"), ADMIN)
