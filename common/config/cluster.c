@@ -12,15 +12,6 @@
 #define O(member) offsetof(struct config_outlier, member)
 #define L(member) offsetof(struct config_limits, member)
 #define C(member) offsetof(struct config_cluster, member)
-#define UNSUPPORTED(n)                       \
-    {                                        \
-        .name = (n), .type = CFG_UNSUPPORTED \
-    }
-
-#define SECOND 1000LL
-#define MINUTE (60 * SECOND)
-#define HOUR   (60 * MINUTE)
-#define DAY    (24 * HOUR)
 
 enum {
     CHECKS_MAX = 8,

@@ -8,15 +8,6 @@
 #define R(member)  offsetof(struct config_route, member)
 #define RD(member) offsetof(struct config_redirect, member)
 #define M(member)  offsetof(struct config_mtls, member)
-#define UNSUPPORTED(n)                       \
-    {                                        \
-        .name = (n), .type = CFG_UNSUPPORTED \
-    }
-
-#define SECOND 1000LL
-#define MINUTE (60 * SECOND)
-#define HOUR   (60 * MINUTE)
-#define DAY    (24 * HOUR)
 
 static const struct config_choice choices_idp[] = { { "local", CONFIG_IDP_LOCAL },
                                                     { "oidc", CONFIG_IDP_OIDC },

@@ -85,6 +85,17 @@ struct config_rows {
     const char *env;  /* what stands before their names in the environment; NULL: nothing */
 };
 
+/* For tables: a known name that is refused with a sentence, and milliseconds. */
+#define UNSUPPORTED(n)                       \
+    {                                        \
+        .name = (n), .type = CFG_UNSUPPORTED \
+    }
+
+#define SECOND 1000LL
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
+
 #define CONFIG_ROWS(table, name)                            \
     {                                                       \
         .v = (table), .n = ARRAY_LEN(table), .what = (name) \

@@ -6,17 +6,10 @@ import signal
 import time
 
 import pytest
-from stand import Stand, Upstream, header
+from stand import Stand, header
 from trial import NAVIGATION, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture()

@@ -6,7 +6,7 @@ import struct
 import time
 
 import pytest
-from stand import Stand, Upstream, header
+from stand import Stand, header
 from trial import wait_for
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -19,13 +19,6 @@ def route(name, port, more="    allow_public_unauthenticated_access: true"):
 def inside(address):
     """Only for visitors from there."""
     return f"    policy: [{{allow: {{or: [{{source_ip: {address}}}]}}}}]"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 def make(upstream, settings="", **more):

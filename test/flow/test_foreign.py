@@ -8,7 +8,7 @@ import tempfile
 
 import grpc
 import pytest
-from stand import Stand, Upstream
+from stand import Stand
 from trial import ROOT, wait_for
 
 USER = "user@example.com"
@@ -22,13 +22,6 @@ def stubs():
                     f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
     sys.path.insert(0, out)
     return {n: (importlib.import_module(f"{n}_pb2"), importlib.import_module(f"{n}_pb2_grpc")) for n in names}
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

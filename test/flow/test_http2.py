@@ -76,13 +76,6 @@ class RawH2(Upstream):
 
 
 @pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
-
-
-@pytest.fixture(scope="module")
 def server():
     s = Grpc()
     yield s

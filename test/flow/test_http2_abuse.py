@@ -11,15 +11,8 @@ from h2client import H2Client
 from hyperframe.frame import (ContinuationFrame, DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame,
                               WindowUpdateFrame)
 from sanitize import SAN
-from stand import Stand, Upstream
+from stand import Stand
 from trial import PATIENCE
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,6 @@ from trial import Form, free_port, wait_for
 USER, ADMIN = "user@example.com", "admin@example.com"
 
 
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
-
-
 ROUTES = """
   - from: https://app.localhost:PORT
     to: http://127.0.0.1:UP

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 import requests
-from stand import Stand, Upstream, header, make_certificate
+from stand import Stand, header, make_certificate
 from trial import ROOT, Form, free_port, wait_for
 
 MAIL, PASSWORD = "dana@example.com", "dana-password"
@@ -44,13 +44,6 @@ class Provider:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 def make_world(modules, upstream, alg="RS256"):

@@ -18,13 +18,6 @@ CLAIMED = ["X-Pomerium-Claim-Email", "X-Pomerium-Jwt-Assertion", "X-Pomerium-Cla
 
 
 @pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
-
-
-@pytest.fixture(scope="module")
 def stand(upstream):
     s = Stand(f"""
   - from: https://app.localhost:PORT

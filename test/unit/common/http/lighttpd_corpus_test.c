@@ -5,15 +5,13 @@
  * request must parse. */
 #include <string.h>
 
-#include <jansson.h>
-
 #include "common/arena.h"
-#include "common/b64.h"
-#include "common/buf.h"
 #include "common/http/canon.h"
 #include "common/http/chunked.h"
 #include "common/http/head.h"
-#include "test/support/cmocka.h"
+#include "test/unit/common/http/corpus.h"
+
+#define CASES "../shared/corpora/http/lighttpd_request_cases.json"
 
 struct judged {
     const char *desc; /* beginning of the case's description */
@@ -93,26 +91,17 @@ static struct outcome run_with_host(struct buf *bytes)
     struct sv all = buf_sv(bytes);
     size_t line = sv_search(all, SV("\r\n"));
     struct sv scheme = { 0 };
-    struct buf more;
+    struct sv host = SV("h");
 
     if (o.fault != HTTP_FAULT_HOST_MISSING || line == SIZE_MAX) {
         return o;
     }
     scheme = sv_head(all, line);
-    buf_init(&more, 1 << 20);
-    buf_add_sv(&more, sv_head(all, line + 2));
-    buf_add_str(&more, "Host: ");
     if (sv_search(scheme, SV("://")) != SIZE_MAX) {
-        struct sv host = sv_from_at(scheme, sv_search(scheme, SV("://")) + 3);
-
-        buf_add_sv(&more, sv_head(host, sv_find(host, '/')));
-    } else {
-        buf_add_str(&more, "h");
+        host = sv_from_at(scheme, sv_search(scheme, SV("://")) + 3);
+        host = sv_head(host, sv_find(host, '/'));
     }
-    buf_add_str(&more, "\r\n");
-    buf_add_sv(&more, sv_from_at(all, line + 2));
-    buf_deinit(bytes);
-    *bytes = more;
+    corpus_add_host(bytes, line + 2, host);
     return run(buf_sv(bytes));
 }
 
@@ -129,30 +118,17 @@ static const struct judged *find_judged(const char *desc)
     return NULL;
 }
 
-static const char *text(const json_t *object, const char *key)
-{
-    const char *s = json_string_value(json_object_get(object, key));
-
-    return s == NULL ? "" : s;
-}
-
 static bool judge_case(const json_t *c)
 {
-    const char *desc = text(c, "desc");
+    const char *desc = corpus_text(c, "desc");
     const json_t *status = json_object_get(c, "lighttpd_status");
     const struct judged *j = find_judged(desc);
     bool about_host = strcmp(desc, "Host missing") == 0 || strstr(desc, "without Host") != NULL;
-    struct sv b64 = sv_from(text(c, "input_b64"));
     struct buf bytes;
     struct outcome o;
-    size_t n = 0;
     bool fine = false;
-    char *room = NULL;
 
-    buf_init(&bytes, 1 << 20);
-    room = buf_room(&bytes, b64_decoded_max(b64.n) + 1);
-    assert_int_equal(b64_decode(b64, room, b64_decoded_max(b64.n), &n), ERR_OK);
-    bytes.n = n;
+    corpus_decode(c, &bytes);
     o = about_host ? run(buf_sv(&bytes)) : run_with_host(&bytes);
     if (j != NULL) {
         fine = o.fault == j->fault;
@@ -172,19 +148,9 @@ static bool judge_case(const json_t *c)
 
 static void every_parser_case_is_judged(void **state)
 {
-    json_t *root = json_load_file("../shared/corpora/http/lighttpd_request_cases.json", 0, NULL);
-    json_t *cases = json_object_get(root, "cases");
-    size_t wrong = 0;
-    size_t i = 0;
-
     (void)state;
-    assert_int_equal(json_array_size(cases), 75);
-    for (i = 0; i < json_array_size(cases); i++) {
-        wrong += judge_case(json_array_get(cases, i)) ? 0 : 1;
-    }
-    json_decref(root);
-    assert_int_equal(wrong, 0);
-    for (i = 0; i < ARRAY_LEN(stricter); i++) {
+    assert_int_equal(corpus_judge(CASES, "cases", 75, judge_case), 0);
+    for (size_t i = 0; i < ARRAY_LEN(stricter); i++) {
         if (!met[i]) {
             print_error("no case begins with: %s\n", stricter[i].desc);
         }
@@ -243,7 +209,7 @@ static bool grammar_status(json_int_t status)
 
 static bool judge_server(const json_t *c)
 {
-    const char *lines = text(c, "request_lines");
+    const char *lines = corpus_text(c, "request_lines");
     json_int_t status = json_integer_value(json_array_get(json_object_get(c, "statuses"), 0));
     enum http_fault want = HTTP_FAULT_NONE;
     bool special = false;
@@ -269,7 +235,7 @@ static bool judge_server(const json_t *c)
         fine = o.fault == HTTP_FAULT_NONE && o.complete;
     }
     if (!fine) {
-        print_error("%s: lighttpd %lld, we %s\n%s\n", text(c, "desc"), (long long)status,
+        print_error("%s: lighttpd %lld, we %s\n%s\n", corpus_text(c, "desc"), (long long)status,
                     http_fault_name(o.fault), lines);
     }
     buf_deinit(&bytes);
@@ -278,18 +244,8 @@ static bool judge_server(const json_t *c)
 
 static void every_server_case_is_judged(void **state)
 {
-    json_t *root = json_load_file("../shared/corpora/http/lighttpd_request_cases.json", 0, NULL);
-    json_t *cases = json_object_get(root, "request_t");
-    size_t wrong = 0;
-    size_t i = 0;
-
     (void)state;
-    assert_int_equal(json_array_size(cases), 163);
-    for (i = 0; i < json_array_size(cases); i++) {
-        wrong += judge_server(json_array_get(cases, i)) ? 0 : 1;
-    }
-    json_decref(root);
-    assert_int_equal(wrong, 0);
+    assert_int_equal(corpus_judge(CASES, "request_t", 163, judge_server), 0);
 }
 
 int main(void)

@@ -4,14 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <jansson.h>
-
-#include "common/b64.h"
-#include "common/buf.h"
 #include "common/http/chunked.h"
 #include "common/http/head.h"
 #include "common/mem.h"
-#include "test/support/cmocka.h"
+#include "test/unit/common/http/corpus.h"
 
 enum verdict { REFUSED = 0, ACCEPTED, DATA_AFTER_CLOSE };
 
@@ -114,7 +110,6 @@ static struct outcome run_with_hosts(enum http_kind kind, struct buf *bytes, uns
         size_t line = o.at + start + sv_search(sv_from_at(rest, start), SV("\r\n")) + 2;
         struct sv target = sv_from_at(rest, sv_find(rest, ' ') + 1);
         struct sv host = SV("h");
-        struct buf more;
 
         target = sv_head(target, sv_find(target, ' '));
         if (!sv_starts(target, SV("/")) && sv_search(target, SV("://")) != SIZE_MAX) {
@@ -123,14 +118,7 @@ static struct outcome run_with_hosts(enum http_kind kind, struct buf *bytes, uns
         } else if (sv_starts(rest, SV("CONNECT"))) {
             host = target;
         }
-        buf_init(&more, 1 << 20);
-        buf_add_sv(&more, sv_head(all, line));
-        buf_add_str(&more, "Host: ");
-        buf_add_sv(&more, host);
-        buf_add_str(&more, "\r\n");
-        buf_add_sv(&more, sv_from_at(all, line));
-        buf_deinit(bytes);
-        *bytes = more;
+        corpus_add_host(bytes, line, host);
         ++*added_out;
         o = run(kind, buf_sv(bytes));
     }
@@ -160,25 +148,6 @@ static const struct judged *find_judged(const char *file, int line)
         }
     }
     return NULL;
-}
-
-static const char *text(const json_t *object, const char *key)
-{
-    const char *s = json_string_value(json_object_get(object, key));
-
-    return s == NULL ? "" : s;
-}
-
-static void decode(const json_t *c, struct buf *out)
-{
-    struct sv b64 = sv_from(text(c, "input_b64"));
-    size_t n = 0;
-    char *room = NULL;
-
-    buf_init(out, 1 << 20);
-    room = buf_room(out, b64_decoded_max(b64.n) + 1);
-    assert_int_equal(b64_decode(b64, room, b64_decoded_max(b64.n), &n), ERR_OK);
-    out->n = n;
 }
 
 /* Codes 21 and 22 are no refusals: the parser paused, for its user or for an upgrade. */
@@ -219,20 +188,20 @@ static struct outcome run_complete(enum http_kind kind, struct buf *bytes, bool 
 
 static bool judge(const json_t *c)
 {
-    const char *file = text(c, "file");
+    const char *file = corpus_text(c, "file");
     int line = (int)json_integer_value(json_object_get(c, "line"));
-    const char *type = text(json_object_get(c, "meta"), "type");
+    const char *type = corpus_text(json_object_get(c, "meta"), "type");
     bool lenient = json_is_true(json_object_get(c, "lenient"));
     bool llhttp_accepts = accepts(json_object_get(c, "llhttp_error"));
     unsigned messages = (unsigned)json_integer_value(json_object_get(c, "messages_completed"));
     uint64_t body = (uint64_t)json_integer_value(json_object_get(c, "body_bytes"));
     const struct judged *j = find_judged(file, line);
-    bool url = strcmp(text(c, "kind"), "url") == 0;
+    bool url = strcmp(corpus_text(c, "kind"), "url") == 0;
     struct buf bytes;
     struct outcome o;
     bool fine = false;
 
-    decode(c, &bytes);
+    corpus_decode(c, &bytes);
     if (url) {
         wrap_url(&bytes);
     }
@@ -248,9 +217,10 @@ static bool judge(const json_t *c)
     }
     if (!fine) {
         print_error("%s:%d %s %s: llhttp %s (%u messages, %llu body), we %d %s (%u, %llu)\n%.*s\n",
-                    file, line, type, text(c, "section"), llhttp_accepts ? "accepts" : "refuses",
-                    messages, (unsigned long long)body, (int)o.verdict, http_fault_name(o.fault),
-                    o.messages, (unsigned long long)o.body, (int)bytes.n, buf_cstr(&bytes));
+                    file, line, type, corpus_text(c, "section"),
+                    llhttp_accepts ? "accepts" : "refuses", messages, (unsigned long long)body,
+                    (int)o.verdict, http_fault_name(o.fault), o.messages,
+                    (unsigned long long)o.body, (int)bytes.n, buf_cstr(&bytes));
     }
     buf_deinit(&bytes);
     return fine;
@@ -258,19 +228,10 @@ static bool judge(const json_t *c)
 
 static void every_llhttp_case_is_judged(void **state)
 {
-    json_t *root = json_load_file("../shared/corpora/http/llhttp_cases.json", 0, NULL);
-    json_t *cases = json_object_get(root, "cases");
-    size_t wrong = 0;
-    size_t i = 0;
-
     (void)state;
-    assert_int_equal(json_array_size(cases), 272);
-    for (i = 0; i < json_array_size(cases); i++) {
-        wrong += judge(json_array_get(cases, i)) ? 0 : 1;
-    }
-    json_decref(root);
-    assert_int_equal(wrong, 0);
-    for (i = 0; i < ARRAY_LEN(stricter); i++) {
+    assert_int_equal(corpus_judge("../shared/corpora/http/llhttp_cases.json", "cases", 272, judge),
+                     0);
+    for (size_t i = 0; i < ARRAY_LEN(stricter); i++) {
         assert_true(met[i]);
     }
 }
