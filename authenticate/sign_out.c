@@ -45,22 +45,27 @@ static void finish(struct authn_request *req)
                                                              : SV("/.pomerium/signed_out"));
 }
 
-static void on_ended(void *arg, enum rpc_status status, const char *text,
-                     const ProtobufCMessage *response)
+/* False: answered already. Not signed out, so the cookie stays and it can be tried again. */
+static bool ended(struct authn_request *req, enum rpc_status status, const char *text)
 {
-    struct authn_request *req = arg;
-
-    (void)response;
     authn_request_resumed(req);
     if (status != RPC_OK) {
         log_warn("store.unavailable", KV_I64("status", status), KV_STR("text", text));
-        authn_reply_store_down(
-            req); /* not signed out: the cookie stays, so that it can be tried again */
-        return;
+        authn_reply_store_down(req);
+        return false;
     }
     log_info("logout.done", KV_STR("user", req->session->user_id),
              KV_STR("session", req->session->id), KV_SV("request_id", req->request_id));
-    finish(req);
+    return true;
+}
+
+static void on_ended(void *arg, enum rpc_status status, const char *text,
+                     const ProtobufCMessage *response)
+{
+    (void)response;
+    if (ended(arg, status, text)) {
+        finish(arg);
+    }
 }
 
 static void end_found(struct authn_request *req, enum err err)
@@ -113,18 +118,10 @@ static void confirm_found(struct authn_request *req, enum err err)
 static void on_other_ended(void *arg, enum rpc_status status, const char *text,
                            const ProtobufCMessage *response)
 {
-    struct authn_request *req = arg;
-
     (void)response;
-    authn_request_resumed(req);
-    if (status != RPC_OK) {
-        log_warn("store.unavailable", KV_I64("status", status), KV_STR("text", text));
-        authn_reply_store_down(req);
-        return;
+    if (ended(arg, status, text)) {
+        authn_session_find(arg, end_found);
     }
-    log_info("logout.done", KV_STR("user", req->session->user_id),
-             KV_STR("session", req->session->id), KV_SV("request_id", req->request_id));
-    authn_session_find(req, end_found);
 }
 
 static void on_other_found(void *arg, enum rpc_status status, const char *text,

@@ -86,6 +86,8 @@ static json_t *claims_of_session(const Session__Session *session)
     return claims;
 }
 
+enum form { FORM_PAGE, FORM_JSON };
+
 static void json_reply(struct authn_request *req, json_t *claims)
 {
     static const char *const left_out[] = { "iss", "aud", "exp", "iat", "nbf", "jti" };
@@ -102,34 +104,36 @@ static void json_reply(struct authn_request *req, json_t *claims)
     authn_reply_text(req, 200, "application/json", copy);
 }
 
-static void own_page(struct authn_request *req, enum err err)
+/* Of the session that was looked for at our own host. */
+static void own(struct authn_request *req, enum err err, enum form form)
 {
     json_t *claims = NULL;
 
     if (err == ERR_UNAVAILABLE) {
         authn_reply_store_down(req);
-    } else if (err != ERR_OK) {
-        not_signed_in(req);
-    } else {
-        claims = claims_of_session(req->session);
-        page_of_claims(req, claims, req->session->expires_at->seconds);
-        json_decref(claims);
+        return;
     }
+    if (err != ERR_OK) {
+        not_signed_in(req);
+        return;
+    }
+    claims = claims_of_session(req->session);
+    if (form == FORM_PAGE) {
+        page_of_claims(req, claims, req->session->expires_at->seconds);
+    } else {
+        json_reply(req, claims);
+    }
+    json_decref(claims);
+}
+
+static void own_page(struct authn_request *req, enum err err)
+{
+    own(req, err, FORM_PAGE);
 }
 
 static void own_json(struct authn_request *req, enum err err)
 {
-    json_t *claims = NULL;
-
-    if (err == ERR_UNAVAILABLE) {
-        authn_reply_store_down(req);
-    } else if (err != ERR_OK) {
-        not_signed_in(req);
-    } else {
-        claims = claims_of_session(req->session);
-        json_reply(req, claims);
-        json_decref(claims);
-    }
+    own(req, err, FORM_JSON);
 }
 
 /* The session's end is the record's: the assertion tells which one. */
