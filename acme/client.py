@@ -33,6 +33,7 @@ OPEN_S = 2.0  # every proxy looks for challenges twice a second
 ORDER_S = 180
 GIVE_UP_S = 240  # whatever hangs
 REPLY_S = 30
+NONCE_TRIES = 4  # two requests each
 TEXT_MAX = 400
 MEMORY_MAX = 512 * 1024 * 1024
 
@@ -64,6 +65,20 @@ def write_private(path, data):
 
 def private_pem(key):
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+class Network(client.ClientNetwork):
+    """Takes a fresh nonce as often as a server with several front ends may need (RFC 8555 section 6.5); the
+    library asks twice."""
+
+    def post(self, *args, **kwargs):
+        for _ in range(NONCE_TRIES - 1):
+            try:
+                return super().post(*args, **kwargs)
+            except messages.Error as e:
+                if e.code != "badNonce":
+                    raise
+        return super().post(*args, **kwargs)
 
 
 # --- the account -------------------------------------------------------------------------------------
@@ -118,7 +133,7 @@ def connect(order, trusted):
         trusted.write(order["trusted_ca"].encode())
         trusted.flush()
         verify = trusted.name
-    net = client.ClientNetwork(key, alg=josepy.ES256, verify_ssl=verify, timeout=REPLY_S, user_agent=order["agent"])
+    net = Network(key, alg=josepy.ES256, verify_ssl=verify, timeout=REPLY_S, user_agent=order["agent"])
     acme = client.ClientV2(client.ClientV2.get_directory(order["directory"], net), net)
     log_in(acme, order, key)
     return acme, key

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from stand import Stand, header
-from trial import NAVIGATION, wait_for
+from trial import NAVIGATION, freeze, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
@@ -81,7 +81,7 @@ def test_no_authorize_is_503_and_comes_back(stand, upstream):
 def test_authorize_that_hangs_is_503(stand):
     b = stand.browser()
     b.login(stand.url("app"), USER)
-    stand.processes["authorize"].send_signal(signal.SIGSTOP)
+    freeze(stand.processes["authorize"])
     try:
         assert b.fetch(stand.url("app")).status_code == 503
     finally:

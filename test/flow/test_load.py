@@ -8,7 +8,7 @@ import pytest
 import websocket
 from nameserver import NameServer, Zone
 from stand import PASSWORD, Stand, Upstream
-from trial import Form, free_port, wait_for
+from trial import Form, free_port, freeze, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
@@ -203,7 +203,7 @@ def test_a_reload_in_the_last_step_of_a_login_is_survived(upstream):
         answer = user.one(page.url, "POST", data={**form.fields, "email": USER, "password": PASSWORD}, headers={
             "Origin": stand.url("authenticate", ""), "Sec-Fetch-Site": "same-origin"})
         assert "/.pomerium/callback/" in answer.headers["Location"], answer.headers
-        stand.processes["authenticate"].send_signal(signal.SIGSTOP)
+        freeze(stand.processes["authenticate"])
         came = []
         last = threading.Thread(target=lambda: came.append(user.one(answer.headers["Location"]).status_code))
         last.start()

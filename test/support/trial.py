@@ -60,6 +60,17 @@ def wait_for(what, check, seconds=20.0, every=0.05):
     raise AssertionError(f"{what}: not within {seconds} s, last: {last!r}")
 
 
+def freeze(process):
+    """SIGSTOP, and only back when it has taken effect: a thread in the queue for a processor runs on until then."""
+    process.send_signal(signal.SIGSTOP)
+
+    def states():
+        for task in os.listdir(f"/proc/{process.pid}/task"):
+            with open(f"/proc/{process.pid}/task/{task}/stat") as f:
+                yield f.read().rsplit(")", 1)[1].split()[0]
+    wait_for("every thread to stop", lambda: all(state == "T" for state in states()))
+
+
 def children_of(pid):
     """Process ids below pid, deepest last."""
     found = []
