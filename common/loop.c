@@ -184,6 +184,13 @@ void loop_gather(struct loop *loop)
     loop->gathered = loop->flush != NULL;
 }
 
+void loop_raise(struct loop *loop, struct event *event)
+{
+    /* libevent runs what is raised in a callback in the same turn, for as long as there is any. */
+    event_active(event, EV_READ, 0);
+    CHECK(event_base_loopbreak(loop->base) == 0);
+}
+
 static bool run_deferred(struct loop *loop)
 {
     struct task *t = loop->deferred.first;

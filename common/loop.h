@@ -25,8 +25,11 @@ void loop_gather(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 /* Runs fn on the loop's thread, in order; any thread. Lost if the loop never runs again. */
 void loop_post(struct loop *loop, loop_fn fn, void *arg);
-/* Runs fn at the end of this turn, after all callbacks that are due: for freeing what a caller up
+/* Runs fn at the end of this turn, when no callback is running: for freeing what a caller up
  * the stack may still touch. Loop thread only. */
 void loop_defer(struct loop *loop, loop_fn fn, void *arg);
+/* Raises an event in the next turn, for bytes that OpenSSL has read ahead. This turn ends after the
+ * callback: one that raises itself again and again holds up nobody. Loop thread only. */
+void loop_raise(struct loop *loop, struct event *event);
 bool loop_is_mine(const struct loop *loop);
 #define LOOP_CHECK_THREAD(loop) CHECK(loop_is_mine(loop))

@@ -32,7 +32,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg);
 static void wake_for_pending(struct proxy_conn *conn)
 {
     if (conn->io.ssl != NULL && conn->rd_on && SSL_has_pending(conn->io.ssl) == 1) {
-        event_active(conn->rd, EV_READ, 0);
+        loop_raise(conn->worker->loop, conn->rd);
     }
 }
 

@@ -8,7 +8,7 @@
 #include "proxy/forward.h"
 #include "proxy/reply.h"
 
-enum { REPLY_MS = 30000, SPARE_MAX = 1024 };
+enum { REPLY_MS = 30000, SPARE_MAX = 256 };
 
 /* ---- the pool -------------------------------------------------------------------------------- */
 
@@ -36,6 +36,7 @@ void proxy_exchange_pool_turn(struct proxy_worker *worker)
         struct proxy_exchange *x = LIST_ENTRY(worker->spent.next, struct proxy_exchange, in_worker);
 
         list_remove(&x->in_worker);
+        worker->n_spent--;
         if (worker->n_spare < SPARE_MAX) {
             arena_reset(&x->arena);
             list_push_front(&worker->spare, &x->in_worker);
@@ -45,6 +46,11 @@ void proxy_exchange_pool_turn(struct proxy_worker *worker)
             mem_free(&x);
         }
     }
+}
+
+static void pool_turn(void *worker)
+{
+    proxy_exchange_pool_turn(worker);
 }
 
 void proxy_exchange_pool_free(struct proxy_worker *worker)
@@ -113,6 +119,9 @@ void proxy_exchange_end(struct proxy_exchange *x)
     proxy_snapshot_unref(&x->snapshot);
     list_remove(&x->in_worker);
     list_push_back(&x->worker->spent, &x->in_worker);
+    if (++x->worker->n_spent == PROXY_SPENT_MAX) {
+        loop_defer(x->worker->loop, pool_turn, x->worker);
+    }
     loop_gather(x->worker->loop); /* it goes back to the pool with the flush */
 }
 

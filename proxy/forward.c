@@ -541,7 +541,7 @@ static void on_readable(void *owner)
         i++;
     }
     if (i == READS_MAX && x->up != NULL) {
-        event_active(x->up->rd, EV_READ, 0); /* TLS may hold bytes that raise no event */
+        loop_raise(x->worker->loop, x->up->rd); /* TLS may hold bytes that raise no event */
     }
 }
 

@@ -345,7 +345,8 @@ bool proxy_h2_read(struct proxy_h2 *h2)
 {
     int i = 0;
 
-    for (i = 0; i < READS_MAX; i++) {
+    /* What is left is read in the next turn: callers raise the event for what OpenSSL holds. */
+    for (i = 0; i < READS_MAX && h2->worker->n_spent < PROXY_SPENT_MAX; i++) {
         size_t n = 0;
         enum proxy_io_result result =
             proxy_io_read(h2->io, h2->worker->scratch, sizeof(h2->worker->scratch), &n);

@@ -39,7 +39,7 @@ void proxy_upstream_want(struct proxy_upstream *up, bool read, bool write)
         up->wr_on = write;
     }
     if (read && up->io.ssl != NULL && SSL_has_pending(up->io.ssl) == 1) {
-        event_active(up->rd, EV_READ, 0); /* OpenSSL's bytes raise no event of the socket */
+        loop_raise(up->worker->loop, up->rd); /* OpenSSL's bytes raise no event of the socket */
     }
 }
 

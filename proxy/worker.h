@@ -22,6 +22,10 @@ struct proxy_app;
 struct proxy_conn;
 struct sockaddr;
 
+/* From so many exchanges that ended in one turn on, streams of HTTP/2 are read no further in it: who
+ * begins and resets them by the thousand gets one batch at a time. */
+enum { PROXY_SPENT_MAX = 128 };
+
 struct proxy_worker {
     struct proxy_app *app;
     unsigned index;
@@ -40,6 +44,7 @@ struct proxy_worker {
     struct list spare;     /* exchanges to be used again; proxy/exchange.c */
     size_t n_spare;
     struct list spent; /* those that ended in this turn */
+    size_t n_spent;
     struct proxy_spares spares;
     struct list upstreams;
     struct list h2_dirty; /* connections of HTTP/2 that have something to send */

@@ -1,0 +1,84 @@
+#include "common/loop.h"
+
+#include "test/support/cmocka.h"
+
+/* An event that is never quiet, as that of a connection which sends faster than it is read. */
+struct busy {
+    struct loop *loop;
+    struct event *event;
+    unsigned raised;
+    unsigned deferred;
+    unsigned flushed;
+    unsigned timed;
+};
+
+enum { RAISED_MAX = 100000 };
+
+static void on_deferred(void *arg)
+{
+    struct busy *b = arg;
+
+    b->deferred++;
+}
+
+static void on_flush(void *arg)
+{
+    struct busy *b = arg;
+
+    b->flushed++;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct busy *b = arg;
+
+    (void)fd;
+    (void)what;
+    b->timed++;
+}
+
+static void on_busy(evutil_socket_t fd, short what, void *arg)
+{
+    struct busy *b = arg;
+
+    (void)fd;
+    (void)what;
+    if (++b->raised == RAISED_MAX || (b->deferred > 0 && b->flushed > 0 && b->timed > 0)) {
+        loop_stop(b->loop);
+        return;
+    }
+    loop_raise(b->loop, b->event);
+}
+
+static void nothing_starves_behind_an_event_that_raises_itself(void **state)
+{
+    struct busy b = { .loop = loop_new_private() };
+    struct event *timer = event_new(loop_base(b.loop), -1, 0, on_timer, &b);
+    const struct timeval soon = { .tv_usec = 1 };
+
+    (void)state;
+    b.event = event_new(loop_base(b.loop), -1, EV_PERSIST, on_busy, &b);
+    assert_non_null(timer);
+    assert_non_null(b.event);
+    loop_on_flush(b.loop, on_flush, &b);
+    loop_gather(b.loop);
+    loop_defer(b.loop, on_deferred, &b);
+    assert_int_equal(event_add(timer, &soon), 0);
+    event_active(b.event, 0, 0);
+    loop_run(b.loop);
+    assert_int_equal(b.deferred, 1);
+    assert_int_equal(b.flushed, 1);
+    assert_int_equal(b.timed, 1);
+    assert_true(b.raised < RAISED_MAX);
+    event_free(timer);
+    event_free(b.event);
+    loop_free(&b.loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(
+        nothing_starves_behind_an_event_that_raises_itself) };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
