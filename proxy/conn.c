@@ -31,7 +31,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg);
 /* Bytes that OpenSSL has read already raise no event of the socket: raise it for them. */
 static void wake_for_pending(struct proxy_conn *conn)
 {
-    if (conn->io.ssl != NULL && conn->rd_on && SSL_has_pending(conn->io.ssl) == 1) {
+    if (conn->rd_on && proxy_io_pending(&conn->io)) {
         loop_raise(conn->worker->loop, conn->rd);
     }
 }

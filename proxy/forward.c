@@ -541,7 +541,7 @@ static void on_readable(void *owner)
         i++;
     }
     if (i == READS_MAX && x->up != NULL) {
-        loop_raise(x->worker->loop, x->up->rd); /* TLS may hold bytes that raise no event */
+        proxy_upstream_want(x->up, x->up->rd_on, x->up->wr_on); /* OpenSSL may hold the rest */
     }
 }
 
@@ -663,6 +663,7 @@ static void read_client(struct proxy_exchange *x)
             return;
         }
     }
+    proxy_client_read(x, true); /* the rest in the next turn, also what OpenSSL holds */
 }
 
 static void write_client(struct proxy_exchange *x)

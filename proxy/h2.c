@@ -357,8 +357,7 @@ bool proxy_h2_read(struct proxy_h2 *h2)
         if (result != PROXY_IO_DONE || !proxy_h2_feed(h2, sv_of(h2->worker->scratch, n))) {
             return false;
         }
-        if (n < sizeof(h2->worker->scratch) &&
-            (h2->io->ssl == NULL || SSL_has_pending(h2->io->ssl) == 0)) {
+        if (n < sizeof(h2->worker->scratch) && !proxy_io_pending(h2->io)) {
             return true;
         }
     }

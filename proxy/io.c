@@ -82,8 +82,10 @@ enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, si
         ERR_clear_error();
         if (SSL_read_ex(io->ssl, p, room, n_out) == 1) {
             io->want_write = false;
+            io->dry = false;
             return PROXY_IO_DONE;
         }
+        io->dry = true;
         return tls_result(io, 0);
     }
     n = recv(io->fd, p, room, 0);
@@ -91,6 +93,11 @@ enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, si
         *n_out = (size_t)n;
     }
     return plain_result(n);
+}
+
+bool proxy_io_pending(const struct proxy_io *io)
+{
+    return io->ssl != NULL && !io->dry && SSL_has_pending(io->ssl) == 1;
 }
 
 static enum proxy_io_result tls_write(struct proxy_io *io, const struct iovec *v, int n,

@@ -1,6 +1,6 @@
 /* proxy_io: one non-blocking socket, plain or TLS. Reads and writes until the socket would block;
- * never waits. TLS: SSL_set_fd with read-ahead; whoever reads must read until AGAIN, because bytes
- * that OpenSSL holds raise no event. Owned by one worker. */
+ * never waits. TLS: SSL_set_fd with read-ahead; bytes that OpenSSL holds raise no event, so whoever
+ * stops reading before AGAIN asks proxy_io_pending. Owned by one worker. */
 #pragma once
 
 #include <sys/uio.h>
@@ -20,6 +20,7 @@ struct proxy_io {
     int fd;          /* -1: none */
     SSL *ssl;        /* NULL: plain */
     bool want_write; /* a TLS read or handshake waits for room to write */
+    bool dry;        /* the last read found less than a record */
 };
 
 void proxy_io_init(struct proxy_io *io, int fd);
@@ -30,6 +31,9 @@ void proxy_io_cut(struct proxy_io *io);
 /* From now on a peer that goes without close_notify has failed, not ended. */
 void proxy_io_expect_end(struct proxy_io *io);
 enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, size_t *n_out);
+/* Whether a read may find something that the socket no longer has. The beginning of a record does
+ * not count: asking for its rest would be a busy wait. */
+bool proxy_io_pending(const struct proxy_io *io);
 
 /* Writes the pieces in order; scratch joins them for TLS, at least PROXY_IO_SCRATCH bytes. */
 enum { PROXY_IO_SCRATCH = 16384 };

@@ -104,8 +104,7 @@ enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *
 
     w->end += n;
     /* A short read took all there was: asking again would only cost a system call. */
-    *drained =
-        result != PROXY_IO_DONE || (n < room && (io->ssl == NULL || SSL_has_pending(io->ssl) == 0));
+    *drained = result != PROXY_IO_DONE || (n < room && !proxy_io_pending(io));
     return result;
 }
 

@@ -38,7 +38,7 @@ void proxy_upstream_want(struct proxy_upstream *up, bool read, bool write)
         (void)(write ? event_add(up->wr, NULL) : event_del(up->wr));
         up->wr_on = write;
     }
-    if (read && up->io.ssl != NULL && SSL_has_pending(up->io.ssl) == 1) {
+    if (read && proxy_io_pending(&up->io)) {
         loop_raise(up->worker->loop, up->rd); /* OpenSSL's bytes raise no event of the socket */
     }
 }

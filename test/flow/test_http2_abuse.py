@@ -2,6 +2,8 @@
 received, what others feel, and how much memory it takes."""
 
 import re
+import socket
+import ssl
 import struct
 import threading
 import time
@@ -11,7 +13,7 @@ from h2client import H2Client
 from hyperframe.frame import (ContinuationFrame, DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame,
                               WindowUpdateFrame)
 from sanitize import SAN
-from stand import Stand
+from stand import Stand, receive
 from trial import PATIENCE
 
 
@@ -197,6 +199,43 @@ def test_a_flood_ends_or_is_cheap_and_others_are_served(stand, name):
     calm.close()
     if not SAN:
         assert rss_kib(stand) < 2 * before
+
+
+def cpu_ticks(stand):
+    with open(f"/proc/{stand.processes['proxy'].pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_half_a_record_of_tls_is_waited_for_and_not_asked_for(stand):
+    got, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=stand.ca)
+    context.set_alpn_protocols(["h2"])
+    s = socket.create_connection(("127.0.0.1", stand.port), 20 * PATIENCE)
+    tls = context.wrap_bio(got, out, server_hostname="public.localhost")
+    while tls.selected_alpn_protocol() is None:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            s.sendall(out.read())
+            got.write(receive(s))
+    tls.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize())
+    s.sendall(out.read())
+    tls.write(PingFrame(0, b"12345678").serialize())
+    record = out.read()
+    s.sendall(record[:10])
+    time.sleep(0.5)
+    before = cpu_ticks(stand)
+    time.sleep(1)
+    assert cpu_ticks(stand) - before < 20  # a busy wait takes most of a second's 100
+    s.sendall(record[10:])
+    pong = b""
+    while b"12345678" not in pong:
+        try:
+            pong += tls.read()
+        except ssl.SSLWantReadError:
+            got.write(receive(s))
+    s.close()
 
 
 def test_a_flood_of_resets_ends_the_connection(stand):
