@@ -464,7 +464,7 @@ void authn_oidc_callback(struct authn_request *req)
     if (req->app->oidc == NULL ||
         authn_flow_open(req->app->states, AUTHN_FLOW_PROVIDER, x->param[P_STATE].value, &req->arena,
                         &req->flow) != ERR_OK ||
-        authn_redirect_check(req->config, req->flow.redirect_uri, &url) != ERR_OK) {
+        authn_redirect_flow_check(req->config, &req->flow, &url) != ERR_OK) {
         req->flow = (struct authn_flow){ .attempt = 0 };
         authn_session_find(req, stateless_found);
         return;

@@ -2,6 +2,7 @@
 
 #include "authenticate/login.h"
 #include "authenticate/oidc.h"
+#include "authenticate/program.h"
 #include "authenticate/sign_out.h"
 #include "authenticate/user.h"
 
@@ -36,6 +37,7 @@ static const struct endpoint endpoints[] = {
     { "/ping", ON_OWN, healthy, NULL },
     { "/oauth2/callback", ON_OWN, authn_oidc_callback, NULL },
     { "/.pomerium/sign_in", ON_OWN, authn_login_start, authn_login_form },
+    { "/.pomerium/program", ON_OWN, NULL, authn_program_form },
     { "/.pomerium/sign_out", ON_OWN, authn_sign_out, authn_sign_out_form },
     { "/.pomerium/signed_out", ON_OWN, authn_signed_out, NULL },
     { "/.pomerium", ON_OWN | ON_ROUTE, authn_user_page, NULL },
@@ -63,7 +65,10 @@ void authn_endpoints_handle(struct authn_request *req)
     }
     handler = req->method == AUTHN_GET ? found->get : found->post;
     if (handler == NULL || req->method == AUTHN_METHOD_OTHER) {
-        authn_reply_header(req, "Allow", found->post != NULL ? "GET, HEAD, POST" : "GET, HEAD");
+        authn_reply_header(req, "Allow",
+                           found->get == NULL    ? "POST"
+                           : found->post != NULL ? "GET, HEAD, POST"
+                                                 : "GET, HEAD");
         authn_reply_problem(
             req, &(struct authn_problem){ .status = 405,
                                           .code = "method-not-allowed",

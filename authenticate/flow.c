@@ -16,6 +16,8 @@ static struct sv use_label(enum authn_flow_use use)
         return SV("form");
     case AUTHN_FLOW_SIGN_OUT:
         return SV("sign-out");
+    case AUTHN_FLOW_PROGRAM:
+        return SV("program");
     case AUTHN_FLOW_NONE:
         break;
     }
@@ -77,10 +79,11 @@ static int64_t number(const json_t *object, const char *name)
 enum err authn_flow_seal(struct sealer *sealer, enum authn_flow_use use,
                          const struct authn_flow *flow, struct buf *out)
 {
-    json_t *object = json_pack("{s:s%,s:s%,s:s%,s:s%,s:s%,s:I,s:I}", "r", TEXT(flow->redirect_uri),
-                               "b", TEXT(flow->binding), "c", TEXT(flow->browser), "n",
-                               TEXT(flow->nonce), "v", TEXT(flow->verifier), "a",
-                               (json_int_t)flow->attempt, "t", (json_int_t)flow->issued_at_s);
+    json_t *object =
+        json_pack("{s:s%,s:s%,s:s%,s:s%,s:s%,s:s%,s:I,s:I}", "r", TEXT(flow->redirect_uri), "b",
+                  TEXT(flow->binding), "p", TEXT(flow->program), "c", TEXT(flow->browser), "n",
+                  TEXT(flow->nonce), "v", TEXT(flow->verifier), "a", (json_int_t)flow->attempt, "t",
+                  (json_int_t)flow->issued_at_s);
 
     return seal_object(sealer, use_label(use), object, out);
 }
@@ -94,6 +97,7 @@ enum err authn_flow_open(struct sealer *sealer, enum authn_flow_use use, struct 
     if (err == ERR_OK) {
         *flow_out = (struct authn_flow){ .redirect_uri = member(object, "r", arena),
                                          .binding = member(object, "b", arena),
+                                         .program = member(object, "p", arena),
                                          .browser = member(object, "c", arena),
                                          .nonce = member(object, "n", arena),
                                          .verifier = member(object, "v", arena),

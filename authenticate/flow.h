@@ -22,16 +22,19 @@ enum authn_flow_use {
     AUTHN_FLOW_NONE = 0,
     AUTHN_FLOW_PROVIDER, /* state parameter */
     AUTHN_FLOW_FORM,     /* login form */
-    AUTHN_FLOW_SIGN_OUT  /* confirmation form */
+    AUTHN_FLOW_SIGN_OUT, /* confirmation form */
+    AUTHN_FLOW_PROGRAM   /* whether a program gets the session */
 };
 
 struct authn_flow {
     struct sv redirect_uri; /* the original URL; checked when it came in by a signed link */
-    struct sv binding;      /* hash of the browser's login cookie on the app's host */
-    struct sv browser;      /* hash of the browser's cookie on the authenticate host */
-    struct sv nonce;        /* PROVIDER */
-    struct sv verifier;     /* PROVIDER: PKCE */
-    uint64_t attempt;       /* from 1 */
+    struct sv binding;      /* hash of the browser's login cookie on the app's host; of a program:
+                               of its verifier (RFC 7636, S256), or "" */
+    struct sv program;  /* a program began: what its token will be bound to; "": a browser did */
+    struct sv browser;  /* hash of the browser's cookie on the authenticate host */
+    struct sv nonce;    /* PROVIDER */
+    struct sv verifier; /* PROVIDER: PKCE */
+    uint64_t attempt;   /* from 1 */
     int64_t issued_at_s;
 };
 

@@ -4,6 +4,7 @@
 
 #include "authenticate/login.h"
 #include "authenticate/page.h"
+#include "authenticate/program.h"
 #include "authenticate/redirect.h"
 #include "common/clock.h"
 #include "common/http/form.h"
@@ -34,7 +35,7 @@ static void form_show(struct authn_request *req, int status, const char *note, s
     buf_init(&token, 65536);
     buf_init(&page, (size_t)HTTP_PAGE_MAX * 2);
     buf_init(&origin, 512);
-    if (authn_redirect_check(req->config, req->flow.redirect_uri, &url) == ERR_OK) {
+    if (authn_redirect_flow_check(req->config, &req->flow, &url) == ERR_OK) {
         http_url_add_origin(&origin, &url);
     }
     if (authn_flow_seal(req->app->forms, AUTHN_FLOW_FORM, &req->flow, &token) != ERR_OK) {
@@ -44,7 +45,9 @@ static void form_show(struct authn_request *req, int status, const char *note, s
     authn_page_login(&page, &(struct authn_page_login){ .token = buf_sv(&token),
                                                         .email = email,
                                                         .note = sv_from(note),
-                                                        .app = url.host,
+                                                        .app = req->flow.program.n != 0
+                                                                   ? authn_program_name(req)
+                                                                   : url.host,
                                                         .request_id = req->request_id });
     authn_reply_page(req, status, &page, buf_sv(&origin));
 }
@@ -268,7 +271,7 @@ void authn_login_form(struct authn_request *req)
     if (http_form_read(req->body, v, ARRAY_LEN(v), &req->arena) != ERR_OK || !v[0].present ||
         authn_flow_open(req->app->forms, AUTHN_FLOW_FORM, v[0].value, &req->arena, &req->flow) !=
             ERR_OK ||
-        authn_redirect_check(req->config, req->flow.redirect_uri, &url) != ERR_OK) {
+        authn_redirect_flow_check(req->config, &req->flow, &url) != ERR_OK) {
         form_refused(req, "form-invalid");
         return;
     }

@@ -6,6 +6,7 @@
 
 #include "authenticate/local.h"
 #include "authenticate/oidc.h"
+#include "authenticate/program.h"
 #include "authenticate/redirect.h"
 #include "common/b64.h"
 #include "common/clock.h"
@@ -96,7 +97,7 @@ static void link_refused(struct authn_request *req, enum err err, struct sv redi
                  .link_text = "Back to the application" });
 }
 
-static void redirect_refused(struct authn_request *req)
+void authn_login_redirect_refused(struct authn_request *req)
 {
     authn_reply_problem(
         req, &(struct authn_problem){ .status = 400,
@@ -119,16 +120,20 @@ static bool flow_read(struct authn_request *req)
 {
     struct http_form_value v[] = { { .key = SV("pomerium_redirect_uri") },
                                    { .key = SV("pomerium_binding") },
-                                   { .key = SV("pomerium_attempt") } };
+                                   { .key = SV("pomerium_attempt") },
+                                   { .key = SV("pomerium_program") } };
+    bool bound = false;
 
     if (http_form_read(req->query, v, ARRAY_LEN(v), &req->arena) != ERR_OK) {
         return false;
     }
     req->flow.redirect_uri = v[0].value;
     req->flow.binding = v[1].value;
+    req->flow.program = v[3].value;
     req->flow.attempt = 1;
     req->flow.issued_at_s = clock_wall_s();
-    return v[0].present && is_binding(v[1].value) &&
+    bound = is_binding(v[1].value) || (v[3].value.n != 0 && !v[1].present);
+    return v[0].present && bound &&
            (!v[2].present || sv_u64(v[2].value, 1000, &req->flow.attempt) == ERR_OK);
 }
 
@@ -158,8 +163,8 @@ void authn_login_start(struct authn_request *req)
         link_refused(req, err, req->flow.redirect_uri);
         return;
     }
-    if (authn_redirect_check(req->config, req->flow.redirect_uri, &redirect) != ERR_OK) {
-        redirect_refused(req);
+    if (authn_redirect_flow_check(req->config, &req->flow, &redirect) != ERR_OK) {
+        authn_login_redirect_refused(req);
         return;
     }
     authn_session_find(req, start_found);
@@ -276,38 +281,48 @@ void authn_login_done(struct authn_request *req, const struct authn_identity *id
     req->call = authn_store_login(req->app->store, &login, &req->arena, on_stored, req);
 }
 
-void authn_login_code(struct authn_request *req)
+enum err authn_login_seal_code(struct authn_request *req, struct sv host, struct buf *out)
 {
     unsigned char random[16];
-    struct http_url url;
     CLEANUP(buf_deinit) struct buf id;
-    CLEANUP(buf_deinit) struct buf host;
-    CLEANUP(buf_deinit) struct buf sealed;
-    CLEANUP(buf_deinit) struct buf location;
     struct authn_code code = { .session = sv_from(req->session->id),
                                .record_version = req->session_version,
                                .idp_id = sv_from(req->app->idp_id),
                                .redirect_uri = req->flow.redirect_uri,
+                               .host = host,
                                .binding = req->flow.binding,
                                .expires_at_s = clock_wall_s() + AUTHN_CODE_LIFE_S,
                                .session_expires_at_s = req->session->expires_at->seconds };
 
     buf_init(&id, 64);
+    rand_bytes(random, sizeof random);
+    b64_url_add(&id, sv_of(random, sizeof random));
+    code.id = buf_sv(&id);
+    return authn_code_seal(req->app->codes, &code, out);
+}
+
+void authn_login_code(struct authn_request *req)
+{
+    struct http_url url;
+    CLEANUP(buf_deinit) struct buf host;
+    CLEANUP(buf_deinit) struct buf sealed;
+    CLEANUP(buf_deinit) struct buf location;
+
     buf_init(&host, 512);
     buf_init(&sealed, 65536);
     buf_init(&location, 65536);
-    if (authn_redirect_check(req->config, req->flow.redirect_uri, &url) != ERR_OK) {
-        redirect_refused(req); /* the configuration changed meanwhile */
+    if (req->flow.program.n != 0) {
+        authn_program_ask(req);
         return;
     }
-    rand_bytes(random, sizeof random);
-    b64_url_add(&id, sv_of(random, sizeof random));
+    if (authn_redirect_flow_check(req->config, &req->flow, &url) != ERR_OK) {
+        authn_login_redirect_refused(req); /* the configuration changed meanwhile */
+        return;
+    }
     authn_redirect_host(&host, &url);
-    code.id = buf_sv(&id);
-    code.host = buf_sv(&host);
     authn_redirect_callback(&location, &url);
-    if (authn_code_seal(req->app->codes, &code, &sealed) != ERR_OK) {
-        redirect_refused(req);
+    if (authn_login_seal_code(req, buf_sv(&host), &sealed) != ERR_OK) {
+        authn_login_redirect_refused(req);
         return;
     }
     buf_add_str(&location, "?pomerium_code=");

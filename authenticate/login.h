@@ -26,8 +26,13 @@ void authn_login_ask(struct authn_request *req);
 void authn_login_again(struct authn_request *req, const char *cause);
 /* identity has proved itself: writes the records, sets the cookie, sends the browser on. */
 void authn_login_done(struct authn_request *req, const struct authn_identity *identity);
-/* Sends the browser to the app's callback with a code for req->session. */
+/* Sends the browser to the app's callback with a code for req->session; a program's after asking. */
 void authn_login_code(struct authn_request *req);
+/* Appends a code for req->session that host can redeem. */
+MUST_CHECK enum err authn_login_seal_code(struct authn_request *req, struct sv host,
+                                          struct buf *out);
+/* 400: the login leads to an address that is not one of ours. */
+void authn_login_redirect_refused(struct authn_request *req);
 /* SHA-256 of the browser's cookie on our host, base64url, in the request's arena; a browser without
  * one gets it if make is set, else "" is returned. */
 struct sv authn_browser(struct authn_request *req, bool make);

@@ -107,6 +107,20 @@ void authn_page_sign_out(struct buf *b, struct sv token, struct sv who, struct s
     http_page_end(b, request_id);
 }
 
+void authn_page_program(struct buf *b, const struct authn_page_program *page)
+{
+    http_page_begin(b, SV("Let a program in?"));
+    buf_add_str(b, "<p>A program on this computer asks to go to <strong>");
+    buf_add_html(b, page->what);
+    buf_add_str(b, "</strong> in your name, ");
+    buf_add_html(b, page->who);
+    buf_add_str(b, ".</p>\n<p class=\"soft\">Go on only if you have just started it. If not, close "
+                   "this page.</p>\n<form method=\"post\" action=\"/.pomerium/program\">\n");
+    hidden(b, "token", page->token);
+    buf_add_str(b, "<button type=\"submit\">Let it in</button>\n</form>\n");
+    http_page_end(b, page->request_id);
+}
+
 void authn_page_signed_out(struct buf *b, struct sv request_id)
 {
     http_page_begin(b, SV("You are signed out"));

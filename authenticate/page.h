@@ -17,6 +17,15 @@ struct authn_page_login {
 
 void authn_page_login(struct buf *b, const struct authn_page_login *page);
 
+struct authn_page_program {
+    struct sv token; /* sealed; goes into the form */
+    struct sv what;  /* where the program wants to go */
+    struct sv who;   /* in whose name */
+    struct sv request_id;
+};
+
+void authn_page_program(struct buf *b, const struct authn_page_program *page);
+
 struct authn_page_user {
     struct sv name;
     struct sv email;

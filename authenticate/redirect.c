@@ -21,6 +21,18 @@ enum err authn_redirect_check(const struct config *config, struct sv text, struc
     return config_has_host(config, url->host, url->port) ? ERR_OK : ERR_DENIED;
 }
 
+enum err authn_redirect_flow_check(const struct config *config, const struct authn_flow *flow,
+                                   struct http_url *url)
+{
+    if (flow->program.n == 0) {
+        return authn_redirect_check(config, flow->redirect_uri, url);
+    }
+    if (http_url_parse(flow->redirect_uri, url, NULL) != ERR_OK) {
+        return ERR_INVALID;
+    }
+    return http_url_is_loopback(url) ? ERR_OK : ERR_DENIED;
+}
+
 void authn_redirect_host(struct buf *b, const struct http_url *url)
 {
     buf_add_sv(b, url->host);

@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 #include "proxy/login.h"
+#include "proxy/program.h"
 
 enum { REDEEM_MS = 5000 };
 
@@ -34,7 +35,9 @@ static void redeem_back(void *arg)
 {
     struct proxy_redeem *r = arg;
 
-    if (r->exchange != NULL) {
+    if (r->exchange != NULL && r->program) {
+        proxy_program_redeemed(r->exchange, r);
+    } else if (r->exchange != NULL) {
         proxy_login_redeemed(r->exchange, r);
     }
     proxy_redeem_free(&r);

@@ -46,6 +46,7 @@ struct proxy_redeem {
     char *code;
     char *host;
     unsigned char binding[32];
+    bool program; /* a program asks, not a browser */
     /* the answer */
     enum rpc_status status;
     char *session;
@@ -54,6 +55,6 @@ struct proxy_redeem {
     uint64_t record_version;
 };
 
-/* Worker's thread; the answer comes to proxy_login_redeemed there, unless exchange became NULL. */
+/* Worker's thread; the answer comes to proxy_login_redeemed or _program_ there, unless exchange became NULL. */
 void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem);
 void proxy_redeem_free(struct proxy_redeem **redeem);

@@ -37,8 +37,7 @@ static struct sv shown_host(const struct proxy_exchange *x)
     return x->req.authority;
 }
 
-/* What handles for the tunnel to authority are bound to. */
-static struct sv tunnel_holder(struct proxy_exchange *x, struct sv authority)
+struct sv proxy_login_tunnel_holder(struct proxy_exchange *x, struct sv authority)
 {
     const struct sv mark = SV(HANDLE_TCP);
     char *p = arena_alloc(&x->arena, mark.n + authority.n);
@@ -70,7 +69,7 @@ void proxy_login_identify(struct proxy_exchange *x)
     size_t i = 0;
 
     if (tunnel) { /* no browser comes here: its cookies are for requests */
-        holder = tunnel_holder(x, x->req.authority);
+        holder = proxy_login_tunnel_holder(x, x->req.authority);
     } else {
         n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
         n = MIN(n, (size_t)HANDLES_MAX);
@@ -321,17 +320,24 @@ static bool same_host(struct proxy_exchange *x, struct sv url)
     return sv_starts(url, host) && (url.n == host.n || sv_starts(sv_from_at(url, host.n), SV("/")));
 }
 
-static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
+bool proxy_login_make_handle(struct proxy_exchange *x, const struct proxy_redeem *redeem,
+                             struct sv holder, struct buf *out)
 {
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-    struct proxy_fields fields = { .n = 0 };
     struct handle handle = { .record_version = redeem->record_version,
                              .issued_at_s = clock_wall_s() };
 
     (void)snprintf(handle.session, sizeof(handle.session), "%s", redeem->session);
     (void)snprintf(handle.idp_id, sizeof(handle.idp_id), "%s", redeem->idp_id);
+    return proxy_handles_make(x->worker->handles, &handle, holder, out) == ERR_OK;
+}
+
+static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    struct proxy_fields fields = { .n = 0 };
+
     buf_init(&text, HANDLE_TEXT_MAX);
-    if (proxy_handles_make(x->worker->handles, &handle, shown_host(x), &text) != ERR_OK) {
+    if (!proxy_login_make_handle(x, redeem, shown_host(x), &text)) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }

@@ -15,5 +15,10 @@ void proxy_login_needed(struct proxy_exchange *x);
 void proxy_login_callback(struct proxy_exchange *x);
 void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *redeem);
 void proxy_login_sign_out(struct proxy_exchange *x);
+/* The handle of a redeemed code, for holder. False: it cannot be made. */
+MUST_CHECK bool proxy_login_make_handle(struct proxy_exchange *x, const struct proxy_redeem *redeem,
+                                        struct sv holder, struct buf *out);
+/* What handles for the tunnel to authority are bound to; in the exchange's arena. */
+struct sv proxy_login_tunnel_holder(struct proxy_exchange *x, struct sv authority);
 /* Opens the session handle of the request into x->handle, if there is one. */
 void proxy_login_identify(struct proxy_exchange *x);

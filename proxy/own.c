@@ -10,6 +10,7 @@
 #include "proxy/acme.h"
 #include "proxy/cors.h"
 #include "proxy/login.h"
+#include "proxy/program.h"
 #include "proxy/reply.h"
 #include "proxy/rewrite.h"
 #include "proxy/whoami.h"
@@ -98,6 +99,10 @@ bool proxy_own_serve(struct proxy_exchange *x)
         well_known(x);
     } else if (sv_eq(path, SV("/.well-known/pomerium/jwks.json"))) {
         jwks(x);
+    } else if (sv_eq(path, SV("/.pomerium/api/v1/login"))) {
+        proxy_program_login(x);
+    } else if (sv_eq(path, SV("/.pomerium/api/v1/token"))) {
+        proxy_program_token(x);
     } else if (sv_eq(path, SV("/.pomerium/callback")) || sv_eq(path, SV("/.pomerium/callback/"))) {
         proxy_login_callback(x);
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {

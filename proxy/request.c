@@ -137,8 +137,10 @@ static void note_answer(struct proxy_exchange *x, const struct proxy_answer *ans
     if (x->n_reasons != 0) {
         memcpy(x->reasons, answer->reasons, x->n_reasons * sizeof(*x->reasons));
     }
-    x->user = arena_sv(&x->arena, answer->user);
-    x->email = arena_sv(&x->arena, answer->email);
+    if (answer->user.n != 0) { /* who it was stays known when the session is gone */
+        x->user = arena_sv(&x->arena, answer->user);
+        x->email = arena_sv(&x->arena, answer->email);
+    }
 }
 
 static void set_end(struct proxy_exchange *x, int64_t valid_until_s)

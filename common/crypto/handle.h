@@ -19,6 +19,9 @@ struct handle {
 /* A handle for a tunnel is bound to this and the host:port that CONNECT names: no cookie of a web
  * application opens one, and the other way round. */
 #define HANDLE_TCP "tcp:"
+/* A program's one-time code is for this and what its token will be bound to: no browser's callback
+ * redeems it, and the other way round. */
+#define HANDLE_PROGRAM "program:"
 
 /* host: lower case, with the port only where the URL shows one; it is associated data.
  * The sealer's purpose is KEYS_HANDLE. ERR_LIMIT: an id is too long. */

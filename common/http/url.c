@@ -363,6 +363,13 @@ void http_url_add(struct buf *b, const struct http_url *url)
     }
 }
 
+bool http_url_is_loopback(const struct http_url *url)
+{
+    return url->scheme == HTTP_SCHEME_HTTP && url->port_given && !url->has_fragment &&
+           (sv_eq(url->host, SV("127.0.0.1")) || sv_eq(url->host, SV("[::1]")) ||
+            sv_eq(url->host, SV("localhost")));
+}
+
 bool http_url_same_origin(const struct http_url *a, const struct http_url *b)
 {
     return sv_ieq(a->scheme_text, b->scheme_text) && a->port == b->port && sv_eq(a->host, b->host);

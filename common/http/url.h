@@ -56,6 +56,9 @@ void http_url_copy(const struct http_url *from, struct arena *arena, struct http
 void http_url_add_origin(struct buf *b, const struct http_url *url);
 /* Appends the whole URL in its canonical spelling of scheme, host and port; path at least "/". */
 void http_url_add(struct buf *b, const struct http_url *url);
+/* http:// on this very machine, as programs listen for the browser's return (RFC 8252 §7.3):
+ * 127.0.0.1, [::1] or localhost, with a port of its own and no fragment. */
+bool http_url_is_loopback(const struct http_url *url);
 /* Same scheme, host and port. */
 bool http_url_same_origin(const struct http_url *a, const struct http_url *b);
 

@@ -190,7 +190,7 @@ LIMITS = {
     "an unknown coding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
     "an unknown expectation": (POST + b"Expect: tea\r\nContent-Length: 0\r\n\r\n", 417),
     "another version": (b"GET / HTTP/3.0\r\nHost: HOST\r\n\r\n", 505),
-    "CONNECT": (b"CONNECT public.localhost:443 HTTP/1.1\r\nHost: public.localhost:443\r\n\r\n", 501),
+    "CONNECT": (b"CONNECT public.localhost:443 HTTP/1.1\r\nHost: public.localhost:443\r\n\r\n", 404),
 }
 
 

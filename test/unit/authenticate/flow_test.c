@@ -44,6 +44,7 @@ static int tear_down(void **state)
 
 static const struct authn_flow sample = { .redirect_uri = { "https://app.example/x?a=\"1\"", 25 },
                                           .binding = { "bind", 4 },
+                                          .program = { "tcp:db:1", 8 },
                                           .browser = { "brow", 4 },
                                           .nonce = { "nonce", 5 },
                                           .verifier = { "verifier", 8 },
@@ -61,6 +62,7 @@ static void a_flow_comes_back_as_it_left(void **state)
     assert_int_equal(
         authn_flow_open(w->states, AUTHN_FLOW_PROVIDER, buf_sv(&text), &w->arena, &back), ERR_OK);
     assert_true(sv_eq(back.redirect_uri, sample.redirect_uri));
+    assert_true(sv_eq(back.program, sample.program));
     assert_true(sv_eq(back.binding, sample.binding) && sv_eq(back.browser, sample.browser));
     assert_true(sv_eq(back.nonce, sample.nonce) && sv_eq(back.verifier, sample.verifier));
     assert_int_equal(back.attempt, 2);

@@ -133,6 +133,28 @@ static void origins_are_scheme_host_and_port(void **state)
     }
 }
 
+static void loopback_is_this_machine_and_a_port(void **state)
+{
+    static const struct {
+        const char *url;
+        bool loopback;
+    } rows[] = {
+        { "http://127.0.0.1:1/", true },           { "http://[::1]:65535/a?b", true },
+        { "http://LOCALHOST.:80", true },          { "http://127.0.0.1/", false },
+        { "https://127.0.0.1:1/", false },         { "http://127.0.0.2:1/", false },
+        { "http://app.localhost:1/", false },      { "http://localhost.evil:1/", false },
+        { "http://[::ffff:127.0.0.1]:1/", false }, { "http://127.0.0.1:1/#x", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct http_url url;
+
+        assert_int_equal(http_url_parse(sv_from(rows[i].url), &url, NULL), ERR_OK);
+        assert_int_equal(http_url_is_loopback(&url), rows[i].loopback);
+    }
+}
+
 static void only_exact_hosts_may_be_redirected_to(void **state)
 {
     static const struct {
@@ -278,6 +300,7 @@ int main(void)
         cmocka_unit_test(urls_are_taken_apart),
         cmocka_unit_test(a_copy_stands_alone),
         cmocka_unit_test(origins_are_scheme_host_and_port),
+        cmocka_unit_test(loopback_is_this_machine_and_a_port),
         cmocka_unit_test(only_exact_hosts_may_be_redirected_to),
         cmocka_unit_test(local_paths_stay_on_the_host),
         cmocka_unit_test(every_oauth2_proxy_case_is_judged),
