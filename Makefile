@@ -104,7 +104,7 @@ unit-programs: $(TESTS)
 unit: $(TESTS)
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
 flow: all
-	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh flow
+	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
 
 bench bench-quick: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) all

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the suites and ends with "N passed, N failed".   test/run.sh [unit|policy|flow|browser …]
-# A unit program counts as one test for each cmocka test in it. Environment: BIN, UNIT, SAN.
+# A unit program counts as one test for each cmocka test in it. Environment: BIN, UNIT, SAN; FLOW names
+# files of test/flow ("trial tls"), none: all.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 : "${BIN:=build/bin}" "${UNIT:=build/cc-plain/test/unit}" "${SAN:=}"
@@ -72,8 +73,12 @@ run_policy() {
 
 run_pytest() { # folder
     out=$logs/pytest
+    paths=test/$1
+    if [ "$1" = flow ] && [ -n "${FLOW:-}" ]; then
+        paths=$(for name in $FLOW; do echo "test/flow/test_$name.py"; done)
+    fi
     # Debian's Python: the modules of the tests are its packages.
-    timeout 1500 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --tb=short "test/$1" >"$out" 2>&1
+    timeout 1500 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --tb=short $paths >"$out" 2>&1
     code=$?
     last=$(tail -n 1 "$out")
     ok=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) passed.*/\1/p')
