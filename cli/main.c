@@ -13,6 +13,7 @@ static const struct cli_command commands[] = {
     { "sessions", "list, show and revoke sessions", cli_sessions_main },
     { "users", "revoke all sessions of a user", cli_users_main },
     { "whoami", "ask a proxy who you are to it, and how it found your address", cli_whoami_main },
+    { "tcp", "reach a TCP service through a tunnel", cli_tcp_main },
     { "token", "make a token for a client of the databroker", cli_token_main },
     { "ca", "print the certificate authority between the parts", cli_ca_main },
     { "hash-password", "hash a password for the users file", cli_hash_main },

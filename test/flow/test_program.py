@@ -1,20 +1,12 @@
 """Programs log in through the person's browser: what comes back is theirs alone, and for one place."""
 
-import base64
-import hashlib
-import os
 import urllib.parse
 
 import pytest
-from stand import PASSWORD, Stand, Upstream
-from test_tcp import echo, echoed, refused, tunnel
+from stand import Stand, Upstream
 from trial import Form, wait_for
-
-STAFF = "    policy:\n      - allow: {or: [{groups: {has: staff}}]}\n"
-ADMINS = "    policy:\n      - allow: {or: [{groups: {has: admins}}]}\n"
-BACK = "http://127.0.0.1:41234/here?x=1"
-DB, DB2, INNER = "db.localhost:5432", "db.localhost:6000", "inner:22"
-
+from tunnels import (BACK, DB, DB2, INNER, STAFF, ADMINS, address, api, echo, opens, question, refused, say_yes, token, tunnel,
+                     verifier, with_token)
 
 @pytest.fixture(scope="module")
 def stand():
@@ -28,61 +20,6 @@ def stand():
     s.stop()
     u.close()
     web.close()
-
-
-def verifier():
-    text = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
-    return text, base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-
-
-def api(stand, host, what, **values):
-    query = urllib.parse.urlencode({"pomerium_" + k: v for k, v in values.items() if v is not None})
-    return stand.browser().fetch(f"https://{host}.localhost:{stand.port}/.pomerium/api/v1/{what}?{query}")
-
-
-def address(stand, host, tunnel=None, binding=None, back=BACK):
-    answer = api(stand, host, "login", redirect_uri=back, tunnel=tunnel, binding=binding)
-    assert answer.status_code == 200, answer.text
-    assert answer.text == answer.text.strip() and answer.headers["Content-Type"].startswith("text/plain")
-    return answer.text
-
-
-def question(browser, url, email="user@example.com"):
-    """The page that asks whether the program may go in; logs in where that is needed."""
-    page = browser.get(url)
-    if "password" in Form(page.text).fields:
-        page = browser.login_on(page, email, PASSWORD)
-    assert page.status_code == 200 and "Let a program in?" in page.text, page.text
-    return page
-
-
-def say_yes(browser, page):
-    """The parameters of the address that the browser is sent to."""
-    form = Form(page.text)
-    answer = browser.one(urllib.parse.urljoin(page.url, form.action), "POST", data=form.fields, headers={
-        "Origin": "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(page.url))})
-    assert answer.status_code == 303, answer.text
-    back = answer.headers["Location"]
-    assert back.startswith(BACK + "&"), back
-    return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(back).query))
-
-
-def token(stand, host, tunnel=None, browser=None, email="user@example.com"):
-    secret, binding = verifier()
-    b = browser or stand.browser()
-    code = say_yes(b, question(b, address(stand, host, tunnel, binding), email))["pomerium_code"]
-    answer = api(stand, host, "token", code=code, verifier=secret, tunnel=tunnel)
-    assert answer.status_code == 200, answer.text
-    return answer.text
-
-
-def with_token(text):
-    return f"Authorization: Pomerium {text}\r\n"
-
-
-def opens(stand, authority, host, headers):
-    c, rest = tunnel(stand, authority, headers, host + ".localhost", behind=b"x")
-    echoed(c, rest, b"x")
 
 
 def test_a_token_opens_the_tunnel_it_is_for_and_no_other(stand):

@@ -10,85 +10,9 @@ import time
 import h2.errors
 import pytest
 from h2client import H2Client
-from stand import Stand, TlsClient, Upstream, receive
+from stand import Stand, TlsClient, Upstream
 from trial import free_port, wait_for
-
-PUBLIC = "    allow_public_unauthenticated_access: true\n"
-BULK = os.urandom(1 << 20) * 64
-
-
-def route(port, authority="db.localhost:5432", more=PUBLIC, to=None):
-    return f"  - from: tcp+https://{authority}\n    to: {to or f'tcp://127.0.0.1:{port}'}\n{more}"
-
-
-def echo(s):
-    while True:
-        data = s.recv(65536)
-        if not data:
-            break
-        s.sendall(data)
-    s.shutdown(socket.SHUT_WR)
-
-
-def read_all(s):
-    parts = []
-    while True:
-        part = s.recv(65536)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
-def echoed(c, rest, data):
-    """The other end says data again, and ends when it is told the end."""
-    while len(rest) < len(data):
-        rest += receive(c)
-    assert rest == data
-    c.half_close()
-    assert read_all(c) == b""
-    c.close()
-
-
-def connect_head(authority, headers=""):
-    return f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{headers}\r\n".encode()
-
-
-def read_head(c):
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += receive(c)
-    head, rest = data.split(b"\r\n\r\n", 1)
-    return head.decode(), rest
-
-
-def ask(stand, authority, headers="", name="db.localhost", behind=b""):
-    """A CONNECT of HTTP/1.1: the connection, the answer's head and what came behind it."""
-    c = TlsClient(stand, name)
-    c.sendall(connect_head(authority, headers) + behind)
-    head, rest = read_head(c)
-    return c, head, rest
-
-
-def tunnel(stand, authority="db.localhost:5432", headers="", name="db.localhost", behind=b""):
-    c, head, rest = ask(stand, authority, headers, name, behind)
-    assert head.startswith("HTTP/1.1 200 "), head
-    assert "content-length" not in head.lower() and "transfer-encoding" not in head.lower()
-    return c, rest
-
-
-def refused(stand, authority, headers="", name="db.localhost", behind=b""):
-    """The status and everything that came until the proxy closed."""
-    c, head, rest = ask(stand, authority, headers, name, behind)
-    rest += read_all(c)
-    c.close()
-    assert "connection: close" in head.lower()
-    return int(head.split()[1]), rest.decode()
-
-
-def access_lines(stand, **wanted):
-    return [line for line in stand.logs("proxy") if line.get("event", line.get("message")) == "http-request" and
-            all(line.get(k.replace("_", "-")) == v for k, v in wanted.items())]
-
+from tunnels import BULK, PUBLIC, access_lines, connect_head, echo, echoed, read_all, read_head, refused, route, tunnel
 
 @pytest.fixture(scope="module")
 def echoes():
