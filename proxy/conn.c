@@ -503,27 +503,42 @@ static void go_on_with_handshake(struct proxy_conn *conn)
     }
 }
 
-/* While something else is waited for: take what comes, as far as there is room. */
-static void read_ahead(struct proxy_conn *conn)
+/* An answer of ours still goes out to who says no more; for anything else there is nobody left. */
+static void said_no_more(struct proxy_conn *conn, bool failed)
 {
-    bool drained = false;
-
-    if (!proxy_window_room(&conn->in, PROXY_WINDOW, false)) {
-        proxy_conn_want(conn, false, false);
+    if (conn->x->phase == PROXY_REPLY && !failed) {
+        conn->eof = true;
+        proxy_conn_want(conn, false, conn->wr_on);
         return;
     }
-    switch (proxy_window_fill(&conn->in, &conn->io, &drained)) {
-    case PROXY_IO_FAILED:
-        proxy_conn_close(conn);
-        break;
-    case PROXY_IO_END:
-        conn->eof = true;
-        proxy_conn_want(conn, false, false);
-        break;
-    case PROXY_IO_DONE:
-    case PROXY_IO_AGAIN:
-        break;
+    if (conn->x->fault == NULL) {
+        conn->x->fault = "client-left";
     }
+    proxy_conn_close(conn);
+}
+
+void proxy_conn_read_ahead(struct proxy_conn *conn)
+{
+    int i = 0;
+
+    for (i = 0; i < READS_MAX; i++) {
+        bool drained = false;
+        enum proxy_io_result result = PROXY_IO_FAILED;
+
+        if (!proxy_window_room(&conn->in, PROXY_WINDOW, false)) {
+            proxy_conn_want(conn, false, conn->wr_on);
+            return;
+        }
+        result = proxy_window_fill(&conn->in, &conn->io, &drained);
+        if (result == PROXY_IO_FAILED || result == PROXY_IO_END) {
+            said_no_more(conn, result == PROXY_IO_FAILED);
+            return;
+        }
+        if (result == PROXY_IO_AGAIN || drained) {
+            return;
+        }
+    }
+    wake_for_pending(conn);
 }
 
 static void hear_out(struct proxy_conn *conn)
@@ -561,7 +576,7 @@ static void on_exchange_event(struct proxy_conn *conn, struct proxy_exchange *x,
         break;
     case PROXY_CHECK:
     case PROXY_CONNECT:
-        read_ahead(conn);
+        proxy_conn_read_ahead(conn);
         break;
     case PROXY_FORWARD:
     case PROXY_TUNNEL:
@@ -572,7 +587,7 @@ static void on_exchange_event(struct proxy_conn *conn, struct proxy_exchange *x,
             proxy_exchange_progress(x);
             proxy_exchange_send(x);
         } else {
-            read_ahead(conn);
+            proxy_conn_read_ahead(conn);
         }
         break;
     case PROXY_ENDED:

@@ -68,6 +68,9 @@ void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms);
 void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x);
 /* Sends what out holds, then finishes x. */
 void proxy_conn_send(struct proxy_conn *conn, struct proxy_exchange *x);
+/* HTTP/1, while something else is waited for: takes what comes as far as there is room, which is how
+ * we hear that the client has left: its exchange ends at once then, and what was under way for it. */
+void proxy_conn_read_ahead(struct proxy_conn *conn);
 /* HTTP/2: no stream is open any more. */
 void proxy_conn_quiet(struct proxy_conn *conn);
 /* The worker stops: the next answer is the last one, and who asks nothing for a moment is closed

@@ -189,6 +189,12 @@ static void request_cut_off(struct proxy_exchange *x)
     }
 }
 
+static void client_left(struct proxy_exchange *x)
+{
+    x->fault = "client-left";
+    proxy_exchange_abort(x);
+}
+
 static void pump_up(struct proxy_exchange *x)
 {
     if (x->request_done || x->up_lost || !has_server(x)) {
@@ -215,6 +221,8 @@ static void pump_up(struct proxy_exchange *x)
         server_write(x, false);
         if (x->phase == PROXY_TUNNEL) {
             end_direction(x, true);
+        } else if (proxy_client_eof(x)) {
+            client_left(x);
         } else {
             request_is_out(x);
         }
@@ -487,8 +495,7 @@ static void pump_down(struct proxy_exchange *x)
         }
         break;
     case PROXY_PIPE_LOST:
-        x->fault = "client-left";
-        proxy_exchange_abort(x);
+        client_left(x);
         break;
     case PROXY_PIPE_BAD:
         fail(x, 502, "bad-answer-body");
@@ -639,9 +646,12 @@ static void read_client(struct proxy_exchange *x)
         bool pinned = has_server(x) && x->up_pipe.taken != 0;
         enum proxy_io_result result = PROXY_IO_AGAIN;
 
-        if ((x->request_done && x->phase != PROXY_TUNNEL) ||
-            !proxy_window_room(&conn->in, PROXY_WINDOW, pinned)) {
-            proxy_client_read(x, false); /* a next request waits, or it is full */
+        if (x->request_done && x->phase != PROXY_TUNNEL) {
+            proxy_conn_read_ahead(conn);
+            return;
+        }
+        if (!proxy_window_room(&conn->in, PROXY_WINDOW, pinned)) {
+            proxy_client_read(x, false);
             return;
         }
         result = proxy_window_fill(&conn->in, &conn->io, &drained);
@@ -650,8 +660,7 @@ static void read_client(struct proxy_exchange *x)
         }
         proxy_exchange_progress(x);
         if (result == PROXY_IO_FAILED) {
-            x->fault = "client-left";
-            proxy_exchange_abort(x);
+            client_left(x);
             return;
         }
         if (result == PROXY_IO_END) {

@@ -14,7 +14,8 @@ import grpc
 import hpack
 import pytest
 from h2client import H2Client
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
+from h2upstream import RawH2, head_frame
+from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 from stand import Stand, Upstream, header, make_certificate, receive
 from trial import ROOT, wait_for
 
@@ -44,35 +45,6 @@ class Grpc:
 
     def fails(self, request, context):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
-
-
-class RawH2(Upstream):
-    """An upstream that speaks HTTP/2 by hand: answer(socket, stream) is called for each HEADERS frame."""
-
-    def __init__(self, answer):
-        self.head = answer
-        super().__init__(raw=self.talk)
-
-    def talk(self, s):
-        data = self.take(s, b"", 24)[1]
-        s.sendall(SettingsFrame(0).serialize())
-        while True:
-            head, data = self.take(s, data, 9)
-            size, kind, flags, sid = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
-            _, data = self.take(s, data, size)
-            if kind == 4 and not flags & 1:
-                s.sendall(SettingsFrame(0, flags=["ACK"]).serialize())
-            elif kind == 1:
-                self.head(s, sid)
-
-    @staticmethod
-    def take(s, data, n):
-        while len(data) < n:
-            more = s.recv(65536)
-            if not more:
-                raise OSError
-            data += more
-        return data[:n], data[n:]
 
 
 @pytest.fixture(scope="module")
@@ -432,10 +404,6 @@ def test_a_broken_answer_of_an_http_2_upstream_is_502(name, frames, status):
         assert c.get().status == status
         c.close()
     u.close()
-
-
-def head_frame(sid, headers):
-    return HeadersFrame(sid, hpack.Encoder().encode(headers), flags=["END_HEADERS", "END_STREAM"]).serialize()
 
 
 def test_a_refused_stream_is_asked_again_and_a_cut_answer_is_cut():
