@@ -241,6 +241,7 @@ static bool is_preface(struct proxy_conn *conn)
     struct sv bytes = proxy_window_sv(&conn->in);
 
     if (conn->spoke || conn->to_https || conn->io.ssl != NULL || conn->phase != PROXY_CONN_IDLE ||
+        conn->worker->snapshot->config->http_versions == CONFIG_VERSIONS_HTTP1 ||
         !sv_starts(preface, sv_head(bytes, MIN(bytes.n, preface.n)))) {
         return false;
     }
@@ -269,6 +270,12 @@ static void on_h2_event(struct proxy_conn *conn, short what)
 
 /* ---- HTTP/1 ---------------------------------------------------------------------------------- */
 
+static bool refuses_h1(const struct proxy_conn *conn)
+{
+    return !conn->to_https &&
+           conn->worker->snapshot->config->http_versions == CONFIG_VERSIONS_HTTP2;
+}
+
 /* Looks at what the window holds; true: a request has begun or the connection is on its way out. */
 static bool parse_head(struct proxy_conn *conn)
 {
@@ -286,6 +293,12 @@ static bool parse_head(struct proxy_conn *conn)
         conn->phase = PROXY_CONN_BUSY;
     }
     x = conn->x;
+    if (refuses_h1(conn)) {
+        rand_uuid(x->request_id);
+        x->close_after = true;
+        proxy_reply_fault(x, 505, "http-2-only");
+        return true;
+    }
     switch (http_head_parse(&x->head, proxy_window_sv(&conn->in))) {
     case HTTP_DONE:
         keep_head(conn, x);

@@ -228,13 +228,18 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                    const unsigned char *in, unsigned in_n, void *arg)
 {
-    static const unsigned char mine[] = "\x02h2\x08http/1.1";
+    static const struct sv offers[] = {
+        [CONFIG_VERSIONS_AUTO] = { "\x02h2\x08http/1.1", 12 },
+        [CONFIG_VERSIONS_HTTP1] = { "\x08http/1.1", 9 },
+        [CONFIG_VERSIONS_HTTP2] = { "\x02h2", 3 },
+    };
+    const struct proxy_snapshot *s = arg;
+    struct sv mine = offers[s->config->http_versions];
     unsigned char *chosen = NULL;
 
     (void)ssl;
-    (void)arg;
-    if (SSL_select_next_proto(&chosen, out_n, mine, sizeof(mine) - 1, in, in_n) !=
-        OPENSSL_NPN_NEGOTIATED) {
+    if (SSL_select_next_proto(&chosen, out_n, (const unsigned char *)mine.p, (unsigned)mine.n, in,
+                              in_n) != OPENSSL_NPN_NEGOTIATED) {
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
     *out = chosen;
@@ -354,7 +359,7 @@ static SSL_CTX *listener_ctx(struct proxy_snapshot *s)
     (void)SSL_CTX_set_tlsext_servername_arg(ctx, s);
     (void)SSL_CTX_set_tlsext_status_cb(ctx, on_status);
     (void)SSL_CTX_set_tlsext_status_arg(ctx, s);
-    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+    SSL_CTX_set_alpn_select_cb(ctx, on_alpn, s);
     proxy_acme_listen(ctx);
     (void)SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"postern", 7);
     if (s->n_trusts != 0) {

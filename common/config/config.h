@@ -181,6 +181,13 @@ struct config_cluster {
     struct config_limits limits;
 };
 
+/* Which HTTP clients of the public listener may speak. */
+enum config_versions {
+    CONFIG_VERSIONS_AUTO = 0, /* as ALPN or the first bytes say */
+    CONFIG_VERSIONS_HTTP1,
+    CONFIG_VERSIONS_HTTP2
+};
+
 enum config_family {
     CONFIG_FAMILY_V4_PREFERRED = 0,
     CONFIG_FAMILY_AUTO, /* V6_PREFERRED, as Envoy means it */
@@ -465,7 +472,8 @@ struct config {
     struct sv certificate_pem;          /* private to the reader, as the next */
     struct secret *certificate_key_pem; /* both become one of certificates */
     enum config_tls_version tls_min_version;
-    struct sv http_redirect_addr; /* "host:port" or ":port"; not set: none */
+    enum config_versions http_versions; /* codec_type */
+    struct sv http_redirect_addr;       /* "host:port" or ":port"; not set: none */
     struct config_mtls downstream_mtls;
     bool asks_client_cert;               /* a CA for them is set, here or on a route */
     struct config_cidrs trusted_proxies; /* none: { NULL, 0, false } */

@@ -43,6 +43,10 @@ static const struct config_choice choices_balance[] = {
     { "maglev", CONFIG_BALANCE_MAGLEV },
     { NULL, 0 }
 };
+static const struct config_choice choices_versions[] = { { "auto", CONFIG_VERSIONS_AUTO },
+                                                         { "http1", CONFIG_VERSIONS_HTTP1 },
+                                                         { "http2", CONFIG_VERSIONS_HTTP2 },
+                                                         { NULL, 0 } };
 static const struct config_choice choices_family[] = { { "V4_PREFERRED",
                                                          CONFIG_FAMILY_V4_PREFERRED },
                                                        { "AUTO", CONFIG_FAMILY_AUTO },
@@ -82,6 +86,9 @@ static const struct config_row global_rows[] = {
       G(certificate_key_pem), .doc = "The key of `certificate`." },
     { "tls_min_version", CFG_ENUM, CFG_RELOAD | CFG_OURS, G(tls_min_version),
       .choices = choices_tls, .doc = "The oldest TLS that the public listener speaks." },
+    { "codec_type", CFG_ENUM, CFG_RELOAD, G(http_versions), .choices = choices_versions,
+      .doc = "The HTTP of visitors: `auto` is both, as ALPN or the first bytes say; `http1` and "
+             "`http2` are that one alone. `http3` is not served." },
     { "downstream_mtls", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_mtls,
       .doc = "Certificates of visitors, see [below](#downstream_mtls)." },
     { "http_redirect_addr", CFG_LISTEN, 0, G(http_redirect_addr),
@@ -334,7 +341,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("certificate_authority_file"),
     UNSUPPORTED("override_certificate_name"),
     UNSUPPORTED("tls_derive"),
-    UNSUPPORTED("codec_type"),
     UNSUPPORTED("http3_advertise_port"),
     UNSUPPORTED("idp_access_token_allowed_audiences"),
     UNSUPPORTED("identity_providers"),
@@ -552,6 +558,9 @@ static const struct config_row route_rows[] = {
       .doc = "write `policy: [{allow: {and: [{groups: {has: NAME}}]}}]`" },
     { "set_authorization_header", CFG_REMOVED, .doc = "Pomerium removed it" },
     { "tls_server_name", CFG_REMOVED, .doc = "use tls_upstream_server_name" },
+    { "tls_downstream_server_name", CFG_REMOVED,
+      .doc = "a route is served on connections for every name of its host's certificate: put that "
+             "name into it" },
     UNSUPPORTED("logo_url"),
     UNSUPPORTED("sub_policies"),
     UNSUPPORTED("show_error_details"),
@@ -561,7 +570,6 @@ static const struct config_row route_rows[] = {
     UNSUPPORTED("idp_access_token_allowed_audiences"),
     UNSUPPORTED("identity_providers"),
     UNSUPPORTED("bearer_token_format"),
-    UNSUPPORTED("tls_downstream_server_name"),
     UNSUPPORTED("enable_google_cloud_serverless_authentication"),
     UNSUPPORTED("upstream_tunnel"),
     UNSUPPORTED("mcp"),

@@ -444,6 +444,36 @@ class stand_for:
         self.stand.stop()
 
 
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("codec", ["http1", "http2", "auto"])
+def test_a_listener_speaks_what_codec_type_says(upstream, codec, tls):
+    stand = Stand(f"""
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_public_unauthenticated_access: true
+""", settings=f"codec_type: {codec}\n", tls=tls).start()
+
+    def curl(*version):
+        """(status, version) of the answer."""
+        done = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{http_version}", *version, "--cacert", stand.ca,
+                               "--resolve", f"public.localhost:{stand.port}:127.0.0.1", stand.url("public")],
+                              capture_output=True, text=True, timeout=30)
+        return done.stdout
+    try:
+        two = "--http2" if tls else "--http2-prior-knowledge"
+        old, new = "200 1.1", "200 2"
+        refused = "000 0" if tls else "505 1.1"  # no protocol in common
+        assert {"http1": [old], "http2": [refused], "auto": [old]}[codec] == [curl("--http1.1")]
+        if codec == "http1" and not tls:
+            assert not curl(two).startswith("200")
+        else:
+            assert curl(two) == {"http1": old, "http2": new, "auto": new}[codec]
+        # Without ALPN a client of TLS means HTTP/1.1.
+        assert curl("--http1.1", "--no-alpn") == ("505 1.1" if codec == "http2" else old)
+    finally:
+        stand.stop()
+
+
 def test_h2spec_passes():
     done = subprocess.run([os.path.join(ROOT, "test/support/h2spec.sh")], capture_output=True, text=True)
     if done.returncode != 0:
