@@ -1,6 +1,6 @@
 /* proxy_access: one JSON line for each request, with the request id that authorize's audit line has,
  * too. Lines gather in the worker while it has other requests open, for 100 ms or 64 KiB at most.
- * No query, no header but the user agent: nothing in it is a secret. */
+ * `access_log: false` turns them off. No query, no header but the user agent: nothing in it is a secret. */
 #pragma once
 
 #include "proxy/exchange.h"

@@ -101,7 +101,7 @@ void proxy_exchange_end(struct proxy_exchange *x)
     if (x->up != NULL && proxy_exchange_is_raw(x) && !x->request_done) {
         proxy_io_cut(&x->up->io); /* RFC 9113 §8.5 */
     }
-    if (x->request_id[0] != '\0') {
+    if (x->request_id[0] != '\0' && x->snapshot->config->access_log) {
         proxy_access_line(x);
     }
     x->phase = PROXY_ENDED;

@@ -537,6 +537,7 @@ struct config {
     int64_t databroker_max_staleness_ms;
     struct sv health_check_addr; /* "host:port", "unix:/path"; not set: off */
     enum log_level log_level;
+    bool access_log;
 
     /* --- sessions --- */
     struct sv cookie_name; /* without the __Host- that is put before it */

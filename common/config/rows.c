@@ -258,6 +258,9 @@ static const struct config_row global_rows[] = {
           "databroker, `28084` acme." },
     { "log_level", CFG_ENUM, CFG_RELOAD, G(log_level), .def = LOG_INFO, .choices = choices_level,
       .doc = "How much is logged." },
+    { "access_log", CFG_BOOL, CFG_RELOAD | CFG_OURS, G(access_log), .def = 1,
+      .doc = "The proxy's line for each request. Authorize's line for each decision is always "
+             "written." },
 
     /* --- sessions --- */
     { "cookie_name", CFG_TEXT, 0, G(cookie_name), 1, 64, .def_text = "_pomerium",

@@ -32,10 +32,10 @@ def route(host, port, upstream_port, more="", policy=POLICY):
 
 
 class Postern(System):
-    def __init__(self, lab, tls, routes=None):
-        """routes(port) → YAML list; without it the routes of the throughput cases."""
+    def __init__(self, lab, tls, routes=None, log=False):
+        """routes(port) → YAML list; without it the routes of the throughput cases. log: the proxy's access lines."""
         super().__init__("postern", "https" if tls else "http", free_port(), "bench.localhost")
-        self.lab = lab
+        self.lab, self.log = lab, log
         self.home = tempfile.mkdtemp(prefix="postern-", dir=lab.folder)
         self.config = os.path.join(self.home, "config.yaml")
         self.secret = subprocess.run(["openssl", "rand", "-base64", "32"], capture_output=True, text=True,
@@ -63,6 +63,7 @@ class Postern(System):
         with open(self.config + ".new", "w") as f:
             f.write(f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}
+access_log: {str(self.log).lower()}
 authenticate_service_url: https://authenticate.localhost:{self.port}
 authenticate_internal_service_url: unix:{d}/authenticate-http.sock
 authenticate_grpc_url: unix:{d}/authenticate.sock
@@ -118,8 +119,8 @@ routes:
         return self.view(host="public.localhost", headers={})
 
 
-def start_system(lab, tls, routes=None):
-    postern = Postern(lab, tls, routes).start()
+def start_system(lab, tls, routes=None, log=False):
+    postern = Postern(lab, tls, routes, log).start()
     try:
         return postern.enter()
     except BaseException:

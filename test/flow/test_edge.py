@@ -229,3 +229,22 @@ def test_an_address_has_so_many_connections_and_no_more(upstream):
             s.close()
     finally:
         stand.stop()
+
+
+def lines_of(stand, daemon, event):
+    return [line for line in stand.logs(daemon) if line["event"] == event]
+
+
+def test_without_access_lines_every_decision_is_still_in_the_audit_lines(upstream):
+    stand = make(upstream, "access_log: false\n").start()
+    try:
+        assert talk(stand, b"", "").startswith(b"HTTP/1.1 200")
+        assert talk(stand, b"", "", host="admin").startswith(b"HTTP/1.1 403")
+        wait_for("both audit lines", lambda: [line["decision"] for line in lines_of(stand, "authorize", "authorize check")]
+                 == ["allow", "deny"])
+        stand.settings = "access_log: true\n"
+        stand.write_config()
+        wait_for("an access line", lambda: talk(stand, b"", "") and lines_of(stand, "proxy", "http-request"))
+        assert {line["response-code"] for line in lines_of(stand, "proxy", "http-request")} == {200}
+    finally:
+        stand.stop()

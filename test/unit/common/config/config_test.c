@@ -394,6 +394,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(c->path_with_escaped_slashes_action, CONFIG_SLASHES_REJECT);
     assert_int_equal(c->headers_with_underscores_action, CONFIG_UNDERSCORES_REJECT);
     assert_int_equal(c->log_level, LOG_INFO);
+    assert_true(c->access_log);
     assert_int_equal(c->databroker_storage_type, CONFIG_STORAGE_SQLITE);
     assert_string_equal(c->databroker_storage_connection_string.p,
                         "/etc/postern/databroker.sqlite");
@@ -416,6 +417,7 @@ static void globals_are_read(void **state)
         HEAD "shared_secret_previous: " KEY2 "\n"
              "address: '[::1]:8443'\nhealth_check_addr: off\ntimeout_idle: 1h30m\ntimeout_read: 0\n"
              "timeout_write: 0\nlog_level: DEBUG\nservices: all\nidp_client_id: 12345\n"
+             "access_log: false\n"
              "databroker_service_urls: [\"https://db1:5443\", db2:5443, \"unix:/x\"]\n"
              "authorize_service_url: https://Authorize.example.com/\n"
              "authenticate_internal_service_url: http://127.0.0.1:9000/\n"
@@ -429,6 +431,7 @@ static void globals_are_read(void **state)
     assert_int_equal(c->timeout_idle_ms, 90 * 60 * 1000);
     assert_int_equal(c->timeout_read_ms, 0);
     assert_int_equal(c->log_level, LOG_DEBUG);
+    assert_false(c->access_log);
     assert_string_equal(c->idp_client_id.p, "12345");
     assert_int_equal(c->databroker.n, 3);
     assert_string_equal(c->databroker.v[0].text.p, "db1:5443");
