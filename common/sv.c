@@ -176,6 +176,53 @@ static bool is_ascii_word(const unsigned char *p, size_t n)
     return (x & UINT64_C(0x8080808080808080)) == 0;
 }
 
+static bool is_plain_word(const char *p)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x = 0;
+    uint64_t del = 0;
+
+    memcpy(&x, p, sizeof(x));
+    del = x ^ (ones * 0x7f);
+    return ((((x - ones * 0x20) & ~x) | ((del - ones) & ~del)) & (ones * 0x80)) == 0;
+}
+
+/* The compiler makes vector instructions of it. */
+static bool is_plain_block(const char *p)
+{
+    uint8_t x __attribute__((vector_size(16)));
+    uint64_t bad[2];
+
+    memcpy(&x, p, sizeof(x));
+    x = (x < 0x20) | (x == 0x7f);
+    memcpy(bad, &x, sizeof(bad));
+    return (bad[0] | bad[1]) == 0;
+}
+
+/* The last block looks again at some of the one before it. */
+bool sv_is_plain(struct sv s)
+{
+    size_t i = 0;
+
+    if (s.n >= 16) {
+        for (i = 0; i + 16 <= s.n; i += 16) {
+            if (!is_plain_block(s.p + i)) {
+                return false;
+            }
+        }
+        return is_plain_block(s.p + s.n - 16);
+    }
+    if (s.n >= 8) {
+        return is_plain_word(s.p) && is_plain_word(s.p + s.n - 8);
+    }
+    for (i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool sv_is_utf8(struct sv s)
 {
     const unsigned char *p = (const unsigned char *)s.p;

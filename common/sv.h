@@ -58,4 +58,6 @@ struct sv sv_trim(struct sv s); /* without SP and HTAB at both ends */
 struct sv sv_cut(struct sv *s, char c);
 /* Decimal digits only, the whole text; ERR_INVALID or ERR_LIMIT (over max). */
 MUST_CHECK enum err sv_u64(struct sv s, uint64_t max, uint64_t *v_out);
+/* No control byte: none below 0x20, none 0x7f. */
+bool sv_is_plain(struct sv s);
 bool sv_is_utf8(struct sv s); /* RFC 3629: no overlong forms, no surrogates */

@@ -353,12 +353,14 @@ enum err http_name_set_add_prefix(struct http_name_set *set, struct sv prefix)
 bool http_name_set_has(const struct http_name_set *set, struct sv name)
 {
     const struct member *m = NULL;
+    char first = 0;
 
     if (set == NULL || name.n == 0) {
         return false;
     }
+    first = loose(name.p[0]);
     for (m = set->prefixes; m != NULL; m = m->next) {
-        if (name.n >= m->name.n && loose(name.p[0]) == m->name.p[0] &&
+        if (first == m->name.p[0] && name.n >= m->name.n &&
             http_name_eq_loose(sv_head(name, m->name.n), m->name)) {
             return true;
         }

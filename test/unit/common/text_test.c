@@ -60,6 +60,34 @@ static void sv_u64_accepts_the_range_and_nothing_else(void **state)
     }
 }
 
+/* Every byte at one place of a text of n. */
+static void try_every_byte(size_t n, size_t at)
+{
+    char text[80];
+
+    memset(text, 'a', n);
+    for (unsigned c = 0; c < 256; c++) {
+        bool want = c >= 0x20 && c != 0x7f;
+
+        text[at] = (char)c;
+        if (sv_is_plain(sv_of(text, n)) != want) {
+            fail_msg("byte %u at %zu of %zu", c, at, n);
+        }
+    }
+}
+
+static void sv_is_plain_finds_a_control_byte_wherever_it_stands(void **state)
+{
+    (void)state;
+    assert_true(sv_is_plain(SV("")));
+    assert_true(sv_is_plain((struct sv){ 0 }));
+    for (size_t n = 1; n <= 67; n++) {
+        for (size_t at = 0; at < n; at++) {
+            try_every_byte(n, at);
+        }
+    }
+}
+
 static void sv_is_utf8_knows_the_forbidden_forms(void **state)
 {
     static const struct {
@@ -238,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sv_cut_yields_every_piece_once),
         cmocka_unit_test(sv_u64_accepts_the_range_and_nothing_else),
+        cmocka_unit_test(sv_is_plain_finds_a_control_byte_wherever_it_stands),
         cmocka_unit_test(sv_is_utf8_knows_the_forbidden_forms),
         cmocka_unit_test(buf_keeps_its_cap_and_its_first_error),
         cmocka_unit_test(json_and_html_escape_what_could_break_out),
