@@ -76,6 +76,7 @@ void proxy_access_line(struct proxy_exchange *x)
         log_add_i64(line, LOG_KEY("upstream-us"), x->upstream_us);
     }
     log_close(line);
+    loop_gather(x->worker->loop);
 }
 
 void proxy_access_flush(struct proxy_worker *worker)

@@ -119,10 +119,10 @@ void proxy_exchange_end(struct proxy_exchange *x)
     proxy_snapshot_unref(&x->snapshot);
     list_remove(&x->in_worker);
     list_push_back(&x->worker->spent, &x->in_worker);
+    /* They go back to the pool with the next flush, or when they are many. */
     if (++x->worker->n_spent == PROXY_SPENT_MAX) {
         loop_defer(x->worker->loop, pool_turn, x->worker);
     }
-    loop_gather(x->worker->loop); /* it goes back to the pool with the flush */
 }
 
 void proxy_exchange_abort(struct proxy_exchange *x)

@@ -43,7 +43,7 @@ struct proxy_worker {
     struct list exchanges; /* under way */
     struct list spare;     /* exchanges to be used again; proxy/exchange.c */
     size_t n_spare;
-    struct list spent; /* those that ended in this turn */
+    struct list spent; /* those that ended since the last flush */
     size_t n_spent;
     struct proxy_spares spares;
     struct list upstreams;
