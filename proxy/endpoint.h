@@ -7,6 +7,8 @@
 #include "common/list.h"
 #include "proxy/target.h"
 
+struct proxy_upstream;
+
 enum { PROXY_CACHE_LINE = 64 };
 
 /* A worker's own part; no other thread looks at it. */
@@ -14,6 +16,9 @@ struct proxy_endpoint_slot {
     struct list idle; /* struct proxy_upstream of HTTP/1, newest first */
     size_t n_idle;
     struct list shared; /* those of HTTP/2 */
+    /* A connection on its way that may serve many: who comes meanwhile waits for it. NULL: none. */
+    struct proxy_upstream *first;
+    bool alone; /* the last one served one at a time, or failed: nobody waits for another's */
 } __attribute__((aligned(PROXY_CACHE_LINE)));
 
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): the last group has its own line */

@@ -621,6 +621,7 @@ static const struct proxy_h2_hooks h2_hooks = {
     .writable = on_writable,
     .lost = on_stream_lost,
     .want = proxy_upstream_h2_want,
+    .settled = proxy_upstream_h2_settled,
     .quiet = proxy_upstream_h2_quiet,
     .broken = proxy_upstream_h2_broken,
 };

@@ -87,6 +87,12 @@ static void tell_all(struct proxy_h2 *h2)
 {
     size_t before = h2->n_streams;
 
+    if (h2->settled && !h2->told) {
+        h2->told = true;
+        if (h2->hooks->settled != NULL) {
+            h2->hooks->settled(h2->owner);
+        }
+    }
     while (!list_empty(&h2->due)) {
         struct proxy_h2_stream *s = LIST_ENTRY(h2->due.next, struct proxy_h2_stream, in_due);
 
@@ -455,7 +461,9 @@ size_t proxy_h2_streams(const struct proxy_h2 *h2)
 bool proxy_h2_has_room(const struct proxy_h2 *h2)
 {
     uint32_t theirs =
-        nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+        h2->settled
+            ? nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+            : 1;
 
     return !h2->shut && !h2->broken &&
            h2->n_streams < MIN(theirs, (uint32_t)PROXY_H2_STREAMS_MAX) &&

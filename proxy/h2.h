@@ -77,8 +77,9 @@ struct proxy_h2_hooks {
     void (*writable)(void *owner); /* the piece is gone, or the end was sent */
     void (*lost)(void *owner);     /* reset, or the connection ended; release it */
     void (*want)(void *h2_owner, bool write);
-    void (*quiet)(void *h2_owner);  /* no stream is open */
-    void (*broken)(void *h2_owner); /* the connection is over: free it */
+    void (*settled)(void *h2_owner); /* client: its first SETTINGS came; NULL: of no interest */
+    void (*quiet)(void *h2_owner);   /* no stream is open */
+    void (*broken)(void *h2_owner);  /* the connection is over: free it */
 };
 
 /* io belongs to the caller. */
@@ -99,7 +100,7 @@ void proxy_h2_flush_all(struct proxy_worker *worker);
 /* Says that no further stream is taken (GOAWAY); those under way end as ever. */
 void proxy_h2_shutdown(struct proxy_h2 *h2);
 size_t proxy_h2_streams(const struct proxy_h2 *h2);
-/* Client: whether one more stream can be opened. */
+/* Client: whether one more stream can be opened; until the server has said how many, one in all. */
 bool proxy_h2_has_room(const struct proxy_h2 *h2);
 
 /* Client: sends a request; its body comes by offers if body is set. NULL: it cannot be. */

@@ -233,6 +233,10 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
         h2->shut = true;
         return 0;
     }
+    if (frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) {
+        h2->settled = true;
+        return 0;
+    }
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
         return 0;
     }

@@ -19,6 +19,8 @@ struct proxy_h2 {
     size_t wire_at;
     unsigned faults;
     int32_t newest; /* server: the highest stream that was opened */
+    bool settled;   /* client: the server's SETTINGS came */
+    bool told;      /* and the hook was called */
     bool shut;      /* GOAWAY is on its way, or came */
     bool broken;    /* the protocol was broken: what waits is still sent */
 };

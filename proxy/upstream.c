@@ -93,6 +93,47 @@ static void uncount(struct proxy_upstream *up)
     }
 }
 
+/* ---- one for many ---------------------------------------------------------------------------- */
+
+/* What became of the first connection is known: who waited for it looks again. */
+static void settle(struct proxy_upstream *up, bool alone)
+{
+    struct proxy_endpoint_slot *slot = slot_of(up);
+
+    if (slot->first == up) {
+        slot->first = NULL;
+        slot->alone = alone;
+        wake_all(view_of(up));
+    }
+}
+
+/* Unless it is known better: HTTP/2 is agreed on in TLS. */
+static bool may_share(const struct proxy_upstream *up, const struct proxy_endpoint_slot *slot)
+{
+    const struct proxy_target *target = up->claim->endpoint->target;
+
+    return up->flags == 0 && !slot->alone && (target->tls != NULL || target->url.h2c);
+}
+
+/* Whether a connection to the claim's endpoint is on its way that may serve this one, too. */
+static bool follow(struct proxy_upstream *up)
+{
+    const struct proxy_endpoint_slot *slot = &up->claim->endpoint->slots[up->worker->index];
+
+    up->follows = slot->first != NULL && may_share(up, slot);
+    return up->follows;
+}
+
+/* It connects, and may be for all. */
+static void lead(struct proxy_upstream *up)
+{
+    struct proxy_endpoint_slot *slot = slot_of(up);
+
+    if (may_share(up, slot)) {
+        slot->first = up;
+    }
+}
+
 static bool enter_pending(struct proxy_upstream *up)
 {
     uint32_t *n = &up->cluster->n_pending;
@@ -144,6 +185,9 @@ static void drop_socket(struct proxy_upstream *up)
     up->rd_on = false;
     up->wr_on = false;
     up->handshaking = false;
+    if (up->endpoint != NULL) {
+        settle(up, slot_of(up)->alone);
+    }
     proxy_io_close(&up->io);
     uncount(up);
 }
@@ -180,6 +224,7 @@ static void fail_attempt(struct proxy_upstream *up, const char *why)
 {
     struct proxy_endpoint *failed = up->endpoint;
 
+    settle(up, true);
     proxy_claim_note(up->claim, 503);
     if (up->attempts < PROXY_ATTEMPTS_MAX && clock_mono_ms() < up->deadline_ms &&
         proxy_claim_choose(up->claim, view_of(up)) && up->claim->endpoint != failed) {
@@ -213,7 +258,9 @@ static void ready(struct proxy_upstream *up)
     if (h2) {
         up->h2 = proxy_h2_client_new(up->worker, &up->io, up->hooks->h2, up);
         up->deadline_ms = INT64_MAX;
-        wake_all(view_of(up)); /* it has room for many */
+        slot_of(up)->alone = false;
+    } else {
+        settle(up, true);
     }
     tell_ready(up);
 }
@@ -272,6 +319,14 @@ static void on_connected(struct proxy_upstream *up)
 void proxy_upstream_h2_want(void *up, bool write)
 {
     proxy_upstream_want(up, true, write);
+}
+
+void proxy_upstream_h2_settled(void *up)
+{
+    struct proxy_upstream *u = up;
+
+    settle(u, false);
+    wake_all(view_of(u)); /* it has room for many */
 }
 
 void proxy_upstream_h2_quiet(void *up)
@@ -456,12 +511,13 @@ static void begin(void *arg)
     if (use_shared(up)) {
         return;
     }
-    if (!count(up) && !(evict(view) && count(up))) {
+    if (follow(up) || (!count(up) && !(evict(view) && count(up)))) {
         list_push_back(&view->waiting, &up->in_view);
         return;
     }
     proxy_endpoint_unref(&up->endpoint);
     up->endpoint = proxy_endpoint_ref(up->claim->endpoint);
+    lead(up);
     up->attempts++;
     up->attempt_ms = table->n > 1 && up->attempts < PROXY_ATTEMPTS_MAX
                          ? clock_mono_ms() + PROXY_ATTEMPT_MS
@@ -641,12 +697,25 @@ void proxy_upstream_changed(struct proxy_view *view)
     wake_all(view);
 }
 
+/* The first one hangs, or its server does not say how many streams it takes: nobody else waits. */
+static void give_up_following(struct proxy_upstream *up)
+{
+    struct proxy_endpoint_slot *slot = &up->claim->endpoint->slots[up->worker->index];
+
+    if (slot->first != NULL) {
+        settle(slot->first, true);
+    }
+    fail(up, 502, "connecting to the upstream took too long");
+}
+
 static void give_up(struct proxy_upstream *up)
 {
     if (up->connected) {
         proxy_upstream_close(&up);
     } else if (up->counted) {
         fail_attempt(up, "connecting to the upstream took too long");
+    } else if (up->follows) {
+        give_up_following(up);
     } else {
         fail(up, 503,
              up->claim->endpoint == NULL ? "the upstream's name is still looked up"

@@ -1,8 +1,9 @@
 /* proxy_upstream: a connection to an endpoint: connected, TLS done, kept for the next request. HTTP/1: one
  * exchange at a time; its owner (an exchange) gets events through hooks. Idle ones wait in the
  * endpoint's slot of their worker, newest first, and are closed when the upstream speaks or leaves.
- * HTTP/2 (by ALPN, or h2c://): shared by many exchanges, each with a stream (proxy/h2.h). Owned by one
- * worker.
+ * HTTP/2 (by ALPN, or h2c://): shared by many exchanges, each with a stream (proxy/h2.h). Of many that
+ * come at once to an endpoint that may speak it one connects, and the others wait to see: until it has
+ * said how many streams it takes, or turns out to speak HTTP/1. Owned by one worker.
  *
  *   WAITING ──an address, a free place──▶ CONNECTING ──▶ HANDSHAKE ──▶ READY ⇄ IDLE ──▶ closed
  *      ▲                                      │ failed       │ failed
@@ -60,6 +61,7 @@ struct proxy_upstream {
     struct event *wr;
     bool rd_on;
     bool wr_on;
+    bool follows; /* waits for what becomes of the endpoint's first connection */
     bool pending; /* counted as a request that waits for a connection */
     bool counted; /* as a connection */
     bool connected;
@@ -98,5 +100,6 @@ void proxy_upstream_changed(struct proxy_view *view);
 
 /* The connection's part of hooks.h2. */
 void proxy_upstream_h2_want(void *up, bool write);
+void proxy_upstream_h2_settled(void *up);
 void proxy_upstream_h2_quiet(void *up);
 void proxy_upstream_h2_broken(void *up);

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -442,6 +443,125 @@ class stand_for:
 
     def __exit__(self, *error):
         self.stand.stop()
+
+
+class Cold(RawH2):
+    """Answers when told to, and counts how many requests are open on each connection. alpn: behind TLS."""
+
+    def __init__(self, settings=None, alpn=None, tmp=None, quick=False):
+        self.open_on, self.most, self.waiting, self.quick = {}, 0, [], quick
+        self.lock, self.context = threading.Lock(), None
+        if alpn:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            key, cert = make_certificate(str(tmp), "backend.localhost")
+            self.context.load_cert_chain(cert, key)
+            self.context.set_alpn_protocols([alpn])
+        super().__init__(self.take_request, settings)
+
+    def talk(self, s):
+        if self.context:
+            s = self.context.wrap_socket(s, server_side=True)
+        if self.context and s.selected_alpn_protocol() == "http/1.1":
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += receive(s)
+            self.take_request(s, 1)
+            s.recv(1)
+        else:
+            super().talk(s)
+
+    def take_request(self, s, sid):
+        with self.lock:
+            self.open_on[s] = self.open_on.get(s, 0) + 1
+            self.most = max(self.most, self.open_on[s])
+            self.waiting.append((s, sid))
+        if self.quick:
+            self.let_go()
+
+    def let_go(self):
+        with self.lock:
+            waiting, self.waiting = self.waiting, []
+            for s, sid in waiting:
+                self.open_on[s] -= 1
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if self.context and s.selected_alpn_protocol() == "http/1.1"
+                          else head_frame(sid, [(":status", "200")]))
+
+
+def at_once(stand, n):
+    """n requests in one piece, which all come to one worker; the client and its streams."""
+    c = H2Client(stand.port)
+    return c, [c.request(path=f"/{i}") for i in range(n)]
+
+
+@pytest.mark.parametrize("alpn", [None, "h2"])
+@pytest.mark.parametrize("most, connections", [(100, 1), (16, 4)])
+def test_many_requests_at_once_share_the_first_connection_to_a_cold_upstream(tmp_path, alpn, most, connections):
+    u = Cold({3: most}, alpn, tmp_path)
+    to = f"https://127.0.0.1:{u.port}\n    tls_skip_verify: true" if alpn else f"h2c://127.0.0.1:{u.port}"
+    with stand_for(to) as s:
+        c, sids = at_once(s, 64)
+        for _ in range(2):  # cold, then warm
+            wait_for("all of them", lambda: len(u.waiting) == 64)
+            u.let_go()
+            assert all(c.answer(sid).status == 200 for sid in sids[-64:])
+            sids += [c.request(path="/again") for _ in range(64)]
+        assert u.connections == connections and u.most <= most and not u.resets
+        c.close()
+    u.close()
+
+
+def test_requests_at_once_to_an_upstream_of_http_1_do_not_wait_for_each_other(tmp_path):
+    u = Cold(None, "http/1.1", tmp_path)
+    with stand_for(f"https://127.0.0.1:{u.port}\n    tls_skip_verify: true") as s:
+        c, sids = at_once(s, 16)
+        wait_for("all of them", lambda: len(u.waiting) == 16)
+        u.let_go()
+        assert all(c.answer(sid).status == 200 for sid in sids)
+        c.close()
+        assert u.connections == 16
+    u.close()
+
+
+def test_the_first_connection_breaks_or_its_visitor_leaves_and_the_others_go_on():
+    class Late(Cold):
+        """The first connection is closed before a word; the second says its SETTINGS when told to."""
+
+        def greet(self, s):
+            if self.connections == 1:
+                raise OSError
+            self.gate.wait(20)
+            super().greet(s)
+
+    Late.gate = threading.Event()
+    u = Late(quick=True)
+    with stand_for(f"h2c://127.0.0.1:{u.port}") as s:
+        c, sids = at_once(s, 8)
+        wait_for("another connection", lambda: u.connections > 1)
+        u.gate.set()
+        assert sum(c.answer(sid).status == 200 for sid in sids) >= 7  # the first one's may be lost
+        c.close()
+        leaver = H2Client(s.port)
+        leaver.h2.reset_stream(leaver.request(path="/left"), 8)
+        leaver.flush()
+        assert leaver.get("/stays").status == 200
+        leaver.close()
+    u.close()
+
+
+def test_who_waits_for_a_first_connection_that_hangs_is_told_so():
+    class Mute(Cold):
+        def talk(self, s):
+            while s.recv(65536):
+                pass
+
+    u = Mute()
+    with stand_for(f"h2c://127.0.0.1:{u.port}") as s:
+        c, sids = at_once(s, 4)
+        assert {c.answer(sid).status for sid in sids[1:]} == {502}
+        lines = wait_for("the access lines", lambda: [line for line in s.logs("proxy") if line.get("response-code") == 502])
+        assert {line["response-code-details"] for line in lines} == {"connecting to the upstream took too long"}
+        c.close()
+    u.close()
 
 
 @pytest.mark.parametrize("tls", [True, False])

@@ -16,9 +16,12 @@ class RawH2(Upstream):
         self.head, self.settings, self.resets = answer, settings or {}, []
         super().__init__(raw=self.talk)
 
+    def greet(self, s):
+        s.sendall(SettingsFrame(0, settings=self.settings).serialize())
+
     def talk(self, s):
         data = self.take(s, b"", 24)[1]
-        s.sendall(SettingsFrame(0, settings=self.settings).serialize())
+        self.greet(s)
         while True:
             head, data = self.take(s, data, 9)
             size, kind, flags, sid = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
