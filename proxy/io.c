@@ -159,6 +159,7 @@ enum proxy_io_result proxy_io_handshake(struct proxy_io *io)
 
     ERR_clear_error();
     code = SSL_do_handshake(io->ssl);
+    io->dry = code != 1;
     return code == 1 ? PROXY_IO_DONE : tls_result(io, code);
 }
 

@@ -20,7 +20,7 @@ struct proxy_io {
     int fd;          /* -1: none */
     SSL *ssl;        /* NULL: plain */
     bool want_write; /* a TLS read or handshake waits for room to write */
-    bool dry;        /* the last read found less than a record */
+    bool dry;        /* the last read or handshake found less than a record */
 };
 
 void proxy_io_init(struct proxy_io *io, int fd);
