@@ -335,8 +335,9 @@ void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e)
 
     proxy_emit_status(e, a->status, a->reason);
     for (i = 0; i < a->n; i++) {
-        if ((a->fields[i].flags & HTTP_F_NOT_FORWARDED) == 0) {
-            proxy_emit_field(e, a->fields[i].name, a->fields[i].value);
+        /* A length would be read as the final answer's (RFC 9110 §8.6), a cookie as any cookie. */
+        if (answer_passes(x, &a->fields[i])) {
+            add_answer_field(x, e, &a->fields[i]);
         }
     }
 }
