@@ -388,8 +388,8 @@ static void next_request(void *arg)
 {
     struct proxy_conn *conn = arg;
 
-    if (conn->phase == PROXY_CONN_IDLE) {
-        (void)parse_head(conn);
+    if (conn->phase == PROXY_CONN_IDLE && !parse_head(conn) && conn->eof) {
+        proxy_conn_close(conn); /* the rest of that head will never come */
     }
 }
 

@@ -196,11 +196,23 @@ static int on_push(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *hea
 
 /* NOLINTEND(readability-non-const-parameter,readability-function-size) */
 
+/* We reset a stream for what the peer did on it: one is cheap, a flood of them is not (CVE-2025-8671,
+ * "MadeYouReset"). What its owner reset has none any more. */
+static void count_fault(struct proxy_h2 *h2, const struct proxy_h2_stream *s)
+{
+    if ((s == NULL || s->owner != NULL) && ++h2->faults > PROXY_H2_FAULTS_MAX) {
+        h2->broken = true;
+    }
+}
+
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
 {
     struct proxy_h2_stream *s = NULL;
 
-    (void)arg;
+    if (frame->hd.type == NGHTTP2_RST_STREAM) {
+        count_fault(arg, nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id));
+        return 0;
+    }
     if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
         (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);

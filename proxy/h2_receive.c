@@ -254,7 +254,7 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
     return 0;
 }
 
-/* ---- bodies, faults ------------------------------------------------------------------------------ */
+/* ---- bodies -------------------------------------------------------------------------------------- */
 
 /* The type is nghttp2's. NOLINTNEXTLINE(readability-function-size) */
 static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
@@ -277,21 +277,6 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
     return 0;
 }
 
-/* A stream that we reset because of what the peer did on it: each is cheap, a flood of them is not
- * (CVE-2025-8671, "MadeYouReset"). */
-static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *arg)
-{
-    struct proxy_h2 *h2 = arg;
-
-    (void)ng;
-    (void)frame;
-    (void)error;
-    if (++h2->faults > PROXY_H2_FAULTS_MAX) {
-        h2->broken = true;
-    }
-    return 0;
-}
-
 void proxy_h2_receive_with(nghttp2_session_callbacks *callbacks)
 {
     nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
@@ -299,5 +284,4 @@ void proxy_h2_receive_with(nghttp2_session_callbacks *callbacks)
     nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
 }

@@ -24,14 +24,16 @@ class Answer:
 
 
 class H2Client:
-    def __init__(self, port, name="public.localhost", seconds=20):
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        plain = socket.create_connection(("127.0.0.1", port))
-        plain.settimeout(seconds * PATIENCE)
-        self.socket = context.wrap_socket(plain, server_hostname=name)
-        assert self.socket.selected_alpn_protocol() == "h2"
+    def __init__(self, port, name="public.localhost", seconds=20, tls=True):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.settimeout(seconds * PATIENCE)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(["h2"])
+            self.socket = context.wrap_socket(self.socket, server_hostname=name)
+            assert self.socket.selected_alpn_protocol() == "h2"
         self.authority = f"{name}:{port}"
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False,
                                            normalize_outbound_headers=False, validate_inbound_headers=False)
@@ -48,7 +50,7 @@ class H2Client:
             self.socket.sendall(data)
 
     def pseudo(self, method="GET", path="/", **more):
-        return [(":method", method), (":scheme", "https"), (":authority", more.pop("authority", self.authority)),
+        return [(":method", method), (":scheme", self.scheme), (":authority", more.pop("authority", self.authority)),
                 (":path", path)] + [(":" + k, v) for k, v in more.items()]
 
     def request(self, method="GET", path="/", headers=(), body=b"", end=True, trailers=None, **more):
@@ -150,5 +152,27 @@ class H2Client:
         frames[-1].flags.add("END_HEADERS")
         return b"".join(f.serialize() for f in frames)
 
+    def raw_answer(self, sid):
+        """The frames until the stream is answered, reset, or the connection ends: hyper-h2 does not know it."""
+        data = b""
+        while not has_answer(data, sid):
+            more = self.socket.recv(65536)
+            if not more:
+                break
+            data += more
+        return data
+
     def close(self):
         self.socket.close()
+
+
+def has_answer(data, sid):
+    """Whether a RST_STREAM, a GOAWAY or the end of the stream is in these frames."""
+    at = 0
+    while len(data) - at >= 9:
+        size, kind, flags = int.from_bytes(data[at:at + 3], "big"), data[at + 3], data[at + 4]
+        stream = int.from_bytes(data[at + 5:at + 9], "big")
+        if kind == 7 or (stream == sid and (kind == 3 or (kind in (0, 1) and flags & 1))):
+            return True
+        at += 9 + size
+    return False
