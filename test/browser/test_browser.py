@@ -8,7 +8,9 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from trial import ROOT
+from stand import PASSWORD, Stand, Upstream
+from trial import ROOT, wait_for
+from tunnels import DB, STAFF, Client, echo, route, says
 
 SHOTS = os.path.join(ROOT, "build", "screenshots")
 USER = "user@example.com"
@@ -103,3 +105,32 @@ def test_a_wrong_password_is_told_on_the_form(person, trial):
     shot(person, "wrong-password")
     fits(person)
     no_complaints(person)
+
+
+def test_a_program_gets_its_login(person):
+    """The question, its form and the way back to the program obey the policy that browsers enforce."""
+    home, u = tempfile.mkdtemp(prefix="postern-home-"), Upstream(raw=echo)
+    stand = Stand(route(u.port, DB, STAFF), names=("db.localhost",)).start()
+    program = Client(stand, home)
+    try:
+        s = program.connect()
+        wait_for("the browser to be opened", program.addresses)
+        person.get(program.addresses()[0])
+        person.find_element(By.CSS_SELECTOR, "input[type=email], input[type=text]").send_keys(USER)
+        person.find_element(By.CSS_SELECTOR, "input[type=password]").send_keys(PASSWORD)
+        person.find_element(By.CSS_SELECTOR, "button, input[type=submit]").click()
+        WebDriverWait(person, 10).until(lambda d: "Let a program in?" in d.title)
+        assert DB in person.page_source
+        shot(person, "program")
+        fits(person)
+        person.find_element(By.CSS_SELECTOR, "button").click()
+        WebDriverWait(person, 10).until(lambda d: "You are logged in" in d.title)
+        assert person.current_url.startswith("http://127.0.0.1:")
+        shot(person, "program-done")
+        no_complaints(person)
+        says(s, b"hello")
+    finally:
+        program.end()
+        stand.stop()
+        u.close()
+        shutil.rmtree(home)

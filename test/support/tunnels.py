@@ -3,11 +3,15 @@
 import base64
 import hashlib
 import os
+import re
+import signal
 import socket
+import subprocess
 import urllib.parse
 
+from sanitize import PATIENCE
 from stand import PASSWORD, TlsClient, receive
-from trial import Form
+from trial import POSTERN, ROOT, Form, wait_for
 
 STAFF = "    policy:\n      - allow: {or: [{groups: {has: staff}}]}\n"
 ADMINS = "    policy:\n      - allow: {or: [{groups: {has: admins}}]}\n"
@@ -143,3 +147,73 @@ def with_token(text):
 def opens(stand, authority, host, headers):
     c, rest = tunnel(stand, authority, headers, host + ".localhost", behind=b"x")
     echoed(c, rest, b"x")
+
+
+def proxy_of(stand, authority):
+    return f"https://{authority.split(':')[0]}.localhost:{stand.port}".replace(".localhost.localhost", ".localhost")
+
+
+class Client:
+    """`postern tcp`; its browser is a program that writes the address into a file."""
+
+    def __init__(self, stand, home, *args, env=None, dest=DB, proxy=True, stdio=False):
+        self.opened = os.path.join(home, "opened")
+        browser = os.path.join(home, "browser")
+        with open(browser, "w") as f:
+            f.write(f'#!/bin/sh\necho "$1" >>{self.opened}\n')
+        os.chmod(browser, 0o755)
+        command = [POSTERN, "tcp", dest, "--ca", stand.ca, "--browser-cmd", browser]
+        command += ["--proxy-url", proxy_of(stand, dest)] if proxy else []
+        command += ["--listen", "-"] if stdio else []
+        clean = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "POSTERN_TUNNEL_TOKEN")}
+        self.errors = open(os.path.join(home, f"stderr-{id(self)}"), "w+b")
+        self.process = subprocess.Popen(command + list(args), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        env={**clean, "HOME": home, **(env or {})})
+        if not stdio:
+            line = self.process.stdout.readline().decode()
+            assert line, self.said()
+            self.port = int(re.match(r"127\.0\.0\.1:(\d+) leads to ", line).group(1))
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), 30 * PATIENCE)
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().decode()
+
+    def addresses(self):
+        if not os.path.exists(self.opened):
+            return []
+        with open(self.opened) as f:
+            return f.read().split()
+
+    def log_in(self, stand, n=1, email="user@example.com"):
+        """Does in a browser what the person does."""
+        wait_for("the browser to be opened", lambda: len(self.addresses()) >= n)
+        b = stand.browser()
+        page = question(b, self.addresses()[n - 1], email)
+        form = Form(page.text)
+        return b.follow(b.one(urllib.parse.urljoin(page.url, form.action), "POST", data=form.fields, headers={
+            "Origin": "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(page.url))}))
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20 * PATIENCE)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        text = self.said()
+        self.errors.close()
+        assert "Sanitizer" not in text and "runtime error" not in text, text
+        return text
+
+
+def says(s, data):
+    s.sendall(data)
+    got = b""
+    while len(got) < len(data):
+        got += receive(s)
+    assert got == data
+    s.shutdown(socket.SHUT_WR)
+    assert read_all(s) == b""
+    s.close()
