@@ -30,6 +30,8 @@ static const char tcp_help[] =
     "                      standard input and output, as for ssh -o ProxyCommand\n"
     "  --proxy-url URL     the proxy, where it is not https://HOST\n"
     "  --ca FILE           certificates to trust in place of the system's, as PEM\n"
+    "  --client-cert FILE, --client-key FILE\n"
+    "                      a certificate of yours, for proxies that ask for one, as PEM\n"
     "  --browser-cmd CMD   program that opens the address of the login (xdg-open); '' starts none,\n"
     "                      the address is printed always\n"
     "  --token-file FILE   a token instead of a login; $POSTERN_TUNNEL_TOKEN does as well\n";
@@ -38,6 +40,7 @@ static const char tcp_help[] =
 struct tunnels {
     struct cli_tunnel_way way;
     struct cli_tunnel_login login;
+    struct cli_tunnel_files files;
     const char *token_file;
     pthread_mutex_t mu;  /* of what follows: one login at a time, all others wait for it */
     char *token;         /* NULL: none yet */
@@ -284,6 +287,8 @@ static bool read_options(struct tunnels *t, int argc, char **argv, const char **
                                              { "pomerium-url", required_argument, NULL, 'p' },
                                              { "ca", required_argument, NULL, 'a' },
                                              { "ca-cert", required_argument, NULL, 'a' },
+                                             { "client-cert", required_argument, NULL, 'c' },
+                                             { "client-key", required_argument, NULL, 'k' },
                                              { "browser-cmd", required_argument, NULL, 'b' },
                                              { "token-file", required_argument, NULL, 't' },
                                              { "help", no_argument, NULL, 'h' },
@@ -300,7 +305,13 @@ static bool read_options(struct tunnels *t, int argc, char **argv, const char **
             *proxy_out = optarg;
             break;
         case 'a':
-            t->login.ca = optarg;
+            t->files.ca = optarg;
+            break;
+        case 'c':
+            t->files.cert = optarg;
+            break;
+        case 'k':
+            t->files.key = optarg;
             break;
         case 'b':
             t->login.browser = optarg;
@@ -334,7 +345,7 @@ int cli_tcp_main(int argc, char **argv)
     if (cli_tunnel_way(argv[optind], proxy, &t.way, &d) != ERR_OK) {
         return cli_fail(2, "%s", diag_format(&d, line));
     }
-    if (cli_tunnel_trust(&t.way, t.login.ca, &d) != ERR_OK) {
+    if (cli_tunnel_trust(&t.way, &t.files, &d) != ERR_OK) {
         return cli_fail(1, "%s", diag_format(&d, line));
     }
     (void)signal(SIGPIPE, SIG_IGN);

@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -112,8 +114,31 @@ void cli_tunnel_proxy_url(const struct cli_tunnel_way *way, struct buf *out)
     }
 }
 
-enum err cli_tunnel_trust(struct cli_tunnel_way *way, const char *ca, struct diag *d)
+static enum err use_own(SSL_CTX *tls, const struct cli_tunnel_files *files, struct diag *d)
 {
+    if (files->cert == NULL && files->key == NULL) {
+        return ERR_OK;
+    }
+    if (files->cert == NULL || files->key == NULL) {
+        diag_set(d, "--client-cert and --client-key belong together");
+        return ERR_INVALID;
+    }
+    if (SSL_CTX_use_certificate_chain_file(tls, files->cert) != 1) {
+        diag_set(d, "no certificate can be read from %s", files->cert);
+        return ERR_IO;
+    }
+    if (SSL_CTX_use_PrivateKey_file(tls, files->key, SSL_FILETYPE_PEM) != 1) {
+        diag_set(d, "%s is not the key of the certificate in %s, or cannot be read", files->key,
+                 files->cert);
+        return ERR_CRYPTO;
+    }
+    return ERR_OK;
+}
+
+enum err cli_tunnel_trust(struct cli_tunnel_way *way, const struct cli_tunnel_files *files,
+                          struct diag *d)
+{
+    const char *ca = files->ca;
     static const unsigned char h1[] = "\x08http/1.1";
 
     way->tls = SSL_CTX_new(TLS_client_method());
@@ -127,7 +152,7 @@ enum err cli_tunnel_trust(struct cli_tunnel_way *way, const char *ca, struct dia
         diag_set(d, "no certificates to trust can be read from %s", ca == NULL ? "the system" : ca);
         return ERR_IO;
     }
-    return ERR_OK;
+    return use_own(way->tls, files, d);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -135,6 +160,8 @@ enum err cli_tunnel_trust(struct cli_tunnel_way *way, const char *ca, struct dia
 static enum err dial(const struct cli_tunnel_way *way, int *fd_out, struct diag *d)
 {
     const struct timeval wait = { .tv_sec = WAIT_S };
+    const int on = 1;
+    const int idle_s = 60; /* then TCP asks whether the proxy is still there */
     char address[CLI_TUNNEL_TEXT_MAX + 8];
     struct sv host = sv_from(way->host);
 
@@ -147,6 +174,9 @@ static enum err dial(const struct cli_tunnel_way *way, int *fd_out, struct diag 
     }
     (void)setsockopt(*fd_out, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
     (void)setsockopt(*fd_out, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+    (void)setsockopt(*fd_out, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(*fd_out, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(*fd_out, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return ERR_OK;
 }
 

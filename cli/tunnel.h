@@ -23,8 +23,17 @@ struct cli_tunnel_way {
  * ERR_INVALID. tls is left alone. */
 MUST_CHECK enum err cli_tunnel_way(const char *dest, const char *proxy, struct cli_tunnel_way *way,
                                    struct diag *d);
-/* ca: a PEM file in place of the system's authorities, or NULL. The caller frees way->tls. */
-MUST_CHECK enum err cli_tunnel_trust(struct cli_tunnel_way *way, const char *ca, struct diag *d);
+
+/* PEM files; each may be NULL. */
+struct cli_tunnel_files {
+    const char *ca;   /* in place of the system's authorities */
+    const char *cert; /* ours, for proxies that ask for one, with its chain */
+    const char *key;
+};
+
+/* Sets way->tls, which the caller frees. ERR_IO, ERR_CRYPTO. */
+MUST_CHECK enum err cli_tunnel_trust(struct cli_tunnel_way *way,
+                                     const struct cli_tunnel_files *files, struct diag *d);
 /* "https://host[:port]" of the proxy. */
 void cli_tunnel_proxy_url(const struct cli_tunnel_way *way, struct buf *out);
 

@@ -145,9 +145,13 @@ static enum err ask(const struct cli_tunnel_login *login, const char *url, char 
                     struct diag *d)
 {
     struct asked a = { .loop = loop_new(), .d = d };
-    struct fetcher *fetcher = fetcher_new(a.loop, login->ca);
-    const struct fetch_request request = { .url = url };
+    struct fetcher *fetcher = fetcher_new(a.loop, NULL);
+    char address[CLI_TUNNEL_TEXT_MAX + 8];
+    /* By the way that the tunnel goes: the same trust, and our certificate where there is one. */
+    const struct fetch_via via = { .address = address, .tls = login->way->tls, .verify = true };
+    const struct fetch_request request = { .url = url, .via = &via };
 
+    (void)snprintf(address, sizeof(address), "%s:%u", login->way->host, login->way->port);
     (void)fetch_start(fetcher, &request, on_answer, &a);
     loop_run(a.loop);
     fetcher_free(&fetcher);

@@ -9,7 +9,6 @@ enum { CLI_TOKEN_MAX = 8192 };
 
 struct cli_tunnel_login {
     const struct cli_tunnel_way *way;
-    const char *ca;      /* PEM file, or NULL */
     const char *browser; /* program that opens an address; NULL: xdg-open, "": none */
 };
 

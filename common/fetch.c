@@ -322,10 +322,14 @@ static CURLcode on_tls(CURL *easy, void *ctx, void *arg)
     const struct fetch *f = arg;
     X509 *cert = SSL_CTX_get0_certificate(f->tls);
 
+    STACK_OF(X509) *chain = NULL;
+
     (void)easy;
     SSL_CTX_set1_cert_store(ctx, SSL_CTX_get_cert_store(f->tls));
-    if (cert != NULL && (SSL_CTX_use_certificate(ctx, cert) != 1 ||
-                         SSL_CTX_use_PrivateKey(ctx, SSL_CTX_get0_privatekey(f->tls)) != 1)) {
+    if (cert != NULL &&
+        (SSL_CTX_get0_chain_certs(f->tls, &chain) != 1 || SSL_CTX_use_certificate(ctx, cert) != 1 ||
+         SSL_CTX_set1_chain(ctx, chain) != 1 ||
+         SSL_CTX_use_PrivateKey(ctx, SSL_CTX_get0_privatekey(f->tls)) != 1)) {
         return CURLE_SSL_CERTPROBLEM;
     }
     return CURLE_OK;

@@ -1,6 +1,8 @@
 #include "proxy/io.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,6 +39,20 @@ void proxy_io_cut(struct proxy_io *io)
     if (io->fd >= 0) {
         (void)setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
     }
+}
+
+void proxy_io_keep_alive(struct proxy_io *io)
+{
+    const int on = 1;
+    const int idle_s = 60;
+    const int every_s = 15;
+    const int times = 4;
+
+    /* A unix socket has none of it and needs none. */
+    (void)setsockopt(io->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+    (void)setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
 }
 
 void proxy_io_expect_end(struct proxy_io *io)

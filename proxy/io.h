@@ -28,6 +28,8 @@ void proxy_io_close(struct proxy_io *io);
 /* The close to come is no end in order: a reset, without close_notify, so that the peer does not take
  * what it has for all there was. What it was not sent yet is lost. */
 void proxy_io_cut(struct proxy_io *io);
+/* The kernel asks a silent peer whether it is still there: about two minutes, then reads fail. */
+void proxy_io_keep_alive(struct proxy_io *io);
 /* From now on a peer that goes without close_notify has failed, not ended. */
 void proxy_io_expect_end(struct proxy_io *io);
 enum proxy_io_result proxy_io_read(struct proxy_io *io, void *p, size_t room, size_t *n_out);

@@ -19,6 +19,11 @@ void proxy_tunnel_enter(struct proxy_exchange *x)
     proxy_body_init_raw(&x->answer_body);
     x->up_pipe.chunk = false;
     x->up_pipe.ended = false;
+    /* Where nothing else ends it, a machine that was switched off must. */
+    proxy_io_keep_alive(&x->conn->io);
+    if (x->up != NULL) {
+        proxy_io_keep_alive(&x->up->io);
+    }
     proxy_client_read(x, true);
 }
 

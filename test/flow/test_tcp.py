@@ -34,6 +34,7 @@ def stand(echoes):
               route(0, "unix.localhost:1", to=f"unix:{sink}") +
               f"  - from: https://public.localhost:PORT\n    to: http://127.0.0.1:{web.port}\n{PUBLIC}")
     s = Stand(routes, names=("db.localhost", "bastion.localhost", "refused.localhost", "unix.localhost")).start()
+    s.echoes = echoes
     yield s
     s.stop()
     web.close()
@@ -298,6 +299,18 @@ def test_a_reload_that_removes_the_route_closes_its_tunnels_alone(echoes):
         kept.close()
     finally:
         s.stop()
+
+
+def test_a_peer_that_is_switched_off_will_be_noticed(stand):
+    c, rest = tunnel(stand, behind=b"x")
+
+    def asked(column, port):
+        """Whether TCP will ask, on a connection with that local (1) or remote (2) port: timer 2 of /proc/net/tcp."""
+        with open("/proc/net/tcp") as f:
+            lines = [line.split() for line in f.readlines()[1:]]
+        return any(x[column].endswith(f":{port:04X}") and x[3] == "01" and x[5].startswith("02:") for x in lines)
+    wait_for("both sides to be asked", lambda: asked(1, stand.port) and asked(2, stand.echoes.port))
+    echoed(c, rest, b"x")
 
 
 def test_a_slow_reader_slows_its_sender():

@@ -11,6 +11,7 @@ import tempfile
 import threading
 
 import pytest
+from pki import Cert, write
 from sanitize import PATIENCE
 from stand import Stand, Upstream
 from trial import POSTERN, free_port, wait_for
@@ -203,6 +204,34 @@ def test_it_is_used_rightly_or_says_how():
         done = subprocess.run([POSTERN, "tcp", *args], capture_output=True, text=True, timeout=30)
         assert done.returncode == 2 and done.stderr, args
     assert subprocess.run([POSTERN, "tcp", "--help"], capture_output=True, text=True).stdout.startswith("usage: postern tcp")
+
+
+def test_a_certificate_of_one_s_own_is_shown(home):
+    root = Cert(home, "root", ca=True)
+    leaf = Cert(home, "laptop", issuer=Cert(home, "middle", issuer=root, ca=True))
+    ca, (cert, key) = write(home, "root.pem", root.pem), leaf.files()
+    u = Upstream(raw=echo)
+    s = Stand(route(u.port, DB, STAFF), settings=f"downstream_mtls: {{ca_file: {ca}, enforcement: reject_connection, max_verify_depth: 2}}\n",
+              names=("db.localhost",)).start()
+    try:
+        without = Client(s, home, stdio=True)
+        without.process.communicate(b"", timeout=30 * PATIENCE)
+        assert without.process.returncode == 1
+        without.errors.close()
+        half = Client(s, home, "--client-cert", cert, stdio=True)
+        half.process.communicate(b"", timeout=30 * PATIENCE)
+        assert half.process.returncode == 1 and "belong together" in half.said()
+        half.errors.close()
+        c = Client(s, home, "--client-cert", cert, "--client-key", key)
+        try:
+            local = c.connect()
+            c.log_in(s, cert=(cert, key))
+            says(local, b"shown")
+        finally:
+            c.end()
+    finally:
+        s.stop()
+        u.close()
 
 
 PG = "/usr/lib/postgresql/15/bin"

@@ -187,10 +187,11 @@ class Client:
         with open(self.opened) as f:
             return f.read().split()
 
-    def log_in(self, stand, n=1, email="user@example.com"):
+    def log_in(self, stand, n=1, email="user@example.com", cert=None):
         """Does in a browser what the person does."""
         wait_for("the browser to be opened", lambda: len(self.addresses()) >= n)
         b = stand.browser()
+        b.session.cert = cert
         page = question(b, self.addresses()[n - 1], email)
         form = Form(page.text)
         return b.follow(b.one(urllib.parse.urljoin(page.url, form.action), "POST", data=form.fields, headers={
