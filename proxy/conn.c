@@ -516,10 +516,13 @@ static void go_on_with_handshake(struct proxy_conn *conn)
     }
 }
 
-/* An answer of ours still goes out to who says no more; for anything else there is nobody left. */
+/* An answer of ours still goes out to who says no more, and a tunnel has a direction left; for anything
+ * else there is nobody. */
 static void said_no_more(struct proxy_conn *conn, bool failed)
 {
-    if (conn->x->phase == PROXY_REPLY && !failed) {
+    bool waits = conn->x->phase == PROXY_REPLY || conn->x->head.method == HTTP_CONNECT;
+
+    if (waits && !failed) {
         conn->eof = true;
         proxy_conn_want(conn, false, conn->wr_on);
         return;

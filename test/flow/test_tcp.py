@@ -110,6 +110,31 @@ def test_bytes_behind_the_head_are_the_first_of_the_tunnel(stand):
     echoed(c, rest, b"GET / HTTP/1.1\r\n\r\n early")
 
 
+def test_a_client_may_say_all_it_has_before_the_tunnel_is_open():
+    """As on HTTP/2: its direction ends, the other one goes on."""
+    got = []
+
+    def talk(s):
+        got.append(read_all(s))
+        s.sendall(b"heard")
+    s, u = lonely(route, talk)
+    try:
+        c = TlsClient(s, "db.localhost")
+        c.sendall(connect_head("db.localhost:5432") + b"all of it")
+        c.half_close()
+        answer = read_all(c)
+        assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nheard") and got == [b"all of it"]
+        c.close()
+        h = H2Client(s.port, "db.localhost")
+        sid = h.connect("db.localhost:5432")
+        h.send(sid, b"all of it", end=True)
+        assert h.answer(sid).body == b"heard" and got[1:] == [b"all of it"]
+        h.close()
+    finally:
+        s.stop()
+        u.close()
+
+
 def test_what_stands_behind_a_refused_connect_is_no_request(stand):
     hidden = b"GET /hidden HTTP/1.1\r\nHost: public.localhost\r\n\r\n"
     status, rest = refused(stand, "db.localhost:1", behind=hidden)
