@@ -34,6 +34,7 @@ struct loop {
     loop_fn flush;
     void *flush_arg;
     bool gathered;  /* flush is due */
+    bool hurry;     /* it waits for nothing more */
     unsigned turns; /* since then */
 };
 
@@ -184,6 +185,11 @@ void loop_gather(struct loop *loop)
     loop->gathered = loop->flush != NULL;
 }
 
+void loop_hurry(struct loop *loop)
+{
+    loop->hurry = true;
+}
+
 void loop_raise(struct loop *loop, struct event *event)
 {
     /* libevent runs what is raised in a callback in the same turn, for as long as there is any. */
@@ -218,10 +224,11 @@ static void flush_if_due(struct loop *loop)
 {
     bool idle = event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1) == 0;
 
-    if (!loop->gathered || (!idle && ++loop->turns < GATHER_TURNS)) {
+    if (!loop->gathered || (!idle && !loop->hurry && ++loop->turns < GATHER_TURNS)) {
         return;
     }
     loop->gathered = false;
+    loop->hurry = false;
     loop->turns = 0;
     loop->flush(loop->flush_arg);
 }

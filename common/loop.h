@@ -22,6 +22,8 @@ void loop_run(struct loop *loop);
  * Set the hook before loop_run. Loop thread only. */
 void loop_on_flush(struct loop *loop, loop_fn flush, void *arg);
 void loop_gather(struct loop *loop);
+/* Nobody else is at work, so nothing more is to be expected: what is gathered leaves with this turn. */
+void loop_hurry(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 /* Runs fn on the loop's thread, in order; any thread. Lost if the loop never runs again. */
 void loop_post(struct loop *loop, loop_fn fn, void *arg);

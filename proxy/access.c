@@ -77,6 +77,9 @@ void proxy_access_line(struct proxy_exchange *x)
     }
     log_close(line);
     loop_gather(x->worker->loop);
+    if (proxy_worker_is_alone(x->worker)) {
+        loop_hurry(x->worker->loop);
+    }
 }
 
 void proxy_access_flush(struct proxy_worker *worker)

@@ -10,7 +10,7 @@
 #include "proxy/reply.h"
 #include "proxy/rewrite.h"
 
-enum { COOKIE_MAX = 65536, TARGET_MAX = 65536 };
+enum { TARGET_MAX = 65536 };
 
 /* Our own pages get their query whole. */
 static bool query_passes(const struct proxy_exchange *x)
@@ -99,9 +99,11 @@ bool proxy_head_is_our_authorization(struct sv value, struct sv *token_out)
 
 static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv value)
 {
-    CLEANUP(buf_deinit) struct buf rest = { 0 };
+    /* What is left is no longer than it was. */
+    struct buf rest = { .p = arena_alloc(&x->arena, value.n + 1),
+                        .cap = value.n + 1,
+                        .max = value.n };
 
-    buf_init(&rest, COOKIE_MAX);
     switch (http_cookie_strip(value, &x->snapshot->cookies, &rest)) {
     case HTTP_COOKIE_EMPTY:
         break;
@@ -110,7 +112,7 @@ static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv
         break;
     case HTTP_COOKIE_STRIPPED:
         e->failed = e->failed || rest.err != ERR_OK;
-        proxy_emit_field(e, SV("Cookie"), arena_sv(&x->arena, buf_sv(&rest)));
+        proxy_emit_field(e, SV("Cookie"), buf_sv(&rest));
         break;
     }
 }

@@ -260,6 +260,9 @@ static void begin_check(struct proxy_exchange *x)
     x->phase = PROXY_CHECK;
     x->deadline_ms = INT64_MAX; /* the check has its own */
     x->check = send_check(x, false, on_answer);
+    if (proxy_worker_is_alone(x->worker)) {
+        loop_hurry(x->worker->loop);
+    }
     if (x->check == 0) {
         proxy_reply_fault(x, 503, "too-many-checks");
     }

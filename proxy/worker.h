@@ -55,6 +55,12 @@ struct proxy_worker {
     char scratch[PROXY_IO_SCRATCH];
 };
 
+/* At most one exchange is under way. */
+static inline bool proxy_worker_is_alone(const struct proxy_worker *worker)
+{
+    return worker->exchanges.next == worker->exchanges.prev;
+}
+
 struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
                                       struct proxy_snapshot *snapshot);
 /* Accepts from its share of the sockets, as one of n workers, once it runs. ERR_IO. */

@@ -75,10 +75,43 @@ static void nothing_starves_behind_an_event_that_raises_itself(void **state)
     loop_free(&b.loop);
 }
 
+static void on_hurried(evutil_socket_t fd, short what, void *arg)
+{
+    struct busy *b = arg;
+
+    (void)fd;
+    (void)what;
+    if (++b->raised == 1) {
+        loop_gather(b->loop);
+        loop_hurry(b->loop);
+        loop_raise(b->loop, b->event);
+        return;
+    }
+    loop_stop(b->loop);
+}
+
+static void what_is_in_a_hurry_does_not_wait_for_a_quiet_turn(void **state)
+{
+    struct busy b = { .loop = loop_new_private() };
+
+    (void)state;
+    b.event = event_new(loop_base(b.loop), -1, EV_PERSIST, on_hurried, &b);
+    assert_non_null(b.event);
+    loop_on_flush(b.loop, on_flush, &b);
+    event_active(b.event, 0, 0);
+    loop_run(b.loop);
+    assert_int_equal(b.raised, 2);
+    assert_int_equal(b.flushed, 1);
+    event_free(b.event);
+    loop_free(&b.loop);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(
-        nothing_starves_behind_an_event_that_raises_itself) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_starves_behind_an_event_that_raises_itself),
+        cmocka_unit_test(what_is_in_a_hurry_does_not_wait_for_a_quiet_turn),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
