@@ -64,6 +64,7 @@ class Postern(System):
             f.write(f"""address: 127.0.0.1:{self.port}
 {listener}shared_secret: {self.secret}
 access_log: {str(self.log).lower()}
+max_connections_per_address: 100000
 authenticate_service_url: https://authenticate.localhost:{self.port}
 authenticate_internal_service_url: unix:{d}/authenticate-http.sock
 authenticate_grpc_url: unix:{d}/authenticate.sock
