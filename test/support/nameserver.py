@@ -19,8 +19,9 @@ class NameServer:
         self.names, self.asked = {}, []  # asked: (name, type, "udp" | "tcp")
         self.udp, self.tcp = self.pair()
         self.port = self.udp.getsockname()[1]
-        for run in (self.serve_udp, self.serve_tcp):
-            threading.Thread(target=run, daemon=True).start()
+        self.threads = [threading.Thread(target=run, daemon=True) for run in (self.serve_udp, self.serve_tcp)]
+        for thread in self.threads:
+            thread.start()
 
     @staticmethod
     def pair():
@@ -41,6 +42,8 @@ class NameServer:
                 query, peer = self.udp.recvfrom(4096)
             except OSError:
                 return
+            if not query:
+                return  # closed
             answer = self.answer(query, "udp")
             if answer:
                 self.udp.sendto(answer, peer)
@@ -84,5 +87,11 @@ class NameServer:
         return query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(records), 0, 0) + question + body
 
     def close(self):
+        # Wake the threads before their descriptors are free: a number used again would be theirs, too.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.sendto(b"", ("127.0.0.1", self.port))
+        self.tcp.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(5)
         self.udp.close()
         self.tcp.close()
