@@ -1,10 +1,12 @@
 """Hostile clients of HTTP/2: floods, bombs, stalls, what never ends. What counts is what others feel and how much memory
 it takes."""
 
+import os
 import re
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 
@@ -27,6 +29,10 @@ def upstream():
 @pytest.fixture(scope="module")
 def stand(upstream):
     s = Stand(f"""
+  - from: https://public.localhost:PORT
+    path: /ours
+    response: {{status: 200, body: "no upstream of ours is in the way of this answer"}}
+    allow_public_unauthenticated_access: true
   - from: https://public.localhost:PORT
     to: http://127.0.0.1:{upstream.port}
     allow_public_unauthenticated_access: true
@@ -195,6 +201,39 @@ def test_a_flood_ends_or_is_cheap_and_others_are_served(stand, name):
     calm.close()
     if not SAN:
         assert rss_kib(stand) < 2 * before
+
+
+def p99_ms(stand, seconds=3):
+    """Of other clients, by wrk: a process of its own, which does not share our interpreter."""
+    out = subprocess.run(["wrk", "-t", "1", "-c", "4", "-d", f"{seconds}s", "--latency", "-H", f"Host: public.localhost:{stand.port}",
+                          f"https://127.0.0.1:{stand.port}/ours"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "Non-2xx" not in out and "Socket errors" not in out, out
+    value, unit = re.search(r"^\s+99%\s+([\d.]+)(us|ms|s)$", out, re.M).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+
+@pytest.mark.skipif(not os.environ.get("POSTERN_P99"), reason="a figure of a quiet machine, for POSTERN_P99=1")
+@pytest.mark.parametrize("name", FLOODS)
+def test_others_wait_at_most_three_times_as_long(stand, name):
+    calm, stop = p99_ms(stand), threading.Event()
+
+    def attack():
+        while not stop.is_set():
+            a = H2Client(stand.port)
+            flood(a, FLOODS[name](a), 400)
+            a.close()
+            stop.wait(0.05)
+    threads = [threading.Thread(target=attack) for _ in range(2)]
+    for t in threads:
+        t.start()
+    try:
+        under = p99_ms(stand)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    print(f"{name}: p99 {calm:.2f} ms, under the flood {under:.2f} ms")
+    assert under <= 3 * calm, (name, calm, under)
 
 
 def cpu_ticks(stand):
