@@ -12,7 +12,7 @@ acme="python3-acme"
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket
  python3-acme python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light
- haproxy wrk slowhttptest nghttp2-client curl sqlite3 nodejs npm git jq"
+ haproxy wrk slowhttptest nghttp2-client nghttp2-server golang-go postgresql-15 systemd curl sqlite3 nodejs npm git jq"
 
 wanted=""
 for group in "$@"; do
@@ -30,8 +30,13 @@ done
 
 missing=""
 for package in $wanted; do
-    # A Node.js of one's own serves as well as Debian's.
-    if { [ "$package" = nodejs ] || [ "$package" = npm ]; } && command -v npm >/dev/null 2>&1; then
+    # A Node.js or Go of one's own serves as well as Debian's.
+    case $package in
+    nodejs | npm) own=npm ;;
+    golang-go) own=go ;;
+    *) own="" ;;
+    esac
+    if [ -n "$own" ] && command -v "$own" >/dev/null 2>&1; then
         continue
     fi
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)

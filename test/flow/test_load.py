@@ -30,7 +30,8 @@ class Load:
     def __init__(self, stand):
         self.stand, self.seen, self.stop = stand, {"user": [], "denied": [], "stranger": []}, threading.Event()
         self.user = stand.browser()
-        assert self.user.login(stand.url("app"), USER).status_code == 200
+        page = self.user.login(stand.url("app"), USER)
+        assert page.status_code == 200, page.text
         self.denied = stand.browser()
         page = self.denied.login(stand.url("admin"), USER)
         assert page.status_code == 403, (page.url, page.text)

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/../.."
 tool=$PWD/build/tools/h2spec
 if [ ! -x "$tool" ]; then
     mkdir -p build/tools
-    GOBIN=$PWD/build/tools GOFLAGS=-mod=mod go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible >&2
+    go=$(test/support/go.sh)
+    GOBIN=$PWD/build/tools GOFLAGS=-mod=mod "$go" install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible >&2
 fi
 echo "$tool"

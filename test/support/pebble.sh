@@ -6,7 +6,8 @@ cd "$(dirname "$0")/../.."
 version=v2.10.3
 folder=$PWD/build/tools/pebble-$version
 if [ ! -x "$folder/pebble" ] || [ ! -x "$folder/pebble-challtestsrv" ]; then
-    GOBIN=$folder go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$version" \
+    go=$(test/support/go.sh)
+    GOBIN=$folder "$go" install "github.com/letsencrypt/pebble/v2/cmd/pebble@$version" \
         "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$version" >&2
 fi
 echo "$folder"
