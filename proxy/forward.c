@@ -774,9 +774,8 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_cluster *cluster
         return;
     }
 
-    x->idle_ms = x->service == PROXY_FOR_ROUTE && x->route->config->idle_timeout_ms != 0
-                     ? x->route->config->idle_timeout_ms
-                     : c->timeout_idle_ms;
+    x->idle_ms =
+        x->service == PROXY_FOR_ROUTE ? x->route->config->idle_timeout_ms : c->timeout_idle_ms;
     x->retried = false;
     x->answer_fields = arena_alloc(&x->arena, ANSWER_FIELDS * sizeof(*x->answer_fields));
     forward(x, 0);

@@ -10,7 +10,7 @@ void proxy_tunnel_enter(struct proxy_exchange *x)
 
     x->phase = PROXY_TUNNEL;
     x->total_ms = life_ms == 0 ? INT64_MAX : clock_mono_ms() + life_ms;
-    x->idle_ms = c->idle_timeout_ms; /* none: it may be silent for days */
+    x->idle_ms = c->tunnel_idle_ms;
     proxy_exchange_progress(x);
     x->close_after = true;
     x->request_done = false;

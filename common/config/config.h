@@ -377,7 +377,8 @@ struct config_route {
     int64_t timeout_ms;                   /* whole answer; 0: none */
     int64_t begin_timeout_ms; /* until the answer's head; 0: none. default_upstream_timeout where
                                  neither a timeout is given nor upgrades are allowed */
-    int64_t idle_timeout_ms;  /* 0: none */
+    int64_t idle_timeout_ms;  /* of requests and their answers; 0: none */
+    int64_t tunnel_idle_ms;   /* of what CONNECT or an upgrade opened; 0: none */
 
     bool tls_skip_verify;
     struct sv tls_upstream_server_name; /* not set: the upstream's host */

@@ -205,14 +205,16 @@ static void finish_route(struct config_reader *r, size_t i)
     route->tell |= route->kubernetes ? CONFIG_TELL_PERSON : 0;
     lower_all(r, &route->allow_upgrades);
     finish_upgrades(route);
-    /* A watch of the Kubernetes API may be silent for long, as may a tunnel. */
     upgrades = route->kind == CONFIG_ROUTE_TCP || route->kubernetes || route->allow_websockets ||
                route->allow_spdy || route->allow_upgrades.n != 0;
     if (!config_route_given(r, i, "timeout")) {
         route->begin_timeout_ms = upgrades ? 0 : c->default_upstream_timeout_ms;
     }
+    /* A tunnel may be silent for days, and a watch of the Kubernetes API for long. */
+    route->tunnel_idle_ms = route->idle_timeout_ms;
     if (!config_route_given(r, i, "idle_timeout")) {
-        route->idle_timeout_ms = upgrades ? 0 : idle_default_ms;
+        route->tunnel_idle_ms = 0;
+        route->idle_timeout_ms = route->kubernetes ? 0 : idle_default_ms;
     }
     config_finish_limits(r, route);
     route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);

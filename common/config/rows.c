@@ -495,7 +495,7 @@ static const struct config_row route_rows[] = {
           "For a whole answer, from the last byte of the request to the last of the answer; 0 is "
           "no limit, not even for its beginning. For a tunnel: how long it may live." },
     { "idle_timeout", CFG_DURATION, CFG_TUNNEL, R(idle_timeout_ms), 0, DAY,
-      .def_shown = "5m; none for tunnels and where upgrades are allowed",
+      .def_shown = "5m; none for tunnels, upgrades and Kubernetes API routes",
       .doc = "How long nothing may move in either direction; 0 is no limit." },
     { "tls_skip_verify", CFG_BOOL, 0, R(tls_skip_verify),
       .doc = "Do not verify the upstream's certificate." },

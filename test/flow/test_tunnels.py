@@ -158,24 +158,30 @@ def streams(head_after, pieces, every):
 def test_the_default_timeout_is_for_the_beginning_of_an_answer():
     """As a person sees it: an event stream lives on, an upstream that never answers is a 504."""
     stream, silent = Upstream(raw=streams(0, 30, 0.1)), Upstream(raw=lambda s: time.sleep(30))
+    quiet = Upstream(raw=streams(0, 2, 2))
     ordinary = "    allow_websockets: false\n"
     routes = "".join(route(port, f"    prefix: {prefix}\n{more}").replace("    allow_websockets: true\n", ordinary)
                      for port, prefix, more in ((stream.port, "/stream", ""), (silent.port, "/silent", ""),
                                                 (stream.port, "/whole", "    timeout: 1s\n"),
-                                                (stream.port, "/idle", "    idle_timeout: 50ms\n")))
-    stand = Stand(routes, settings="default_upstream_timeout: 1s\n").start()
+                                                (stream.port, "/idle", "    idle_timeout: 50ms\n"),
+                                                (quiet.port, "/quiet", ""),
+                                                (quiet.port, "/endless", "    idle_timeout: 0s\n")))
+    stand = Stand(routes, settings="default_upstream_timeout: 1s\ntimeout_idle: 1s\n").start()
     try:
         b = stand.browser()
         answer = b.fetch(stand.url("public", "/stream"))
         assert answer.status_code == 200 and answer.text.count("data: ") == 30
+        for unhurried in ("/quiet", "/endless"):  # timeout_idle is for connections between two requests
+            answer = b.fetch(stand.url("public", unhurried))
+            assert answer.status_code == 200 and answer.text.count("data: ") == 2
         assert b.fetch(stand.url("public", "/silent")).status_code == 504
         for cut in ("/whole", "/idle"):
             with pytest.raises(OSError):  # the answer had begun: a cut is all that can be told
                 b.fetch(stand.url("public", cut))
     finally:
         stand.stop()
-        stream.close()
-        silent.close()
+        for u in (stream, silent, quiet):
+            u.close()
 
 
 def test_a_request_under_way_whose_session_ends_hears_so():

@@ -111,7 +111,7 @@ static void tunnels_are_read(void **state)
     assert_string_equal(r[0].tunnel.p, "ssh.a.com:22");
     assert_int_equal(r[0].upstreams[0].url.scheme, CONFIG_SCHEME_TCP);
     assert_string_equal(r[0].upstreams[0].url.text.p, "tcp://10.0.0.1:22");
-    assert_int_equal(r[0].idle_timeout_ms, 0);
+    assert_int_equal(r[0].tunnel_idle_ms, 0);
     assert_int_equal(r[0].timeout_ms, 0);
     assert_int_equal(r[0].tell, 0);
     assert_string_equal(r[1].from.p, "tcp+https://bastion.a.com/[::1]:5432");
