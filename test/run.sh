@@ -14,7 +14,8 @@ export BIN SAN
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:exitcode=99}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
 export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$PWD/test/support/lsan.supp:print_suppressions=0}"
-export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/test/support/tsan.supp:halt_on_error=1:exitcode=99}"
+# history_size: with less, the writer of a race in gRPC may be unknown, and the suppression does not fit.
+export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/test/support/tsan.supp:halt_on_error=1:exitcode=99:history_size=7}"
 case $SAN in
 *tsan*) wrap="setarch -R" ;; # TSan wants its address space unshuffled
 *) wrap="" ;;
