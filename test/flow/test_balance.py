@@ -202,7 +202,8 @@ def test_retries_are_bounded():
     with Running(route([dies, lives], more), [dies, lives]) as stand:
         got = ask(stand, 20)
         assert got[503] >= 8 and got[200] >= 8, got
-        assert "upstream-max-retries" in {line.get("response-code-details") for line in events(stand, "http-request")}
+        wait_for("a line that says so", lambda: "upstream-max-retries" in {
+            line.get("response-code-details") for line in events(stand, "http-request")})
 
 
 # ---- health checks ---------------------------------------------------------------------------------------------------

@@ -60,8 +60,11 @@ def forwarded(upstream):
     return header(upstream.heads[-1], "X-Forwarded-For")
 
 
-def last_ip(stand):
-    return wait_for("an access line", lambda: [line for line in stand.logs("proxy") if line["event"] == "http-request"])[-1]["ip"]
+def last_ip(stand, upstream):
+    """As the access line of the request tells that came to the upstream last; lines are gathered for a moment."""
+    request = header(upstream.heads[-1], "X-Request-Id")[0]
+    return wait_for("its access line", lambda: [line for line in stand.logs("proxy") if line["event"] == "http-request"
+                                                and line["request-id"] == request])[0]["ip"]
 
 
 NAMES = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Client-IP", "True-Client-IP", "X-Envoy-External-Address",
@@ -110,7 +113,7 @@ def test_a_trusted_proxy_says_who_the_client_is(upstream):
             assert forwarded(upstream) == [chain], lines
             assert header(upstream.heads[-1], "X-Envoy-External-Address") == [client]
             assert b"6.6.6.6" not in upstream.heads[-1], lines
-            assert last_ip(stand) == client
+            assert last_ip(stand, upstream) == client
         # A visitor behind the proxy whose address is not the one that the rule wants, whatever he claims.
         assert talk(stand, b"", "X-Forwarded-For: 192.0.2.7, 203.0.113.9\r\n", near, host="admin").startswith(b"HTTP/1.1 403")
         # The proxy itself has no rights of a visitor.
@@ -133,12 +136,12 @@ def test_the_proxy_header_of_a_listed_balancer(upstream, tls):
         near = "127.0.0.2"
         for first in (v1("192.0.2.7"), v2("192.0.2.7"), v2("192.0.2.7", b"\x04\x00\x03abc" + b"\x05\x01\x00" + b"i" * 256)):
             assert talk(stand, first, "X-Forwarded-For: 6.6.6.6\r\n", near, host="admin").startswith(b"HTTP/1.1 200")
-            assert forwarded(upstream) == ["192.0.2.7"] and last_ip(stand) == "192.0.2.7"
+            assert forwarded(upstream) == ["192.0.2.7"] and last_ip(stand, upstream) == "192.0.2.7"
         for first in (v1("203.0.113.9"), v2("203.0.113.9"), b"PROXY UNKNOWN\r\n", V2 + b"\x20\x00\x00\x00", V2 + b"\x21\x00\x00\x00"):
             assert talk(stand, first, "X-Forwarded-For: 192.0.2.7\r\n" if first[:1] == b"P" else "", near,
                         host="admin").startswith(b"HTTP/1.1 403"), first
         assert talk(stand, b"PROXY UNKNOWN\r\n", "X-Forwarded-For: 192.0.2.7\r\n", near).startswith(b"HTTP/1.1 200")
-        assert forwarded(upstream) == ["unknown"] and last_ip(stand) == "unknown"
+        assert forwarded(upstream) == ["unknown"] and last_ip(stand, upstream) == "unknown"
         assert not header(upstream.heads[-1], "X-Envoy-External-Address")
         assert talk(stand, V2 + b"\x20\x00\x00\x00", "", near).startswith(b"HTTP/1.1 200")
         assert forwarded(upstream) == ["127.0.0.2"]

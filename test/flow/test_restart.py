@@ -310,7 +310,8 @@ def test_a_unix_socket_is_an_address_too(upstream):
                 s.sendall(b"GET / HTTP/1.1\r\nHost: app.localhost:%d\r\nX-Forwarded-For: 192.0.2.7\r\nConnection: close\r\n\r\n"
                           % stand.port)
                 assert s.recv(100).startswith(b"HTTP/1.1 200")
-        assert {line["ip"] for line in stand.logs("proxy") if line["event"] == "http-request"} == {"192.0.2.7"}
+        wait_for("access lines", lambda: {line["ip"] for line in stand.logs("proxy") if line["event"] == "http-request"} == {
+            "192.0.2.7"})
     finally:
         stand.stop()
 
