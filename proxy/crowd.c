@@ -19,10 +19,19 @@ void proxy_crowd_free(struct proxy_crowd **crowd)
     mem_free(crowd);
 }
 
-static uint32_t add(struct proxy_crowd *crowd, const struct proxy_place *place, uint32_t n)
+static void add(struct proxy_crowd *crowd, const struct proxy_place *place, uint32_t n)
 {
-    uint32_t a = __atomic_add_fetch(&crowd->n[0][place->slot[0]], n, __ATOMIC_RELAXED);
-    uint32_t b = __atomic_add_fetch(&crowd->n[1][place->slot[1]], n, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < 2; i++) {
+        (void)__atomic_add_fetch(&crowd->n[i][place->slot[i]], n, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Read when both places are taken: of several that come at once, the sums of one's own additions may
+ * show each a bound that is not reached yet. */
+static uint32_t count(const struct proxy_crowd *crowd, const struct proxy_place *place)
+{
+    uint32_t a = __atomic_load_n(&crowd->n[0][place->slot[0]], __ATOMIC_SEQ_CST);
+    uint32_t b = __atomic_load_n(&crowd->n[1][place->slot[1]], __ATOMIC_SEQ_CST);
 
     return MIN(a, b);
 }
@@ -35,7 +44,8 @@ bool proxy_crowd_enter(struct proxy_crowd *crowd, const struct proxy_address *ad
 
     *place_out =
         (struct proxy_place){ .taken = true, .slot = { (uint16_t)hash, (uint16_t)(hash >> 32U) } };
-    if (add(crowd, place_out, 1) > max) {
+    add(crowd, place_out, 1);
+    if (count(crowd, place_out) > max) {
         proxy_crowd_leave(crowd, place_out);
         return false;
     }
@@ -45,7 +55,7 @@ bool proxy_crowd_enter(struct proxy_crowd *crowd, const struct proxy_address *ad
 void proxy_crowd_leave(struct proxy_crowd *crowd, struct proxy_place *place)
 {
     if (place->taken) {
-        (void)add(crowd, place, UINT32_MAX); /* minus one */
+        add(crowd, place, UINT32_MAX); /* minus one */
         place->taken = false;
     }
 }
