@@ -17,6 +17,21 @@ int cli_fail(int code, const char *fmt, ...)
     return code;
 }
 
+char *cli_tame(char *text)
+{
+    for (char *p = text; *p != '\0'; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (c < ' ' || c == 0x7f) {
+            *p = '?';
+        } else if (c == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0) {
+            p[0] = '?';
+            p[1] = '?';
+        }
+    }
+    return text;
+}
+
 struct config *cli_config(const char *file)
 {
     struct config_opts opts = { .part = CONFIG_PART_NONE, .env = (const char *const *)environ };

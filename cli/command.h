@@ -33,6 +33,10 @@ int cli_init_main(int argc, char **argv);
 /* "postern: " and the sentence on standard error; returns code. */
 int cli_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* Replaces, in place, each byte of a control character (C0, DEL, and C1 as UTF-8 has it) by '?': what
+ * came from outside must not steer the terminal that it is printed on. Returns text. */
+char *cli_tame(char *text);
+
 /* The configuration that $POSTERN_CONFIG names, else file, else ./run/config.yaml. Prints every
  * mistake. NULL: it cannot be used. */
 struct config *cli_config(const char *file);

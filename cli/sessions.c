@@ -138,6 +138,7 @@ static const char *time_text(int64_t seconds, char room[CLOCK_TEXT_SIZE])
 static bool print_row(const struct row *row, void *arg)
 {
     const char *user = arg;
+    CLEANUP(mem_free) char *who = NULL;
     char issued[CLOCK_TEXT_SIZE];
     char expires[CLOCK_TEXT_SIZE];
 
@@ -145,9 +146,9 @@ static bool print_row(const struct row *row, void *arg)
         seconds_of(row->session->expires_at) < clock_wall_s()) {
         return true;
     }
-    (void)printf("%-36s  %-32s  %-12s  %-19s  %s\n", row->record->id,
-                 row->email[0] == '\0' ? row->session->user_id : row->email,
-                 row->session->idp_id[0] == '\0' ? "-" : row->session->idp_id,
+    who = mem_strdup(row->email[0] == '\0' ? row->session->user_id : row->email);
+    (void)printf("%-36s  %-32s  %-12s  %-19s  %s\n", cli_tame(row->record->id), cli_tame(who),
+                 row->session->idp_id[0] == '\0' ? "-" : cli_tame(row->session->idp_id),
                  time_text(seconds_of(row->session->issued_at), issued),
                  time_text(seconds_of(row->session->expires_at), expires));
     return true;
@@ -193,9 +194,9 @@ static int show(const struct cli_broker *b, const char *id)
         (void)printf(
             "session   %s\nuser      %s\ne-mail    %s\nname      %s\nprovider  %s\nsince     %s UTC\n"
             "until     %s UTC\nversion   %" PRIu64 "\n",
-            session->id, session->user_id, user == NULL ? "-" : user->email,
-            user == NULL ? "-" : user->name, session->idp_id,
-            time_text(seconds_of(session->issued_at), issued),
+            cli_tame(session->id), cli_tame(session->user_id),
+            user == NULL ? "-" : cli_tame(user->email), user == NULL ? "-" : cli_tame(user->name),
+            cli_tame(session->idp_id), time_text(seconds_of(session->issued_at), issued),
             time_text(seconds_of(session->expires_at), expires), got->record->version);
         protobuf_c_message_free_unpacked(&session->base, NULL);
     }

@@ -16,6 +16,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "cli/command.h"
 #include "common/buf.h"
 #include "common/config/config.h"
 #include "common/http/head.h"
@@ -264,9 +265,7 @@ static void read_reason(struct cli_tunnel *t, const struct http_head *head, char
     texts[1] = json_string_value(json_object_get(body, "request_id"));
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(out[i], 64, "%s", texts[i] == NULL ? "unknown" : texts[i]);
-        for (char *p = out[i]; *p != '\0'; p++) { /* nothing in it may steer a terminal */
-            *p = (char)(*p < ' ' || *p == 0x7f ? '?' : *p);
-        }
+        (void)cli_tame(out[i]);
     }
     json_decref(body);
 }

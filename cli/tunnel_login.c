@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -34,7 +33,7 @@ enum {
     SECRET_BYTES = 32,
     PATH_BYTES = 12,
     WAIT_MS = 300000, /* as long as the address is good for */
-    VISIT_S = 3,
+    VISIT_MS = 3000,  /* for all that a visitor of our listener says */
     HEAD_MAX = 16384,
     FIELDS = 64,
     URL_MAX = 16384,
@@ -43,36 +42,41 @@ enum {
 
 /* ---- the token that is kept ------------------------------------------------------------------- */
 
-/* False: this account has no place for it. */
+/* False: this account has no place for it, or its name is too long. */
 static bool kept_name(const struct cli_tunnel_way *way, char name[NAME_MAX_LEN], bool make)
 {
     const char *cache =
         getenv("XDG_CACHE_HOME");      /* NOLINT(concurrency-mt-unsafe): nobody sets it */
     const char *home = getenv("HOME"); /* NOLINT(concurrency-mt-unsafe): likewise */
     CLEANUP(buf_deinit) struct buf key = { 0 };
+    CLEANUP(buf_deinit) struct buf path = { 0 };
     unsigned char sum[SHA256_DIGEST_LENGTH];
     bool own = cache != NULL && cache[0] == '/';
-    int n = 0;
 
     if (!own && (home == NULL || home[0] != '/')) {
         return false;
     }
     buf_init(&key, 1024);
+    buf_init(&path, NAME_MAX_LEN - 1);
     cli_tunnel_proxy_url(way, &key);
     buf_printf(&key, " %s", way->authority);
     (void)SHA256((const unsigned char *)key.p, key.n, sum);
-    buf_reset(&key);
-    hex_add(&key, sv_of(sum, 16));
-    n = snprintf(name, NAME_MAX_LEN, "%s%s", own ? cache : home, own ? "" : "/.cache");
+    buf_printf(&path, "%s%s", own ? cache : home, own ? "" : "/.cache");
     if (make) {
-        (void)mkdir(name, 0700);
+        (void)mkdir(buf_cstr(&path), 0700);
     }
-    n += snprintf(name + n, (size_t)(NAME_MAX_LEN - n), "/postern");
+    buf_add_str(&path, "/postern");
     if (make) {
-        (void)mkdir(name, 0700);
+        (void)mkdir(buf_cstr(&path), 0700);
     }
-    n += snprintf(name + n, (size_t)(NAME_MAX_LEN - n), "/%s.token", buf_cstr(&key));
-    return n < NAME_MAX_LEN;
+    buf_add_char(&path, '/');
+    hex_add(&path, sv_of(sum, 16));
+    buf_add_str(&path, ".token");
+    if (path.err != ERR_OK) {
+        return false;
+    }
+    memcpy(name, buf_cstr(&path), path.n + 1);
+    return true;
 }
 
 char *cli_tunnel_kept(const struct cli_tunnel_way *way)
@@ -220,10 +224,20 @@ static void answer(int fd, const char *status, const char *title, const char *wh
     buf_deinit(&head);
 }
 
+/* Reads some of what a visitor says; 0: it has said enough, or too slowly. */
+static size_t hear(int fd, char *room, size_t size, int64_t until_ms)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    int64_t left_ms = until_ms - clock_mono_ms();
+    ssize_t n = left_ms > 0 && poll(&p, 1, (int)left_ms) == 1 ? read(fd, room, size) : 0;
+
+    return n > 0 ? (size_t)n : 0;
+}
+
 /* One request at our listener. The code, if it comes to the path that only the browser was told. */
 static char *visit(int fd, const char *path)
 {
-    const struct timeval wait = { .tv_sec = VISIT_S };
+    int64_t until_ms = clock_mono_ms() + VISIT_MS;
     struct http_field fields[FIELDS];
     struct http_head head;
     enum http_step step = HTTP_MORE;
@@ -234,15 +248,14 @@ static char *visit(int fd, const char *path)
     struct sv code = { 0 };
     char *kept = NULL;
 
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
     http_head_init(&head, HTTP_REQUEST, NULL, fields, FIELDS);
     while (step == HTTP_MORE && n < sizeof(bytes)) {
-        ssize_t got = read(fd, bytes + n, sizeof(bytes) - n);
+        size_t got = hear(fd, bytes + n, sizeof(bytes) - n, until_ms);
 
-        if (got <= 0) {
+        if (got == 0) {
             return NULL;
         }
-        n += (size_t)got;
+        n += got;
         step = http_head_parse(&head, sv_of(bytes, n));
     }
     arena_init(&arena);
@@ -276,6 +289,8 @@ static enum err wait_for_code(int listener, const char *path, char **code_out, s
         if (fd >= 0) {
             *code_out = visit(fd, path);
             (void)close(fd);
+        } else {
+            (void)poll(NULL, 0, 100); /* no more descriptors, maybe: not at full speed */
         }
     }
     return ERR_OK;

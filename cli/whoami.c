@@ -29,14 +29,11 @@ struct asked {
     int code;
 };
 
-/* A line of what came from outside: nothing in it may steer a terminal. */
 static void print(const char *text)
 {
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
+    CLEANUP(mem_free) char *copy = mem_strdup(text);
 
-        (void)putchar(c < ' ' || c == 0x7f ? '?' : c);
-    }
+    (void)fputs(cli_tame(copy), stdout);
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -210,7 +207,9 @@ int cli_whoami_main(int argc, char **argv)
         return 2;
     }
     cookie = read_cookie(cookie_file, &code);
-    if (code == 0) {
+    if (code == 0 && cookie != NULL && sv_istarts(sv_from(argv[optind]), SV("http://"))) {
+        code = cli_fail(2, "%s is not https: a cookie is sent over nothing else", argv[optind]);
+    } else if (code == 0) {
         code = ask(argv[optind], ca_file, cookie);
     }
     if (cookie != NULL) {

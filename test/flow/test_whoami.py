@@ -106,7 +106,9 @@ def test_the_command_line_prints_the_same(stand, tmp_path):
         assert "user@example.com" in done.stdout and "1. Connection: 127.0.0.1, no trusted proxy: this is the client" in done.stdout
     done = stand.cli("whoami", url, check=False)
     assert done.returncode == 1 and "not trusted" in done.stderr
-    for wrong in ("app.localhost", "http://example.com/", "https://"):
+    done = stand.cli("whoami", url.replace("https:", "http:"), check=False, env={"POSTERN_COOKIE": cookie_of(stand)})
+    assert done.returncode == 2 and "not https" in done.stderr
+    for wrong in ("app.localhost", "http://127.0.0.1:1/", "https://"):
         done = stand.cli("whoami", wrong, check=False)
         assert done.returncode == 1 and done.stderr.startswith("postern: "), wrong
     assert stand.cli("whoami", check=False).returncode == 2

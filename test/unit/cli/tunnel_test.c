@@ -1,6 +1,11 @@
 /* tunnel: where `postern tcp` goes, from what is typed. */
 #include "cli/tunnel.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/tunnel_login.h"
 #include "test/support/cmocka.h"
 
 static void every_spelling_leads_to_one_way(void **state)
@@ -72,11 +77,45 @@ static void what_is_unclear_is_refused(void **state)
     }
 }
 
+/* The name of the kept token is made of it: none fits, whatever is cut off where. */
+static void a_home_of_any_length_keeps_a_token_or_none(void **state)
+{
+    const struct cli_tunnel_way way = { .host = "db", .authority = "db:1", .port = 443 };
+    char home[6000];
+    char *kept = NULL;
+
+    (void)state;
+    for (size_t n = 4000; n < sizeof(home); n++) {
+        memset(home, 'x', n);
+        home[0] = '/';
+        home[n] = '\0';
+        assert_int_equal(setenv("XDG_CACHE_HOME", home, 1), 0);
+        kept = cli_tunnel_kept(&way);
+        assert_null(kept);
+        cli_tunnel_forget(&way);
+    }
+    assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
+}
+
+static void what_could_steer_a_terminal_is_tamed(void **state)
+{
+    char text[] = "a\x1b[2Jb\nc\x7f\xc2\x9b"
+                  "5md \xc3\xa9\xe2\x82\xac";
+
+    (void)state;
+    assert_string_equal(cli_tame(text), "a?[2Jb?c???5md \xc3\xa9\xe2\x82\xac");
+    text[0] = '\xc2';
+    text[1] = '\0'; /* cut off in the middle of a letter */
+    assert_string_equal(cli_tame(text), "\xc2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_spelling_leads_to_one_way),
         cmocka_unit_test(what_is_unclear_is_refused),
+        cmocka_unit_test(a_home_of_any_length_keeps_a_token_or_none),
+        cmocka_unit_test(what_could_steer_a_terminal_is_tamed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
