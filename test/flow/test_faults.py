@@ -20,10 +20,6 @@ from stand import Stand, Upstream, receive
 from trial import ROOT, wait_for
 
 
-def fds(stand):
-    return len(os.listdir(f"/proc/{stand.processes['proxy'].pid}/fd"))
-
-
 def connect(stand, data=b""):
     s = socket.create_connection(("127.0.0.1", stand.port), 20 * PATIENCE)
     s.sendall(data)
@@ -187,7 +183,7 @@ def breaking():
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_of_http_1_cut_anywhere_never_looks_whole(breaking, name, how):
-    before = fds(breaking)
+    before = breaking.fds()
     c = H2Client(breaking.port, tls=False)
     n = len(ANSWERS[name])
     for at in range(n + 1):
@@ -202,12 +198,12 @@ def test_an_answer_of_http_1_cut_anywhere_never_looks_whole(breaking, name, how)
             assert b"hello, world".startswith(answer.body) or answer.status == 502
     c.close()
     assert breaking.scripts["/"][0].second == 0
-    wait_for("the connections to be gone", lambda: fds(breaking) <= before + 2)
+    wait_for("the connections to be gone", lambda: breaking.fds() <= before + 2)
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 def test_an_answer_of_http_2_cut_anywhere_never_looks_whole(breaking, how):
-    before = fds(breaking)
+    before = breaking.fds()
     c = H2Client(breaking.port, tls=False)
     n = len(h2_frames(1))
     for at in range(n):
@@ -219,7 +215,7 @@ def test_an_answer_of_http_2_cut_anywhere_never_looks_whole(breaking, how):
     answer = c.get("/h2/x/10000/end")
     assert (answer.body, answer.trailers) == (b"hello, world", {"x-end": "1"})
     c.close()
-    wait_for("the connections to be gone", lambda: fds(breaking) <= before + 3)  # one is kept: its last answer was good
+    wait_for("the connections to be gone", lambda: breaking.fds() <= before + 3)  # one is kept: its last answer was good
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
@@ -244,7 +240,7 @@ def test_an_upstream_that_leaves_during_the_request_body(how):
             s.shutdown(socket.SHUT_WR)
     script = Script(play)
     with Scene({"/": (script, "http")}) as stand:
-        before = fds(stand)
+        before = stand.fds()
         c = H2Client(stand.port, tls=False)
         for framing in ("length", "chunked"):
             for at in (0, 1, 1000, 65536, 100_000):
@@ -258,7 +254,7 @@ def test_an_upstream_that_leaves_during_the_request_body(how):
                     assert upload_h2(c, f"/{said}/{at}", more, body) == expected, (framing, at, said)
                     assert whole(ask(stand, get(b"/fine")))[0] == (200, b"fine")
         c.close()
-        wait_for("the connections to be gone", lambda: fds(stand) <= before + 2)
+        wait_for("the connections to be gone", lambda: stand.fds() <= before + 2)
 
 
 def upload(stand, data):
@@ -459,13 +455,8 @@ def left():
 def idle_again(stand, before, memory):
     assert whole(ask(stand, get(b"/fine")))[0] == (200, b"hello, world")
     # Upstreams that were left in the middle end; those that were not are kept.
-    wait_for("the descriptors of before", lambda: fds(stand) <= before + 8)
-    assert rss_kib(stand) < 2 * memory
-
-
-def rss_kib(stand):
-    with open(f"/proc/{stand.processes['proxy'].pid}/statm") as f:
-        return int(f.read().split()[1]) * 4
+    wait_for("the descriptors of before", lambda: stand.fds() <= before + 8)
+    assert stand.rss_kib() < 2 * memory
 
 
 POST = (b"POST /p HTTP/1.1\r\nHost: public.localhost:%d\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
@@ -474,7 +465,7 @@ POST = (b"POST /p HTTP/1.1\r\nHost: public.localhost:%d\r\nTransfer-Encoding: ch
 
 @pytest.mark.parametrize("leave", [socket.socket.close, reset], ids=["end", "reset"])
 def test_a_client_of_http_1_leaves_at_every_byte(left, leave):
-    before, memory, data = fds(left), rss_kib(left), POST % left.port
+    before, memory, data = left.fds(), left.rss_kib(), POST % left.port
     for at in range(len(data) + 1):
         leave(connect(left, data[:at]))
     answer = len(ask(left, data.replace(b"Expect", b"Connection: close\r\nExpect")))
@@ -501,7 +492,7 @@ def test_a_client_of_http_2_leaves_at_every_byte(left, leave):
     data += DataFrame(1, b"hello").serialize() + DataFrame(1, b" world", flags=["END_STREAM"]).serialize()
     data += c.raw_head(3, c.pseudo()) + RstStreamFrame(3, error_code=8).serialize() + c.raw_head(5, c.pseudo())
     real.close()
-    before, memory = fds(left), rss_kib(left)
+    before, memory = left.fds(), left.rss_kib()
     for at in range(len(data) + 1):
         leave(connect(left, data[:at]))
     for n in range(1, 30):  # and after so many reads
@@ -520,9 +511,9 @@ def test_a_client_leaves_at_every_byte_of_a_tls_handshake():
         hello = ssl.MemoryBIO()
         with pytest.raises(ssl.SSLWantReadError):
             context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="public.localhost").do_handshake()
-        hello, before, memory = hello.read(), fds(stand), rss_kib(stand)
+        hello, before, memory = hello.read(), stand.fds(), stand.rss_kib()
         for at in range(len(hello) + 1):
             (reset if at % 2 else socket.socket.close)(connect(stand, hello[:at]))
         assert stand.browser().fetch(stand.url("public")).status_code == 200
-        wait_for("the descriptors of before", lambda: fds(stand) <= before + 2)
-        assert rss_kib(stand) < 2 * memory
+        wait_for("the descriptors of before", lambda: stand.fds() <= before + 2)
+        assert stand.rss_kib() < 2 * memory

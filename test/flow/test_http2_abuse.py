@@ -49,11 +49,6 @@ def client(stand):
     c.close()
 
 
-def rss_kib(stand):
-    with open(f"/proc/{stand.processes['proxy'].pid}/status") as f:
-        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
-
-
 def flood(client, frames, bound=200_000):
     """Writes until the proxy ends the connection; how many frames it took."""
     n = 0
@@ -188,7 +183,7 @@ def data_flood(c):
 def test_a_flood_ends_or_is_cheap_and_others_are_served(stand, name):
     calm = H2Client(stand.port)
     assert calm.get("/x").status == 200
-    before = rss_kib(stand)
+    before = stand.rss_kib()
     attackers = [H2Client(stand.port) for _ in range(4)]
     threads = [threading.Thread(target=flood, args=(a, FLOODS[name](a), 400)) for a in attackers]
     for t in threads:
@@ -200,7 +195,7 @@ def test_a_flood_ends_or_is_cheap_and_others_are_served(stand, name):
     assert calm.get("/after").status == 200
     calm.close()
     if not SAN:
-        assert rss_kib(stand) < 2 * before
+        assert stand.rss_kib() < 2 * before
 
 
 def p99_ms(stand, seconds=3):

@@ -276,14 +276,6 @@ def test_a_path_cannot_slip_under_a_more_open_route():
         u.close()
 
 
-def rss_kib(pid):
-    with open(f"/proc/{pid}/status") as f:
-        for line in f:
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-    return 0
-
-
 class Big:
     """An upstream that swallows an upload and gives a download of the same size, hashed."""
 
@@ -323,13 +315,12 @@ def test_two_gib_up_and_down_with_flat_memory():
 """, tls=False).start()
     try:
         b = s.browser()
-        pid = s.processes["proxy"].pid
         b.fetch(s.url("public", "/ping"))
-        idle, peak, done = rss_kib(pid), [0], threading.Event()
+        idle, peak, done = s.rss_kib(), [0], threading.Event()
 
         def watch():
             while not done.wait(0.1):
-                peak[0] = max(peak[0], rss_kib(pid))
+                peak[0] = max(peak[0], s.rss_kib())
         threading.Thread(target=watch, daemon=True).start()
         h = hashlib.sha256()
 

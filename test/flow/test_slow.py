@@ -1,7 +1,6 @@
 """Clients that are slow with everything: each is given its time and no more, holds only itself, and costs little.
 slowhttptest is the tool that they come with; what it does not know, we do."""
 
-import os
 import socket
 import ssl
 import subprocess
@@ -38,15 +37,6 @@ def stand():
     yield s
     s.stop()
     u.close()
-
-
-def rss_kib(stand):
-    with open(f"/proc/{stand.processes['proxy'].pid}/statm") as f:
-        return int(f.read().split()[1]) * 4
-
-
-def fds(stand):
-    return len(os.listdir(f"/proc/{stand.processes['proxy'].pid}/fd"))
 
 
 # ---- one of each kind -----------------------------------------------------------------------------------------
@@ -131,7 +121,7 @@ def hear_out(name, s, trickle, heard):
 
 def test_whoever_is_slow_is_given_his_time_and_no_more(stand):
     assert stand.browser().fetch(stand.url("public")).status_code == 200
-    before, heard = fds(stand), {}
+    before, heard = stand.fds(), {}
     threads = [threading.Thread(target=hear_out, args=(name, how(stand), trickle, heard)) for name, (how, _, trickle) in SLOW.items()]
     for t in threads:
         t.start()
@@ -143,7 +133,7 @@ def test_whoever_is_slow_is_given_his_time_and_no_more(stand):
     for name, (_, said, _) in SLOW.items():
         assert said is None or said in heard[name], (name, heard[name][:300])
     assert len(heard["an answer that is not read"]) < len(BIG)
-    wait_for("the descriptors of before", lambda: fds(stand) <= before + 2)
+    wait_for("the descriptors of before", lambda: stand.fds() <= before + 2)
 
 
 def half_a_record(stand, protocol):
@@ -200,7 +190,7 @@ CONNECTIONS = 75
 def test_slowhttptest_slows_nobody_else_down(stand, tmp_path):
     b = stand.browser()
     assert b.fetch(stand.url("public")).status_code == 200
-    memory, peak, before = rss_kib(stand), 0, fds(stand)
+    memory, peak, before = stand.rss_kib(), 0, stand.fds()
     tools = [subprocess.Popen(["slowhttptest", *args, "-c", str(CONNECTIONS), "-r", "100", "-l", "6", "-p", "3", "-u",
                                f"https://127.0.0.1:{stand.port}{'/big' if name == 'slow reads' else '/'}"],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) for name, args in TOOL.items()]
@@ -208,11 +198,11 @@ def test_slowhttptest_slows_nobody_else_down(stand, tmp_path):
     while any(t.poll() is None for t in tools):
         assert b.fetch(stand.url("public")).status_code == 200
         served += 1
-        peak, most = max(peak, rss_kib(stand)), max(most, fds(stand))
+        peak, most = max(peak, stand.rss_kib()), max(most, stand.fds())
     said = {name: t.communicate()[0].decode(errors="replace") for name, t in zip(TOOL, tools)}
     assert most > before + CONNECTIONS, said  # they were there
     assert served > 30
-    wait_for("their connections to be gone", lambda: fds(stand) <= before + 2)
+    wait_for("their connections to be gone", lambda: stand.fds() <= before + 2)
     assert b.fetch(stand.url("public")).status_code == 200
     print(f"served {served}, descriptors {before} to {most}, memory {memory} to {peak} KiB")
     if not SAN:

@@ -10,9 +10,9 @@ import time
 import h2.errors
 import pytest
 from h2client import H2Client
-from stand import Stand, TlsClient, Upstream
+from stand import Stand, TlsClient, Upstream, read_all
 from trial import free_port, wait_for
-from tunnels import BULK, PUBLIC, access_lines, connect_head, echo, echoed, read_all, read_head, refused, route, tunnel
+from tunnels import BULK, PUBLIC, access_lines, connect_head, echo, echoed, read_head, refused, route, tunnel
 
 @pytest.fixture(scope="module")
 def echoes():

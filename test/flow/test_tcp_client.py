@@ -13,9 +13,9 @@ import threading
 import pytest
 from pki import Cert, write
 from sanitize import PATIENCE
-from stand import Stand, Upstream
+from stand import Stand, Upstream, read_all
 from trial import POSTERN, free_port, wait_for
-from tunnels import BULK, DB, PUBLIC, STAFF, Client, echo, proxy_of, read_all, route, says, token
+from tunnels import BULK, DB, PUBLIC, STAFF, Client, echo, proxy_of, route, says, token
 
 GREETER = "greeter.localhost:25"
 

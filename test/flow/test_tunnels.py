@@ -9,7 +9,7 @@ import time
 
 import pytest
 from sanitize import PATIENCE
-from stand import Stand, TlsClient, Upstream, receive
+from stand import Stand, TlsClient, Upstream, read_all, receive
 from trial import wait_for
 
 UPGRADE = ("GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -26,15 +26,6 @@ def route(port, more=""):
     allow_websockets: true
 {more}
 """
-
-
-def read_all(s):
-    parts = []
-    while True:
-        part = s.recv(65536)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
 
 
 def agree(s):

@@ -145,6 +145,13 @@ routes:
         self.processes[daemon].send_signal(how)
         return self.processes[daemon].wait(30 * PATIENCE)
 
+    def rss_kib(self, daemon="proxy"):
+        with open(f"/proc/{self.processes[daemon].pid}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
+
+    def fds(self, daemon="proxy"):
+        return len(os.listdir(f"/proc/{self.processes[daemon].pid}/fd"))
+
     def stop(self):
         for p in self.processes.values():
             if p.poll() is None:
@@ -191,6 +198,16 @@ def receive(s):
     if not data:
         raise ConnectionError("the peer said no more")
     return data
+
+
+def read_all(s):
+    """Until the end."""
+    parts = []
+    while True:
+        part = s.recv(65536)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
 
 
 class Upstream:

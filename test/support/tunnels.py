@@ -10,7 +10,7 @@ import subprocess
 import urllib.parse
 
 from sanitize import PATIENCE
-from stand import PASSWORD, TlsClient, receive
+from stand import PASSWORD, TlsClient, read_all, receive
 from trial import POSTERN, ROOT, Form, wait_for
 
 STAFF = "    policy:\n      - allow: {or: [{groups: {has: staff}}]}\n"
@@ -32,15 +32,6 @@ def echo(s):
             break
         s.sendall(data)
     s.shutdown(socket.SHUT_WR)
-
-
-def read_all(s):
-    parts = []
-    while True:
-        part = s.recv(65536)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
 
 
 def echoed(c, rest, data):

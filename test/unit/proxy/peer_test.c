@@ -1,52 +1,11 @@
 /* peer: whose word about the client counts, and what the upstream hears. */
 #include "proxy/peer.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "common/mem.h"
-#include "test/support/cmocka.h"
-
-#define HEAD                                                           \
-    "insecure_server: true\n"                                          \
-    "shared_secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"    \
-    "authenticate_internal_service_url: unix:/run/authenticate.sock\n" \
-    "authenticate_grpc_url: unix:/run/authenticate-grpc.sock\n"        \
-    "authorize_service_url: unix:/run/authorize.sock\n"                \
-    "databroker_service_url: unix:/run/databroker.sock\n"
-
-static struct config *make(const char *settings)
-{
-    const struct config_opts opts = { .file = "test.yaml", .part = CONFIG_PART_PROXY };
-    struct config *config = NULL;
-    struct config_errors *errors = NULL;
-    char text[2048];
-
-    (void)snprintf(text, sizeof(text), "%s%s", HEAD, settings);
-    if (config_parse(sv_from(text), &opts, &config, &errors) != ERR_OK) {
-        fail_msg("%s", config_errors_text(errors, 0));
-    }
-    return config;
-}
-
-static struct proxy_peer from(const char *address)
-{
-    struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(4711) };
-    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(4711) };
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    const struct sockaddr *sa = (const struct sockaddr *)&un;
-    struct proxy_peer peer;
-
-    if (inet_pton(AF_INET, address, &v4.sin_addr) == 1) {
-        sa = (const struct sockaddr *)&v4;
-    } else if (inet_pton(AF_INET6, address, &v6.sin6_addr) == 1) {
-        sa = (const struct sockaddr *)&v6;
-    }
-    proxy_peer_init(&peer, sa);
-    return peer;
-}
+#include "test/unit/proxy/peer.h"
 
 struct seen {
     char text[64];
@@ -60,7 +19,6 @@ struct seen {
 static struct seen see(const struct config *config, const struct proxy_peer *peer,
                        const char *lines)
 {
-    static const struct http_rules rules = { .underscores = HTTP_UNDERSCORE_ALLOW };
     struct http_field fields[64];
     struct http_head head;
     struct proxy_visitor visitor;
@@ -68,10 +26,7 @@ static struct seen see(const struct config *config, const struct proxy_peer *pee
     struct seen seen = { .clear = false };
     char request[8192];
 
-    (void)snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: a.example.com\r\n%s\r\n",
-                   lines);
-    http_head_init(&head, HTTP_REQUEST, &rules, fields, ARRAY_LEN(fields));
-    assert_int_equal(http_head_parse(&head, sv_from(request)), HTTP_DONE);
+    peer_request(lines, request, &head, fields);
     arena_init(&arena);
     seen.clear = proxy_peer_visitor(peer, config, &head, false, &arena, &visitor);
     (void)snprintf(seen.text, sizeof(seen.text), "%.*s", SV_ARG(visitor.text));
@@ -93,8 +48,8 @@ struct row {
 
 static void check_row(const struct row *row)
 {
-    struct config *config = make(row->settings);
-    struct proxy_peer peer = from(row->peer);
+    struct config *config = peer_config(row->settings);
+    struct proxy_peer peer = peer_from(row->peer);
     struct seen seen = see(config, &peer, row->lines);
 
     if (seen.clear != (row->client != NULL)) {
@@ -260,7 +215,7 @@ static void an_address_that_is_none_leaves_the_client_unclear(void **state)
 static struct proxy_peer with_header(const char *socket, enum http_proxy_source source,
                                      const char *client)
 {
-    struct proxy_peer peer = from(socket);
+    struct proxy_peer peer = peer_from(socket);
     struct http_proxy_header header = { .version = 2, .source = source, .port = 4 };
 
     if (client != NULL) {
@@ -286,7 +241,7 @@ static void the_proxy_header_stands_between_socket_and_field(void **state)
         /* Whose bytes they are is not told: they may not speak with the balancer's voice. */
         { HTTP_PROXY_UNKNOWN, NULL, LIES, "unknown", "unknown" },
     };
-    struct config *config = make(TEN "use_proxy_protocol: true\n");
+    struct config *config = peer_config(TEN "use_proxy_protocol: true\n");
     size_t i = 0;
 
     (void)state;
@@ -304,13 +259,13 @@ static void the_proxy_header_stands_between_socket_and_field(void **state)
 
 static void only_listed_peers_owe_a_header(void **state)
 {
-    struct config *off = make(TEN);
-    struct config *on = make(TEN "use_proxy_protocol: true\n");
+    struct config *off = peer_config(TEN);
+    struct config *on = peer_config(TEN "use_proxy_protocol: true\n");
     struct config *also_unix =
-        make("trusted_proxies: ['unix:', 10.0.0.1]\nuse_proxy_protocol: true\n");
-    struct proxy_peer listed = from("10.0.0.1");
-    struct proxy_peer stranger = from("192.0.2.7");
-    struct proxy_peer local = from("unix");
+        peer_config("trusted_proxies: ['unix:', 10.0.0.1]\nuse_proxy_protocol: true\n");
+    struct proxy_peer listed = peer_from("10.0.0.1");
+    struct proxy_peer stranger = peer_from("192.0.2.7");
+    struct proxy_peer local = peer_from("unix");
 
     (void)state;
     assert_false(proxy_peer_owes_header(&listed, off));
@@ -341,12 +296,12 @@ static void the_scheme_is_believed_of_trusted_proxies_alone(void **state)
         { "10.0.0.1", "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https\r\n", false },
         { "10.0.0.1", "X-Forwarded-Protocol: https\r\n", false },
     };
-    struct config *config = make(TEN);
+    struct config *config = peer_config(TEN);
     size_t i = 0;
 
     (void)state;
     for (i = 0; i < ARRAY_LEN(rows); i++) {
-        struct proxy_peer peer = from(rows[i].peer);
+        struct proxy_peer peer = peer_from(rows[i].peer);
 
         assert_int_equal(see(config, &peer, rows[i].lines).https, rows[i].https);
     }
@@ -374,7 +329,7 @@ static void settings_that_trust_nobody_by_name_are_refused(void **state)
         struct config_errors *errors = NULL;
         char text[2048];
 
-        (void)snprintf(text, sizeof(text), "%s%s", HEAD, rows[i]);
+        (void)snprintf(text, sizeof(text), "%s%s", PEER_SETTINGS, rows[i]);
         if (config_parse(sv_from(text), &opts, &config, &errors) == ERR_OK) {
             fail_msg("taken: %s", rows[i]);
         }

@@ -1,68 +1,27 @@
 /* whoami: the steps by which a client's address was found, told to people and programs. */
 #include "proxy/whoami.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include <jansson.h>
 
 #include "common/mem.h"
-#include "test/support/cmocka.h"
+#include "test/unit/proxy/peer.h"
 
-#define HEAD                                                           \
-    "insecure_server: true\n"                                          \
-    "shared_secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"    \
-    "authenticate_internal_service_url: unix:/run/authenticate.sock\n" \
-    "authenticate_grpc_url: unix:/run/authenticate-grpc.sock\n"        \
-    "authorize_service_url: unix:/run/authorize.sock\n"                \
-    "databroker_service_url: unix:/run/databroker.sock\n"
 #define TEN "trusted_proxies: [10.0.0.0/8]\n"
-
-static struct config *make(const char *settings)
-{
-    const struct config_opts opts = { .file = "test.yaml", .part = CONFIG_PART_PROXY };
-    struct config *config = NULL;
-    struct config_errors *errors = NULL;
-    char text[2048];
-
-    (void)snprintf(text, sizeof(text), "%s%s", HEAD, settings);
-    if (config_parse(sv_from(text), &opts, &config, &errors) != ERR_OK) {
-        fail_msg("%s", config_errors_text(errors, 0));
-    }
-    return config;
-}
-
-static struct proxy_peer from(const char *address)
-{
-    struct sockaddr_in v4 = { .sin_family = AF_INET };
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    struct proxy_peer peer;
-
-    if (inet_pton(AF_INET, address, &v4.sin_addr) == 1) {
-        proxy_peer_init(&peer, (const struct sockaddr *)&v4);
-    } else {
-        proxy_peer_init(&peer, (const struct sockaddr *)&un);
-    }
-    return peer;
-}
 
 static void tell(const char *settings, const struct proxy_peer *peer, const char *lines,
                  struct buf *page, struct buf *json)
 {
-    static const struct http_rules rules = { .underscores = HTTP_UNDERSCORE_ALLOW };
-    struct config *config = make(settings);
+    struct config *config = peer_config(settings);
     struct http_field fields[64];
     struct http_head head;
     struct proxy_visitor visitor;
     struct arena arena;
     char request[8192];
 
-    (void)snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: a.example.com\r\n%s\r\n",
-                   lines);
-    http_head_init(&head, HTTP_REQUEST, &rules, fields, ARRAY_LEN(fields));
-    assert_int_equal(http_head_parse(&head, sv_from(request)), HTTP_DONE);
+    peer_request(lines, request, &head, fields);
     arena_init(&arena);
     assert_true(proxy_peer_visitor(peer, config, &head, true, &arena, &visitor));
     const struct proxy_whoami who = { .peer = peer,
@@ -83,7 +42,7 @@ static void tell(const char *settings, const struct proxy_peer *peer, const char
 
 static struct proxy_peer with_header(const char *address, enum http_proxy_source source)
 {
-    struct proxy_peer peer = from(address);
+    struct proxy_peer peer = peer_from(address);
     struct http_proxy_header header = { .version = 2, .source = source };
 
     header.address[10] = 0xff;
@@ -123,17 +82,17 @@ struct row {
 static void each_step_is_told_from_the_socket_outwards(void **state)
 {
     const struct row rows[] = {
-        { "", from("192.0.2.1"), "", "192.0.2.1", "connection=192.0.2.1-", "" },
-        { "", from("192.0.2.1"), "X-Forwarded-For: 6.6.6.6\r\n", "192.0.2.1",
+        { "", peer_from("192.0.2.1"), "", "192.0.2.1", "connection=192.0.2.1-", "" },
+        { "", peer_from("192.0.2.1"), "X-Forwarded-For: 6.6.6.6\r\n", "192.0.2.1",
           "connection=192.0.2.1-", "was not read" },
-        { TEN, from("10.0.0.4"), "", "10.0.0.4", "connection=10.0.0.4+", "names nobody" },
-        { TEN, from("10.0.0.4"), "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.5\r\n",
+        { TEN, peer_from("10.0.0.4"), "", "10.0.0.4", "connection=10.0.0.4+", "names nobody" },
+        { TEN, peer_from("10.0.0.4"), "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.5\r\n",
           "203.0.113.7",
           "connection=10.0.0.4+ x-forwarded-for=10.0.0.5+ x-forwarded-for=203.0.113.7-", "" },
-        { TEN, from("10.0.0.4"), "X-Forwarded-For: 10.0.0.6, 10.0.0.5\r\n", "10.0.0.6",
+        { TEN, peer_from("10.0.0.4"), "X-Forwarded-For: 10.0.0.6, 10.0.0.5\r\n", "10.0.0.6",
           "connection=10.0.0.4+ x-forwarded-for=10.0.0.5+ x-forwarded-for=10.0.0.6+",
           "names nobody" },
-        { TEN "xff_num_trusted_hops: 2\n", from("10.0.0.4"),
+        { TEN "xff_num_trusted_hops: 2\n", peer_from("10.0.0.4"),
           "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 198.51.100.1\r\n", "203.0.113.7",
           "connection=10.0.0.4+ x-forwarded-for=198.51.100.1+ x-forwarded-for=203.0.113.7-", "" },
         { TEN "use_proxy_protocol: true\n", with_header("10.0.0.4", HTTP_PROXY_CLIENT),
@@ -143,7 +102,7 @@ static void each_step_is_told_from_the_socket_outwards(void **state)
           "unknown", "connection=10.0.0.4+ proxy-header=unknown-", "" },
         { TEN "use_proxy_protocol: true\n", with_header("10.0.0.4", HTTP_PROXY_SENDER), "",
           "10.0.0.4", "connection=10.0.0.4+ proxy-header=10.0.0.4+", "names nobody" },
-        { "trusted_proxies: ['unix:']\n", from("unix:"), "X-Forwarded-For: 203.0.113.7\r\n",
+        { "trusted_proxies: ['unix:']\n", peer_from("unix:"), "X-Forwarded-For: 203.0.113.7\r\n",
           "203.0.113.7", "connection=unix socket+ x-forwarded-for=203.0.113.7-", "" },
     };
 
