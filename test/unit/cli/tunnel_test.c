@@ -89,12 +89,13 @@ static void a_home_of_any_length_keeps_a_token_or_none(void **state)
         memset(home, 'x', n);
         home[0] = '/';
         home[n] = '\0';
+        /* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
         assert_int_equal(setenv("XDG_CACHE_HOME", home, 1), 0);
         kept = cli_tunnel_kept(&way);
         assert_null(kept);
         cli_tunnel_forget(&way);
     }
-    assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
+    assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0); /* NOLINT(concurrency-mt-unsafe) */
 }
 
 static void what_could_steer_a_terminal_is_tamed(void **state)
