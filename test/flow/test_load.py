@@ -29,6 +29,10 @@ class Load:
 
     def __init__(self, stand):
         self.stand, self.seen, self.stop = stand, {"user": [], "denied": [], "stranger": []}, threading.Event()
+        self.threads = []
+
+    def begin(self):
+        stand = self.stand
         self.user = stand.browser()
         page = self.user.login(stand.url("app"), USER)
         assert page.status_code == 200, page.text
@@ -59,8 +63,9 @@ class Load:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_part_dies_and_comes_back_under_load(upstream, daemon, how):
     stand = Stand(ROUTES.replace("UP", str(upstream.port))).start()
+    load = Load(stand)
     try:
-        load = Load(stand)
+        load.begin()
         time.sleep(0.5)
         stand.kill(daemon, how)
         time.sleep(1)
@@ -90,8 +95,9 @@ def checks_of(stand, authorize):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_one_of_two_authorizes_dies_under_load_and_nobody_notices(upstream, how):
     stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=2).start()
+    load = Load(stand)
     try:
-        load = Load(stand)
+        load.begin()
         wait_for("many checks", lambda: all(len(seen) > 100 for seen in load.seen.values()), 60)
         shares = [checks_of(stand, name) for name in stand.authorizes]
         assert min(shares) > 0.4 * sum(shares), shares  # in turn

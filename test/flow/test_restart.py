@@ -276,7 +276,7 @@ def test_a_restart_with_passed_sockets_loses_nobody(upstream, sockets, keep):
 
 
 def test_two_proxies_that_start_at_once_do_not_share_a_port(upstream):
-    stand = Stand(route("app", upstream.port))
+    stand, both = Stand(route("app", upstream.port)), []
     try:
         for _ in range(5):
             env = {**os.environ, "HEALTH_CHECK_ADDR": "off"}
@@ -293,6 +293,10 @@ def test_two_proxies_that_start_at_once_do_not_share_a_port(upstream):
                 else:
                     assert p.returncode == 1 and b"in use" in p.stderr.read()
     finally:
+        for p in both:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
         stand.stop()
 
 

@@ -102,9 +102,15 @@ routes:
         return path
 
     def start(self, order=DAEMONS):
-        for daemon in (*order, *self.authorizes[1:]):
-            self.start_one(daemon)
-        self.wait_ready()
+        try:
+            for daemon in (*order, *self.authorizes[1:]):
+                self.start_one(daemon)
+            self.wait_ready()
+        except BaseException:  # nobody will stop what never was ready
+            for p in self.processes.values():
+                p.kill()
+                p.wait()
+            raise
         return self
 
     def start_one(self, daemon):
