@@ -25,13 +25,13 @@ ROUTES = """
 
 
 class Load:
-    """A person who may, one who may not, and a stranger, each asking on and on."""
+    """A person who may, one who may not, and a stranger, each asking on and on while it is entered."""
 
     def __init__(self, stand):
         self.stand, self.seen, self.stop = stand, {"user": [], "denied": [], "stranger": []}, threading.Event()
         self.threads = []
 
-    def begin(self):
+    def __enter__(self):
         stand = self.stand
         self.user = stand.browser()
         page = self.user.login(stand.url("app"), USER)
@@ -43,6 +43,10 @@ class Load:
             ("user", self.user, "app"), ("denied", self.denied, "admin"), ("stranger", None, "app"))]
         for t in self.threads:
             t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
     def run(self, name, browser, host):
         while not self.stop.is_set():
@@ -63,28 +67,26 @@ class Load:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_part_dies_and_comes_back_under_load(upstream, daemon, how):
     stand = Stand(ROUTES.replace("UP", str(upstream.port))).start()
-    load = Load(stand)
     try:
-        load.begin()
-        time.sleep(0.5)
-        stand.kill(daemon, how)
-        time.sleep(1)
-        stand.start_one(daemon)
-        back = time.monotonic()
-        wait_for("the user to be served again", lambda: any(
-            t > back and s == 200 for t, s in load.seen["user"]), 15)
-        time.sleep(0.5)
-        load.end()
-        denied = {s for _, s in load.seen["denied"]}
-        stranger = {s for _, s in load.seen["stranger"]}
-        assert denied <= {403, 503, 0} and 403 in denied, denied
-        assert stranger <= {401, 503, 0} and 401 in stranger, stranger
-        user = {s for _, s in load.seen["user"]}
-        assert user <= {200, 503, 0}, user  # never logged out, never redirected
-        if daemon in ("databroker", "authenticate"):
-            assert user == {200}  # known sessions go on
+        with Load(stand) as load:
+            time.sleep(0.5)
+            stand.kill(daemon, how)
+            time.sleep(1)
+            stand.start_one(daemon)
+            back = time.monotonic()
+            wait_for("the user to be served again", lambda: any(
+                t > back and s == 200 for t, s in load.seen["user"]), 15)
+            time.sleep(0.5)
+            load.end()
+            denied = {s for _, s in load.seen["denied"]}
+            stranger = {s for _, s in load.seen["stranger"]}
+            assert denied <= {403, 503, 0} and 403 in denied, denied
+            assert stranger <= {401, 503, 0} and 401 in stranger, stranger
+            user = {s for _, s in load.seen["user"]}
+            assert user <= {200, 503, 0}, user  # never logged out, never redirected
+            if daemon in ("databroker", "authenticate"):
+                assert user == {200}  # known sessions go on
     finally:
-        load.end()
         stand.stop()
 
 
@@ -95,24 +97,22 @@ def checks_of(stand, authorize):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_one_of_two_authorizes_dies_under_load_and_nobody_notices(upstream, how):
     stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=2).start()
-    load = Load(stand)
     try:
-        load.begin()
-        wait_for("many checks", lambda: all(len(seen) > 100 for seen in load.seen.values()), 60)
-        shares = [checks_of(stand, name) for name in stand.authorizes]
-        assert min(shares) > 0.4 * sum(shares), shares  # in turn
-        stand.kill("authorize-2", how)
-        alone = {name: len(seen) for name, seen in load.seen.items()}
-        wait_for("checks without it", lambda: all(len(s) > alone[n] + 50 for n, s in load.seen.items()), 60)
-        stand.start_one("authorize-2")
-        dead = checks_of(stand, "authorize-2")
-        wait_for("checks at the one that is back", lambda: checks_of(stand, "authorize-2") > dead + 20, 60)
-        load.end()
-        assert {s for _, s in load.seen["user"]} == {200}
-        assert {s for _, s in load.seen["denied"]} == {403}
-        assert {s for _, s in load.seen["stranger"]} == {401}
+        with Load(stand) as load:
+            wait_for("many checks", lambda: all(len(seen) > 100 for seen in load.seen.values()), 60)
+            shares = [checks_of(stand, name) for name in stand.authorizes]
+            assert min(shares) > 0.4 * sum(shares), shares  # in turn
+            stand.kill("authorize-2", how)
+            alone = {name: len(seen) for name, seen in load.seen.items()}
+            wait_for("checks without it", lambda: all(len(s) > alone[n] + 50 for n, s in load.seen.items()), 60)
+            stand.start_one("authorize-2")
+            dead = checks_of(stand, "authorize-2")
+            wait_for("checks at the one that is back", lambda: checks_of(stand, "authorize-2") > dead + 20, 60)
+            load.end()
+            assert {s for _, s in load.seen["user"]} == {200}
+            assert {s for _, s in load.seen["denied"]} == {403}
+            assert {s for _, s in load.seen["stranger"]} == {401}
     finally:
-        load.end()
         stand.stop()
 
 

@@ -64,22 +64,20 @@ def answer_to(stand, token):
 def test_the_secret_is_replaced_under_load(upstream):
     stand = Stand(ROUTES.replace("UP", str(upstream.port)).replace(
         "    allow_websockets: true\n", "    pass_identity_headers: true\n")).start()
-    load = None
     try:
         first, second = stand.secret, make_secret()
-        load = Load(stand)
         before = stand.browser()
         assertion = header(before.login(stand.url("app"), USER).json()["head"], "X-Pomerium-Jwt-Assertion")[0]
         old_token = token(stand)
-        replace(stand, first, second, DAEMONS)  # everybody accepts the new one
-        replace(stand, second, first, reversed(DAEMONS))  # everybody makes new things with it
-        assert verifies(assertion, keys_of(stand))
-        between = stand.browser()
-        assert between.login(stand.url("app"), USER).status_code == 200
-        answer = before.fetch(stand.url("app"))
-        assert answer.status_code == 200, told(stand, answer)  # with the handle of the first day
-        assert answer_to(stand, old_token) == grpc.StatusCode.OK
-        load.end()
+        with Load(stand) as load:
+            replace(stand, first, second, DAEMONS)  # everybody accepts the new one
+            replace(stand, second, first, reversed(DAEMONS))  # everybody makes new things with it
+            assert verifies(assertion, keys_of(stand))
+            between = stand.browser()
+            assert between.login(stand.url("app"), USER).status_code == 200
+            answer = before.fetch(stand.url("app"))
+            assert answer.status_code == 200, told(stand, answer)  # with the handle of the first day
+            assert answer_to(stand, old_token) == grpc.StatusCode.OK
         assert {s for _, s in load.seen["user"]} <= {200, 503, 0}, "the user was logged out"
         assert load.seen["user"][-1][1] == 200
         replace(stand, second, None, DAEMONS)  # the old one is worth nothing any more
@@ -91,8 +89,6 @@ def test_the_secret_is_replaced_under_load(upstream):
         for name, allowed in (("denied", {403, 503, 0}), ("stranger", {401, 503, 0})):
             assert {s for _, s in load.seen[name]} <= allowed, name
     finally:
-        if load is not None:
-            load.end()
         stand.stop()
 
 
