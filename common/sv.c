@@ -32,7 +32,7 @@ bool sv_istarts(struct sv s, struct sv prefix)
         return false;
     }
     for (i = 0; i < prefix.n; i++) {
-        if (lower(s.p[i]) != lower(prefix.p[i])) {
+        if (s.p[i] != prefix.p[i] && lower(s.p[i]) != lower(prefix.p[i])) {
             return false;
         }
     }
@@ -55,13 +55,6 @@ int sv_cmp(struct sv a, struct sv b)
     return (a.n > b.n) - (a.n < b.n);
 }
 
-size_t sv_find(struct sv s, char c)
-{
-    const char *hit = s.n == 0 ? NULL : memchr(s.p, c, s.n);
-
-    return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
-}
-
 size_t sv_rfind(struct sv s, char c)
 {
     const char *hit = s.n == 0 ? NULL : memrchr(s.p, c, s.n);
@@ -80,18 +73,6 @@ size_t sv_search(struct sv s, struct sv needle)
         hit = memmem(s.p, s.n, needle.p, needle.n);
     }
     return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
-}
-
-struct sv sv_trim(struct sv s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
-        s.p++;
-        s.n--;
-    }
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
-        s.n--;
-    }
-    return s;
 }
 
 struct sv sv_cut(struct sv *s, char c)
@@ -176,44 +157,50 @@ static bool is_ascii_word(const unsigned char *p, size_t n)
     return (x & UINT64_C(0x8080808080808080)) == 0;
 }
 
-static bool is_plain_word(const char *p)
+static bool is_plain_word(uint64_t x)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t x = 0;
-    uint64_t del = 0;
+    uint64_t del = x ^ (ones * 0x7f);
 
-    memcpy(&x, p, sizeof(x));
-    del = x ^ (ones * 0x7f);
     return ((((x - ones * 0x20) & ~x) | ((del - ones) & ~del)) & (ones * 0x80)) == 0;
 }
 
-/* The compiler makes vector instructions of it. */
-static bool is_plain_block(const char *p)
+/* At least 16 bytes, in blocks that the compiler makes vector instructions of. The last block looks
+ * again at some of the one before it. */
+static bool are_plain_blocks(struct sv s)
 {
+    uint8_t bad __attribute__((vector_size(16))) = { 0 };
     uint8_t x __attribute__((vector_size(16)));
-    uint64_t bad[2];
+    uint64_t words[2];
 
-    memcpy(&x, p, sizeof(x));
-    x = (x < 0x20) | (x == 0x7f);
-    memcpy(bad, &x, sizeof(bad));
-    return (bad[0] | bad[1]) == 0;
+    for (size_t i = 0; i + 16 < s.n; i += 16) {
+        memcpy(&x, s.p + i, sizeof(x));
+        bad |= (x < 0x20) | (x == 0x7f);
+    }
+    memcpy(&x, s.p + s.n - 16, sizeof(x));
+    bad |= (x < 0x20) | (x == 0x7f);
+    memcpy(words, &bad, sizeof(words));
+    return (words[0] | words[1]) == 0;
 }
 
-/* The last block looks again at some of the one before it. */
 bool sv_is_plain(struct sv s)
 {
+    uint64_t words[2] = { 0 };
+    uint32_t halves[2] = { 0 };
     size_t i = 0;
 
     if (s.n >= 16) {
-        for (i = 0; i + 16 <= s.n; i += 16) {
-            if (!is_plain_block(s.p + i)) {
-                return false;
-            }
-        }
-        return is_plain_block(s.p + s.n - 16);
+        return are_plain_blocks(s);
     }
-    if (s.n >= 8) {
-        return is_plain_word(s.p) && is_plain_word(s.p + s.n - 8);
+    if (s.n >= 8) { /* front and back of a short text overlap */
+        memcpy(&words[0], s.p, 8);
+        memcpy(&words[1], s.p + s.n - 8, 8);
+        return is_plain_word(words[0]) && is_plain_word(words[1]);
+    }
+    if (s.n >= 4) {
+        memcpy(&halves[0], s.p, 4);
+        memcpy(&halves[1], s.p + s.n - 4, 4);
+        return is_plain_word((uint64_t)halves[0] << 32U | halves[1]);
     }
     for (i = 0; i < s.n; i++) {
         if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f) {

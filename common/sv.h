@@ -48,11 +48,31 @@ bool sv_starts(struct sv s, struct sv prefix);
 bool sv_istarts(struct sv s, struct sv prefix);
 bool sv_ends(struct sv s, struct sv suffix);
 int sv_cmp(struct sv a, struct sv b); /* byte order, shorter first */
-/* Index of the first c or needle; SIZE_MAX where there is none. */
-size_t sv_find(struct sv s, char c);
+
+/* Index of the first c, or needle; SIZE_MAX where there is none. */
+static inline size_t sv_find(struct sv s, char c)
+{
+    const char *hit = s.n == 0 ? NULL : (const char *)memchr(s.p, c, s.n);
+
+    return hit == NULL ? SIZE_MAX : (size_t)(hit - s.p);
+}
+
 size_t sv_rfind(struct sv s, char c);
 size_t sv_search(struct sv s, struct sv needle);
-struct sv sv_trim(struct sv s); /* without SP and HTAB at both ends */
+
+/* Without SP and HTAB at both ends. */
+static inline struct sv sv_trim(struct sv s)
+{
+    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t')) {
+        s.p++;
+        s.n--;
+    }
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t')) {
+        s.n--;
+    }
+    return s;
+}
+
 /* Splits *s at the first c: returns what stood before it and leaves the rest in *s. At the end
  * returns the last piece and sets s->p NULL: loop while (s.p != NULL). */
 struct sv sv_cut(struct sv *s, char c);

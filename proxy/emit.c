@@ -75,14 +75,50 @@ static bool is_clean(struct sv value)
             sv_find(value, '\0') == SIZE_MAX);
 }
 
-void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value)
+void proxy_emit_clean(struct proxy_emit *e, struct sv name, struct sv value)
 {
-    if (!is_clean(value)) { /* it would end its line and begin another one */
-        e->failed = true;
-    } else if (e->text != NULL) {
+    if (e->text != NULL) {
         add_line(e->text, name, value);
     } else {
         add_nv(e, name, value);
+    }
+}
+
+void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value)
+{
+    if (is_clean(value)) {
+        proxy_emit_clean(e, name, value);
+    } else { /* it would end its line and begin another one */
+        e->failed = true;
+    }
+}
+
+/* Lines that lie one behind the other in their head travel as one piece. The number of fields in
+ * it. */
+static size_t add_lines(struct buf *out, const struct http_field *fields, size_t n)
+{
+    struct sv piece = http_field_line(&fields[0]);
+    size_t i = 1;
+
+    while (i < n && (fields[i].flags & HTTP_F_LINE) != 0 && fields[i].name.p == piece.p + piece.n) {
+        piece.n += http_field_line(&fields[i]).n;
+        i++;
+    }
+    buf_add_sv(out, piece);
+    return i;
+}
+
+void proxy_emit_fields(struct proxy_emit *e, const struct http_field *fields, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n) {
+        if (e->text != NULL && (fields[i].flags & HTTP_F_LINE) != 0) {
+            i += add_lines(e->text, &fields[i], n - i);
+        } else {
+            proxy_emit_field(e, fields[i].name, fields[i].value);
+            i++;
+        }
     }
 }
 
@@ -108,27 +144,31 @@ void proxy_emit_request(struct proxy_emit *e, struct sv method, struct sv target
     buf_add_sv(e->text, method);
     buf_add_char(e->text, ' ');
     buf_add_sv(e->text, target);
-    buf_add_str(e->text, " HTTP/1.1\r\n");
+    buf_add_sv(e->text, SV(" HTTP/1.1\r\n"));
     add_line(e->text, SV("Host"), authority);
 }
 
 void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason)
 {
+    char line[] = "HTTP/1.1 000 ";
+
     if (e->text == NULL) {
         proxy_emit_u64(e, SV(":status"), status);
         return;
     }
-    buf_add_str(e->text, "HTTP/1.1 ");
-    buf_add_u64(e->text, status);
-    buf_add_char(e->text, ' ');
+    CHECK(status <= 999);
+    line[9] = (char)('0' + status / 100);
+    line[10] = (char)('0' + status / 10 % 10);
+    line[11] = (char)('0' + status % 10);
+    buf_add(e->text, line, sizeof(line) - 1);
     buf_add_sv(e->text, reason);
-    buf_add_str(e->text, "\r\n");
+    buf_add(e->text, "\r\n", 2);
 }
 
 bool proxy_emit_end(struct proxy_emit *e)
 {
     if (e->text != NULL) {
-        buf_add_str(e->text, "\r\n");
+        buf_add(e->text, "\r\n", 2);
         e->failed = e->failed || e->text->err != ERR_OK;
     }
     return !e->failed;

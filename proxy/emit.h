@@ -10,6 +10,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 #include "common/config/config.h"
+#include "common/http/head.h"
 #include "common/sv.h"
 
 enum { PROXY_EMIT_FIELDS_MAX = 1024, PROXY_FIELDS_MAX = 32 };
@@ -30,6 +31,10 @@ void proxy_emit_request(struct proxy_emit *e, struct sv method, struct sv target
                         struct sv authority, bool tls);
 void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason);
 void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value);
+/* value is known to hold no CR, LF or NUL: whoever took it in from outside has looked. */
+void proxy_emit_clean(struct proxy_emit *e, struct sv name, struct sv value);
+/* n neighbours of a parsed head, unchanged. */
+void proxy_emit_fields(struct proxy_emit *e, const struct http_field *fields, size_t n);
 void proxy_emit_u64(struct proxy_emit *e, struct sv name, uint64_t value);
 /* The end of the head; false: it failed. */
 MUST_CHECK bool proxy_emit_end(struct proxy_emit *e);

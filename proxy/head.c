@@ -117,24 +117,84 @@ static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv
     }
 }
 
-/* One field of the client's. */
-static void add_field(struct proxy_exchange *x, struct proxy_emit *e, const struct http_field *f)
+static bool strips_cookies(const struct proxy_exchange *x)
 {
-    if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_HOST ||
-        f->id == HTTP_H_CONTENT_LENGTH || f->id == HTTP_H_EXPECT) {
-        return;
+    return x->service != PROXY_FOR_AUTHENTICATE;
+}
+
+static const struct http_name_set *dropped(const struct proxy_exchange *x)
+{
+    return x->service == PROXY_FOR_ROUTE ? x->route->drop : NULL;
+}
+
+/* Whether a field of the client's goes on as it is. */
+static bool passes(const struct proxy_exchange *x, const struct http_field *f)
+{
+    switch (f->id) {
+    case HTTP_H_HOST:
+    case HTTP_H_CONTENT_LENGTH:
+    case HTTP_H_EXPECT:
+        return false;
+    case HTTP_H_COOKIE:
+        if (strips_cookies(x)) {
+            return false;
+        }
+        break;
+    case HTTP_H_AUTHORIZATION:
+        if (proxy_head_is_our_authorization(f->value, NULL)) {
+            return false;
+        }
+        break;
+    case HTTP_H_SEC_WEBSOCKET_KEY:
+        if (x->stream != NULL) {
+            return false;
+        }
+        break;
+    default:
+        break;
     }
-    if (f->id == HTTP_H_COOKIE && x->service != PROXY_FOR_AUTHENTICATE) {
-        add_cookie(x, e, f->value);
-        return;
+    return !http_name_set_has(x->snapshot->ours, f->name) &&
+           !http_name_set_has(dropped(x), f->name);
+}
+
+/* The names that passes() has something to say about: all others pass. */
+static struct http_name_bits watched(const struct proxy_exchange *x)
+{
+    struct http_name_bits bits = *http_name_set_numbers(x->snapshot->ours);
+
+    http_name_bits_join(&bits, http_name_set_numbers(dropped(x)));
+    http_name_bits_add(&bits, HTTP_H_OTHER);
+    http_name_bits_add(&bits, HTTP_H_HOST);
+    http_name_bits_add(&bits, HTTP_H_CONTENT_LENGTH);
+    http_name_bits_add(&bits, HTTP_H_EXPECT);
+    http_name_bits_add(&bits, HTTP_H_COOKIE);
+    http_name_bits_add(&bits, HTTP_H_AUTHORIZATION);
+    http_name_bits_add(&bits, HTTP_H_SEC_WEBSOCKET_KEY);
+    return bits;
+}
+
+/* The client's fields, those that pass together with their neighbours. */
+static void add_theirs(struct proxy_exchange *x, struct proxy_emit *e)
+{
+    const struct http_name_bits bits = watched(x);
+    const struct http_field *fields = x->head.fields;
+    uint32_t from = 0;
+    uint32_t i = 0;
+
+    for (i = 0; i < x->head.n; i++) {
+        const struct http_field *f = &fields[i];
+        bool forwarded = (f->flags & HTTP_F_NOT_FORWARDED) == 0;
+
+        if (forwarded && (!http_name_bits_has(&bits, f->id) || passes(x, f))) {
+            continue;
+        }
+        proxy_emit_fields(e, &fields[from], i - from);
+        from = i + 1;
+        if (forwarded && f->id == HTTP_H_COOKIE && strips_cookies(x)) {
+            add_cookie(x, e, f->value);
+        }
     }
-    if ((f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value, NULL)) ||
-        http_name_set_has(x->snapshot->ours, f->name) ||
-        (x->service == PROXY_FOR_ROUTE && http_name_set_has(x->route->drop, f->name)) ||
-        (f->id == HTTP_H_SEC_WEBSOCKET_KEY && x->stream != NULL)) {
-        return;
-    }
-    proxy_emit_field(e, f->name, f->value);
+    proxy_emit_fields(e, &fields[from], i - from);
 }
 
 static struct sv upstream_authority(struct proxy_exchange *x, const struct proxy_target *target)
@@ -155,7 +215,7 @@ static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
     proxy_emit_field(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
     proxy_emit_field(e, SV("X-Request-Id"), sv_from(x->request_id));
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
-        proxy_emit_field(e, x->identity->headers[i].name, x->identity->headers[i].value);
+        proxy_emit_clean(e, x->identity->headers[i].name, x->identity->headers[i].value);
     }
     for (i = 0; i < x->out.n_set; i++) {
         if (x->out.set[i].value.p != NULL) {
@@ -212,7 +272,6 @@ bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *tar
                         struct proxy_emit *e)
 {
     struct sv to = { 0 };
-    uint32_t i = 0;
 
     if (target_of(x, &to) != ERR_OK) {
         return false;
@@ -220,9 +279,7 @@ bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *tar
     proxy_emit_request(e, x->req.method_text, to, upstream_authority(x, target),
                        target->tls != NULL);
     proxy_emit_field(e, SV("X-Forwarded-Host"), x->req.authority);
-    for (i = 0; i < x->head.n; i++) {
-        add_field(x, e, &x->head.fields[i]);
-    }
+    add_theirs(x, e);
     add_framing(x, e);
     add_ours(x, e); /* last: nothing that came from outside stands behind ours */
     return proxy_emit_end(e);
@@ -246,13 +303,30 @@ static bool owns_cors(const struct proxy_exchange *x)
            (x->route->config->cors.answer_preflight || !proxy_request_is_preflight(x));
 }
 
+/* A stream needs no switching: its tunnel is simply open (RFC 8441 §5). */
+static bool switched(const struct proxy_exchange *x)
+{
+    return x->answer.status == 101 && x->stream != NULL;
+}
+
+static const struct http_name_set *dropped_answer(const struct proxy_exchange *x)
+{
+    return x->service == PROXY_FOR_ROUTE ? x->route->drop_answer : NULL;
+}
+
 static bool answer_passes(const struct proxy_exchange *x, const struct http_field *f)
 {
-    if ((f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_CONTENT_LENGTH ||
-        f->id == HTTP_H_X_REQUEST_ID || (proxy_cors_speaks_for(f->name) && owns_cors(x))) {
+    if (f->id == HTTP_H_CONTENT_LENGTH || f->id == HTTP_H_X_REQUEST_ID ||
+        (f->id == HTTP_H_SEC_WEBSOCKET_ACCEPT && switched(x)) ||
+        (proxy_cors_speaks_for(f->name) && owns_cors(x))) {
         return false;
     }
-    return x->service != PROXY_FOR_ROUTE || !http_name_set_has(x->route->drop_answer, f->name);
+    return !http_name_set_has(dropped_answer(x), f->name);
+}
+
+static bool rewrites(const struct proxy_exchange *x)
+{
+    return x->service == PROXY_FOR_ROUTE && x->route->config->n_rewrite_response_headers != 0;
 }
 
 static void add_answer_field(struct proxy_exchange *x, struct proxy_emit *e,
@@ -260,12 +334,52 @@ static void add_answer_field(struct proxy_exchange *x, struct proxy_emit *e,
 {
     struct sv value = f->value;
 
-    if (x->service == PROXY_FOR_ROUTE && x->route->config->n_rewrite_response_headers != 0) {
+    if (rewrites(x)) {
         value = proxy_rewrite_header(x->route->config, f->name, value, &x->arena);
     }
     if (!sets_our_cookie(x, f, value)) {
         proxy_emit_field(e, f->name, value);
     }
+}
+
+/* The names that an answer's field is looked at for: all others go on as they are. */
+static struct http_name_bits watched_answer(const struct proxy_exchange *x)
+{
+    struct http_name_bits bits = *http_name_set_numbers(dropped_answer(x));
+
+    http_name_bits_add(&bits, HTTP_H_OTHER);
+    http_name_bits_add(&bits, HTTP_H_CONTENT_LENGTH);
+    http_name_bits_add(&bits, HTTP_H_X_REQUEST_ID);
+    http_name_bits_add(&bits, HTTP_H_SET_COOKIE);
+    http_name_bits_add(&bits, HTTP_H_SEC_WEBSOCKET_ACCEPT);
+    http_name_bits_add(&bits, HTTP_H_ACCESS_CONTROL_REQUEST_HEADERS);
+    http_name_bits_add(&bits, HTTP_H_ACCESS_CONTROL_REQUEST_METHOD);
+    return bits;
+}
+
+/* The upstream's fields, as add_theirs does it. */
+static void add_answer_fields(struct proxy_exchange *x, struct proxy_emit *e)
+{
+    const struct http_name_bits bits = watched_answer(x);
+    const struct http_field *fields = x->answer.fields;
+    bool all = rewrites(x);
+    uint32_t from = 0;
+    uint32_t i = 0;
+
+    for (i = 0; i < x->answer.n; i++) {
+        const struct http_field *f = &fields[i];
+        bool forwarded = (f->flags & HTTP_F_NOT_FORWARDED) == 0;
+
+        if (forwarded && !all && !http_name_bits_has(&bits, f->id)) {
+            continue;
+        }
+        proxy_emit_fields(e, &fields[from], i - from);
+        from = i + 1;
+        if (forwarded && answer_passes(x, f)) {
+            add_answer_field(x, e, f);
+        }
+    }
+    proxy_emit_fields(e, &fields[from], i - from);
 }
 
 /* HTTP/1: how the end of the body is told. */
@@ -307,19 +421,9 @@ static void add_answer_length(struct proxy_exchange *x, struct proxy_emit *e)
 
 void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk_out)
 {
-    const struct http_head *a = &x->answer;
-    bool switched = a->status == 101 && x->stream != NULL;
-    uint32_t i = 0;
-
     *chunk_out = false;
-    /* A stream needs no switching: its tunnel is simply open (RFC 8441 §5). */
-    proxy_emit_status(e, switched ? 200 : a->status, a->reason);
-    for (i = 0; i < a->n; i++) {
-        if (answer_passes(x, &a->fields[i]) &&
-            !(switched && a->fields[i].id == HTTP_H_SEC_WEBSOCKET_ACCEPT)) {
-            add_answer_field(x, e, &a->fields[i]);
-        }
-    }
+    proxy_emit_status(e, switched(x) ? 200 : x->answer.status, x->answer.reason);
+    add_answer_fields(x, e);
     proxy_reply_common(x, e);
     if (owns_cors(x)) {
         proxy_reply_cors(x, e);
@@ -332,14 +436,7 @@ void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chu
 
 void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e)
 {
-    const struct http_head *a = &x->answer;
-    uint32_t i = 0;
-
-    proxy_emit_status(e, a->status, a->reason);
-    for (i = 0; i < a->n; i++) {
-        /* A length would be read as the final answer's (RFC 9110 §8.6), a cookie as any cookie. */
-        if (answer_passes(x, &a->fields[i])) {
-            add_answer_field(x, e, &a->fields[i]);
-        }
-    }
+    proxy_emit_status(e, x->answer.status, x->answer.reason);
+    /* A length would be read as the final answer's (RFC 9110 §8.6), a cookie as any cookie. */
+    add_answer_fields(x, e);
 }

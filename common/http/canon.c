@@ -337,12 +337,16 @@ static enum http_fault canon_authority(const struct http_head *head, struct aren
                                        struct http_request *req)
 {
     char text[HTTP_HOST_MAX + 1];
-    struct http_authority auth;
+    struct http_authority auth = http_head_authority(head);
+    struct sv source = head->host;
     struct sv host = { 0 };
-    struct sv source = head->form == HTTP_FORM_AUTHORITY ? head->target : head->host;
+    enum err err = ERR_OK;
 
-    if (http_authority_parse(source, &auth) != ERR_OK ||
-        http_host_canonical(auth.host, text, &host) != ERR_OK) {
+    if (head->form == HTTP_FORM_AUTHORITY) {
+        source = head->target;
+        err = http_authority_parse(source, &auth);
+    }
+    if (err != ERR_OK || http_authority_host(&auth, text, &host) != ERR_OK) {
         return HTTP_FAULT_HOST;
     }
     req->port = auth.port;

@@ -211,7 +211,7 @@ static enum http_fault flag_field(const struct http_head *head, struct http_fiel
 {
     unsigned class = http_name_class((enum http_name)f->id);
 
-    f->flags = (class & HTTP_C_HOP) != 0 ? HTTP_F_HOP : 0;
+    f->flags |= (class & HTTP_C_HOP) != 0 ? HTTP_F_HOP : 0;
     if (head->kind == HTTP_TRAILER && (class & HTTP_C_NO_TRAILER) != 0) {
         return HTTP_FAULT_TRAILER;
     }
@@ -232,8 +232,8 @@ static enum http_fault flag_field(const struct http_head *head, struct http_fiel
     return HTTP_FAULT_NONE;
 }
 
-/* name is a token and value clean. */
-static enum http_fault append(struct http_head *head, struct sv name, struct sv value,
+/* The name of field is a token, of that id, and its value clean. */
+static enum http_fault append(struct http_head *head, const struct http_field *field,
                               bool underscore)
 {
     struct http_field *f = NULL;
@@ -243,7 +243,7 @@ static enum http_fault append(struct http_head *head, struct sv name, struct sv 
         return HTTP_FAULT_FIELDS_MANY;
     }
     f = &head->fields[head->n];
-    *f = (struct http_field){ .name = name, .value = value, .id = (uint16_t)http_name_id(name) };
+    *f = *field;
     fault = flag_field(head, f, underscore);
     if (fault != HTTP_FAULT_NONE) {
         return fault;
@@ -255,26 +255,45 @@ static enum http_fault append(struct http_head *head, struct sv name, struct sv 
     return HTTP_FAULT_NONE;
 }
 
-static enum http_fault parse_field(struct http_head *head, struct sv line)
+/* What stands before the first ':' of line, which may have none. */
+static enum http_fault check_name(struct sv line, size_t colon, bool *underscore_out)
 {
-    enum http_fault fault = HTTP_FAULT_NONE;
-    bool underscore = false;
-    struct sv value = { 0 };
     size_t i = 0;
 
     while (i < line.n && http_char_is(line.p[i], HTTP_CH_TOKEN)) {
-        underscore |= line.p[i] == '_';
         i++;
     }
     if (i == 0 && (line.p[0] == ' ' || line.p[0] == '\t')) {
         return HTTP_FAULT_FOLD;
     }
-    if (i == 0 || i == line.n || line.p[i] != ':') {
+    if (i == 0 || i != colon) {
         return i < line.n && line.p[i] == '\r' ? HTTP_FAULT_LINE_END : HTTP_FAULT_NAME;
     }
-    value = sv_trim(sv_from_at(line, i + 1));
-    fault = check_value(value);
-    return fault != HTTP_FAULT_NONE ? fault : append(head, sv_head(line, i), value, underscore);
+    *underscore_out = sv_find(sv_head(line, i), '_') != SIZE_MAX;
+    return HTTP_FAULT_NONE;
+}
+
+static enum http_fault parse_field(struct http_head *head, struct sv line)
+{
+    enum http_fault fault = HTTP_FAULT_NONE;
+    size_t colon = sv_find(line, ':');
+    struct http_field f = { .name = sv_head(line, MIN(colon, line.n)) };
+    bool underscore = false;
+
+    f.id = (uint16_t)http_name_id(f.name);
+    if (f.id == HTTP_H_OTHER || colon == SIZE_MAX) { /* names of the table are tokens without '_' */
+        fault = check_name(line, colon, &underscore);
+        if (fault != HTTP_FAULT_NONE) {
+            return fault;
+        }
+    }
+    f.value = sv_trim(sv_from_at(line, colon + 1));
+    if (f.value.p == line.p + colon + 2 && f.value.p[-1] == ' ' &&
+        f.value.n == line.n - (colon + 2)) {
+        f.flags = HTTP_F_LINE;
+    }
+    fault = check_value(f.value);
+    return fault != HTTP_FAULT_NONE ? fault : append(head, &f, underscore);
 }
 
 enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv value)
@@ -286,8 +305,13 @@ enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv 
     }
     value = sv_trim(value);
     fault = check_value(value);
-    return fault != HTTP_FAULT_NONE ? fault
-                                    : append(head, name, value, sv_find(name, '_') != SIZE_MAX);
+    if (fault != HTTP_FAULT_NONE) {
+        return fault;
+    }
+    return append(
+        head,
+        &(struct http_field){ .name = name, .value = value, .id = (uint16_t)http_name_id(name) },
+        sv_find(name, '_') != SIZE_MAX);
 }
 
 /* ---- the parser ------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 #include "common/http/method.h"
 #include "common/http/name.h"
 #include "common/http/status.h"
+#include "common/http/url.h"
 #include "common/sv.h"
 
 enum http_step { HTTP_ERROR = 0, HTTP_MORE, HTTP_DATA, HTTP_DONE };
@@ -42,9 +43,10 @@ struct http_rules {
 };
 
 enum {
-    HTTP_F_HOP = 1,       /* hop-by-hop by definition or named in Connection: do not forward */
-    HTTP_F_DROP = 2,      /* refused by a drop rule: do not forward */
-    HTTP_F_UNDERSCORE = 4 /* the name holds '_' */
+    HTTP_F_HOP = 1,        /* hop-by-hop by definition or named in Connection: do not forward */
+    HTTP_F_DROP = 2,       /* refused by a drop rule: do not forward */
+    HTTP_F_UNDERSCORE = 4, /* the name holds '_' */
+    HTTP_F_LINE = 8        /* it stands in its head as we would write it: http_field_line */
 };
 
 /* flags & HTTP_F_NOT_FORWARDED: leave the field out when forwarding. */
@@ -81,12 +83,15 @@ struct http_head {
     struct sv method_text;
     struct sv target; /* as received */
     enum http_form form;
+    enum http_host_kind host_kind;
     struct sv host;   /* the Host field, as received; host grammar checked */
+    size_t host_n;    /* bytes of host in front of its port: http_head_authority */
     unsigned minor;   /* HTTP/1.minor: 0 or 1 */
     unsigned status;  /* responses */
     struct sv reason; /* responses; may be empty */
     enum http_framing framing;
     uint64_t content_length; /* with HTTP_BODY_LENGTH; in a response to HEAD what the server told */
+    uint16_t port;           /* of host; 0: none */
     bool keep_alive;         /* this side may send another message behind this one */
     bool expect_continue;    /* Expect: 100-continue of HTTP/1.1 */
     bool upgrade;            /* HTTP/1.1, Connection: upgrade and an Upgrade field */
@@ -120,6 +125,20 @@ void http_head_init_response(struct http_head *head, const struct http_rules *ru
                              enum http_method request_method, struct http_field *fields,
                              size_t cap);
 MUST_CHECK enum http_step http_head_parse(struct http_head *head, struct sv bytes);
+
+/* host taken apart. */
+static inline struct http_authority http_head_authority(const struct http_head *head)
+{
+    return (struct http_authority){ .kind = head->host_kind,
+                                    .host = sv_head(head->host, head->host_n),
+                                    .port = head->port };
+}
+
+/* "name: value CR LF" as it stands in the head, for a field with HTTP_F_LINE. */
+static inline struct sv http_field_line(const struct http_field *f)
+{
+    return sv_of(f->name.p, f->name.n + f->value.n + 4);
+}
 
 /* First field of that id, NULL where there is none. */
 const struct http_field *http_head_get(const struct http_head *head, enum http_name id);

@@ -79,6 +79,9 @@ static enum http_fault check_host(struct http_head *head)
     if (http_authority_parse(head->host, &auth) != ERR_OK) {
         return HTTP_FAULT_HOST;
     }
+    head->host_n = auth.host.n;
+    head->port = auth.port;
+    head->host_kind = auth.kind;
     if (head->form == HTTP_FORM_ABSOLUTE || head->form == HTTP_FORM_AUTHORITY) {
         return check_target_host(head, &auth);
     }

@@ -115,28 +115,18 @@ static const uint8_t slots[SLOTS] = {
 
 /* clang-format on */
 
-static unsigned name_slot(struct sv s)
+/* Only a hint: capital letters meet their small ones here, and a few odd bytes meet others. */
+static unsigned near_lower(char c)
 {
-    unsigned tail = (unsigned char)http_char_lower(s.p[s.n > 3 ? s.n - 4 : 0]);
-
-    return ((unsigned)s.n * MUL_LEN + (unsigned char)http_char_lower(s.p[0]) * MUL_FIRST +
-            (unsigned char)http_char_lower(s.p[s.n - 1]) * MUL_LAST +
-            (unsigned char)http_char_lower(s.p[s.n / 2]) * MUL_MIDDLE + tail * MUL_TAIL) %
-           SLOTS;
+    return (unsigned char)c | 0x20U;
 }
 
-/* Eight bytes with their capital letters made small; all others as they are. */
-static uint64_t lower_word(const char *p)
+static unsigned name_slot(struct sv s)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t x = 0;
-    uint64_t low = 0;
-    uint64_t upper = 0;
-
-    memcpy(&x, p, sizeof(x));
-    low = x & (ones * 0x7f);
-    upper = (low + ones * (0x80 - 'A')) & ~(low + ones * (0x7f - 'Z')) & ~x & (ones * 0x80);
-    return x | upper >> 2U;
+    return ((unsigned)s.n * MUL_LEN + near_lower(s.p[0]) * MUL_FIRST +
+            near_lower(s.p[s.n - 1]) * MUL_LAST + near_lower(s.p[s.n / 2]) * MUL_MIDDLE +
+            near_lower(s.p[s.n > 3 ? s.n - 4 : 0]) * MUL_TAIL) %
+           SLOTS;
 }
 
 static uint64_t word(const char *p)
@@ -147,7 +137,27 @@ static uint64_t word(const char *p)
     return x;
 }
 
-/* b is lower case already. */
+/* From four to seven bytes, some of them twice. */
+static uint64_t short_word(struct sv s)
+{
+    uint32_t x = 0;
+    uint32_t y = 0;
+
+    memcpy(&x, s.p, sizeof(x));
+    memcpy(&y, s.p + s.n - 4, sizeof(y));
+    return (uint64_t)x << 32U | y;
+}
+
+/* b holds small letters, digits and '-' only. A letter may differ in the bit that makes it a capital;
+ * of those three only letters have bit 0x40. */
+static bool same_word(uint64_t a, uint64_t b)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+
+    return ((a ^ b) & ~((b & (ones * 0x40)) >> 1U)) == 0;
+}
+
+/* b is a name of the table. */
 static bool same_folded(struct sv a, struct sv b)
 {
     size_t i = 0;
@@ -155,15 +165,19 @@ static bool same_folded(struct sv a, struct sv b)
     if (a.n != b.n) {
         return false;
     }
-    for (; i + 8 <= a.n; i += 8) {
-        if (lower_word(a.p + i) != word(b.p + i)) {
-            return false;
+    if (a.n >= 8) {
+        for (i = 0; i + 8 <= a.n; i += 8) {
+            if (!same_word(word(a.p + i), word(b.p + i))) {
+                return false;
+            }
         }
+        /* the rest again with some of what was compared */
+        return same_word(word(a.p + a.n - 8), word(b.p + b.n - 8));
     }
-    if (i > 0) { /* the rest again with some of what was compared */
-        return lower_word(a.p + a.n - 8) == word(b.p + b.n - 8);
+    if (a.n >= 4) {
+        return same_word(short_word(a), short_word(b));
     }
-    for (; i < a.n; i++) {
+    for (i = 0; i < a.n; i++) {
         if (http_char_lower(a.p[i]) != b.p[i]) {
             return false;
         }
@@ -263,6 +277,7 @@ struct http_name_set {
     struct member *chain[CHAINS];
     struct member *prefixes;
     uint64_t first_of_len[LENGTHS]; /* by length: bit first byte % 64 of the names that long */
+    struct http_name_bits numbers;
     size_t count;
 };
 
@@ -311,6 +326,20 @@ void http_name_set_free(struct http_name_set **set)
     mem_free(set);
 }
 
+static void note_numbers(struct http_name_set *set, struct sv name, bool prefix)
+{
+    for (unsigned id = HTTP_H_OTHER + 1; id < HTTP_H_COUNT; id++) {
+        struct sv text = names[id].text;
+
+        if (prefix && text.n > name.n) {
+            text.n = name.n;
+        }
+        if (http_name_eq_loose(text, name)) {
+            http_name_bits_add(&set->numbers, id);
+        }
+    }
+}
+
 static enum err member_add(struct http_name_set *set, struct member **head, struct sv name)
 {
     struct member *m = NULL;
@@ -332,6 +361,7 @@ static enum err member_add(struct http_name_set *set, struct member **head, stru
     m->next = *head;
     *head = m;
     set->count++;
+    note_numbers(set, name, head == &set->prefixes);
     return ERR_OK;
 }
 
@@ -374,4 +404,11 @@ bool http_name_set_has(const struct http_name_set *set, struct sv name)
         }
     }
     return false;
+}
+
+const struct http_name_bits *http_name_set_numbers(const struct http_name_set *set)
+{
+    static const struct http_name_bits none = { .words = { 0 } };
+
+    return set == NULL ? &none : &set->numbers;
 }

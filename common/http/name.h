@@ -133,3 +133,29 @@ MUST_CHECK enum err http_name_set_add_prefix(struct http_name_set *set, struct s
 bool http_name_set_has(const struct http_name_set *set, struct sv name);
 
 enum { HTTP_NAME_SET_MAX = 1024 };
+
+/* Numbers of names; HTTP_H_OTHER stands for all names without one. The zero value: none. */
+struct http_name_bits {
+    uint64_t words[HTTP_H_COUNT / 64 + 1];
+};
+
+static inline void http_name_bits_add(struct http_name_bits *bits, unsigned id)
+{
+    bits->words[id / 64] |= UINT64_C(1) << id % 64;
+}
+
+static inline bool http_name_bits_has(const struct http_name_bits *bits, unsigned id)
+{
+    return (bits->words[id / 64] >> id % 64 & 1U) != 0;
+}
+
+static inline void http_name_bits_join(struct http_name_bits *bits,
+                                       const struct http_name_bits *more)
+{
+    for (size_t i = 0; i < sizeof(bits->words) / sizeof(bits->words[0]); i++) {
+        bits->words[i] |= more->words[i];
+    }
+}
+
+/* The members that have a number. set may be NULL: none. */
+const struct http_name_bits *http_name_set_numbers(const struct http_name_set *set);

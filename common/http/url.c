@@ -29,10 +29,8 @@ static bool is_ipv4(struct sv s)
 
 /* WHATWG URL, "ends in a number": browsers take such a host for an IPv4 address in any of its odd
  * spellings, so it must be a plain one. */
-static bool ends_in_number(struct sv host)
+static bool is_number(struct sv last)
 {
-    size_t dot = sv_rfind(host, '.');
-    struct sv last = dot == SIZE_MAX ? host : sv_from_at(host, dot + 1);
     bool hex = last.n >= 2 && last.p[0] == '0' && http_char_lower(last.p[1]) == 'x';
     size_t i = hex ? 2 : 0;
 
@@ -44,22 +42,24 @@ static bool ends_in_number(struct sv host)
     return last.n > 0;
 }
 
-static bool is_reg_name(struct sv host)
+static bool is_label(struct sv label)
 {
-    size_t start = 0;
     size_t i = 0;
 
-    for (i = 0; i <= host.n; i++) {
-        if (i < host.n && host.p[i] != '.') {
-            if (!http_char_is(host.p[i], HTTP_CH_HOST)) {
-                return false;
-            }
-            continue;
-        }
-        if (i == start || i - start > LABEL_MAX || host.p[start] == '-') {
+    while (i < label.n && http_char_is(label.p[i], HTTP_CH_HOST)) {
+        i++;
+    }
+    return i == label.n && i != 0 && i <= LABEL_MAX && label.p[0] != '-';
+}
+
+/* Labels between dots. */
+static bool is_reg_name(struct sv host, struct sv *last_out)
+{
+    while (host.p != NULL) {
+        *last_out = sv_cut(&host, '.');
+        if (!is_label(*last_out)) {
             return false;
         }
-        start = i + 1;
     }
     return true;
 }
@@ -80,6 +80,8 @@ static bool parse_ipv6(struct sv s, struct in6_addr *addr)
 static enum http_host_kind host_kind(struct sv host)
 {
     struct in6_addr addr;
+    struct sv name = host;
+    struct sv last = { 0 };
 
     if (host.n == 0 || host.n > HTTP_HOST_MAX) {
         return HTTP_HOST_NONE;
@@ -90,13 +92,19 @@ static enum http_host_kind host_kind(struct sv host)
         return closed && parse_ipv6(sv_of(host.p + 1, host.n - 2), &addr) ? HTTP_HOST_IPV6
                                                                           : HTTP_HOST_NONE;
     }
+    if (host.n > 1 && host.p[host.n - 1] == '.') {
+        name.n--;
+    }
+    if (!is_reg_name(name, &last)) {
+        return HTTP_HOST_NONE;
+    }
+    if (!http_char_is_digit(last.p[0])) {
+        return HTTP_HOST_NAME;
+    }
     if (is_ipv4(host)) {
         return HTTP_HOST_IPV4;
     }
-    if (host.n > 1 && host.p[host.n - 1] == '.') {
-        host.n--;
-    }
-    return !ends_in_number(host) && is_reg_name(host) ? HTTP_HOST_NAME : HTTP_HOST_NONE;
+    return is_number(last) ? HTTP_HOST_NONE : HTTP_HOST_NAME;
 }
 
 static enum err parse_port(struct sv s, uint16_t *port_out)
@@ -154,34 +162,39 @@ static struct sv canonical_ipv6(struct sv host, char out[HTTP_HOST_MAX + 1])
     return sv_of(out, n + 1);
 }
 
-enum err http_host_canonical(struct sv host, char out[HTTP_HOST_MAX + 1], struct sv *host_out)
+enum err http_authority_host(const struct http_authority *auth, char out[HTTP_HOST_MAX + 1],
+                             struct sv *host_out)
 {
-    enum http_host_kind kind = host_kind(host);
-    struct sv plain = host;
+    struct sv plain = auth->host;
     bool same = true;
     size_t i = 0;
 
-    if (kind == HTTP_HOST_NONE) {
+    if (auth->kind == HTTP_HOST_NONE) {
         return ERR_INVALID;
     }
-    if (kind == HTTP_HOST_IPV6) {
-        struct sv v6 = canonical_ipv6(host, out);
+    if (auth->kind == HTTP_HOST_IPV6) {
+        struct sv v6 = canonical_ipv6(plain, out);
 
-        *host_out = sv_eq(v6, host) ? host : v6;
+        *host_out = sv_eq(v6, plain) ? plain : v6;
         return v6.n == 0 ? ERR_INVALID : ERR_OK;
     }
     if (plain.p[plain.n - 1] == '.') {
         plain.n--;
     }
     for (i = 0; i < plain.n; i++) {
-        char c = http_char_lower(plain.p[i]);
-
-        same = same && c == plain.p[i];
-        out[i] = c;
+        out[i] = http_char_lower(plain.p[i]);
+        same &= out[i] == plain.p[i];
     }
     out[plain.n] = '\0';
     *host_out = same ? plain : sv_of(out, plain.n);
     return ERR_OK;
+}
+
+enum err http_host_canonical(struct sv host, char out[HTTP_HOST_MAX + 1], struct sv *host_out)
+{
+    const struct http_authority auth = { .host = host, .kind = host_kind(host) };
+
+    return http_authority_host(&auth, out, host_out);
 }
 
 /* ---- absolute URLs ---------------------------------------------------------------------------- */

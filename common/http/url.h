@@ -26,6 +26,9 @@ MUST_CHECK enum err http_authority_parse(struct sv text, struct http_authority *
  * Returns text itself where it is that spelling already, else uses out. ERR_INVALID: not a host. */
 MUST_CHECK enum err http_host_canonical(struct sv host, char out[HTTP_HOST_MAX + 1],
                                         struct sv *host_out);
+/* The same for a host that http_authority_parse has looked at. ERR_INVALID: it refused it. */
+MUST_CHECK enum err http_authority_host(const struct http_authority *auth,
+                                        char out[HTTP_HOST_MAX + 1], struct sv *host_out);
 
 enum http_scheme { HTTP_SCHEME_NONE = 0, HTTP_SCHEME_HTTP, HTTP_SCHEME_HTTPS, HTTP_SCHEME_OTHER };
 

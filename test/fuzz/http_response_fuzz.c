@@ -20,9 +20,7 @@ static void check_same(const struct http_head *a, const struct http_head *b)
     must(a->framing == b->framing && a->content_length == b->content_length);
     must(a->keep_alive == b->keep_alive && a->upgrade == b->upgrade);
     for (i = 0; i < a->n; i++) {
-        must(sv_eq(a->fields[i].name, b->fields[i].name));
-        must(sv_eq(a->fields[i].value, b->fields[i].value));
-        must(a->fields[i].flags == b->fields[i].flags);
+        must_be_same_field(&a->fields[i], &b->fields[i]);
     }
 }
 

@@ -48,10 +48,46 @@ static void a_byte_that_ends_a_line_is_found_wherever_it_stands(void **state)
     assert_true(passes(SV("")));
 }
 
+/* Lines as they came travel together; whatever else a line says is written as we write it. */
+static void fields_of_a_head_are_written_one_behind_the_other(void **state)
+{
+    static const char head_text[] = "HTTP/1.1 200 OK\r\nA: 1\r\nb: 2\r\nC:3\r\nD:  4 \r\nE: \r\n"
+                                    "f: a\tb\r\nG:\r\n\r\n";
+    struct http_field fields[8];
+    struct http_field mixed[4];
+    struct http_head head;
+    struct proxy_emit e;
+    struct buf text;
+
+    (void)state;
+    http_head_init_response(&head, NULL, HTTP_GET, fields, ARRAY_LEN(fields));
+    assert_int_equal(http_head_parse(&head, sv_from(head_text)), HTTP_DONE);
+    buf_init(&text, 4096);
+    proxy_emit_h1(&e, &text);
+    proxy_emit_fields(&e, fields, 0);
+    proxy_emit_fields(&e, fields, head.n);
+    assert_true(proxy_emit_end(&e));
+    assert_string_equal(buf_cstr(&text), "A: 1\r\nb: 2\r\nC: 3\r\nD: 4\r\nE: \r\nf: a\tb\r\n"
+                                         "G: \r\n\r\n");
+    buf_reset(&text);
+    mixed[0] = fields[0];
+    mixed[1] = fields[5]; /* no neighbour */
+    mixed[2] = fields[1];
+    mixed[3] = (struct http_field){ .name = SV("x"), .value = SV("y\r\nz: w") }; /* in no line */
+    proxy_emit_h1(&e, &text);
+    proxy_emit_fields(&e, mixed, 3);
+    assert_true(proxy_emit_end(&e));
+    assert_string_equal(buf_cstr(&text), "A: 1\r\nf: a\tb\r\nb: 2\r\n\r\n");
+    proxy_emit_fields(&e, mixed, 4);
+    assert_false(proxy_emit_end(&e));
+    buf_deinit(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_byte_that_ends_a_line_is_found_wherever_it_stands),
+        cmocka_unit_test(fields_of_a_head_are_written_one_behind_the_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

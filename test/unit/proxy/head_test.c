@@ -135,6 +135,41 @@ static void test_the_whole_head_of_a_simple_request(void **state)
     world_free(w);
 }
 
+static bool is_refused_alone(unsigned id)
+{
+    return id == HTTP_H_HOST || id == HTTP_H_CONTENT_LENGTH || id == HTTP_H_TRANSFER_ENCODING ||
+           id == HTTP_H_EXPECT || id == HTTP_H_CONNECTION || id == HTTP_H_COOKIE;
+}
+
+/* What goes on by its number alone is what its name lets pass, and it stands there as it came. */
+static void test_every_name_with_a_number_passes_or_not(void **state)
+{
+    (void)state;
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        struct sv name = http_name_text((enum http_name)id);
+        bool want = (http_name_class((enum http_name)id) & HTTP_C_HOP) == 0;
+        char request[256];
+        char line[128];
+        struct world *w = NULL;
+
+        if (is_refused_alone(id)) {
+            continue;
+        }
+        (void)snprintf(line, sizeof(line), "\r\n%.*s: v a l\r\n", SV_ARG(name));
+        (void)snprintf(request, sizeof(request),
+                       "GET / HTTP/1.1\r\nHost: app.example.com\r\nAccept: *%sX-Last: z\r\n\r\n",
+                       line);
+        w = world_new(request);
+        want = want && !http_name_set_has(w->exchange.snapshot->ours, name) &&
+               !http_name_set_has(w->exchange.route->drop, name);
+        if ((strstr(upstream_head(w), line) != NULL) != want ||
+            (!want && strstr(buf_cstr(&w->out), "v a l") != NULL)) {
+            fail_msg("%.*s:\n%s", SV_ARG(name), buf_cstr(&w->out));
+        }
+        world_free(w);
+    }
+}
+
 /* Every spelling of every name that we speak for, alone and named in Connection. */
 static void test_what_the_client_may_not_say_never_passes(void **state)
 {
@@ -409,6 +444,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_whole_head_of_a_simple_request),
+        cmocka_unit_test(test_every_name_with_a_number_passes_or_not),
         cmocka_unit_test(test_what_the_client_may_not_say_never_passes),
         cmocka_unit_test(test_connection_cannot_take_away_what_we_add),
         cmocka_unit_test(test_our_credentials_stay_and_foreign_ones_pass),

@@ -64,6 +64,34 @@ static void every_known_name_finds_itself(void **state)
     assert_int_equal(http_name_id(SV("x-pomerium-claim-email")), HTTP_H_OTHER);
 }
 
+/* The comparison looks at many bytes at once: no other byte may slip through at any place. */
+static void try_every_byte_at(unsigned id, size_t at)
+{
+    struct sv text = http_name_text((enum http_name)id);
+    bool letter = text.p[at] >= 'a' && text.p[at] <= 'z';
+    char name[64];
+
+    memcpy(name, text.p, text.n);
+    for (unsigned c = 0; c < 256; c++) {
+        bool same = (char)c == text.p[at] || (letter && (char)(c | 0x20U) == text.p[at]);
+
+        name[at] = (char)c;
+        if ((http_name_id(sv_of(name, text.n)) == (enum http_name)id) != same) {
+            fail_msg("byte %u at %zu of %.*s", c, at, SV_ARG(text));
+        }
+    }
+}
+
+static void a_name_with_one_other_byte_has_no_number(void **state)
+{
+    (void)state;
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        for (size_t at = 0; at < http_name_text((enum http_name)id).n; at++) {
+            try_every_byte_at(id, at);
+        }
+    }
+}
+
 static void names_are_compared_as_the_most_careless_do(void **state)
 {
     (void)state;
@@ -71,6 +99,26 @@ static void names_are_compared_as_the_most_careless_do(void **state)
     assert_true(http_name_eq_loose(SV("a-b"), SV("A~B")));
     assert_false(http_name_eq_loose(SV("a-b"), SV("ab")));
     assert_false(http_name_eq_loose(SV("a-b"), SV("a-c")));
+}
+
+static void a_set_tells_its_members_by_number_too(void **state)
+{
+    struct http_name_set *set = http_name_set_new();
+
+    (void)state;
+    assert_int_equal(http_name_set_add_prefix(set, SV("X-Forwarded-")), ERR_OK);
+    assert_int_equal(http_name_set_add(set, SV("X_Real_Ip")), ERR_OK);
+    assert_int_equal(http_name_set_add(set, SV("x-nobody-knows")), ERR_OK);
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        struct sv text = http_name_text((enum http_name)id);
+
+        assert_int_equal(http_name_bits_has(http_name_set_numbers(set), id),
+                         http_name_set_has(set, text));
+        assert_int_equal(http_name_bits_has(http_name_set_numbers(set), id),
+                         sv_starts(text, SV("x-forwarded-")) || id == HTTP_H_X_REAL_IP);
+        assert_false(http_name_bits_has(http_name_set_numbers(NULL), id));
+    }
+    http_name_set_free(&set);
 }
 
 static void a_set_knows_all_spellings_of_its_members(void **state)
@@ -386,8 +434,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_byte_has_its_class),
         cmocka_unit_test(every_known_name_finds_itself),
+        cmocka_unit_test(a_name_with_one_other_byte_has_no_number),
         cmocka_unit_test(names_are_compared_as_the_most_careless_do),
         cmocka_unit_test(a_set_knows_all_spellings_of_its_members),
+        cmocka_unit_test(a_set_tells_its_members_by_number_too),
         cmocka_unit_test(methods_are_case_sensitive),
         cmocka_unit_test(lists_skip_what_is_empty),
         cmocka_unit_test(dates_are_imf_fixdates),

@@ -289,8 +289,8 @@ static void the_message_is_told_in_full(void **state)
     assert_true(head.te_trailers);
     assert_true(sv_eq(http_head_find(&head, SV("X-ONE"))->value, SV("1")));
     assert_int_equal(http_head_find(&head, SV("x-one"))->flags, HTTP_F_HOP);
-    assert_int_equal(http_head_get(&head, HTTP_H_TE)->flags, HTTP_F_HOP);
-    assert_int_equal(http_head_get(&head, HTTP_H_COOKIE)->flags, 0);
+    assert_int_equal(http_head_get(&head, HTTP_H_TE)->flags, HTTP_F_HOP | HTTP_F_LINE);
+    assert_int_equal(http_head_get(&head, HTTP_H_COOKIE)->flags, HTTP_F_LINE);
     assert_int_equal(http_head_count(&head, HTTP_H_COOKIE), 2);
     assert_int_equal(http_head_count(&head, HTTP_H_ACCEPT), 0);
     assert_null(http_head_find(&head, SV("absent")));
@@ -499,6 +499,43 @@ static void limits_have_their_own_answers(void **state)
     buf_deinit(&text);
 }
 
+static void a_line_is_told_apart_from_what_only_means_the_same(void **state)
+{
+    static const struct {
+        const char *line;
+        bool as_we_write_it;
+    } rows[] = {
+        { "X-Any: v", true },     { "X-Any: a, b", true }, { "X-Any: ", true },
+        { "accept: a\tb", true }, { "X-Any:v", false },    { "X-Any:  v", false },
+        { "X-Any:\tv", false },   { "X-Any: v ", false },  { "X-Any: v\t", false },
+        { "X-Any:", false },      { "X-Any:  ", false },   { "Accept: \tv", false },
+    };
+    struct http_field fields[8];
+    struct http_head head;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[128];
+        struct sv line = sv_from(rows[i].line);
+
+        (void)snprintf(text, sizeof(text), G H "\r\n%s\r\nX-Last: z\r\n\r\n", rows[i].line);
+        http_head_init(&head, HTTP_REQUEST, NULL, fields, ARRAY_LEN(fields));
+        assert_int_equal(http_head_parse(&head, sv_from(text)), HTTP_DONE);
+        if (((fields[1].flags & HTTP_F_LINE) != 0) != rows[i].as_we_write_it) {
+            fail_msg("\"%s\"", rows[i].line);
+        }
+        assert_ptr_equal(fields[2].name.p, fields[1].name.p + line.n + 2);
+        if (rows[i].as_we_write_it) {
+            assert_true(sv_starts(http_field_line(&fields[1]), line));
+            assert_ptr_equal(http_field_line(&fields[1]).p + http_field_line(&fields[1]).n,
+                             fields[2].name.p);
+        }
+    }
+    http_head_init(&head, HTTP_TRAILER, NULL, fields, ARRAY_LEN(fields));
+    assert_int_equal(http_head_add(&head, SV("x-any"), SV("v")), HTTP_FAULT_NONE);
+    assert_int_equal(fields[0].flags, 0); /* a field of HTTP/2 stands in no line */
+}
+
 static void underscore_rules_are_three(void **state)
 {
     static const struct http_rules drop = { .underscores = HTTP_UNDERSCORE_DROP };
@@ -509,10 +546,10 @@ static void underscore_rules_are_three(void **state)
     (void)state;
     http_head_init(&head, HTTP_REQUEST, &drop, fields, ARRAY_LEN(fields));
     assert_int_equal(http_head_parse(&head, SV(G H "\r\nX_Y: z\r\n\r\n")), HTTP_DONE);
-    assert_int_equal(fields[1].flags, HTTP_F_DROP | HTTP_F_UNDERSCORE);
+    assert_int_equal(fields[1].flags, HTTP_F_DROP | HTTP_F_UNDERSCORE | HTTP_F_LINE);
     http_head_init(&head, HTTP_REQUEST, &allow, fields, ARRAY_LEN(fields));
     assert_int_equal(http_head_parse(&head, SV(G H "\r\nX_Y: z\r\n\r\n")), HTTP_DONE);
-    assert_int_equal(fields[1].flags, HTTP_F_UNDERSCORE);
+    assert_int_equal(fields[1].flags, HTTP_F_UNDERSCORE | HTTP_F_LINE);
 }
 
 struct h2_row {
@@ -607,6 +644,7 @@ int main(void)
         cmocka_unit_test(responses_end_where_status_and_method_say),
         cmocka_unit_test(the_way_bytes_arrive_changes_nothing),
         cmocka_unit_test(limits_have_their_own_answers),
+        cmocka_unit_test(a_line_is_told_apart_from_what_only_means_the_same),
         cmocka_unit_test(underscore_rules_are_three),
         cmocka_unit_test(heads_from_http2_pass_the_same_checks),
         cmocka_unit_test(every_fault_has_a_status_and_a_name),
