@@ -30,19 +30,13 @@ void arena_deinit(struct arena *a)
 
 void arena_reset(struct arena *a)
 {
-    struct arena_block *keep = a->blocks;
+    size_t total = MIN(a->total, (size_t)ARENA_KEEP);
 
-    if (keep == NULL) {
-        return;
-    }
-    if (keep->size > ARENA_KEEP) {
+    a->used = 0;
+    if (a->blocks != NULL && (a->blocks->next != NULL || a->blocks->size > ARENA_KEEP)) {
         arena_deinit(a);
-        return;
+        a->total = total; /* what add_block begins with */
     }
-    a->blocks = keep->next;
-    arena_deinit(a);
-    keep->next = NULL;
-    *a = (struct arena){ .blocks = keep, .total = keep->size };
 }
 
 static void add_block(struct arena *a, size_t need)
@@ -50,11 +44,11 @@ static void add_block(struct arena *a, size_t need)
     size_t size = MAX(need, MIN(MAX(a->total, (size_t)ARENA_BLOCK), (size_t)ARENA_KEEP));
     struct arena_block *b = mem_alloc(sizeof(*b) + size);
 
+    a->total = (a->blocks == NULL ? 0 : a->total) + size;
     b->next = a->blocks;
     b->size = size;
     a->blocks = b;
     a->used = 0;
-    a->total += size;
 }
 
 void *arena_alloc(struct arena *a, size_t n)

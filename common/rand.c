@@ -45,19 +45,18 @@ static void pooled_bytes(unsigned char *p, size_t n)
 void rand_uuid(char text[RAND_UUID_SIZE])
 {
     static const char hex[] = "0123456789abcdef";
+    static const unsigned char at[16] = {
+        0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34
+    };
     unsigned char b[16];
     size_t i = 0;
-    size_t at = 0;
 
     pooled_bytes(b, sizeof(b));
     b[6] = (unsigned char)((b[6] & 0x0fU) | 0x40U);
     b[8] = (unsigned char)((b[8] & 0x3fU) | 0x80U);
+    memcpy(text, "........-....-....-....-............", RAND_UUID_SIZE);
     for (i = 0; i < sizeof(b); i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            text[at++] = '-';
-        }
-        text[at++] = hex[b[i] >> 4U];
-        text[at++] = hex[b[i] & 15U];
+        text[at[i]] = hex[b[i] >> 4U];
+        text[at[i] + 1] = hex[b[i] & 15U];
     }
-    text[at] = '\0';
 }

@@ -15,19 +15,28 @@ enum { REPLY_MS = 30000, SPARE_MAX = 256 };
 static struct proxy_exchange *take(struct proxy_worker *w)
 {
     struct proxy_exchange *x = NULL;
-    struct arena arena;
 
     if (list_empty(&w->spare)) {
         x = MEM_NEW(struct proxy_exchange);
         arena_init(&x->arena);
+        x->fields = mem_array(HTTP_FIELDS_DEFAULT, sizeof(*x->fields));
         return x;
     }
     x = LIST_ENTRY(w->spare.next, struct proxy_exchange, in_worker);
     list_remove(&x->in_worker);
     w->n_spare--;
-    arena = x->arena;
-    *x = (struct proxy_exchange){ .arena = arena };
+    *x = (struct proxy_exchange){ .arena = x->arena,
+                                  .fields = x->fields,
+                                  .answer_fields = x->answer_fields };
     return x;
+}
+
+static void discard(struct proxy_exchange *x)
+{
+    arena_deinit(&x->arena);
+    mem_free(&x->fields);
+    mem_free(&x->answer_fields);
+    mem_free(&x);
 }
 
 void proxy_exchange_pool_turn(struct proxy_worker *worker)
@@ -42,8 +51,7 @@ void proxy_exchange_pool_turn(struct proxy_worker *worker)
             list_push_front(&worker->spare, &x->in_worker);
             worker->n_spare++;
         } else {
-            arena_deinit(&x->arena);
-            mem_free(&x);
+            discard(x);
         }
     }
 }
@@ -60,8 +68,7 @@ void proxy_exchange_pool_free(struct proxy_worker *worker)
         struct proxy_exchange *x = LIST_ENTRY(worker->spare.next, struct proxy_exchange, in_worker);
 
         list_remove(&x->in_worker);
-        arena_deinit(&x->arena);
-        mem_free(&x);
+        discard(x);
     }
 }
 
@@ -78,7 +85,6 @@ struct proxy_exchange *proxy_exchange_new(struct proxy_conn *conn)
     x->phase = PROXY_HEAD;
     x->snapshot = proxy_snapshot_ref(w->snapshot);
     c = x->snapshot->config;
-    x->fields = arena_alloc(&x->arena, HTTP_FIELDS_DEFAULT * sizeof(*x->fields));
     http_head_init(&x->head, HTTP_REQUEST, &x->snapshot->head, x->fields, HTTP_FIELDS_DEFAULT);
     x->began_us = clock_mono_us();
     x->deadline_ms = c->timeout_read_ms == 0 ? INT64_MAX : x->began_us / 1000 + c->timeout_read_ms;

@@ -61,7 +61,7 @@ struct proxy_exchange {
     struct arena arena;
 
     struct proxy_snapshot *snapshot;
-    struct http_field *fields;
+    struct http_field *fields; /* stay with it in the pool, as answer_fields do */
     struct http_head head;
     struct http_request req;
     struct proxy_visitor visitor;
@@ -95,9 +95,9 @@ struct proxy_exchange {
     bool request_done;
     bool up_lost; /* it takes no more, but may have answered */
     struct http_head answer;
-    struct http_field *answer_fields;
-    bool answer_begun; /* its head went to the client */
-    bool answer_done;  /* a tunnel's: the upstream said no more, and the client knows */
+    struct http_field *answer_fields; /* NULL: it was never forwarded */
+    bool answer_begun;                /* its head went to the client */
+    bool answer_done; /* a tunnel's: the upstream said no more, and the client knows */
     bool up_eof;
     bool up_broke; /* and not in order */
     unsigned informational;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/mem.h"
 #include "proxy/client.h"
 #include "proxy/h2.h"
 #include "proxy/reply.h"
@@ -373,7 +374,7 @@ static void begin_answer(struct proxy_exchange *x)
         x->answer_body.ended = x->server->in_ended;
         x->answer_body.done = x->answer.framing == HTTP_BODY_NONE;
     } else {
-        proxy_body_init(&x->answer_body, &x->answer, NULL);
+        proxy_body_init(&x->answer_body, &x->answer, NULL, &x->arena);
         proxy_window_drop(&x->up->in, x->answer.size);
     }
     proxy_client_emit(x, &e);
@@ -777,6 +778,8 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_cluster *cluster
     x->idle_ms =
         x->service == PROXY_FOR_ROUTE ? x->route->config->idle_timeout_ms : c->timeout_idle_ms;
     x->retried = false;
-    x->answer_fields = arena_alloc(&x->arena, ANSWER_FIELDS * sizeof(*x->answer_fields));
+    if (x->answer_fields == NULL) {
+        x->answer_fields = mem_array(ANSWER_FIELDS, sizeof(*x->answer_fields));
+    }
     forward(x, 0);
 }

@@ -109,7 +109,7 @@ enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *
 }
 
 void proxy_body_init(struct proxy_body *body, const struct http_head *head,
-                     const struct http_name_set *refuse)
+                     const struct http_name_set *refuse, struct arena *arena)
 {
     body->framing = head->framing;
     body->left = head->content_length;
@@ -118,10 +118,12 @@ void proxy_body_init(struct proxy_body *body, const struct http_head *head,
     body->done = head->framing == HTTP_BODY_NONE ||
                  (head->framing == HTTP_BODY_LENGTH && head->content_length == 0);
     if (head->framing == HTTP_BODY_CHUNKED) {
-        http_chunked_init(&body->chunked, &(struct http_chunked_opts){ .trailers = body->trailers,
-                                                                       .cap = HTTP_TRAILERS_MAX,
-                                                                       .refuse = refuse });
-        body->trailer = &body->chunked.trailer;
+        struct http_chunked_opts opts = { .cap = HTTP_TRAILERS_MAX, .refuse = refuse };
+
+        opts.trailers = arena_alloc(arena, opts.cap * sizeof(*opts.trailers));
+        body->chunked = arena_alloc(arena, sizeof(*body->chunked));
+        http_chunked_init(body->chunked, &opts);
+        body->trailer = &body->chunked->trailer;
     }
 }
 
@@ -148,7 +150,7 @@ enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv
         return HTTP_DONE;
     }
     if (body->framing == HTTP_BODY_CHUNKED) {
-        step = http_chunked_next(&body->chunked, in, data_out);
+        step = http_chunked_next(body->chunked, in, data_out);
         body->done = step == HTTP_DONE;
         return step;
     }

@@ -4,6 +4,7 @@
  * stops when its window is full, so a slow side slows only its peer. Owned by one worker. */
 #pragma once
 
+#include "common/arena.h"
 #include "common/base.h"
 #include "common/buf.h"
 #include "common/http/chunked.h"
@@ -42,12 +43,12 @@ struct proxy_body {
     bool done;
     bool ended;                      /* HTTP_BODY_UNTIL_CLOSE: nothing comes behind what is here */
     const struct http_head *trailer; /* what stands behind it; NULL: nothing can */
-    struct http_chunked chunked;
-    struct http_field trailers[HTTP_TRAILERS_MAX];
+    struct http_chunked *chunked;    /* HTTP_BODY_CHUNKED */
 };
 
+/* arena: for what chunks need. */
 void proxy_body_init(struct proxy_body *body, const struct http_head *head,
-                     const struct http_name_set *refuse);
+                     const struct http_name_set *refuse, struct arena *arena);
 /* Everything until the peer closes: a tunnel. */
 void proxy_body_init_raw(struct proxy_body *body);
 /* As http_chunked_next, for every framing. */

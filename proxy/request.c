@@ -347,7 +347,7 @@ static void dispatch(struct proxy_exchange *x)
 static void begin_body(struct proxy_exchange *x)
 {
     if (x->stream == NULL) {
-        proxy_body_init(&x->body, &x->head, x->snapshot->ours);
+        proxy_body_init(&x->body, &x->head, x->snapshot->ours, &x->arena);
         return;
     }
     proxy_body_init_frames(&x->body, &x->stream->trailer);

@@ -82,11 +82,13 @@ enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_coo
                                          struct buf *out)
 {
     struct sv rest = header;
+    struct sv first = { 0 }; /* of ours */
     bool found = false;
     size_t start = 0;
 
     while (rest.p != NULL && !found) {
-        found = piece_is_ours(sv_cut(&rest, ';'), ours);
+        first = sv_cut(&rest, ';');
+        found = piece_is_ours(first, ours);
     }
     if (!found) {
         return sv_trim(header).n == 0 ? HTTP_COOKIE_EMPTY : HTTP_COOKIE_SAME;
@@ -96,7 +98,7 @@ enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_coo
     while (rest.p != NULL) {
         struct sv piece = sv_cut(&rest, ';');
 
-        if (piece_is_ours(piece, ours)) {
+        if (piece.p == first.p || (piece.p > first.p && piece_is_ours(piece, ours))) {
             continue;
         }
         if (out->n == start) {

@@ -86,6 +86,47 @@ static void arena_gives_aligned_memory_and_forgets(void **state)
     arena_deinit(&a);
 }
 
+/* 40 pieces, one behind the other in one block? */
+static char *arena_round(struct arena *a, bool *whole_out)
+{
+    char *first = arena_alloc(a, 1000);
+    char *last = first;
+
+    *whole_out = true;
+    for (size_t i = 1; i < 40; i++) {
+        char *next = arena_alloc(a, 1000);
+
+        *whole_out = *whole_out && next == last + 1008;
+        last = next;
+    }
+    return first;
+}
+
+static void arena_that_is_warm_asks_for_no_more(void **state)
+{
+    struct arena a;
+    const char *first = NULL;
+    bool whole = false;
+
+    (void)state;
+    arena_init(&a);
+    (void)arena_round(&a, &whole);
+    assert_false(whole);
+    arena_reset(&a);
+    first = arena_round(&a, &whole);
+    assert_true(whole);
+    for (size_t i = 0; i < 5; i++) {
+        arena_reset(&a);
+        assert_ptr_equal(arena_round(&a, &whole), first);
+        assert_true(whole && a.total <= 65536);
+    }
+    assert_non_null(arena_alloc(&a, 200000)); /* once, and not for good */
+    arena_reset(&a);
+    (void)arena_round(&a, &whole);
+    assert_true(whole && a.total <= 65536);
+    arena_deinit(&a);
+}
+
 struct order {
     struct loop *loop;
     char text[16];
@@ -271,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_survives_growth_removal_and_reuse),
+        cmocka_unit_test(arena_that_is_warm_asks_for_no_more),
         cmocka_unit_test(arena_gives_aligned_memory_and_forgets),
         cmocka_unit_test(loop_runs_posts_in_order_and_defers_to_the_end),
         cmocka_unit_test(the_flush_waits_until_nothing_else_is_ready),

@@ -17,6 +17,7 @@ struct world {
     struct proxy_io to;
     struct proxy_window window;
     struct proxy_body body;
+    struct arena arena;
     struct proxy_out out;
     struct proxy_pipe pipe;
     char scratch[PROXY_IO_SCRATCH];
@@ -37,7 +38,8 @@ static void world_init(struct world *w, enum http_framing framing, uint64_t leng
     proxy_io_init(&w->to, b[0]);
     w->sink = b[1];
     proxy_window_init(&w->window);
-    proxy_body_init(&w->body, &head, NULL);
+    arena_init(&w->arena);
+    proxy_body_init(&w->body, &head, NULL, &w->arena);
     proxy_out_init(&w->out);
     w->pipe = (struct proxy_pipe){
         .from = &w->window, .body = &w->body, .to = &w->out, .io = &w->to, .chunk = chunk
@@ -57,6 +59,7 @@ static void world_deinit(struct world *w)
     proxy_io_close(&w->to);
     proxy_window_deinit(&w->window);
     proxy_out_deinit(&w->out);
+    arena_deinit(&w->arena);
     buf_deinit(&w->got);
 }
 

@@ -14,6 +14,7 @@ static char scratch[PROXY_IO_SCRATCH];
 struct rig {
     struct proxy_window window;
     struct proxy_body body;
+    struct arena arena;
     struct proxy_out out;
     struct proxy_io io;
     struct proxy_pipe pipe;
@@ -43,7 +44,8 @@ static void rig_up(struct rig *r, struct sv head, enum http_kind kind, bool chun
         http_head_init(&parsed, kind, NULL, fields, ARRAY_LEN(fields));
     }
     assert_int_equal(http_head_parse(&parsed, head), HTTP_DONE);
-    proxy_body_init(&r->body, &parsed, NULL);
+    arena_init(&r->arena);
+    proxy_body_init(&r->body, &parsed, NULL, &r->arena);
     r->pipe = (struct proxy_pipe){
         .from = &r->window, .body = &r->body, .to = &r->out, .io = &r->io, .chunk = chunk
     };
@@ -55,6 +57,7 @@ static void rig_down(struct rig *r)
     (void)close(r->reader);
     proxy_window_deinit(&r->window);
     proxy_out_deinit(&r->out);
+    arena_deinit(&r->arena);
     buf_deinit(&r->got);
 }
 
