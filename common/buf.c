@@ -91,23 +91,21 @@ static const unsigned char json_class[256] = {
     [' '] = 1, ['!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1, [0xc2 ... 0xf4] = 2,
 };
 
-/* 0x80 in each byte that may be zero; exact up to the first. */
-static uint64_t zero_bytes(uint64_t x)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
+struct block {
+    unsigned char v __attribute__((vector_size(16)));
+};
 
-    return (x - ones) & ~x & (ones * 0x80);
-}
-
-/* Eight bytes that all stand for themselves. */
-static bool is_plain_word(const char *p)
+/* Sixteen bytes that all stand for themselves. */
+static bool is_plain_block(const char *p)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t x = 0;
+    struct block x;
+    struct block special;
+    uint64_t halves[2];
 
     memcpy(&x, p, sizeof(x));
-    return ((((x - ones * 0x20) | x) & (ones * 0x80)) | zero_bytes(x ^ (ones * '"')) |
-            zero_bytes(x ^ (ones * '\\')) | zero_bytes(x ^ (ones * 0x7f))) == 0;
+    special.v = (x.v < 0x20) | (x.v > 0x7e) | (x.v == '"') | (x.v == '\\');
+    memcpy(halves, &special, sizeof(halves));
+    return (halves[0] | halves[1]) == 0;
 }
 
 /* Longest valid UTF-8 prefix of s that needs no escape. */
@@ -119,8 +117,8 @@ static size_t json_plain(struct sv s)
         unsigned char c = (unsigned char)s.p[i];
         size_t len = 1;
 
-        if (s.n - i >= 8 && is_plain_word(s.p + i)) {
-            i += 8;
+        if (s.n - i >= sizeof(struct block) && is_plain_block(s.p + i)) {
+            i += sizeof(struct block);
             continue;
         }
         if (json_class[c] == 1) {
@@ -166,8 +164,45 @@ static void json_escape(struct buf *b, unsigned char c)
     }
 }
 
+/* Ids, names, addresses: nothing to be escaped, and the last block may overlap the one before. */
+static bool is_all_plain(struct sv s)
+{
+    enum { BLOCK = sizeof(struct block) };
+
+    size_t i = 0;
+
+    if (s.n < BLOCK) {
+        return json_plain(s) == s.n;
+    }
+    for (i = 0; i + BLOCK <= s.n; i += BLOCK) {
+        if (!is_plain_block(s.p + i)) {
+            return false;
+        }
+    }
+    return is_plain_block(s.p + s.n - BLOCK);
+}
+
+static void add_quoted(struct buf *b, struct sv s)
+{
+    char *at = buf_room(b, s.n + 2);
+
+    if (at == NULL) {
+        return;
+    }
+    at[0] = '"';
+    if (s.n != 0) {
+        memcpy(at + 1, s.p, s.n);
+    }
+    at[s.n + 1] = '"';
+    buf_grew(b, s.n + 2);
+}
+
 void buf_add_json(struct buf *b, struct sv s)
 {
+    if (is_all_plain(s)) {
+        add_quoted(b, s);
+        return;
+    }
     buf_add_char(b, '"');
     while (s.n > 0) {
         size_t plain = json_plain(s);

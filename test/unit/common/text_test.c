@@ -152,10 +152,10 @@ static void json_and_html_escape_what_could_break_out(void **state)
     buf_deinit(&b);
 }
 
-/* Long runs are looked at eight bytes at a time, short ones byte by byte: both must say the same. */
+/* Long runs are looked at sixteen bytes at a time, short ones byte by byte: both must say the same. */
 static void json_escapes_a_byte_wherever_it_stands(void **state)
 {
-    static const char plain[] = "aaaaaaaaaaaaaaaaaaa";
+    static const char plain[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     struct buf whole;
     struct buf parts;
     struct buf one;
@@ -187,6 +187,27 @@ static void json_escapes_a_byte_wherever_it_stands(void **state)
     buf_deinit(&whole);
     buf_deinit(&parts);
     buf_deinit(&one);
+}
+
+static void json_keeps_letters_wherever_they_stand(void **state)
+{
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 256);
+    for (size_t n = 3; n < 40; n++) {
+        for (size_t at = 0; at + 3 <= n; at++) {
+            char text[40];
+
+            memset(text, 'a', sizeof(text));
+            memcpy(text + at, "\xe2\x82\xac", 3);
+            buf_reset(&b);
+            buf_add_json(&b, sv_of(text, n));
+            assert_int_equal(b.n, n + 2);
+            assert_memory_equal(b.p + 1, text, n);
+        }
+    }
+    buf_deinit(&b);
 }
 
 static void b64_round_trips_every_length(void **state)
@@ -271,6 +292,7 @@ int main(void)
         cmocka_unit_test(buf_keeps_its_cap_and_its_first_error),
         cmocka_unit_test(json_and_html_escape_what_could_break_out),
         cmocka_unit_test(json_escapes_a_byte_wherever_it_stands),
+        cmocka_unit_test(json_keeps_letters_wherever_they_stand),
         cmocka_unit_test(b64_round_trips_every_length),
         cmocka_unit_test(b64_refuses_second_spellings),
         cmocka_unit_test(secret_from_b64_gives_the_bytes),
