@@ -121,30 +121,40 @@ void authz_reply_fill(Postern__Reply *reply, struct authz_reply_room *room, uint
 static void add_reply(struct authz_replies *r, uint64_t id, const struct authz_outcome *o,
                       uint64_t block)
 {
+    enum { FIELDS = 8 };
+
     _Static_assert(POLICY_REASON_COUNT <= 0x80, "a reason is one byte of varint");
     uint64_t set = o->reasons;
     char reasons[AUTHZ_REASONS_MAX];
     size_t n_reasons = 0;
+    struct sv user = { 0 };
+    struct sv email = { 0 };
+    char *room = NULL;
+    char *at = NULL;
 
     for (enum policy_reason reason = policy_reason_next(&set); reason != POLICY_REASON_NONE;
          reason = policy_reason_next(&set)) {
         reasons[n_reasons++] = (char)reason;
     }
-    buf_reset(&r->one);
-    rpc_wire_add_number(&r->one, 1, id);
-    rpc_wire_add_number(&r->one, 2, wire_decision(o->decision));
-    rpc_wire_add_number(&r->one, 3, o->status);
-    rpc_wire_add_bytes(&r->one, 4, sv_of(reasons, n_reasons));
-    rpc_wire_add_number(&r->one, 5, block);
-    rpc_wire_add_number(&r->one, 6, (uint64_t)o->valid_until_s);
     if (o->effective != NULL) {
-        rpc_wire_add_bytes(&r->one, 7, o->effective->person->id.s);
-        rpc_wire_add_bytes(&r->one, 8, authz_person_email(o->effective->person));
+        user = o->effective->person->id.s;
+        email = authz_person_email(o->effective->person);
     }
-    if (r->one.err != ERR_OK) {
+    buf_reset(&r->one);
+    room = buf_room(&r->one, (size_t)FIELDS * RPC_WIRE_FIELD_MAX + n_reasons + user.n + email.n);
+    if (room == NULL) {
         r->out.err = r->one.err;
         return;
     }
+    at = rpc_wire_put_number(room, 1, id);
+    at = rpc_wire_put_number(at, 2, wire_decision(o->decision));
+    at = rpc_wire_put_number(at, 3, o->status);
+    at = rpc_wire_put_bytes(at, 4, sv_of(reasons, n_reasons));
+    at = rpc_wire_put_number(at, 5, block);
+    at = rpc_wire_put_number(at, 6, (uint64_t)o->valid_until_s);
+    at = rpc_wire_put_bytes(at, 7, user);
+    at = rpc_wire_put_bytes(at, 8, email);
+    buf_grew(&r->one, (size_t)(at - room));
     rpc_wire_add_head(&r->out, FIELD_ITEMS, rpc_wire_head_size(FIELD_REPLY, r->one.n) + r->one.n);
     rpc_wire_add_head(&r->out, FIELD_REPLY, r->one.n);
     buf_add_sv(&r->out, buf_sv(&r->one));

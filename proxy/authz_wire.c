@@ -1,8 +1,8 @@
 #include "proxy/authz_wire.h"
 
-static void add_binary(struct buf *out, uint32_t number, const ProtobufCBinaryData *bytes)
+static struct sv bytes_of(const ProtobufCBinaryData *bytes)
 {
-    rpc_wire_add_bytes(out, number, sv_of(bytes->data, bytes->len));
+    return sv_of(bytes->data, bytes->len);
 }
 
 /* Also where it is empty: that it is there says something. */
@@ -19,22 +19,38 @@ static void add_message(struct buf *out, uint32_t number, const ProtobufCMessage
 }
 
 /* The numbers are those of proto/authorize.proto, here and below. */
+static char *put_fields(char *at, const Postern__CheckRequest *check, struct sv session,
+                        struct sv idp_id)
+{
+    at = rpc_wire_put_number(at, 1, check->id);
+    at = rpc_wire_put_fixed(at, 2, check->route);
+    at = rpc_wire_put_bytes(at, 3, bytes_of(&check->request_id));
+    at = rpc_wire_put_bytes(at, 4, session);
+    at = rpc_wire_put_number(at, 5, check->record_version);
+    at = rpc_wire_put_bytes(at, 6, idp_id);
+    at = rpc_wire_put_bytes(at, 7, bytes_of(&check->method));
+    at = rpc_wire_put_bytes(at, 8, bytes_of(&check->host));
+    at = rpc_wire_put_bytes(at, 9, bytes_of(&check->path));
+    at = rpc_wire_put_bytes(at, 10, bytes_of(&check->client_ip));
+    at = rpc_wire_put_number(at, 11, check->cors_preflight != 0);
+    at = rpc_wire_put_number(at, 12, check->recheck != 0);
+    at = rpc_wire_put_number(at, 13, check->internal != 0);
+    return rpc_wire_put_bytes(at, 14, bytes_of(&check->query));
+}
+
 void proxy_authz_wire_check(struct buf *out, const Postern__CheckRequest *check)
 {
-    rpc_wire_add_number(out, 1, check->id);
-    rpc_wire_add_fixed(out, 2, check->route);
-    add_binary(out, 3, &check->request_id);
-    rpc_wire_add_bytes(out, 4, sv_from(check->session));
-    rpc_wire_add_number(out, 5, check->record_version);
-    rpc_wire_add_bytes(out, 6, sv_from(check->idp_id));
-    add_binary(out, 7, &check->method);
-    add_binary(out, 8, &check->host);
-    add_binary(out, 9, &check->path);
-    add_binary(out, 10, &check->client_ip);
-    rpc_wire_add_number(out, 11, check->cors_preflight != 0);
-    rpc_wire_add_number(out, 12, check->recheck != 0);
-    rpc_wire_add_number(out, 13, check->internal != 0);
-    add_binary(out, 14, &check->query);
+    enum { FIELDS = 14 };
+    struct sv session = sv_from(check->session);
+    struct sv idp_id = sv_from(check->idp_id);
+    char *room = buf_room(out, (size_t)FIELDS * RPC_WIRE_FIELD_MAX + check->request_id.len +
+                                   session.n + idp_id.n + check->method.len + check->host.len +
+                                   check->path.len + check->client_ip.len + check->query.len);
+
+    if (room == NULL) {
+        return;
+    }
+    buf_grew(out, (size_t)(put_fields(room, check, session, idp_id) - room));
     if (check->client_certificate != NULL) {
         add_message(out, 15, &check->client_certificate->base);
     }

@@ -4,13 +4,6 @@
 
 enum { VARINT_MAX = 10, VARINT_32_MAX = 5, NUMBER_MAX = 0x1fffffff };
 
-struct rpc_wire rpc_wire_of(struct sv bytes)
-{
-    const unsigned char *p = (const unsigned char *)bytes.p;
-
-    return (struct rpc_wire){ .p = p, .end = bytes.n == 0 ? p : p + bytes.n };
-}
-
 void rpc_wire_refuse(struct rpc_wire *w)
 {
     w->err = ERR_INVALID;
@@ -62,7 +55,7 @@ static uint64_t little_endian(struct sv bytes)
     return le64toh(v);
 }
 
-bool rpc_wire_next(struct rpc_wire *w, struct rpc_wire_field *f)
+bool rpc_wire_next_any(struct rpc_wire *w, struct rpc_wire_field *f)
 {
     uint64_t key = 0;
 
@@ -104,15 +97,6 @@ bool rpc_wire_packed(struct rpc_wire *w, uint64_t *v_out)
     return w->err == ERR_OK;
 }
 
-uint64_t rpc_wire_number(struct rpc_wire *w, const struct rpc_wire_field *f)
-{
-    if (f->type != RPC_WIRE_VARINT) {
-        rpc_wire_refuse(w);
-        return 0;
-    }
-    return f->v;
-}
-
 uint64_t rpc_wire_fixed(struct rpc_wire *w, const struct rpc_wire_field *f)
 {
     if (f->type != RPC_WIRE_64) {
@@ -122,20 +106,35 @@ uint64_t rpc_wire_fixed(struct rpc_wire *w, const struct rpc_wire_field *f)
     return f->v;
 }
 
-struct sv rpc_wire_bytes(struct rpc_wire *w, const struct rpc_wire_field *f)
+/* Eight bytes of ASCII without a NUL. */
+static bool is_ascii_word(const char *p)
 {
-    if (f->type != RPC_WIRE_BYTES) {
-        rpc_wire_refuse(w);
-        return (struct sv){ 0 };
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x = 0;
+
+    memcpy(&x, p, sizeof(x));
+    return (((x - ones) | x) & (ones * 0x80)) == 0;
+}
+
+static bool is_text(struct sv s)
+{
+    size_t i = 0;
+
+    if (s.n >= 8) { /* ids and addresses: no byte is looked at alone */
+        for (i = 0; i + 8 <= s.n && is_ascii_word(s.p + i); i += 8) {
+        }
+        if (i + 8 > s.n && is_ascii_word(s.p + s.n - 8)) {
+            return true;
+        }
     }
-    return f->bytes;
+    return sv_find(s, '\0') == SIZE_MAX && sv_is_utf8(s);
 }
 
 struct sv rpc_wire_text(struct rpc_wire *w, const struct rpc_wire_field *f)
 {
     struct sv text = rpc_wire_bytes(w, f);
 
-    if (sv_find(text, '\0') != SIZE_MAX || !sv_is_utf8(text)) {
+    if (!is_text(text)) {
         rpc_wire_refuse(w);
         return (struct sv){ 0 };
     }
@@ -154,26 +153,6 @@ static size_t varint_size(uint64_t v)
     return n;
 }
 
-static void add_varint(struct buf *out, uint64_t v)
-{
-    char *room = buf_room(out, VARINT_MAX);
-    size_t n = 0;
-
-    if (room == NULL) {
-        return;
-    }
-    for (; v >= 0x80; v >>= 7U) {
-        room[n++] = (char)(0x80U | (v & 0x7fU));
-    }
-    room[n++] = (char)v;
-    buf_grew(out, n);
-}
-
-static void add_key(struct buf *out, uint32_t number, enum rpc_wire_type type)
-{
-    add_varint(out, (uint64_t)number << 3U | type);
-}
-
 size_t rpc_wire_head_size(uint32_t number, size_t n)
 {
     return varint_size((uint64_t)number << 3U) + varint_size(n);
@@ -181,32 +160,23 @@ size_t rpc_wire_head_size(uint32_t number, size_t n)
 
 void rpc_wire_add_head(struct buf *out, uint32_t number, size_t n)
 {
-    add_key(out, number, RPC_WIRE_BYTES);
-    add_varint(out, n);
-}
+    char *room = buf_room(out, RPC_WIRE_FIELD_MAX);
 
-void rpc_wire_add_bytes(struct buf *out, uint32_t number, struct sv bytes)
-{
-    if (bytes.n != 0) {
-        rpc_wire_add_head(out, number, bytes.n);
-        buf_add_sv(out, bytes);
+    if (room != NULL) {
+        char *end = rpc_wire_put_varint(rpc_wire_put_key(room, number, RPC_WIRE_BYTES), n);
+
+        buf_grew(out, (size_t)(end - room));
     }
 }
 
-void rpc_wire_add_number(struct buf *out, uint32_t number, uint64_t v)
-{
-    if (v != 0) {
-        add_key(out, number, RPC_WIRE_VARINT);
-        add_varint(out, v);
-    }
-}
-
-void rpc_wire_add_fixed(struct buf *out, uint32_t number, uint64_t v)
+char *rpc_wire_put_fixed(char *at, uint32_t number, uint64_t v)
 {
     uint64_t bytes = htole64(v);
 
-    if (v != 0) {
-        add_key(out, number, RPC_WIRE_64);
-        buf_add(out, &bytes, sizeof(bytes));
+    if (v == 0) {
+        return at;
     }
+    at = rpc_wire_put_key(at, number, RPC_WIRE_64);
+    memcpy(at, &bytes, sizeof(bytes));
+    return at + sizeof(bytes);
 }

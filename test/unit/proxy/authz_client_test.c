@@ -58,13 +58,15 @@ struct world {
 
 static void add_reply(struct fake *f, uint64_t id)
 {
-    char room[64];
-    struct buf reply = { .p = room, .cap = sizeof(room), .max = sizeof(room) - 1 };
+    char reply[2 * RPC_WIRE_FIELD_MAX];
+    char *end = rpc_wire_put_number(reply, 1, id);
+    size_t n = 0;
 
-    rpc_wire_add_number(&reply, 1, id);
-    rpc_wire_add_number(&reply, 2, POSTERN__DECISION__ALLOW);
-    rpc_wire_add_head(&f->out, 1, rpc_wire_head_size(2, reply.n) + reply.n);
-    rpc_wire_add_bytes(&f->out, 2, buf_sv(&reply));
+    end = rpc_wire_put_number(end, 2, POSTERN__DECISION__ALLOW);
+    n = (size_t)(end - reply);
+    rpc_wire_add_head(&f->out, 1, rpc_wire_head_size(2, n) + n);
+    rpc_wire_add_head(&f->out, 2, n);
+    buf_add(&f->out, reply, n);
 }
 
 static void flush(void *arg)

@@ -141,6 +141,32 @@ static void a_broken_reply_is_refused(void **state)
     }
 }
 
+/* Long texts are looked at eight bytes at a time. */
+static void a_text_is_refused_wherever_it_is_none(void **state)
+{
+    struct proxy_authz_reply got;
+
+    (void)state;
+    for (size_t n = 1; n < 40; n++) {
+        for (size_t at = 0; at < n; at++) {
+            char bytes[42] = { 0x3a, (char)n };
+
+            memset(bytes + 2, '~', n);
+            bytes[2 + at] = '\0';
+            assert_int_equal(proxy_authz_wire_reply(sv_of(bytes, 2 + n), &got), ERR_INVALID);
+            bytes[2 + at] = (char)0x80;
+            assert_int_equal(proxy_authz_wire_reply(sv_of(bytes, 2 + n), &got), ERR_INVALID);
+            bytes[2 + at] = '\x01';
+            assert_int_equal(proxy_authz_wire_reply(sv_of(bytes, 2 + n), &got), ERR_OK);
+            if (at > 0) {
+                memcpy(bytes + 1 + at, "\xc3\xa4", 2);
+                assert_int_equal(proxy_authz_wire_reply(sv_of(bytes, 2 + n), &got), ERR_OK);
+                assert_true(sv_eq(got.user, sv_of(bytes + 2, n)));
+            }
+        }
+    }
+}
+
 static void more_reasons_than_there_are_is_no_reply(void **state)
 {
     char packed[2 + PROXY_AUTHZ_REASONS_MAX + 1] = { 0x22, PROXY_AUTHZ_REASONS_MAX };
@@ -169,6 +195,7 @@ int main(void)
         cmocka_unit_test(a_reply_is_read_whole_or_not_at_all),
         cmocka_unit_test(every_field_of_the_messages_is_known_here),
         cmocka_unit_test(a_broken_reply_is_refused),
+        cmocka_unit_test(a_text_is_refused_wherever_it_is_none),
         cmocka_unit_test(more_reasons_than_there_are_is_no_reply),
     };
 
