@@ -49,14 +49,21 @@ char *buf_room_slow(struct buf *b, size_t n)
 
 void buf_add_u64(struct buf *b, uint64_t v)
 {
-    char digits[20];
-    size_t i = sizeof(digits);
+    char *at = NULL;
+    size_t n = 1;
+    size_t i = 0;
 
-    do {
-        digits[--i] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v != 0);
-    buf_add(b, digits + i, sizeof(digits) - i);
+    for (uint64_t rest = v; rest >= 10; rest /= 10) {
+        n++;
+    }
+    at = buf_room(b, n);
+    if (at == NULL) {
+        return;
+    }
+    for (i = n; i-- > 0; v /= 10) {
+        at[i] = (char)('0' + v % 10);
+    }
+    buf_grew(b, n);
 }
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
