@@ -144,6 +144,7 @@ static bool server_is_current(const struct cli_trial *t)
 {
     char path[TRIAL_PATH];
     X509 *cert = NULL;
+    X509 *ca = NULL;
     int days = 0;
     int seconds = 0;
     bool current = false;
@@ -153,10 +154,12 @@ static bool server_is_current(const struct cli_trial *t)
         return false;
     }
     cert = read_certificate(t, "server.pem", NULL);
-    current = cert != NULL &&
+    ca = read_certificate(t, "ca.pem", NULL);
+    current = cert != NULL && ca != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1 &&
               ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(cert)) == 1 &&
               days >= RENEW_DAYS;
     X509_free(cert);
+    X509_free(ca);
     return current;
 }
 

@@ -112,6 +112,10 @@ static void note_end(struct cli_child *child, int status)
     child->delay_ms =
         steady || child->delay_ms == 0 ? DELAY_FIRST_MS : MIN(child->delay_ms * 2, DELAY_MAX_MS);
     child->start_again_ms = now + child->delay_ms;
+    if (!child->once_ready) {
+        child->ends++;
+        return;
+    }
     if (WIFSIGNALED(status)) {
         (void)fprintf(stderr, "%s ended by signal %d; starting it again\n", child->name,
                       WTERMSIG(status));

@@ -18,6 +18,7 @@ struct cli_child {
     int64_t started_ms;
     int64_t start_again_ms;
     int64_t delay_ms;
+    unsigned ends; /* before it was ready */
     bool once_ready;
 };
 
@@ -26,6 +27,7 @@ void cli_supervise_signals(void);
 /* ERR_IO: it cannot be started. */
 MUST_CHECK enum err cli_child_start(struct cli_child *child, struct diag *d);
 /* Waits up to wait_ms for a signal; starts again what ended (with growing delay, 100 ms to 5 s).
+ * The end of one that was ready is told at once; of one that was not, by whoever waits for it.
  * True: SIGINT or SIGTERM came. */
 bool cli_supervise_turn(struct cli_child *children, size_t n, int64_t wait_ms);
 /* SIGTERM one after the other in their order, each given grace_ms, then SIGKILL. */

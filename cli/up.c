@@ -15,6 +15,7 @@
 #include "cli/certificate.h"
 #include "cli/command.h"
 #include "cli/file.h"
+#include "cli/last_words.h"
 #include "cli/supervise.h"
 #include "cli/trial.h"
 #include "common/clock.h"
@@ -23,6 +24,9 @@
 enum { TURN_MS = 1000 };
 
 enum { TEXT = 2 * TRIAL_PATH, READY_WAIT_MS = 30000, GRACE_MS = 7000, ACCOUNTS_MAX = 4096 };
+
+/* A part that says what is wrong gets this long to find it right after all, and so many starts. */
+enum { EXCUSE_WAIT_MS = 10000, STARTS_MAX = 6, WORDS_MAX = 4096 };
 
 static const char help[] =
     "usage: postern up [--dir run] [--port 8443] [--verbose]\n\n"
@@ -46,6 +50,7 @@ struct up {
     char program[N_CHILDREN][PATH_MAX + 32];
     char config[TRIAL_PATH];
     char log[N_CHILDREN][TRIAL_PATH];
+    off_t log_from[N_CHILDREN]; /* what is before it was said in an earlier run */
     char env[N_CHILDREN][CHILD_ENV][TEXT];
     char listen[TEXT];
     struct cli_child children[N_CHILDREN];
@@ -114,12 +119,14 @@ static void describe_children(struct up *up)
     (void)cli_trial_path(&up->trial, "config.yaml", up->config);
     for (i = 0; i < N_CHILDREN; i++) {
         struct cli_child *c = &up->children[i];
+        struct stat log = { 0 };
         char name[64];
 
         (void)snprintf(name, sizeof(name), "log/%s.log", names[i]);
         (void)cli_trial_path(&up->trial, name, up->log[i]);
         c->name = names[i];
         c->log = up->verbose ? NULL : up->log[i];
+        up->log_from[i] = stat(up->log[i], &log) == 0 ? log.st_size : 0;
         c->argv[0] = up->program[i];
         c->argv[1] = i == DEMO ? "demo-app" : "--config";
         c->argv[2] = i == DEMO ? "--listen" : up->config;
@@ -149,6 +156,7 @@ static enum err start_all(struct up *up, struct diag *d)
             return err;
         }
     }
+    up->children[DEMO].once_ready = true; /* nobody waits for it */
     return ERR_OK;
 }
 
@@ -193,27 +201,59 @@ static void print_ready(const struct up *up)
     (void)fflush(stdout);
 }
 
-static void tell_late(const struct up *up)
+/* Why a part is not ready, in its own words where it has any. */
+static void tell_late(const struct up *up, int child)
 {
-    for (int i = 0; i < DEMO; i++) {
-        if (!up->children[i].once_ready) {
-            (void)cli_fail(1, "%s did not become ready within %d s; its log is %s", names[i],
-                           READY_WAIT_MS / 1000, up->log[i]);
+    const struct cli_child *c = &up->children[child];
+    CLEANUP(buf_deinit) struct buf words = { 0 };
+
+    buf_init(&words, WORDS_MAX);
+    if (c->log != NULL && cli_last_words(up->log[child], up->log_from[child], &words)) {
+        (void)cli_fail(1, "%s cannot start: %s", names[child], buf_cstr(&words));
+    } else if (c->ends > 0) {
+        (void)cli_fail(1, "%s ended %u times before it was ready%s%s", names[child], c->ends,
+                       c->log == NULL ? "" : "; its log is ", c->log == NULL ? "" : c->log);
+    } else {
+        (void)cli_fail(1, "%s did not become ready within %d s%s%s", names[child],
+                       READY_WAIT_MS / 1000, c->log == NULL ? "" : "; its log is ",
+                       c->log == NULL ? "" : c->log);
+    }
+}
+
+/* The part to give up for; those that others wait for come first. -1: none yet. */
+static int hopeless(const struct up *up, int64_t since_ms)
+{
+    static const int order[] = { DATABROKER, AUTHORIZE, AUTHENTICATE, PROXY };
+    int64_t waited_ms = clock_mono_ms() - since_ms;
+
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        const struct cli_child *c = &up->children[order[i]];
+        CLEANUP(buf_deinit) struct buf words = { 0 };
+
+        buf_init(&words, WORDS_MAX);
+        if (!c->once_ready &&
+            (c->ends >= STARTS_MAX || waited_ms > READY_WAIT_MS ||
+             (waited_ms > EXCUSE_WAIT_MS && c->log != NULL &&
+              cli_last_words(up->log[order[i]], up->log_from[order[i]], &words)))) {
+            return order[i];
         }
     }
+    return -1;
 }
 
 /* False: it was interrupted or gave up. */
 static bool wait_ready(struct up *up)
 {
-    int64_t until = clock_mono_ms() + READY_WAIT_MS;
+    int64_t since_ms = clock_mono_ms();
 
     while (!all_ready(up)) {
-        if (cli_supervise_turn(up->children, N_CHILDREN, 100)) {
+        int child = hopeless(up, since_ms);
+
+        if (child >= 0) {
+            tell_late(up, child);
             return false;
         }
-        if (clock_mono_ms() > until) {
-            tell_late(up);
+        if (cli_supervise_turn(up->children, N_CHILDREN, 100)) {
             return false;
         }
     }
@@ -226,7 +266,11 @@ static void start_acme(struct up *up, const struct config *config)
     struct cli_child *acme = &up->children[ACME];
     struct diag d = { .line = 0 };
 
-    if (config->autocert && acme->started_ms == 0 && cli_child_start(acme, &d) != ERR_OK) {
+    if (!config->autocert || acme->started_ms != 0) {
+        return;
+    }
+    acme->once_ready = true; /* nobody waits for it */
+    if (cli_child_start(acme, &d) != ERR_OK) {
         (void)fprintf(stderr, "postern: no certificates from an ACME server: %s\n", d.text);
     }
 }

@@ -138,7 +138,10 @@ enum err broker_conn_err(struct broker_conn *conn)
 enum err broker_conn_exec(struct broker_conn *conn, const char *sql, struct diag *d)
 {
     if (sqlite3_exec(conn->db, sql, NULL, NULL, NULL) != SQLITE_OK) {
-        diag_set(d, "the store does not work: %s", sqlite3_errmsg(conn->db));
+        const char *file = sqlite3_db_filename(conn->db, "main");
+
+        diag_set(d, "the store %s does not work: %s", file == NULL ? "" : file,
+                 sqlite3_errmsg(conn->db));
         return ERR_IO;
     }
     return ERR_OK;

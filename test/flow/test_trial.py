@@ -1,15 +1,19 @@
 """The trial's whole story, as its first user meets it."""
 
 import json
+import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 
 import pytest
 import websocket
-from trial import POSTERN, Browser, Trial, wait_for
+from sanitize import PATIENCE
+from trial import POSTERN, ROOT, Browser, Trial, free_port, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
@@ -230,7 +234,7 @@ def test_audit_and_access_lines_share_the_request_id_and_hold_no_secret(trial):
         audit = [x for x in trial.logs("authorize") if x.get("request-id") == rid]
         access = [x for x in trial.logs("proxy") if x.get("request-id") == rid]
         return audit and access and (audit[0], access[0])
-    audit, access = wait_for("both lines", both, 5)
+    audit, access = wait_for("both lines", both)
     assert audit["allow"] is True and audit["email"] == ADMIN and audit["path"] == "/logged"
     assert access["response-code"] == 200
     cookie = b.cookie("demo").split("=", 1)[1]
@@ -255,6 +259,49 @@ def test_a_port_in_use_is_one_clear_sentence():
     assert done.returncode == 1
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     assert len(lines) <= 2 and str(port) in lines[-1] and "in use" in lines[-1]
+
+
+def up_of(folder, *argv):
+    """What `postern up` says where it cannot begin; it must not go on."""
+    done = subprocess.run([*(argv or [POSTERN]), "up", "--dir", folder, "--port", str(free_port())], cwd=ROOT,
+                          capture_output=True, text=True, timeout=120 * PATIENCE)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    """The folder of a trial that ran once."""
+    t = Trial().start()
+    t.stop()
+    return t.folder
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "users.yaml", "databroker.sqlite", "shared-secret", "server-key.pem", "ca.pem"])
+def test_a_broken_file_is_one_clear_sentence(stopped, file):
+    path = os.path.join(stopped, file)
+    shutil.copy2(path, path + ".kept")
+    try:
+        with open(path, "wb") as f:
+            f.write(b"[broken\n" * 1000)
+        lines = up_of(stopped)
+        place = "config.yaml" if file == "server-key.pem" else file.replace("shared-secret", "shared_secret_file")
+        assert len(lines) == 1 and place in lines[0], lines
+    finally:
+        os.rename(path + ".kept", path)
+
+
+def test_a_missing_right_is_one_clear_sentence(stopped):
+    nobody = []
+    folders = ["/proc/trial"]  # where nobody can write
+    if os.geteuid() == 0:  # a stranger, who need not be able to see where the build is
+        place = tempfile.mkdtemp(prefix="postern-bin-")
+        os.chmod(place, 0o755)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", shutil.copy(POSTERN, place)]
+        folders.append(stopped)
+    for folder in folders:
+        lines = up_of(folder, *nobody)
+        assert len(lines) == 1 and folder in lines[0], lines
 
 
 def test_children_that_die_are_started_again(trial):
