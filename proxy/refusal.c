@@ -88,6 +88,10 @@ static void json(const struct proxy_refusal *r, struct buf *body)
     buf_add_json(body, r->code);
     buf_add_str(body, ",\"request_id\":");
     buf_add_json(body, r->request_id);
+    if (r->login_url.n != 0) {
+        buf_add_str(body, ",\"login_url\":");
+        buf_add_json(body, r->login_url);
+    }
     buf_add_str(body, "}\n");
 }
 

@@ -89,6 +89,38 @@ void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv l
     proxy_reply(x, &(struct proxy_reply){ .status = status, .fields = &all });
 }
 
+/* For a page whose call was refused: it sends its person there, who comes back logged in. The address of
+ * the call is no place to send people to. */
+static struct sv login_url(struct proxy_exchange *x, unsigned status)
+{
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+
+    if (status != 401 || x->head.method == HTTP_CONNECT || x->snapshot == NULL ||
+        x->snapshot->authenticate.cluster == NULL) {
+        return SV("");
+    }
+    buf_init(&url, 1024);
+    buf_add_str(&url, "https://");
+    buf_add_sv(&url, x->req.authority);
+    buf_add_str(&url, "/.pomerium/");
+    return url.err == ERR_OK ? arena_sv(&x->arena, buf_sv(&url)) : SV("");
+}
+
+/* A script that would take HTML still wants to know why it gets none of it: a page is for people. */
+static enum http_media media_of(const struct proxy_exchange *x, unsigned status)
+{
+    enum http_media media = HTTP_MEDIA_JSON;
+
+    if (x->service == PROXY_FOR_NONE) {
+        return media;
+    }
+    media = http_accept_media(&x->head);
+    return media == HTTP_MEDIA_HTML && status == 401 &&
+                   http_accept_client(&x->head) == HTTP_CLIENT_API
+               ? HTTP_MEDIA_JSON
+               : media;
+}
+
 static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
@@ -97,8 +129,9 @@ static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
         .status = status,
         .code = code,
         .request_id = sv_from(x->request_id),
+        .login_url = login_url(x, status),
         .allowed = x->verdict == PROXY_VERDICT_ALLOW,
-        .media = x->service == PROXY_FOR_NONE ? HTTP_MEDIA_JSON : http_accept_media(&x->head),
+        .media = media_of(x, status),
     };
     struct proxy_refusal_form form;
 

@@ -181,8 +181,24 @@ NOT_NAVIGATIONS = [
 ]
 
 
-@pytest.mark.parametrize("cookie", ["", "__Host-_pomerium=garbage"])
-def test_only_navigations_are_redirected(stand, cookie):
+def no_session(stand, kind):
+    """Cookies that let nobody in, all for the same answer."""
+    if kind in ("none", "garbage"):
+        return {"none": "", "garbage": "__Host-_pomerium=garbage"}[kind]
+    b = stand.browser()
+    if kind == "of another host":
+        assert b.login(stand.url("admin"), ADMIN).status_code == 200
+        return b.cookie("admin")
+    assert b.login(stand.url("app"), USER).status_code == 200
+    cookie = b.cookie("app")
+    if kind == "revoked":
+        stand.cli("users", "revoke", USER)
+    return cookie
+
+
+@pytest.mark.parametrize("kind", ["none", "garbage", "of another host", "revoked"])
+def test_only_navigations_are_redirected(stand, kind):
+    cookie = no_session(stand, kind)
     extra = {"Cookie": cookie} if cookie else {}
     for headers in NAVIGATIONS:
         answer = stand.browser().one(stand.url("app"), headers={**headers, **extra})
@@ -190,10 +206,12 @@ def test_only_navigations_are_redirected(stand, cookie):
         assert answer.headers["Location"].startswith(stand.url("authenticate", "/.pomerium/sign_in?"))
     for headers in NOT_NAVIGATIONS:
         answer = stand.browser().one(stand.url("app"), headers={**headers, **extra})
-        assert answer.status_code in (401, 200) and "Location" not in answer.headers, headers
-        if answer.status_code == 200:  # gRPC tells its status in a header
-            assert answer.headers["grpc-status"] == "16"
-    assert stand.browser().one(stand.url("app"), method="POST", data="x").status_code == 401
+        if "grpc" in headers.get("Content-Type", ""):  # it tells its status in a header
+            assert answer.status_code == 200 and answer.headers["grpc-status"] == "16"
+        else:
+            assert answer.status_code == 401 and answer.json()["code"] == "login-needed", headers
+        assert "Location" not in answer.headers and "Set-Cookie" not in answer.headers, headers
+    assert stand.browser().one(stand.url("app"), method="POST", data="x", headers=extra).status_code == 401
 
 
 def test_one_bad_login_link_parameter_and_it_is_refused(stand):

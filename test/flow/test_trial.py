@@ -80,6 +80,10 @@ def test_scripts_get_401_without_cookies(trial):
         assert "Set-Cookie" not in answer.headers and "Location" not in answer.headers
         assert "WWW-Authenticate" in answer.headers
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        person = trial.browser()  # whom the page sends there
+        page = person.login(answer.json()["login_url"], USER)
+        assert page.status_code == 200 and page.url == trial.url("demo", "/.pomerium/")
+        assert person.fetch(trial.url("demo", path)).status_code == 200
     assert trial.browser().fetch(trial.url("demo"), "POST", data="x").status_code == 401
 
 
