@@ -146,11 +146,11 @@ lint: $(PB_H)
 format:
 	$(Q)clang-format-14 -i $(OWN)
 
-UNITS := $(wildcard deploy/systemd/*.service)
+UNITS := $(wildcard deploy/systemd/*.service deploy/systemd/*.socket)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/postern
 	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client) $(DESTDIR)$(PREFIX)/bin
-	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/postern
+	install -m 0644 README.md LICENSE $(filter-out docs/README.md,$(wildcard docs/*.md)) $(DESTDIR)$(PREFIX)/share/doc/postern
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
 	for unit in $(UNITS); do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done
 	install -m 0644 deploy/systemd/postern.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d

@@ -27,7 +27,8 @@ done
 rule "gRPC core outside common/rpc:" "$(own '*.c' '*.h' | grep -vE '^(common/rpc/|test/support/check_client\.c$)' | xargs grep -nE '#include <grpc/' 2>/dev/null)"
 rule "Files over 800 lines:" "$(own '*.c' '*.h' '*.py' '*.sh' | xargs wc -l | awk '$2 != "total" && $1 > 800')"
 rule "Unfinished words:" "$(own '*.c' '*.h' '*.py' '*.sh' Makefile | grep -v '^test/lint.sh$' | xargs grep -nE '\b(FIXME|XXX|HACK)\b|TODO[^(]' 2>/dev/null)"
-for folder in $(own '*.c' | xargs -n 1 dirname | sort -u | grep -vE '^test/(unit|fuzz|support)'); do
+# The tree below test/unit is the sources'; a corpus is data.
+for folder in $(own | grep / | xargs -n 1 dirname | sort -u | grep -vE '^(\.ci|test/unit/.*|test/fuzz/corpus.*)$'); do
     [ -f "$folder/README.md" ] || rule "A folder without README.md:" "$folder"
 done
 [ $bad = 0 ] && echo "house rules: clean"

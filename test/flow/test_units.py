@@ -114,6 +114,7 @@ def test_make_install_puts_everything_where_the_units_look(world):
             program = re.search(r"^ExecStart=(\S+)", f.read(), re.M)[1]
         assert program == f"/opt/postern/bin/postern-{part}"
         assert os.access(f"{world}/stage{program}", os.X_OK)
+    assert os.path.exists(top + "/lib/systemd/system/postern-proxy.socket")
     said = subprocess.run([top + "/bin/postern", "--version"], capture_output=True, text=True)
     assert said.returncode == 0 and said.stdout.strip()
     assert os.path.exists(top + "/share/doc/postern/LICENSE") and os.path.exists(top + "/lib/sysusers.d/postern.conf")
