@@ -364,15 +364,6 @@ static void exchange_code(struct authn_request *req)
     }
 }
 
-static void exchange_ready(struct authn_request *req, enum err err)
-{
-    if (err != ERR_OK || provider_of(req) == NULL) {
-        authn_oidc_down(req);
-        return;
-    }
-    exchange_code(req);
-}
-
 /* --- callback ------------------------------------------------------------------------------------- */
 
 static void provider_error(struct authn_request *req, struct sv error)
@@ -395,15 +386,29 @@ static bool issuer_ok(const struct authn_request *req)
     const struct authn_provider *p = provider_of(req);
     const struct http_form_value *iss = &req->exchange->param[P_ISS];
 
-    if (p == NULL) {
-        return true; /* judged by the ID token later */
-    }
     return iss->present ? sv_eq(iss->value, p->issuer) : !p->tells_issuer;
+}
+
+/* What the provider answered, now that it is known who that is. */
+static void judge(struct authn_request *req, enum err err)
+{
+    struct authn_exchange *x = req->exchange;
+
+    if (err != ERR_OK || provider_of(req) == NULL) {
+        authn_oidc_down(req);
+    } else if (!issuer_ok(req)) {
+        provider_fault(req, "issuer-mismatch", "the callback's iss is not the provider's");
+    } else if (x->param[P_ERROR].present) {
+        provider_error(req, x->param[P_ERROR].value);
+    } else if (!x->param[P_CODE].present || x->param[P_CODE].value.n == 0) {
+        refused(req, 400, "callback-invalid", "The identity provider sent no code.");
+    } else {
+        exchange_code(req);
+    }
 }
 
 static void callback_found(struct authn_request *req, enum err err)
 {
-    struct authn_exchange *x = req->exchange;
     struct sv browser;
 
     if (err == ERR_UNAVAILABLE) {
@@ -423,16 +428,10 @@ static void callback_found(struct authn_request *req, enum err err)
         authn_login_again(req, "state-expired");
     } else if (browser.n == 0 || !secret_same(browser, req->flow.browser)) {
         authn_login_again(req, "cookie-not-returned");
-    } else if (!issuer_ok(req)) {
-        provider_fault(req, "issuer-mismatch", "the callback's iss is not the provider's");
-    } else if (x->param[P_ERROR].present) {
-        provider_error(req, x->param[P_ERROR].value);
-    } else if (!x->param[P_CODE].present || x->param[P_CODE].value.n == 0) {
-        refused(req, 400, "callback-invalid", "The identity provider sent no code.");
     } else if (provider_of(req) == NULL) {
-        authn_oidc_refresh(req->app->oidc, req, (struct sv){ .p = NULL }, exchange_ready);
+        authn_oidc_refresh(req->app->oidc, req, (struct sv){ .p = NULL }, judge);
     } else {
-        exchange_code(req);
+        judge(req, ERR_OK);
     }
 }
 

@@ -18,7 +18,7 @@ struct proxy_refusal {
     struct sv code;  /* stable cause code */
     struct sv request_id;
     struct sv login_url; /* where a person can log in for this host; empty: nowhere */
-    bool allowed; /* the policy let the visitor in: something else is wrong */
+    bool allowed;        /* the policy let the visitor in: something else is wrong */
     enum http_media media;
 };
 

@@ -238,6 +238,12 @@ class Browser:
         self.trail = []
         return self.follow(self.one(url, **kwargs))
 
+    def follow_to(self, url, there):
+        """As get, but stops before there, an address's beginning; the whole address."""
+        while not url.startswith(there):
+            url = urllib.parse.urljoin(url, self.one(url).headers["Location"])
+        return url
+
     def fetch(self, url, method="GET", **kwargs):
         """As a script in a page: one request, no redirect."""
         headers = {"Accept": "application/json", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty",
