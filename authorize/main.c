@@ -7,6 +7,7 @@
 struct authorize {
     struct service *service;
     struct authz_service *checks;
+    const struct authz_rules *rules; /* the newest; they end after those that follow have come */
     struct service_part *replica;
 };
 
@@ -23,7 +24,7 @@ static enum err start(struct service *service, const struct config *config, void
 {
     struct authorize *a = MEM_NEW(struct authorize);
     struct authz_rules *rules = NULL;
-    enum err err = authz_rules_new(config, &rules, d);
+    enum err err = authz_rules_new(config, NULL, &rules, d);
 
     a->service = service;
     if (err == ERR_OK) {
@@ -42,6 +43,7 @@ static enum err start(struct service *service, const struct config *config, void
         mem_free(&a);
         return err;
     }
+    a->rules = rules;
     *state_out = a;
     return ERR_OK;
 }
@@ -50,10 +52,11 @@ static enum err reload(void *state, const struct config *config, struct diag *d)
 {
     struct authorize *a = state;
     struct authz_rules *rules = NULL;
-    enum err err = authz_rules_new(config, &rules, d);
+    enum err err = authz_rules_new(config, a->rules, &rules, d);
 
     if (err == ERR_OK) {
         authz_service_set_rules(a->checks, rules);
+        a->rules = rules;
     }
     return err;
 }

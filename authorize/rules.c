@@ -3,13 +3,24 @@
 #include "common/log.h"
 #include "common/mem.h"
 
+/* Why a policy did not compile. */
+struct mistake {
+    enum policy_fault fault;
+    struct diag why;
+};
+
+struct rule {
+    struct policy *policy;   /* NULL: it did not compile */
+    struct mistake *mistake; /* then */
+    uint32_t profile;
+};
+
 struct authz_rules {
     struct config *config;
     struct assertion_keys *keys;
     struct sealer *at_rest;
     bool want_tokens;
-    struct policy **policies; /* by config_route.index */
-    uint32_t *profile_of;     /* likewise */
+    struct rule *rules; /* by config_route.index */
     struct authz_profile *profiles;
     size_t n_profiles;
     size_t n_invalid;
@@ -40,28 +51,75 @@ static uint32_t profile_take(struct authz_rules *rules, struct authz_profile pro
     return (uint32_t)rules->n_profiles++;
 }
 
-static struct policy *compile(const struct config *config, const struct config_route *route)
+static void rule_fail(struct rule *rule, enum policy_fault fault, const struct diag *why)
+{
+    rule->mistake = MEM_NEW(struct mistake);
+    *rule->mistake = (struct mistake){ .fault = fault, .why = *why };
+}
+
+static void compile(struct rule *rule, const struct config *config,
+                    const struct config_route *route)
 {
     struct policy_source source = { .doc = NULL };
-    struct policy *policy = NULL;
     enum policy_fault fault = POLICY_FAULT_NONE;
     struct diag d = { .line = 0 };
-    char text[DIAG_LINE];
-    enum err err = policy_source_of_route(route->json, route->doc, &source, &d);
+    enum err err = ERR_INTERNAL;
 
+    if (route->json == NULL) { /* it was to be taken over, from rules that are not there */
+        diag_set(&d, "the route is known without its policy; restart authorize");
+    } else {
+        err = policy_source_of_route(route->json, route->doc, &source, &d);
+    }
     source.mtls_default_deny =
         config->asks_client_cert && config->downstream_mtls.enforcement != CONFIG_MTLS_POLICY;
     if (err != ERR_OK) {
-        fault = POLICY_FAULT_ROUTE;
+        rule_fail(rule, POLICY_FAULT_ROUTE, &d);
+    } else if (policy_compile(&source, &rule->policy, &fault, &d) != ERR_OK) {
+        rule_fail(rule, fault, &d);
+    }
+}
+
+/* The rule of a route about which nothing has changed. False: there is none. */
+static bool take_over(struct rule *rule, const struct config_route *route,
+                      const struct authz_rules *before)
+{
+    const struct config_route *was =
+        before == NULL ? NULL : config_route_by_id(before->config, route->id);
+    const struct rule *old = NULL;
+
+    if (was == NULL || was->edition != route->edition) {
+        return false;
+    }
+    old = &before->rules[was->index];
+    if (old->mistake != NULL) {
+        rule_fail(rule, old->mistake->fault, &old->mistake->why);
+        rule->mistake->why.line += rule->mistake->why.line == 0 ? 0 : route->line - was->line;
     } else {
-        err = policy_compile(&source, &policy, &fault, &d);
+        rule->policy = policy_ref(old->policy);
     }
-    if (err != ERR_OK) {
+    return true;
+}
+
+static void add_rule(struct authz_rules *rules, const struct config_route *route,
+                     const struct authz_rules *before)
+{
+    struct rule *rule = &rules->rules[route->index];
+    char text[DIAG_LINE];
+
+    if (!take_over(rule, route, before)) {
+        compile(rule, rules->config, route);
+    }
+    if (rule->mistake != NULL) {
+        rules->n_invalid++;
         log_error("policy.invalid", KV_SV("route", route->from), KV_SV("route-id", route->id_text),
-                  KV_STR("fault", policy_fault_name(fault)), KV_STR("why", diag_format(&d, text)));
-        return NULL;
+                  KV_STR("fault", policy_fault_name(rule->mistake->fault)),
+                  KV_STR("why", diag_format(&rule->mistake->why, text)));
     }
-    return policy;
+    rule->profile =
+        profile_take(rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,
+                                                    .groups_filter = route->jwt_groups_filter,
+                                                    .tell = route->tell });
+    rules->want_tokens |= (route->tell & (CONFIG_TELL_ACCESS_TOKEN | CONFIG_TELL_ID_TOKEN)) != 0;
 }
 
 static enum err load_keys(struct authz_rules *rules, struct diag *d)
@@ -77,15 +135,14 @@ static enum err load_keys(struct authz_rules *rules, struct diag *d)
     return err;
 }
 
-enum err authz_rules_new(const struct config *config, struct authz_rules **rules_out,
-                         struct diag *d)
+enum err authz_rules_new(const struct config *config, const struct authz_rules *before,
+                         struct authz_rules **rules_out, struct diag *d)
 {
     CLEANUP(authz_rules_free) struct authz_rules *rules = MEM_NEW(struct authz_rules);
 
     rules->config = config_ref(config);
     rules->at_rest = sealer_new(config->keys, KEYS_TOKEN_AT_REST);
-    rules->policies = mem_array(config->n_routes + 1, sizeof(struct policy *));
-    rules->profile_of = mem_array(config->n_routes + 1, sizeof(*rules->profile_of));
+    rules->rules = mem_array(config->n_routes + 1, sizeof(*rules->rules));
     enum err err = load_keys(rules, d);
 
     if (err != ERR_OK) {
@@ -95,16 +152,7 @@ enum err authz_rules_new(const struct config *config, struct authz_rules **rules
                                                       .groups_filter = config->jwt_groups_filter,
                                                       .tell = CONFIG_TELL_HEADERS });
     for (size_t i = 0; i < config->n_routes; i++) {
-        const struct config_route *route = &config->routes[i];
-
-        rules->policies[i] = compile(config, route);
-        rules->n_invalid += rules->policies[i] == NULL ? 1 : 0;
-        rules->profile_of[i] =
-            profile_take(rules, (struct authz_profile){ .issuer = route->jwt_issuer_format,
-                                                        .groups_filter = route->jwt_groups_filter,
-                                                        .tell = route->tell });
-        rules->want_tokens |=
-            (route->tell & (CONFIG_TELL_ACCESS_TOKEN | CONFIG_TELL_ID_TOKEN)) != 0;
+        add_rule(rules, &config->routes[i], before);
     }
     log_info("policy.loaded", KV_U64("routes", config->n_routes),
              KV_U64("invalid", rules->n_invalid), KV_STR("checksum", config->checksum));
@@ -120,11 +168,11 @@ void authz_rules_free(struct authz_rules **rules)
         return;
     }
     for (size_t i = 0; i < r->config->n_routes; i++) {
-        policy_unref(&r->policies[i]);
+        policy_unref(&r->rules[i].policy);
+        mem_free(&r->rules[i].mistake);
     }
     sealer_free(&r->at_rest);
-    mem_free(&r->policies);
-    mem_free(&r->profile_of);
+    mem_free(&r->rules);
     mem_free(&r->profiles);
     assertion_keys_free(&r->keys);
     config_unref(&r->config);
@@ -154,12 +202,12 @@ bool authz_rules_want_tokens(const struct authz_rules *rules)
 const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route)
 {
-    return rules->policies[route - rules->config->routes];
+    return rules->rules[route->index].policy;
 }
 
 size_t authz_rules_profile(const struct authz_rules *rules, const struct config_route *route)
 {
-    return route != NULL ? rules->profile_of[route - rules->config->routes] : 0;
+    return route != NULL ? rules->rules[route->index].profile : 0;
 }
 
 const struct authz_profile *authz_rules_profile_at(const struct authz_rules *rules, size_t index)

@@ -18,10 +18,12 @@ struct authz_profile {
     unsigned tell;                       /* CONFIG_TELL_* */
 };
 
-/* A policy that does not compile is logged and closes its own route. ERR_INVALID: the signing key
- * is none; d has the reason. Keeps a reference of config. */
-MUST_CHECK enum err authz_rules_new(const struct config *config, struct authz_rules **rules_out,
-                                    struct diag *d);
+/* A policy that does not compile is logged and closes its own route. before: the rules of the
+ * configuration that config was read after, whose policies stay where nothing about their route has
+ * changed; NULL: none. ERR_INVALID: the signing key is none; d has the reason. Keeps a reference of
+ * config. */
+MUST_CHECK enum err authz_rules_new(const struct config *config, const struct authz_rules *before,
+                                    struct authz_rules **rules_out, struct diag *d);
 void authz_rules_free(struct authz_rules **rules);
 
 const struct config *authz_rules_config(const struct authz_rules *rules);

@@ -103,6 +103,15 @@ enum err pattern_new(struct sv text, enum pattern_extent extent, struct pattern 
     return err;
 }
 
+void pattern_ref(struct pattern *pattern)
+{
+    if (pattern != NULL) {
+        (void)pthread_mutex_lock(&lock);
+        pattern->refs++;
+        (void)pthread_mutex_unlock(&lock);
+    }
+}
+
 void pattern_unref(struct pattern **pattern)
 {
     struct pattern *p = TAKE(*pattern);

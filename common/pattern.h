@@ -24,6 +24,8 @@ enum { PATTERN_TEXT_MAX = 4096, PATTERN_REPLACED_MAX = 256 };
 /* One reference for the caller. ERR_INVALID with place and reason in d. */
 MUST_CHECK enum err pattern_new(struct sv text, enum pattern_extent extent,
                                 struct pattern **pattern_out, struct diag *d);
+/* NULL is none. */
+void pattern_ref(struct pattern *pattern);
 void pattern_unref(struct pattern **pattern);
 /* Makes machine code of it, once, where the machine allows: for those who match often. */
 void pattern_prepare(struct pattern *pattern);

@@ -21,6 +21,8 @@ struct yaml_doc {
     json_t *root;
     json_t *merged; /* values of <<: not in the tree, but places names them */
     bool empty;
+    bool linked; /* it has anchors or aliases */
+    size_t nodes;
     struct place *places; /* sorted by node */
     size_t place_count;
     size_t place_cap;
@@ -57,6 +59,8 @@ struct parse {
     unsigned depth;
     size_t nodes;
     struct map *anchors;
+    const struct yaml_gap *gaps;
+    size_t n_gaps;
 };
 
 static struct yaml_pos pos_of(yaml_mark_t mark)
@@ -114,6 +118,7 @@ static void anchor_set(struct parse *ps, const char *name, json_t *node, size_t 
     if (name == NULL) {
         return;
     }
+    ps->doc->linked = true;
     a = MEM_NEW(struct anchor);
     a->name = mem_strdup(name);
     a->node = json_incref(node);
@@ -397,8 +402,27 @@ static enum err take_event(struct parse *ps, const yaml_event_t *ev, struct yaml
     }
 }
 
-static enum err syntax_error(struct parse *ps, const yaml_parser_t *parser)
+/* The place in the text as it was before lines were left out. */
+static void move_mark(const struct parse *ps, yaml_mark_t *mark)
 {
+    size_t from = 0;
+    size_t to = ps->n_gaps; /* gaps[from - 1] is the last in front of the mark */
+
+    while (from < to) {
+        size_t mid = from + (to - from) / 2;
+
+        if ((size_t)ps->gaps[mid].line <= mark->line + 1) {
+            from = mid + 1;
+        } else {
+            to = mid;
+        }
+    }
+    mark->line += from == 0 ? 0 : (size_t)ps->gaps[from - 1].lines;
+}
+
+static enum err syntax_error(struct parse *ps, yaml_parser_t *parser)
+{
+    move_mark(ps, &parser->problem_mark);
     diag_set(ps->d, "not YAML: %s%s%s", parser->problem == NULL ? "unreadable" : parser->problem,
              parser->context == NULL ? "" : " ", parser->context == NULL ? "" : parser->context);
     diag_at(ps->d, ps->doc->file, (int)parser->problem_mark.line + 1,
@@ -418,6 +442,7 @@ static enum err parse_events(struct parse *ps, yaml_parser_t *parser)
         if (yaml_parser_parse(parser, &ev) == 0) {
             return syntax_error(ps, parser);
         }
+        move_mark(ps, &ev.start_mark);
         done = ev.type == YAML_STREAM_END_EVENT;
         err = take_event(ps, &ev, starts);
         yaml_event_delete(&ev);
@@ -433,10 +458,11 @@ static int place_cmp(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out, struct diag *d)
+enum err yaml_parse_gaps(struct sv text, const char *file, const struct yaml_gap *gaps,
+                         size_t n_gaps, struct yaml_doc **doc_out, struct diag *d)
 {
     CLEANUP(yaml_doc_free) struct yaml_doc *doc = MEM_NEW(struct yaml_doc);
-    struct parse ps = { .doc = doc, .d = d };
+    struct parse ps = { .doc = doc, .d = d, .gaps = gaps, .n_gaps = n_gaps };
     yaml_parser_t parser;
     enum err err = ERR_OK;
 
@@ -466,8 +492,14 @@ enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out,
     if (doc->place_count != 0) {
         qsort(doc->places, doc->place_count, sizeof(*doc->places), place_cmp);
     }
+    doc->nodes = ps.nodes;
     *doc_out = TAKE(doc);
     return ERR_OK;
+}
+
+enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out, struct diag *d)
+{
+    return yaml_parse_gaps(text, file, NULL, 0, doc_out, d);
 }
 
 void yaml_doc_free(struct yaml_doc **doc)
@@ -500,6 +532,16 @@ const char *yaml_file(const struct yaml_doc *doc)
 bool yaml_is_empty(const struct yaml_doc *doc)
 {
     return doc->empty;
+}
+
+bool yaml_is_linked(const struct yaml_doc *doc)
+{
+    return doc->linked;
+}
+
+size_t yaml_nodes(const struct yaml_doc *doc)
+{
+    return doc->nodes;
 }
 
 struct yaml_pos yaml_item_pos(const struct yaml_doc *doc, const json_t *parent, size_t index)

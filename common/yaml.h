@@ -26,10 +26,23 @@ struct yaml_pos {
  * .inf, .nan and unknown tags are refused too; << merges mappings. */
 MUST_CHECK enum err yaml_parse(struct sv text, const char *file, struct yaml_doc **doc_out,
                                struct diag *d);
+
+/* Of a text that was left out: from its line `line` on (from 1), `lines` lines in all were. Growing. */
+struct yaml_gap {
+    int line;
+    int lines;
+};
+
+/* The same for a text out of which lines were left: places are those in the whole text. */
+MUST_CHECK enum err yaml_parse_gaps(struct sv text, const char *file, const struct yaml_gap *gaps,
+                                    size_t n_gaps, struct yaml_doc **doc_out, struct diag *d);
 /* Not yaml_free: libyaml exports a function of that name. */
 void yaml_doc_free(struct yaml_doc **doc);
 json_t *yaml_root(const struct yaml_doc *doc); /* borrowed; do not change it */
 bool yaml_is_empty(const struct yaml_doc *doc);
+/* Whether there are anchors: then what a part of it means may stand elsewhere. */
+bool yaml_is_linked(const struct yaml_doc *doc);
+size_t yaml_nodes(const struct yaml_doc *doc); /* what counts for YAML_NODES_MAX */
 const char *yaml_file(const struct yaml_doc *doc);
 /* Where the key of a member, or an item, stands. (0,0) where parent is not of doc. */
 struct yaml_pos yaml_member_pos(const struct yaml_doc *doc, const json_t *object, const char *key);

@@ -82,6 +82,13 @@ static bool same_conf(const struct config_cluster *a, const struct config_cluste
            same_outlier(&a->outlier, &b->outlier) && same_limits(&a->limits, &b->limits);
 }
 
+/* Nothing about its whole route has changed. */
+static bool is_of_edition(const struct proxy_cluster *cluster,
+                          const struct proxy_cluster_opts *opts)
+{
+    return opts->route != NULL && cluster->edition != 0 && cluster->edition == opts->route->edition;
+}
+
 /* Nothing about it has changed. */
 static bool is_made_of(const struct proxy_cluster *cluster, const struct proxy_cluster_opts *opts)
 {
@@ -175,6 +182,7 @@ static struct proxy_cluster *cluster_new(const struct proxy_clusters *clusters,
 
     c->refs = 1;
     c->id = opts->id;
+    c->edition = opts->route == NULL ? 0 : opts->route->edition;
     c->main = clusters == NULL ? NULL : clusters->room.loop;
     c->n_views = clusters == NULL ? 1 : clusters->room.n_workers;
     arena_init(&c->texts);
@@ -260,7 +268,7 @@ enum err proxy_clusters_make(struct proxy_clusters *clusters, const struct proxy
     struct proxy_cluster *old = find(clusters, opts->id);
     enum err err = ERR_OK;
 
-    if (old != NULL && is_made_of(old, opts)) {
+    if (old != NULL && (is_of_edition(old, opts) || is_made_of(old, opts))) {
         *cluster_out = proxy_cluster_ref(old);
         return ERR_OK;
     }

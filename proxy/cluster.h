@@ -35,6 +35,7 @@ struct proxy_view {
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): the last group has its own line */
 struct proxy_cluster {
     uint64_t id;
+    uint64_t edition;  /* of the route it was made for; 0: of none */
     struct sv id_text; /* the route's, for logs */
     struct config_cluster conf;
     struct arena texts; /* of conf */

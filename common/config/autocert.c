@@ -192,8 +192,8 @@ static void find_hosts(struct config_reader *r)
     struct names names = { .covered = map_new(), .seen = map_new() };
     size_t most = c->n_routes + 1;
 
-    c->autocert_hosts.v = arena_zalloc(&r->box->arena, most * sizeof(struct sv));
-    c->autocert_skipped.v = arena_zalloc(&r->box->arena, most * sizeof(struct sv));
+    c->autocert_hosts.v = arena_zalloc(r->arena, most * sizeof(struct sv));
+    c->autocert_skipped.v = arena_zalloc(r->arena, most * sizeof(struct sv));
     for (size_t i = 0; i < c->n_certificates; i++) {
         if (c->certificates[i].pair != NULL) {
             add_names_of(names.covered, keypair_leaf(c->certificates[i].pair));
@@ -278,7 +278,7 @@ static void read_certificates(struct config_reader *r)
 {
     struct config *c = r->c;
     struct config_certificate *all =
-        arena_zalloc(&r->box->arena, (c->n_certificates + c->autocert_hosts.n + 1) * sizeof(*all));
+        arena_zalloc(r->arena, (c->n_certificates + c->autocert_hosts.n + 1) * sizeof(*all));
     struct buf folder;
 
     if (c->n_certificates != 0) {

@@ -128,7 +128,7 @@ void config_read_certificates(struct config_reader *r, const struct config_value
         config_error(r, v->place, "%s: more than %d", v->key, CONFIG_CERTIFICATES_MAX);
         return;
     }
-    c->certificates = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_certificate));
+    c->certificates = arena_zalloc(r->arena, (n + 1) * sizeof(struct config_certificate));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
 

@@ -39,7 +39,7 @@ static void check_listener(struct config_reader *r, const bool *given)
     } else if (c->certificate_pem.n != 0 && c->certificate_key_pem != NULL) {
         struct config_value v = { .key = "certificate", .place = whole(r) };
         struct config_certificate *all =
-            arena_zalloc(&r->box->arena, (c->n_certificates + 1) * sizeof(*all));
+            arena_zalloc(r->arena, (c->n_certificates + 1) * sizeof(*all));
 
         if (c->n_certificates != 0) {
             memcpy(all, c->certificates, c->n_certificates * sizeof(*all));

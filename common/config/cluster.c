@@ -263,7 +263,7 @@ static void read_statuses(struct config_reader *r, const struct config_value *v,
         config_error(r, v->place, "expected_statuses: expected a list of {start: 200, end: 300}");
         return;
     }
-    check->statuses = arena_zalloc(&r->box->arena, n * sizeof(*check->statuses));
+    check->statuses = arena_zalloc(r->arena, n * sizeof(*check->statuses));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
         json_int_t start = json_integer_value(json_object_get(item.json, "start"));
@@ -328,7 +328,7 @@ static void read_receive(struct config_reader *r, const struct config_value *v, 
         config_error(r, v->place, "receive: expected a list of texts");
         return;
     }
-    check->receive.v = arena_zalloc(&r->box->arena, n * sizeof(struct sv));
+    check->receive.v = arena_zalloc(r->arena, n * sizeof(struct sv));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
 
@@ -386,7 +386,7 @@ void config_read_health_checks(struct config_reader *r, const struct config_valu
         config_error(r, v->place, "health_checks: expected a list of at most %d", CHECKS_MAX);
         return;
     }
-    c->checks = arena_zalloc(&r->box->arena, (n + 1) * sizeof(*c->checks));
+    c->checks = arena_zalloc(r->arena, (n + 1) * sizeof(*c->checks));
     c->n_checks = n;
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
@@ -488,7 +488,7 @@ void config_read_resolvers(struct config_reader *r, const struct config_value *v
         config_error(r, v->place, "%s: expected a list of 1 to %d addresses", v->key, CHECKS_MAX);
         return;
     }
-    list->v = arena_zalloc(&r->box->arena, n * sizeof(struct sv));
+    list->v = arena_zalloc(r->arena, n * sizeof(struct sv));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = single ? *v : config_item(v, i);
 

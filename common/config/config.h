@@ -315,6 +315,9 @@ enum config_underscores {
 struct config_route {
     uint64_t id;       /* equal in every program that reads the same route; never 0 */
     struct sv id_text; /* the explicit id, or id as 16 hexadecimal digits */
+    bool has_own_id;
+    uint64_t edition; /* of this process: equal in two configurations where nothing about the route,
+                         itself or by what it takes from the global settings, has changed */
     struct sv name;
     struct sv description;
     size_t index;     /* place in the list: file order decides between routes of one host */
@@ -393,7 +396,8 @@ struct config_route {
     bool allow_public_unauthenticated_access;
     bool allow_any_authenticated_user;
     /* The whole route as written and the document it is part of: policy_source_of_route() reads the
-     * policy and the allow lists out of it. They live as long as the configuration. */
+     * policy and the allow lists out of it. They live as long as the configuration, in authorize and
+     * the command line; elsewhere, and where the configuration before has the same edition, NULL. */
     const json_t *json;
     const struct yaml_doc *doc;
 };
@@ -578,7 +582,8 @@ struct config_opts {
     const char *file; /* NULL: the environment alone */
     enum config_part part;
     const char *const *env;        /* NAME=value, NULL-terminated; NULL: none. Usually environ */
-    const struct config *previous; /* its certificates are taken over where they are the same */
+    const struct config *previous; /* its certificates and routes are taken over where they are the
+                                      same; env is the one it was read with, its texts unchanged */
 };
 
 /* One mistake, with its place, in the order of the files. Values of secrets are never part of it. */

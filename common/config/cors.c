@@ -15,7 +15,7 @@ static bool read_origin(struct config_reader *r, struct sv *text)
 {
     struct http_url url = { 0 };
     size_t at = sv_search(*text, SV("://*."));
-    char *plain = arena_str(&r->box->arena, *text);
+    char *plain = arena_str(r->arena, *text);
     struct buf b;
     bool fine = false;
 
@@ -33,7 +33,7 @@ static bool read_origin(struct config_reader *r, struct sv *text)
     *text = config_keep(r, buf_sv(&b));
     buf_deinit(&b);
     if (fine && at != SIZE_MAX) {
-        char *kept = arena_str(&r->box->arena, *text);
+        char *kept = arena_str(r->arena, *text);
 
         kept[sv_search(*text, SV("://")) + 3] = '*';
         *text = sv_of(kept, text->n);

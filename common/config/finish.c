@@ -30,7 +30,7 @@ static struct config_pairs overlay(struct config_reader *r, struct config_pairs 
     if (over.n == 0) {
         return under;
     }
-    list.v = arena_zalloc(&r->box->arena, (under.n + over.n) * sizeof(struct config_pair));
+    list.v = arena_zalloc(r->arena, (under.n + over.n) * sizeof(struct config_pair));
     for (size_t i = 0; i < under.n; i++) {
         put(&list, under.v[i]);
     }
@@ -53,7 +53,7 @@ static void finish_response_headers(struct config_reader *r)
     struct config_pairs over = r->c->set_response_headers;
     struct config_pairs rest = { 0 };
 
-    rest.v = arena_zalloc(&r->box->arena, (over.n + 1) * sizeof(struct config_pair));
+    rest.v = arena_zalloc(r->arena, (over.n + 1) * sizeof(struct config_pair));
     for (size_t i = 0; i < over.n; i++) {
         if (sv_eq(over.v[i].name, SV("disable"))) {
             under.n = 0;
@@ -100,20 +100,26 @@ static uint64_t route_id(const struct config_route *route)
 static void set_id(struct config_reader *r, struct config_route *route)
 {
     char text[17];
-    struct config_place place = { route->file, route->line, route->column };
-    struct config_route *other = NULL;
-    bool own = route->id_text.n != 0;
     int n = 0;
 
+    route->has_own_id = route->id_text.n != 0;
     route->id = route_id(route);
-    if (!own) {
+    if (!route->has_own_id) {
         n = snprintf(text, sizeof(text), "%016llx", (unsigned long long)route->id);
         route->id_text = config_keep(r, sv_of(text, (size_t)n));
     }
+}
+
+static void enter(struct config_reader *r, struct config_route *route)
+{
+    struct config_place place = { route->file, route->line, route->column };
+    struct config_route *other = NULL;
+
     other = map_set(r->box->by_id, sv_of(&route->id, sizeof(route->id)), route);
     if (other != NULL) {
         config_error(r, place,
-                     own ? "this id is the one of the route at line %d already"
+                     route->has_own_id
+                         ? "this id is the one of the route at line %d already"
                          : "from and path are those of the route at line %d, so this route would "
                            "never be used; an \"id\" of its own makes it another route",
                      other->line);
@@ -142,7 +148,7 @@ static void finish_upgrades(struct config_route *route)
 static void lower_all(struct config_reader *r, struct config_strings *list)
 {
     for (size_t i = 0; i < list->n; i++) {
-        char *p = arena_str(&r->box->arena, list->v[i]);
+        char *p = arena_str(r->arena, list->v[i]);
 
         for (size_t k = 0; k < list->v[i].n; k++) {
             p[k] = (char)(p[k] >= 'A' && p[k] <= 'Z' ? p[k] | 0x20 : p[k]);
@@ -159,7 +165,7 @@ static struct config_strings join(struct config_reader *r, struct config_strings
     if (a.n == 0 || b.n == 0) {
         return a.n == 0 ? b : a;
     }
-    list.v = arena_zalloc(&r->box->arena, (a.n + b.n) * sizeof(struct sv));
+    list.v = arena_zalloc(r->arena, (a.n + b.n) * sizeof(struct sv));
     list.n = a.n + b.n;
     memcpy(list.v, a.v, a.n * sizeof(struct sv));
     memcpy(list.v + a.n, b.v, b.n * sizeof(struct sv));
@@ -171,7 +177,7 @@ static struct config_strings copy(struct config_reader *r, struct config_strings
     struct config_strings list = { NULL, a.n };
 
     if (a.n != 0) {
-        list.v = arena_alloc(&r->box->arena, a.n * sizeof(struct sv));
+        list.v = arena_alloc(r->arena, a.n * sizeof(struct sv));
         memcpy(list.v, a.v, a.n * sizeof(struct sv));
     }
     return list;
@@ -233,7 +239,17 @@ void config_finish_routes(struct config_reader *r)
 {
     finish_response_headers(r);
     for (size_t i = 0; i < r->c->n_routes; i++) {
-        finish_route(r, i);
+        struct config_route *route = &r->c->routes[i];
+
+        if (!r->taken[i]) {
+            finish_route(r, i);
+        } else if (route->set_response_headers.v ==
+                   r->splice->before->config.set_response_headers.v) {
+            route->set_response_headers = r->c->set_response_headers;
+        }
+        if (route->from.n != 0) {
+            enter(r, route);
+        }
     }
     config_check_tunnels(r);
 }

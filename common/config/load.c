@@ -14,6 +14,62 @@ static struct config_box *box_of(const struct config *config)
     return CONTAINER_OF(config->self, struct config_box, config);
 }
 
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static struct config_stock *stock_new(void)
+{
+    struct config_stock *stock = MEM_NEW(struct config_stock);
+
+    atomic_init(&stock->refs, 1);
+    arena_init(&stock->arena);
+    return stock;
+}
+
+static void stock_unref(struct config_stock **stock)
+{
+    struct config_stock *s = TAKE(*stock);
+
+    if (s != NULL && atomic_fetch_sub(&s->refs, 1) == 1) {
+        arena_deinit(&s->arena);
+        mem_free(&s);
+    }
+}
+
+/* before: whose routes will be taken over; NULL: nobody's. */
+static struct config_box *box_new(const struct config_opts *opts, const struct config_box *before)
+{
+    struct config_box *box = MEM_NEW(struct config_box);
+    size_t n = before == NULL ? 0 : before->n_stocks;
+
+    atomic_init(&box->refs, 1);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    box->stocks = mem_array(n + 1, sizeof(*box->stocks));
+    for (size_t i = 0; i < n; i++) {
+        box->stocks[i] = before->stocks[i];
+        (void)atomic_fetch_add(&box->stocks[i]->refs, 1);
+    }
+    box->stocks[n] = stock_new();
+    box->n_stocks = n + 1;
+    box->env = opts->env;
+    box->by_id = map_new();
+    box->config.self = &box->config;
+    box->config.part = opts->part;
+    return box;
+}
+
+static struct arena *own_arena(struct config_box *box)
+{
+    return &box->stocks[box->n_stocks - 1]->arena;
+}
+
+static void docs_free(struct config_box *box)
+{
+    for (size_t i = 0; i < box->n_docs; i++) {
+        yaml_doc_free(&box->docs[i]);
+    }
+    box->n_docs = 0;
+}
+
 static void box_free(struct config_box *box)
 {
     struct config *c = &box->config;
@@ -28,21 +84,17 @@ static void box_free(struct config_box *box)
         keypair_unref(&c->certificates[i].pair);
     }
     for (size_t i = 0; i < c->n_routes; i++) {
-        secret_free(&c->routes[i].tls_client_key);
-        keypair_unref(&c->routes[i].client_pair);
+        config_route_deinit(&c->routes[i]);
     }
-    for (size_t i = 0; i < c->n_routes; i++) {
-        pattern_unref(&c->routes[i].regex);
-        pattern_unref(&c->routes[i].rewrite);
-        pattern_unref(&c->routes[i].host_rewrite_path);
-        secret_free(&c->routes[i].kubernetes_token);
-    }
+    mem_free(&c->routes);
     keys_free(&c->keys);
     map_free(&box->by_id);
-    for (size_t i = 0; i < box->n_docs; i++) {
-        yaml_doc_free(&box->docs[i]);
+    docs_free(box);
+    config_layout_free(&box->layout);
+    for (size_t i = 0; i < box->n_stocks; i++) {
+        stock_unref(&box->stocks[i]);
     }
-    arena_deinit(&box->arena);
+    mem_free(&box->stocks);
     mem_free(&box);
 }
 
@@ -100,6 +152,12 @@ static void set_folder(struct config_reader *r)
     buf_deinit(&b);
 }
 
+/* What is wrong with a splice is for nobody's eyes: the file is read whole then. */
+static void give_up_splice(struct config_reader *r)
+{
+    config_error(r, (struct config_place){ r->c->file.p, 0, 0 }, "it has to be read whole");
+}
+
 static void read_all(struct config_reader *r, struct sv text, bool has_file)
 {
     bool *given = mem_array(config_rows_global.n, sizeof(bool));
@@ -115,6 +173,11 @@ static void read_all(struct config_reader *r, struct sv text, bool has_file)
         struct config_place place = { r->c->file.p, 0, 0 };
 
         doc = config_document(r, text, r->c->file.p, place);
+        r->document = doc;
+        if (doc != NULL && r->splice != NULL && !config_splice_fits(r->splice, doc)) {
+            give_up_splice(r);
+            doc = NULL;
+        }
         if (doc != NULL && !yaml_is_empty(doc)) {
             struct config_value root = { yaml_root(doc), doc, { r->c->file.p, 1, 1 }, "file" };
 
@@ -133,7 +196,7 @@ static void keep_files(struct config_reader *r)
 {
     struct config_strings *list = &r->c->files;
 
-    list->v = arena_zalloc(&r->box->arena, (r->files->n + 1) * sizeof(struct sv));
+    list->v = arena_zalloc(r->arena, (r->files->n + 1) * sizeof(struct sv));
     for (size_t i = 0; i < r->files->n; i++) {
         list->v[list->n++] = config_keep(r, sv_from(r->files->v[i]));
     }
@@ -150,60 +213,169 @@ static void finish_sum(struct config_reader *r, char sum_out[17])
     }
 }
 
-/* text: NULL where there is no file. why: it could not be read; NULL: it was. */
+/* text: NULL where there is no file. why: it could not be read; NULL: it was. splice: NULL: it is read
+ * whole. */
 struct source {
     const struct sv *text;
     const char *why;
+    struct config_splice *splice;
 };
 
-static void sum_text(struct config_reader *r, const struct sv *text)
+static void read_source(struct config_reader *r, const struct source *from)
 {
-    if (text != NULL) {
-        CHECK(EVP_DigestUpdate(r->sum, text->p, text->n) == 1);
+    if (from->why != NULL) {
+        config_error(r, (struct config_place){ r->c->file.p, 0, 0 }, "cannot read it: %s",
+                     from->why);
+        return;
+    }
+    if (from->text == NULL) {
+        read_all(r, SV(""), false);
+        return;
+    }
+    CHECK(EVP_DigestUpdate(r->sum, from->text->p, from->text->n) == 1);
+    read_all(r, r->splice == NULL ? *from->text : buf_sv(&r->splice->rest), true);
+}
+
+/* Policies depend on whether any route asks for certificates, relative names on where we are. */
+static void compare(struct config_reader *r)
+{
+    const struct config *before = &r->splice->before->config;
+
+    if (r->c->asks_client_cert != before->asks_client_cert ||
+        !sv_eq(r->c->folder, before->folder)) {
+        give_up_splice(r);
     }
 }
 
-static enum err load(const struct config_opts *opts, struct source from, struct config **config_out,
-                     struct config_errors **errors_out, struct config_files *files,
-                     char sum_out[17])
+/* The trees of the files are for policies, which others do not compile. */
+static void drop_documents(struct config_box *box)
 {
-    struct config_box *box = MEM_NEW(struct config_box);
+    struct config *c = &box->config;
+
+    if (c->part == CONFIG_PART_NONE || c->part == CONFIG_PART_AUTHORIZE) {
+        return;
+    }
+    for (size_t i = 0; i < c->n_routes; i++) {
+        c->routes[i].json = NULL;
+        c->routes[i].doc = NULL;
+    }
+    docs_free(box);
+}
+
+static void freeze(struct config_reader *r, const struct source *from)
+{
+    struct config_box *box = r->box;
+
+    if (from->text != NULL) {
+        box->layout = config_layout_new(r, *from->text, r->document);
+    }
+    box->whole_bytes = r->splice == NULL ? own_arena(box)->total : r->splice->before->whole_bytes;
+    drop_documents(box);
+}
+
+static void reader_deinit(struct config_reader *r)
+{
+    map_free(&r->pairs);
+    mem_free(&r->route_given);
+    mem_free(&r->again);
+    mem_free(&r->taken);
+}
+
+static enum err read_once(const struct config_opts *opts, const struct source *from,
+                          struct config **config_out, struct config_errors **errors_out,
+                          struct config_files *files, char sum_out[17])
+{
+    struct config_box *box = box_new(opts, from->splice == NULL ? NULL : from->splice->before);
     struct config_reader r = { .opts = opts,
                                .box = box,
                                .c = &box->config,
+                               .arena = own_arena(box),
+                               .splice = from->splice,
                                .errors = config_errors_new(),
                                .files = files,
                                .sum = EVP_MD_CTX_new() };
 
     *errors_out = NULL;
-    atomic_init(&box->refs, 1);
-    arena_init(&box->arena);
-    box->by_id = map_new();
-    box->config.self = &box->config;
-    box->config.part = opts->part;
     box->config.file = opts->file == NULL ? SV("") : config_keep(&r, sv_from(opts->file));
     CHECK(r.sum != NULL && EVP_DigestInit_ex(r.sum, EVP_sha256(), NULL) == 1);
     set_folder(&r);
-    if (from.why != NULL) {
-        config_error(&r, (struct config_place){ box->config.file.p, 0, 0 }, "cannot read it: %s",
-                     from.why);
-    } else {
-        sum_text(&r, from.text);
-        read_all(&r, from.text == NULL ? SV("") : *from.text, from.text != NULL);
+    read_source(&r, from);
+    if (r.splice != NULL) {
+        compare(&r);
     }
-    map_free(&r.pairs);
     finish_sum(&r, sum_out);
     memcpy(box->config.checksum, sum_out, sizeof(box->config.checksum));
     keep_files(&r);
     if (config_errors_count(r.errors) != 0) {
         config_errors_sort(r.errors);
         *errors_out = r.errors;
+        reader_deinit(&r);
         box_free(box);
-        return from.why == NULL ? ERR_INVALID : ERR_IO;
+        return from->why == NULL ? ERR_INVALID : ERR_IO;
     }
+    freeze(&r, from);
+    reader_deinit(&r);
     config_errors_free(&r.errors);
     *config_out = &box->config;
     return ERR_OK;
+}
+
+/* Whether routes may be taken over from the configuration before at all. Each splice leaves a little
+ * behind that only a whole reading clears away. */
+static bool may_splice(const struct config_opts *opts, const struct source *from)
+{
+    enum { SPARE_BYTES = 1024 * 1024 };
+    const struct config_box *before = opts->previous == NULL ? NULL : box_of(opts->previous);
+    size_t bytes = 0;
+
+    if (before == NULL || from->why != NULL || opts->file == NULL ||
+        before->config.part != opts->part || before->env != opts->env ||
+        !sv_eq(before->config.file, sv_from(opts->file))) {
+        return false;
+    }
+    for (size_t i = 0; i < before->n_stocks; i++) {
+        bytes += before->stocks[i]->arena.total;
+    }
+    return bytes <= 2 * before->whole_bytes + SPARE_BYTES;
+}
+
+static bool load_spliced(const struct config_opts *opts, const struct source *from,
+                         struct config **config_out, struct config_files *files, char sum_out[17])
+{
+    struct config_splice splice;
+    struct source spliced = { .text = from->text, .splice = &splice };
+    struct config_files opened = { 0 };
+    struct config_errors *errors = NULL;
+    bool done = false;
+
+    if (from->text == NULL || !may_splice(opts, from)) {
+        return false;
+    }
+    for (size_t i = 0; i < files->n; i++) {
+        config_files_add(&opened, files->v[i]);
+    }
+    done = config_splice_plan(box_of(opts->previous), *from->text, &splice) &&
+           read_once(opts, &spliced, config_out, &errors, &opened, sum_out) == ERR_OK;
+    if (done) {
+        config_files_deinit(files);
+        *files = opened;
+        opened = (struct config_files){ 0 };
+    }
+    config_errors_free(&errors);
+    config_files_deinit(&opened);
+    config_splice_deinit(&splice);
+    return done;
+}
+
+static enum err load(const struct config_opts *opts, struct source from, struct config **config_out,
+                     struct config_errors **errors_out, struct config_files *files,
+                     char sum_out[17])
+{
+    *errors_out = NULL;
+    if (load_spliced(opts, &from, config_out, files, sum_out)) {
+        return ERR_OK;
+    }
+    return read_once(opts, &from, config_out, errors_out, files, sum_out);
 }
 
 enum err config_load_tracked(const struct config_opts *opts, struct config **config_out,
@@ -216,13 +388,14 @@ enum err config_load_tracked(const struct config_opts *opts, struct config **con
     enum err err = ERR_OK;
 
     if (opts->file == NULL) {
-        return load(opts, (struct source){ NULL, NULL }, config_out, errors_out, files, sum_out);
+        return load(opts, (struct source){ NULL, NULL, NULL }, config_out, errors_out, files,
+                    sum_out);
     }
     config_files_add(files, opts->file);
     err = config_file_read(opts->file, CONFIG_FILE_MAX, &text, &why);
     bytes = buf_sv(&text);
-    err = load(opts, (struct source){ &bytes, err == ERR_OK ? NULL : why }, config_out, errors_out,
-               files, sum_out);
+    err = load(opts, (struct source){ &bytes, err == ERR_OK ? NULL : why, NULL }, config_out,
+               errors_out, files, sum_out);
     if (text.p != NULL) {
         secret_wipe(text.p, text.n);
     }
@@ -246,7 +419,8 @@ enum err config_parse(struct sv text, const struct config_opts *opts, struct con
 {
     struct config_files files = { 0 };
     char sum[17];
-    enum err err = load(opts, (struct source){ &text, NULL }, config_out, errors_out, &files, sum);
+    enum err err =
+        load(opts, (struct source){ &text, NULL, NULL }, config_out, errors_out, &files, sum);
 
     config_files_deinit(&files);
     return err;

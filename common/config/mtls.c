@@ -96,7 +96,7 @@ void config_read_sans(struct config_reader *r, const struct config_value *v, voi
         config_error(r, v->place, "%s: expected a list", v->key);
         return;
     }
-    mtls->names = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_san));
+    mtls->names = arena_zalloc(r->arena, (n + 1) * sizeof(struct config_san));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
 

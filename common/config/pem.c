@@ -14,7 +14,7 @@ static bool is_pem(struct sv text)
 /* base64 as files and `base64` write it: with line breaks. */
 static struct sv without_blanks(struct config_reader *r, struct sv text)
 {
-    char *out = arena_alloc(&r->box->arena, text.n + 1);
+    char *out = arena_alloc(r->arena, text.n + 1);
     size_t n = 0;
 
     for (size_t i = 0; i < text.n; i++) {
@@ -37,7 +37,7 @@ struct sv config_pem_text(struct config_reader *r, struct sv text)
     }
     plain = without_blanks(r, text);
     room = b64_decoded_max(plain.n);
-    bytes = arena_alloc(&r->box->arena, room + 1);
+    bytes = arena_alloc(r->arena, room + 1);
     if (plain.n == 0 || b64_decode(plain, bytes, room, &n) != ERR_OK || !is_pem(sv_of(bytes, n))) {
         return (struct sv){ 0 };
     }

@@ -12,6 +12,7 @@ enum { KEY_MAX = 128, VALUE_MAX = 1024 * 1024, CRL_MAX = 16 * 1024 * 1024 };
 
 void config_files_add(struct config_files *files, const char *name)
 {
+    files->n_asked++;
     if (files->known == NULL) {
         files->known = map_new();
     }
@@ -39,7 +40,7 @@ void config_files_deinit(struct config_files *files)
 
 struct sv config_keep(struct config_reader *r, struct sv s)
 {
-    return arena_sv(&r->box->arena, s);
+    return arena_sv(r->arena, s);
 }
 
 struct sv config_path(struct config_reader *r, struct sv path)
@@ -102,6 +103,8 @@ bool config_read_file(struct config_reader *r, const struct config_value *v, str
 const struct yaml_doc *config_document(struct config_reader *r, struct sv text, const char *file,
                                        struct config_place place)
 {
+    const struct config_splice *s =
+        r->splice != NULL && text.p == r->splice->rest.p ? r->splice : NULL;
     struct diag d = { 0 };
     struct yaml_doc *doc = NULL;
 
@@ -109,7 +112,8 @@ const struct yaml_doc *config_document(struct config_reader *r, struct sv text, 
         config_error(r, place, "there are too many documents");
         return NULL;
     }
-    if (yaml_parse(text, file, &doc, &d) != ERR_OK) {
+    if (yaml_parse_gaps(text, file, s == NULL ? NULL : s->gaps, s == NULL ? 0 : s->n_gaps, &doc,
+                        &d) != ERR_OK) {
         config_error_diag(r, place, &d);
         return NULL;
     }

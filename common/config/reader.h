@@ -9,16 +9,27 @@
 #include "common/arena.h"
 #include "common/config/config.h"
 #include "common/config/rows.h"
+#include "common/config/splice.h"
 #include "common/map.h"
 
 enum { CONFIG_DOCS_MAX = 64, CONFIG_MTLS_ROWS = 8 };
+
+/* What one reading brought in. Configurations that took routes over from it hold it, too. */
+struct config_stock {
+    atomic_uint refs;
+    struct arena arena;
+};
 
 /* What a struct config is part of. */
 struct config_box {
     struct config config;
     atomic_uint refs;
-    struct arena arena;
-    struct map *by_id; /* 8 bytes of id to struct config_route */
+    struct config_stock **stocks; /* in which its texts lie; the last is its own */
+    size_t n_stocks;
+    size_t whole_bytes;           /* what a stock took when the file was last read whole */
+    struct config_layout *layout; /* NULL: the next reading is whole */
+    const char *const *env;       /* that was read */
+    struct map *by_id;            /* 8 bytes of id to struct config_route */
     struct yaml_doc *docs[CONFIG_DOCS_MAX];
     size_t n_docs;
 };
@@ -41,6 +52,7 @@ struct config_files {
     char **v;
     size_t n;
     size_t cap;
+    size_t n_asked;    /* how often one was named */
     struct map *known; /* the same names */
 };
 
@@ -50,11 +62,17 @@ void config_files_add(struct config_files *files, const char *name);
 struct config_reader {
     const struct config_opts *opts;
     struct config_box *box;
-    struct config *c; /* of box */
+    struct config *c;             /* of box */
+    struct arena *arena;          /* of its own stock */
+    struct config_splice *splice; /* NULL: the file is read whole */
     struct config_errors *errors;
     struct config_files *files;
     EVP_MD_CTX *sum;
-    bool *route_given; /* one a route and row */
+    const struct yaml_doc *document;   /* of the file */
+    const struct yaml_doc *routes_doc; /* that the routes are of */
+    bool *route_given;                 /* one a route and row */
+    bool *again;                       /* one a route: it says more than stands in its place */
+    bool *taken;                       /* one a route: it was taken over, finished */
     bool mtls_given[CONFIG_MTLS_ROWS];
     bool mtls_env[CONFIG_MTLS_ROWS];
     struct map *pairs; /* of the previous configuration, by id; NULL: not looked at yet */
@@ -78,7 +96,8 @@ bool config_read_file(struct config_reader *r, const struct config_value *v, str
 bool config_read_secret_file(struct config_reader *r, const struct config_value *v, struct sv path,
                              size_t max, struct buf *text);
 void config_forget(struct buf *text);
-/* Parses a text as a document that lives as long as the configuration; NULL and reported. */
+/* Parses a text as a document that lives as long as the reading, in some parts as the configuration;
+ * NULL and reported. Gaps: of r->splice for its text, else none. */
 const struct yaml_doc *config_document(struct config_reader *r, struct sv text, const char *file,
                                        struct config_place place);
 struct config_value config_member(const struct config_value *object, const char *key, json_t *json);
@@ -182,6 +201,8 @@ void config_cluster_defaults(struct config_reader *r, struct config_cluster *c);
 /* Bounds that were not given: the global ones, then the defaults. */
 void config_finish_limits(struct config_reader *r, struct config_route *route);
 void config_read_renegotiation(struct config_reader *r, const struct config_value *v, void *base);
+/* Routes in which something is left to free go here, too. */
+void config_route_deinit(struct config_route *route);
 bool config_route_given(const struct config_reader *r, size_t route, const char *name);
 void config_finish_routes(struct config_reader *r);
 void config_check(struct config_reader *r, const bool *given);

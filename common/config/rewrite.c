@@ -27,7 +27,7 @@ static void check_path(struct config_reader *r, const struct config_value *v, co
     }
     if (!sv_starts(path, SV("/"))) {
         config_error(r, at.place, "%s: expected a path that begins with /", key);
-    } else if (http_canon_path(path, &rules, &r->box->arena, &canonical, NULL) != HTTP_FAULT_NONE ||
+    } else if (http_canon_path(path, &rules, r->arena, &canonical, NULL) != HTTP_FAULT_NONE ||
                !sv_eq(canonical, path)) {
         config_error(r, at.place,
                      "%s: expected a plain path: no dots or doubled slashes to resolve, nothing "
@@ -188,7 +188,7 @@ void config_read_header_rewrites(struct config_reader *r, const struct config_va
         return;
     }
     route->rewrite_response_headers =
-        arena_zalloc(&r->box->arena, (n + 1) * sizeof(*route->rewrite_response_headers));
+        arena_zalloc(r->arena, (n + 1) * sizeof(*route->rewrite_response_headers));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = config_item(v, i);
         struct config_header_rewrite *h = &route->rewrite_response_headers[i];

@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include <string.h>
 
 #include "common/config/reader.h"
@@ -46,7 +47,7 @@ static struct sv host_part(struct sv text)
 static bool read_wildcard_host(struct config_reader *r, struct sv written,
                                struct config_route *route)
 {
-    char *lower = arena_alloc(&r->box->arena, written.n + 1);
+    char *lower = arena_alloc(r->arena, written.n + 1);
     size_t n = written.n;
 
     for (size_t i = 0; i < n; i++) {
@@ -112,7 +113,7 @@ void config_read_from(struct config_reader *r, const struct config_value *v, voi
     }
     plain = config_keep(r, text);
     if (sv_search(text, SV("://")) != SIZE_MAX && sv_find(host_part(text), '*') != SIZE_MAX) {
-        char *p = arena_str(&r->box->arena, text);
+        char *p = arena_str(r->arena, text);
 
         for (size_t i = 0; i < text.n; i++) {
             p[i] = (char)(p[i] == '*' ? 'w' : p[i]);
@@ -180,7 +181,7 @@ static bool read_upstream(struct config_reader *r, const struct config_value *v,
         buf_init(&as_http, text.n + 2);
         buf_add_str(&as_http, "http");
         buf_add_sv(&as_http, sv_from_at(text, 3));
-        text = arena_sv(&r->box->arena, buf_sv(&as_http));
+        text = arena_sv(r->arena, buf_sv(&as_http));
         h2c = true;
     }
     fine = config_read_upstream_url(r, v, text, &out->url);
@@ -200,7 +201,7 @@ void config_read_to(struct config_reader *r, const struct config_value *v, void 
         return;
     }
     route->action = CONFIG_ACTION_UPSTREAM;
-    route->upstreams = arena_zalloc(&r->box->arena, n * sizeof(struct config_upstream));
+    route->upstreams = arena_zalloc(r->arena, n * sizeof(struct config_upstream));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = single ? *v : config_item(v, i);
 
@@ -382,12 +383,21 @@ static void read_client_pair(struct config_reader *r, const struct config_value 
     secret_free(&route->tls_client_key);
 }
 
-static void read_route(struct config_reader *r, const struct config_value *v, size_t i)
+/* Equal numbers are for equal routes, in one process. */
+static uint64_t next_edition(void)
+{
+    static atomic_uint_least64_t last;
+
+    return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
+static void read_members(struct config_reader *r, const struct config_value *v, size_t i)
 {
     struct config_route *route = &r->c->routes[i];
     bool *given = &r->route_given[i * config_rows_route.n];
 
     route->index = i;
+    route->edition = next_edition();
     route->file = v->place.file;
     route->line = v->place.line;
     route->column = v->place.column;
@@ -410,10 +420,50 @@ static void read_route(struct config_reader *r, const struct config_value *v, si
     config_check_tunnel(r, v, route, given);
 }
 
+static void read_route(struct config_reader *r, const struct config_value *v, size_t i)
+{
+    size_t asked = r->files->n_asked;
+
+    read_members(r, v, i);
+    r->again[i] = r->files->n_asked != asked || r->c->routes[i].kubernetes_token != NULL;
+}
+
+void config_route_deinit(struct config_route *route)
+{
+    secret_free(&route->tls_client_key);
+    secret_free(&route->kubernetes_token);
+    keypair_unref(&route->client_pair);
+    pattern_unref(&route->regex);
+    pattern_unref(&route->rewrite);
+    pattern_unref(&route->host_rewrite_path);
+}
+
+/* A route of the configuration before, in whose stock its texts stay. */
+static void take_route(struct config_reader *r, size_t old, size_t i)
+{
+    const struct config *before = &r->splice->before->config;
+    struct config_route *route = &r->c->routes[i];
+    int lines = config_splice_line(r->splice, old) - before->routes[old].line;
+
+    *route = before->routes[old];
+    route->index = i;
+    route->line += lines;
+    route->json = NULL;
+    route->doc = NULL;
+    CHECK(route->tls_client_key == NULL && route->kubernetes_token == NULL); /* read each time */
+    route->client_pair = route->client_pair == NULL ? NULL : keypair_ref(route->client_pair);
+    pattern_ref(route->regex);
+    pattern_ref(route->rewrite);
+    pattern_ref(route->host_rewrite_path);
+    r->taken[i] = true;
+}
+
 void config_read_routes(struct config_reader *r, const struct config_value *v, void *base)
 {
     struct config *c = base;
-    size_t n = json_array_size(v->json);
+    bool spliced = r->splice != NULL;
+    size_t n = spliced ? config_splice_count(r->splice) : json_array_size(v->json);
+    size_t k = 0;
 
     if (!json_is_array(v->json)) {
         config_error(r, v->place, "%s: expected a list of routes", v->key);
@@ -427,13 +477,20 @@ void config_read_routes(struct config_reader *r, const struct config_value *v, v
         config_error(r, v->place, "%s: more than %d routes", v->key, CONFIG_ROUTES_MAX);
         return;
     }
-    c->routes = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_route));
+    c->routes = mem_array(n + 1, sizeof(struct config_route));
     c->n_routes = n;
-    r->route_given = arena_zalloc(&r->box->arena, (n + 1) * config_rows_route.n * sizeof(bool));
+    r->routes_doc = v->doc;
+    r->route_given = mem_array((n + 1) * config_rows_route.n, sizeof(bool));
+    r->again = mem_array(n + 1, sizeof(bool));
+    r->taken = mem_array(n + 1, sizeof(bool));
     for (size_t i = 0; i < n; i++) {
-        struct config_value item = config_item(v, i);
+        if (spliced && !config_splice_is_read(r->splice, i)) {
+            take_route(r, config_splice_old(r->splice, i), i);
+        } else {
+            struct config_value item = config_item(v, k++);
 
-        read_route(r, &item, i);
+            read_route(r, &item, i);
+        }
     }
 }
 

@@ -107,8 +107,7 @@ void config_read_templates(struct config_reader *r, const struct config_value *v
                            struct config_route *route)
 {
     const struct config_pairs *set = &route->set_request_headers;
-    struct config_template *all =
-        arena_zalloc(&r->box->arena, (set->n + 1) * sizeof(*route->templates));
+    struct config_template *all = arena_zalloc(r->arena, (set->n + 1) * sizeof(*route->templates));
 
     for (size_t i = 0; i < set->n; i++) {
         struct config_pair *p = &set->v[i];
@@ -122,8 +121,8 @@ void config_read_templates(struct config_reader *r, const struct config_value *v
         if (sv_find(p->value, '$') == SIZE_MAX) {
             continue;
         }
-        w.text = arena_alloc(&r->box->arena, p->value.n + 1);
-        w.pieces = arena_zalloc(&r->box->arena, (p->value.n + 1) * sizeof(*w.pieces));
+        w.text = arena_alloc(r->arena, p->value.n + 1);
+        w.pieces = arena_zalloc(r->arena, (p->value.n + 1) * sizeof(*w.pieces));
         if (!read_value(r, &w, p->value, v->place)) {
             return;
         }

@@ -398,7 +398,7 @@ static bool read_strings(struct config_reader *r, const struct config_row *row,
         config_error(r, v->place, "%s: more than %d", v->key, CONFIG_LIST_MAX);
         return false;
     }
-    list.v = arena_zalloc(&r->box->arena, (list.n + 1) * sizeof(struct sv));
+    list.v = arena_zalloc(r->arena, (list.n + 1) * sizeof(struct sv));
     for (size_t i = 0; i < list.n; i++) {
         struct config_value item = single ? *v : config_item(v, i);
 
@@ -424,7 +424,7 @@ static bool read_cidrs(struct config_reader *r, const struct config_row *row,
     if (!read_strings(r, row, v, &texts)) {
         return false;
     }
-    list.v = arena_zalloc(&r->box->arena, (texts.n + 1) * sizeof(struct cidr));
+    list.v = arena_zalloc(r->arena, (texts.n + 1) * sizeof(struct cidr));
     for (size_t i = 0; i < texts.n; i++) {
         if (sv_eq(texts.v[i], SV("unix:"))) {
             list.unix_peers = true;
@@ -454,7 +454,7 @@ static bool read_pairs(struct config_reader *r, const struct config_row *row,
         config_error(r, v->place, "%s: expected a mapping of names to texts", v->key);
         return false;
     }
-    list.v = arena_zalloc(&r->box->arena, (n + 1) * sizeof(struct config_pair));
+    list.v = arena_zalloc(r->arena, (n + 1) * sizeof(struct config_pair));
     for (it = json_object_iter(v->json); it != NULL; it = json_object_iter_next(v->json, it)) {
         struct config_pair *p = &list.v[list.n];
         struct config_value item =
@@ -534,8 +534,7 @@ static bool read_claim_headers(struct config_reader *r, const struct config_row 
         return false;
     }
     slot->n = claims.n;
-    slot->v =
-        claims.n == 0 ? NULL : arena_zalloc(&r->box->arena, claims.n * sizeof(struct config_pair));
+    slot->v = claims.n == 0 ? NULL : arena_zalloc(r->arena, claims.n * sizeof(struct config_pair));
     for (size_t i = 0; i < claims.n; i++) {
         slot->v[i].name = claim_header(r, claims.v[i]);
         slot->v[i].value = claims.v[i];
@@ -561,7 +560,7 @@ static bool read_targets(struct config_reader *r, const struct config_value *v,
         config_error(r, v->place, "%s: expected an address or a list of addresses", v->key);
         return false;
     }
-    list.v = arena_zalloc(&r->box->arena, n * sizeof(struct config_target));
+    list.v = arena_zalloc(r->arena, n * sizeof(struct config_target));
     for (size_t i = 0; i < n; i++) {
         struct config_value item = single ? *v : config_item(v, i);
         struct sv text = { 0 };

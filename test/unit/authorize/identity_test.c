@@ -39,7 +39,7 @@ static struct stage stage_new(const char *route, bool keep_tokens)
     if (config_parse(sv_from(text), &opts, &s.config, &errors) != ERR_OK) {
         fail_msg("%s", config_errors_text(errors, 0));
     }
-    assert_int_equal(authz_rules_new(s.config, &s.rules, &d), ERR_OK);
+    assert_int_equal(authz_rules_new(s.config, NULL, &s.rules, &d), ERR_OK);
     s.replica = authz_replica_new();
     authz_replica_keep_tokens(s.replica, keep_tokens);
     s.ids = authz_identities_new();

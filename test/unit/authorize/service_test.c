@@ -106,7 +106,7 @@ static struct stand *stand_new(const char *staleness, bool with_broker)
     if (with_broker) {
         s->broker = fake_broker_new(broker_at, s->broker_identity);
     }
-    assert_int_equal(authz_rules_new(s->config, &rules, &d), ERR_OK);
+    assert_int_equal(authz_rules_new(s->config, NULL, &rules, &d), ERR_OK);
     const struct authz_service_opts opts = {
         .rules = rules, .listen = listen_at, .databroker = broker_at, .on_ready = on_ready, .arg = s
     };
@@ -640,7 +640,7 @@ static void new_rules_decide_at_once(void **state)
 
     (void)state;
     assert_int_equal(check(s, "app", "s-ann", ann).decision, POSTERN__DECISION__ALLOW);
-    assert_int_equal(authz_rules_new(config, &rules, NULL), ERR_OK);
+    assert_int_equal(authz_rules_new(config, NULL, &rules, NULL), ERR_OK);
     authz_service_set_rules(s->service, rules);
     assert_true(changed_comes(s, NULL));
     assert_int_equal(check(s, "app", "s-ann", ann).decision, POSTERN__DECISION__DENY);

@@ -19,7 +19,7 @@
 #define CHECK_LIST(text) \
     CLUSTER("    health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, " text "}]\n")
 
-static struct config_opts opts = { .file = "/etc/postern/c.yaml", .part = CONFIG_PART_DATABROKER };
+static struct config_opts opts = { .file = "/etc/postern/c.yaml", .part = CONFIG_PART_AUTHORIZE };
 
 static struct config *good(const char *text)
 {
@@ -398,8 +398,8 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(c->databroker_storage_type, CONFIG_STORAGE_SQLITE);
     assert_string_equal(c->databroker_storage_connection_string.p,
                         "/etc/postern/databroker.sqlite");
-    assert_string_equal(c->grpc_address.p, "unix:/etc/postern/sock/databroker.sock");
-    assert_string_equal(c->health_check_addr.p, "127.0.0.1:28083");
+    assert_string_equal(c->grpc_address.p, "unix:/etc/postern/sock/authorize.sock");
+    assert_string_equal(c->health_check_addr.p, "127.0.0.1:28082");
     assert_string_equal(c->databroker.v[0].text.p, "unix:/etc/postern/sock/databroker.sock");
     assert_string_equal(c->authorize.v[0].socket.p, "/etc/postern/sock/authorize.sock");
     assert_int_equal(c->authorize_timeout_ms, 2000);
