@@ -176,10 +176,14 @@ static bool is_all_plain(struct sv s)
 {
     enum { BLOCK = sizeof(struct block) };
 
+    char filled[BLOCK] = { [0 ... BLOCK - 1] = 'a' };
     size_t i = 0;
 
     if (s.n < BLOCK) {
-        return json_plain(s) == s.n;
+        if (s.n != 0) {
+            memcpy(filled, s.p, s.n);
+        }
+        return is_plain_block(filled);
     }
     for (i = 0; i + BLOCK <= s.n; i += BLOCK) {
         if (!is_plain_block(s.p + i)) {

@@ -6,7 +6,7 @@
 
 #include "common/clock.h"
 
-enum { LOG_LINE_MAX = 16384, LOG_VALUE_MAX = 1024 };
+enum { LOG_LINE_MAX = 16384 };
 
 static const char *log_service = "postern";
 static int log_level_now = LOG_INFO;
@@ -42,34 +42,12 @@ enum err log_level_parse(struct sv name, enum log_level *level_out)
     return ERR_INVALID;
 }
 
-static void add_text(struct buf *line, struct sv v)
-{
-    buf_add_json(line, v.n > LOG_VALUE_MAX ? sv_head(v, LOG_VALUE_MAX) : v);
-}
-
 static void add_i64(struct buf *line, int64_t v)
 {
     if (v < 0) {
         buf_add_char(line, '-');
     }
     buf_add_u64(line, v < 0 ? (uint64_t)0 - (uint64_t)v : (uint64_t)v);
-}
-
-void log_add_sv(struct buf *line, struct sv key, struct sv v)
-{
-    buf_add_sv(line, key);
-    add_text(line, v);
-}
-
-void log_add_str(struct buf *line, struct sv key, const char *v)
-{
-    log_add_sv(line, key, sv_from(v));
-}
-
-void log_add_u64(struct buf *line, struct sv key, uint64_t v)
-{
-    buf_add_sv(line, key);
-    buf_add_u64(line, v);
 }
 
 void log_add_i64(struct buf *line, struct sv key, int64_t v)
@@ -145,7 +123,7 @@ static void add_kv(struct buf *line, const struct log_kv *kv)
     buf_add_str(line, "\":");
     switch (kv->kind) {
     case LOG_KV_SV:
-        add_text(line, kv->v.sv);
+        log_add_sv(line, (struct sv){ 0 }, kv->v.sv);
         break;
     case LOG_KV_U64:
         buf_add_u64(line, kv->v.u64);

@@ -61,9 +61,26 @@ void log_event(enum log_level level, const char *event, const struct log_kv *kv,
  * log_close ends the line with }\n. key: LOG_KEY("request-id"). */
 #define LOG_KEY(name) SV(",\"" name "\":")
 void log_open(struct buf *line, int64_t wall_ms, struct sv event);
-void log_add_sv(struct buf *line, struct sv key, struct sv v);
-void log_add_str(struct buf *line, struct sv key, const char *v);
-void log_add_u64(struct buf *line, struct sv key, uint64_t v);
+
+static inline void log_add_sv(struct buf *line, struct sv key, struct sv v)
+{
+    enum { VALUE_MAX = 1024 };
+
+    buf_add_sv(line, key);
+    buf_add_json(line, v.n > VALUE_MAX ? sv_head(v, VALUE_MAX) : v);
+}
+
+static inline void log_add_str(struct buf *line, struct sv key, const char *v)
+{
+    log_add_sv(line, key, sv_from(v));
+}
+
+static inline void log_add_u64(struct buf *line, struct sv key, uint64_t v)
+{
+    buf_add_sv(line, key);
+    buf_add_u64(line, v);
+}
+
 void log_add_i64(struct buf *line, struct sv key, int64_t v);
 void log_close(struct buf *line);
 /* Writes whole lines to standard output. ERR_IO: not all was written. May block: the caller
