@@ -195,9 +195,6 @@ static enum http_fault check_value(struct sv v)
 {
     size_t i = 0;
 
-    if (sv_is_plain(v)) {
-        return HTTP_FAULT_NONE;
-    }
     for (i = 0; i < v.n; i++) {
         if (!http_char_is(v.p[i], HTTP_CH_VALUE)) {
             return v.p[i] == '\r' || v.p[i] == '\n' ? HTTP_FAULT_LINE_END : HTTP_FAULT_CONTROL;
@@ -232,19 +229,23 @@ static enum http_fault flag_field(const struct http_head *head, struct http_fiel
     return HTTP_FAULT_NONE;
 }
 
-/* The name of field is a token, of that id, and its value clean. */
-static enum http_fault append(struct http_head *head, const struct http_field *field,
-                              bool underscore)
+/* Where the next field is made: its place in the array, or spare where there is none. */
+static struct http_field *next_place(const struct http_head *head, struct http_field *spare)
 {
-    struct http_field *f = NULL;
-    enum http_fault fault = HTTP_FAULT_NONE;
+    return head->n < head->cap ? &head->fields[head->n] : spare;
+}
 
-    if (head->n >= head->cap) {
-        return HTTP_FAULT_FIELDS_MANY;
+/* f has name, id, value and HTTP_F_LINE, stands in its place, and its name is a token. */
+static enum http_fault admit(struct http_head *head, struct http_field *f, bool underscore)
+{
+    enum http_fault fault = sv_is_plain(f->value) ? HTTP_FAULT_NONE : check_value(f->value);
+
+    if (fault == HTTP_FAULT_NONE && head->n >= head->cap) {
+        fault = HTTP_FAULT_FIELDS_MANY;
     }
-    f = &head->fields[head->n];
-    *f = *field;
-    fault = flag_field(head, f, underscore);
+    if (fault == HTTP_FAULT_NONE && (underscore || http_name_class((enum http_name)f->id) != 0)) {
+        fault = flag_field(head, f, underscore);
+    }
     if (fault != HTTP_FAULT_NONE) {
         return fault;
     }
@@ -276,42 +277,41 @@ static enum http_fault check_name(struct sv line, size_t colon, bool *underscore
 static enum http_fault parse_field(struct http_head *head, struct sv line)
 {
     enum http_fault fault = HTTP_FAULT_NONE;
+    struct http_field spare;
+    struct http_field *f = next_place(head, &spare);
     size_t colon = sv_find(line, ':');
-    struct http_field f = { .name = sv_head(line, MIN(colon, line.n)) };
     bool underscore = false;
 
-    f.id = (uint16_t)http_name_id(f.name);
-    if (f.id == HTTP_H_OTHER || colon == SIZE_MAX) { /* names of the table are tokens without '_' */
+    f->name = sv_head(line, MIN(colon, line.n));
+    f->id = (uint16_t)http_name_id(f->name);
+    if (f->id == HTTP_H_OTHER ||
+        colon == SIZE_MAX) { /* names of the table are tokens without '_' */
         fault = check_name(line, colon, &underscore);
         if (fault != HTTP_FAULT_NONE) {
             return fault;
         }
     }
-    f.value = sv_trim(sv_from_at(line, colon + 1));
-    if (f.value.p == line.p + colon + 2 && f.value.p[-1] == ' ' &&
-        f.value.n == line.n - (colon + 2)) {
-        f.flags = HTTP_F_LINE;
+    f->value = sv_trim(sv_from_at(line, colon + 1));
+    f->flags = 0;
+    if (f->value.p == line.p + colon + 2 && f->value.p[-1] == ' ' &&
+        f->value.n == line.n - (colon + 2)) {
+        f->flags = HTTP_F_LINE;
     }
-    fault = check_value(f.value);
-    return fault != HTTP_FAULT_NONE ? fault : append(head, &f, underscore);
+    return admit(head, f, underscore);
 }
 
 enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv value)
 {
-    enum http_fault fault = HTTP_FAULT_NONE;
+    struct http_field spare;
+    struct http_field *f = next_place(head, &spare);
 
     if (!http_is_token(name)) {
         return HTTP_FAULT_NAME;
     }
-    value = sv_trim(value);
-    fault = check_value(value);
-    if (fault != HTTP_FAULT_NONE) {
-        return fault;
-    }
-    return append(
-        head,
-        &(struct http_field){ .name = name, .value = value, .id = (uint16_t)http_name_id(name) },
-        sv_find(name, '_') != SIZE_MAX);
+    *f = (struct http_field){ .name = name,
+                              .value = sv_trim(value),
+                              .id = (uint16_t)http_name_id(name) };
+    return admit(head, f, sv_find(name, '_') != SIZE_MAX);
 }
 
 /* ---- the parser ------------------------------------------------------------------------------- */

@@ -5,112 +5,110 @@
 #include "common/http/chars.h"
 #include "common/mem.h"
 
-struct name_row {
-    struct sv text;
-    unsigned class;
+/* clang-format off */
+static const struct sv names[HTTP_H_COUNT] = {
+    [HTTP_H_OTHER] = { "", 0 },
+#define NAME_TEXT(id, text, class) [HTTP_H_##id] = { (text), sizeof(text) - 1 },
+    HTTP_NAMES(NAME_TEXT)
+#undef NAME_TEXT
 };
 
-static const struct name_row names[HTTP_H_COUNT] = { [HTTP_H_OTHER] = { { "", 0 }, 0 },
-#define NAME_ROW(id, str, cls) [HTTP_H_##id] = { { (str), sizeof(str) - 1 }, (cls) },
-                                                     HTTP_NAMES(NAME_ROW)
-#undef NAME_ROW
+const uint8_t http_name_classes[HTTP_H_COUNT] = {
+#define NAME_CLASS(id, text, class) [HTTP_H_##id] = (class),
+    HTTP_NAMES(NAME_CLASS)
+#undef NAME_CLASS
 };
 
-/* Found by trying multipliers: at most one name stands one slot behind its own. The unit test
- * looks every name up, so a name added without a slot fails it. */
-enum {
-    SLOTS = 256,
-    MUL_LEN = 248,
-    MUL_FIRST = 181,
-    MUL_LAST = 121,
-    MUL_MIDDLE = 230,
-    MUL_TAIL = 7
-};
+/* clang-format on */
+
+/* Found by trying multipliers: no two names share a slot. The unit test looks every name up, so a name
+ * added without a slot fails it. */
+enum { SLOTS = 512, MUL_LEN = 228, MUL_FIRST = 495, MUL_LAST_BUT_ONE = 446, MUL_MIDDLE = 124 };
 
 _Static_assert(HTTP_H_COUNT < 255, "slots are bytes");
 
 /* clang-format off */
 static const uint8_t slots[SLOTS] = {
-    [1] = HTTP_H_UPGRADE_INSECURE_REQUESTS,
-    [7] = HTTP_H_FROM,
-    [8] = HTTP_H_X_FRAME_OPTIONS,
-    [9] = HTTP_H_ACCEPT_CHARSET,
-    [10] = HTTP_H_PRAGMA,
-    [16] = HTTP_H_HTTP2_SETTINGS,
-    [20] = HTTP_H_X_FORWARDED_PORT,
-    [21] = HTTP_H_ACCEPT_LANGUAGE,
-    [31] = HTTP_H_MAX_FORWARDS,
-    [35] = HTTP_H_SERVER,
-    [37] = HTTP_H_VARY,
-    [39] = HTTP_H_CONTENT_LENGTH,
-    [40] = HTTP_H_ACCESS_CONTROL_REQUEST_HEADERS,
-    [44] = HTTP_H_X_POMERIUM_JWT_ASSERTION,
-    [46] = HTTP_H_KEEP_ALIVE,
-    [50] = HTTP_H_PROXY_AUTHORIZATION,
-    [51] = HTTP_H_CONTENT_RANGE,
-    [52] = HTTP_H_USER_AGENT,
-    [60] = HTTP_H_X_XSS_PROTECTION,
-    [69] = HTTP_H_DATE,
-    [70] = HTTP_H_ACCEPT_ENCODING,
-    [85] = HTTP_H_TRANSFER_ENCODING,
-    [90] = HTTP_H_SEC_WEBSOCKET_ACCEPT,
-    [92] = HTTP_H_RETRY_AFTER,
-    [94] = HTTP_H_FORWARDED,
-    [96] = HTTP_H_X_POMERIUM_AUTHORIZATION,
-    [97] = HTTP_H_SEC_FETCH_DEST,
-    [98] = HTTP_H_IF_NONE_MATCH,
-    [101] = HTTP_H_PURPOSE,
-    [102] = HTTP_H_HOST,
-    [107] = HTTP_H_AGE,
-    [114] = HTTP_H_SEC_WEBSOCKET_PROTOCOL,
-    [118] = HTTP_H_STRICT_TRANSPORT_SECURITY,
-    [126] = HTTP_H_LOCATION,
-    [127] = HTTP_H_SET_COOKIE,
-    [130] = HTTP_H_PROXY_AUTHENTICATE,
-    [135] = HTTP_H_IF_RANGE,
-    [137] = HTTP_H_SEC_FETCH_MODE,
-    [138] = HTTP_H_CONTENT_SECURITY_POLICY,
-    [139] = HTTP_H_ACCESS_CONTROL_REQUEST_METHOD,
-    [151] = HTTP_H_LINK,
-    [154] = HTTP_H_X_REAL_IP,
-    [155] = HTTP_H_TE,
-    [166] = HTTP_H_X_REQUEST_ID,
-    [167] = HTTP_H_IF_MODIFIED_SINCE,
-    [168] = HTTP_H_CONTENT_ENCODING,
-    [170] = HTTP_H_RANGE,
-    [171] = HTTP_H_PRIORITY,
-    [172] = HTTP_H_ACCEPT,
-    [173] = HTTP_H_AUTHORIZATION,
-    [174] = HTTP_H_PROXY_CONNECTION,
-    [178] = HTTP_H_ORIGIN,
-    [179] = HTTP_H_SEC_FETCH_SITE,
-    [183] = HTTP_H_COOKIE,
-    [188] = HTTP_H_LAST_MODIFIED,
-    [189] = HTTP_H_X_FORWARDED_PROTO,
-    [191] = HTTP_H_VIA,
-    [192] = HTTP_H_CONTENT_TYPE,
-    [193] = HTTP_H_CACHE_CONTROL,
-    [194] = HTTP_H_EXPIRES,
-    [197] = HTTP_H_REFERER,
-    [200] = HTTP_H_UPGRADE,
-    [203] = HTTP_H_CONNECTION,
-    [209] = HTTP_H_ALT_SVC,
-    [211] = HTTP_H_WWW_AUTHENTICATE,
-    [219] = HTTP_H_EXPECT,
-    [220] = HTTP_H_X_FORWARDED_HOST,
-    [225] = HTTP_H_ETAG,
-    [226] = HTTP_H_SEC_PURPOSE,
-    [227] = HTTP_H_TRAILER,
-    [230] = HTTP_H_SEC_FETCH_USER,
-    [231] = HTTP_H_CONTENT_DISPOSITION,
-    [233] = HTTP_H_X_FORWARDED_FOR,
-    [234] = HTTP_H_ALT_USED,
-    [236] = HTTP_H_SEC_WEBSOCKET_VERSION,
-    [237] = HTTP_H_SEC_WEBSOCKET_KEY,
-    [242] = HTTP_H_IF_MATCH,
-    [248] = HTTP_H_ACCEPT_RANGES,
-    [249] = HTTP_H_X_REQUESTED_WITH,
-    [253] = HTTP_H_X_ENVOY_EXTERNAL_ADDRESS,
+    [1] = HTTP_H_IF_NONE_MATCH,
+    [9] = HTTP_H_EXPECT,
+    [27] = HTTP_H_ACCESS_CONTROL_REQUEST_HEADERS,
+    [34] = HTTP_H_LAST_MODIFIED,
+    [48] = HTTP_H_FORWARDED,
+    [61] = HTTP_H_CONTENT_ENCODING,
+    [67] = HTTP_H_SEC_WEBSOCKET_PROTOCOL,
+    [71] = HTTP_H_SEC_WEBSOCKET_VERSION,
+    [87] = HTTP_H_CACHE_CONTROL,
+    [89] = HTTP_H_EXPIRES,
+    [93] = HTTP_H_KEEP_ALIVE,
+    [110] = HTTP_H_X_POMERIUM_JWT_ASSERTION,
+    [139] = HTTP_H_UPGRADE_INSECURE_REQUESTS,
+    [144] = HTTP_H_X_REQUESTED_WITH,
+    [145] = HTTP_H_ACCESS_CONTROL_REQUEST_METHOD,
+    [146] = HTTP_H_X_REQUEST_ID,
+    [149] = HTTP_H_IF_RANGE,
+    [151] = HTTP_H_CONTENT_DISPOSITION,
+    [160] = HTTP_H_VIA,
+    [163] = HTTP_H_CONTENT_RANGE,
+    [173] = HTTP_H_ACCEPT_LANGUAGE,
+    [182] = HTTP_H_HOST,
+    [191] = HTTP_H_SEC_FETCH_USER,
+    [203] = HTTP_H_ORIGIN,
+    [211] = HTTP_H_SERVER,
+    [212] = HTTP_H_X_FRAME_OPTIONS,
+    [213] = HTTP_H_ETAG,
+    [224] = HTTP_H_TRANSFER_ENCODING,
+    [225] = HTTP_H_SEC_FETCH_SITE,
+    [227] = HTTP_H_MAX_FORWARDS,
+    [229] = HTTP_H_ACCEPT_RANGES,
+    [243] = HTTP_H_ACCEPT,
+    [249] = HTTP_H_STRICT_TRANSPORT_SECURITY,
+    [250] = HTTP_H_X_ENVOY_EXTERNAL_ADDRESS,
+    [256] = HTTP_H_PRIORITY,
+    [257] = HTTP_H_SEC_FETCH_MODE,
+    [271] = HTTP_H_CONTENT_SECURITY_POLICY,
+    [272] = HTTP_H_PROXY_AUTHENTICATE,
+    [274] = HTTP_H_X_FORWARDED_HOST,
+    [280] = HTTP_H_TE,
+    [289] = HTTP_H_SEC_WEBSOCKET_ACCEPT,
+    [291] = HTTP_H_SEC_FETCH_DEST,
+    [299] = HTTP_H_ALT_SVC,
+    [303] = HTTP_H_SEC_PURPOSE,
+    [308] = HTTP_H_DATE,
+    [315] = HTTP_H_SEC_WEBSOCKET_KEY,
+    [318] = HTTP_H_PROXY_AUTHORIZATION,
+    [336] = HTTP_H_LINK,
+    [337] = HTTP_H_ALT_USED,
+    [340] = HTTP_H_X_FORWARDED_PORT,
+    [346] = HTTP_H_TRAILER,
+    [349] = HTTP_H_WWW_AUTHENTICATE,
+    [353] = HTTP_H_AUTHORIZATION,
+    [358] = HTTP_H_PURPOSE,
+    [365] = HTTP_H_CONTENT_TYPE,
+    [366] = HTTP_H_X_XSS_PROTECTION,
+    [374] = HTTP_H_X_POMERIUM_AUTHORIZATION,
+    [378] = HTTP_H_PROXY_CONNECTION,
+    [379] = HTTP_H_ACCEPT_ENCODING,
+    [385] = HTTP_H_IF_MODIFIED_SINCE,
+    [390] = HTTP_H_LOCATION,
+    [391] = HTTP_H_COOKIE,
+    [396] = HTTP_H_REFERER,
+    [398] = HTTP_H_VARY,
+    [401] = HTTP_H_AGE,
+    [412] = HTTP_H_RANGE,
+    [413] = HTTP_H_IF_MATCH,
+    [427] = HTTP_H_CONNECTION,
+    [434] = HTTP_H_PRAGMA,
+    [436] = HTTP_H_X_FORWARDED_PROTO,
+    [451] = HTTP_H_USER_AGENT,
+    [457] = HTTP_H_CONTENT_LENGTH,
+    [487] = HTTP_H_UPGRADE,
+    [494] = HTTP_H_HTTP2_SETTINGS,
+    [496] = HTTP_H_FROM,
+    [497] = HTTP_H_ACCEPT_CHARSET,
+    [502] = HTTP_H_X_REAL_IP,
+    [503] = HTTP_H_SET_COOKIE,
+    [508] = HTTP_H_RETRY_AFTER,
+    [510] = HTTP_H_X_FORWARDED_FOR,
 };
 
 /* clang-format on */
@@ -121,11 +119,11 @@ static unsigned near_lower(char c)
     return (unsigned char)c | 0x20U;
 }
 
+/* Of two bytes and more. */
 static unsigned name_slot(struct sv s)
 {
     return ((unsigned)s.n * MUL_LEN + near_lower(s.p[0]) * MUL_FIRST +
-            near_lower(s.p[s.n - 1]) * MUL_LAST + near_lower(s.p[s.n / 2]) * MUL_MIDDLE +
-            near_lower(s.p[s.n > 3 ? s.n - 4 : 0]) * MUL_TAIL) %
+            near_lower(s.p[s.n - 2]) * MUL_LAST_BUT_ONE + near_lower(s.p[s.n / 2]) * MUL_MIDDLE) %
            SLOTS;
 }
 
@@ -187,34 +185,14 @@ static bool same_folded(struct sv a, struct sv b)
 
 enum http_name http_name_id(struct sv name)
 {
-    unsigned slot = 0;
-    unsigned try = 0;
+    unsigned id = name.n < 2 ? HTTP_H_OTHER : slots[name_slot(name)];
 
-    if (name.n == 0) {
-        return HTTP_H_OTHER;
-    }
-    slot = name_slot(name);
-    for (try = 0; try < 2; try++) {
-        unsigned id = slots[(slot + try) % SLOTS];
-
-        if (id == HTTP_H_OTHER) {
-            return HTTP_H_OTHER;
-        }
-        if (same_folded(name, names[id].text)) {
-            return (enum http_name)id;
-        }
-    }
-    return HTTP_H_OTHER;
+    return id != HTTP_H_OTHER && same_folded(name, names[id]) ? (enum http_name)id : HTTP_H_OTHER;
 }
 
 struct sv http_name_text(enum http_name id)
 {
-    return (unsigned)id < HTTP_H_COUNT ? names[id].text : SV("");
-}
-
-unsigned http_name_class(enum http_name id)
-{
-    return (unsigned)id < HTTP_H_COUNT ? names[id].class : 0;
+    return (unsigned)id < HTTP_H_COUNT ? names[id] : SV("");
 }
 
 bool http_is_token(struct sv s)
@@ -329,7 +307,7 @@ void http_name_set_free(struct http_name_set **set)
 static void note_numbers(struct http_name_set *set, struct sv name, bool prefix)
 {
     for (unsigned id = HTTP_H_OTHER + 1; id < HTTP_H_COUNT; id++) {
-        struct sv text = names[id].text;
+        struct sv text = names[id];
 
         if (prefix && text.n > name.n) {
             text.n = name.n;

@@ -109,7 +109,14 @@ enum {
 /* The number of a name, any letter case. HTTP_H_OTHER: not in the table. */
 enum http_name http_name_id(struct sv name);
 struct sv http_name_text(enum http_name id); /* canonical text, "" for HTTP_H_OTHER */
-unsigned http_name_class(enum http_name id); /* HTTP_C_* bits; 0 for HTTP_H_OTHER */
+
+extern const uint8_t http_name_classes[HTTP_H_COUNT];
+
+/* HTTP_C_* bits; 0 for HTTP_H_OTHER. */
+static inline unsigned http_name_class(enum http_name id)
+{
+    return (unsigned)id < HTTP_H_COUNT ? http_name_classes[id] : 0;
+}
 
 /* True for 1*tchar (RFC 9110 §5.6.2). */
 bool http_is_token(struct sv s);
