@@ -93,6 +93,17 @@ void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value)
     }
 }
 
+void proxy_emit_pairs(struct proxy_emit *e, const struct config_pairs *pairs, struct sv lines)
+{
+    if (e->text != NULL) {
+        buf_add_sv(e->text, lines);
+        return;
+    }
+    for (size_t i = 0; i < pairs->n; i++) {
+        proxy_emit_field(e, pairs->v[i].name, pairs->v[i].value);
+    }
+}
+
 /* Lines that lie one behind the other in their head travel as one piece. The number of fields in
  * it. */
 static size_t add_lines(struct buf *out, const struct http_field *fields, size_t n)

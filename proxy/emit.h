@@ -33,6 +33,8 @@ void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason);
 void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value);
 /* value is known to hold no CR, LF or NUL: whoever took it in from outside has looked. */
 void proxy_emit_clean(struct proxy_emit *e, struct sv name, struct sv value);
+/* lines: pairs as an emitter of HTTP/1 wrote them. */
+void proxy_emit_pairs(struct proxy_emit *e, const struct config_pairs *pairs, struct sv lines);
 /* n neighbours of a parsed head, unchanged. */
 void proxy_emit_fields(struct proxy_emit *e, const struct http_field *fields, size_t n);
 void proxy_emit_u64(struct proxy_emit *e, struct sv name, uint64_t value);

@@ -212,8 +212,8 @@ static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
     if (x->visitor.address.known) {
         proxy_emit_field(e, SV("X-Envoy-External-Address"), x->visitor.text);
     }
-    proxy_emit_field(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
-    proxy_emit_field(e, SV("X-Request-Id"), sv_from(x->request_id));
+    proxy_emit_clean(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
+    proxy_emit_clean(e, SV("X-Request-Id"), sv_from(x->request_id));
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
         proxy_emit_clean(e, x->identity->headers[i].name, x->identity->headers[i].value);
     }
@@ -311,7 +311,7 @@ static bool switched(const struct proxy_exchange *x)
 
 static const struct http_name_set *dropped_answer(const struct proxy_exchange *x)
 {
-    return x->service == PROXY_FOR_ROUTE ? x->route->drop_answer : NULL;
+    return x->service == PROXY_FOR_ROUTE ? x->route->answers->drop : NULL;
 }
 
 static bool answer_passes(const struct proxy_exchange *x, const struct http_field *f)

@@ -10,16 +10,11 @@
 
 void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
 {
-    const struct config_pairs *set = &x->snapshot->config->set_response_headers;
-    size_t i = 0;
+    const struct proxy_answer_rules *answers =
+        x->route != NULL && x->route->config != NULL ? x->route->answers : x->snapshot->answers;
 
-    if (x->route != NULL && x->route->config != NULL) {
-        set = &x->route->config->set_response_headers;
-    }
-    for (i = 0; i < set->n; i++) {
-        proxy_emit_field(e, set->v[i].name, set->v[i].value);
-    }
-    proxy_emit_field(e, SV("x-request-id"), sv_from(x->request_id));
+    proxy_emit_pairs(e, answers->set, buf_sv(&answers->lines));
+    proxy_emit_clean(e, SV("x-request-id"), sv_from(x->request_id));
 }
 
 void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e)

@@ -5,6 +5,8 @@
 
 #include "common/map.h"
 #include "common/mem.h"
+#include "proxy/emit.h"
+#include "proxy/pipe.h"
 #include "proxy/settle.h"
 #include "proxy/tls.h"
 
@@ -78,16 +80,33 @@ static enum err names_of_route(struct proxy_route *route)
     return err;
 }
 
-static enum err names_of_answers(const struct config_pairs *set, struct http_name_set **names_out)
+static void answers_free(struct proxy_answer_rules **answers)
 {
-    enum err err = ERR_OK;
-    size_t i = 0;
+    struct proxy_answer_rules *s = TAKE(*answers);
 
-    *names_out = http_name_set_new();
-    for (i = 0; i < set->n && err == ERR_OK; i++) {
-        err = http_name_set_add(*names_out, set->v[i].name);
+    if (s != NULL) {
+        http_name_set_free(&s->drop);
+        buf_deinit(&s->lines);
+        mem_free(&s);
     }
-    return err;
+}
+
+static enum err answers_new(const struct config_pairs *set, struct proxy_answer_rules **answers_out)
+{
+    struct proxy_answer_rules *s = MEM_NEW(struct proxy_answer_rules);
+    struct proxy_emit e;
+    enum err err = ERR_OK;
+
+    s->set = set;
+    s->drop = http_name_set_new();
+    buf_init(&s->lines, PROXY_HEAD_OUT_MAX);
+    proxy_emit_h1(&e, &s->lines);
+    for (size_t i = 0; i < set->n && err == ERR_OK; i++) {
+        proxy_emit_field(&e, set->v[i].name, set->v[i].value);
+        err = e.failed ? ERR_INVALID : http_name_set_add(s->drop, set->v[i].name);
+    }
+    *answers_out = s;
+    return err != ERR_OK ? err : s->lines.err;
 }
 
 static bool has_own_answers(const struct proxy_snapshot *s, const struct config_route *c)
@@ -107,9 +126,9 @@ static enum err route_init(struct proxy_snapshot *s, struct proxy_route *route,
         pattern_prepare(c->regex);
     }
     err = err != ERR_OK ? err : names_of_route(route);
-    route->drop_answer = s->drop_answer;
+    route->answers = s->answers;
     if (err == ERR_OK && has_own_answers(s, c)) {
-        err = names_of_answers(&c->set_response_headers, &route->drop_answer);
+        err = answers_new(&c->set_response_headers, &route->answers);
     }
     if (err != ERR_OK) {
         diag_set(d, "the route cannot be used");
@@ -122,15 +141,15 @@ static void route_deinit(struct proxy_snapshot *s, struct proxy_route *route)
 {
     proxy_cluster_unref(&route->cluster);
     http_name_set_free(&route->drop);
-    if (route->drop_answer != s->drop_answer) {
-        http_name_set_free(&route->drop_answer);
+    if (route->answers != s->answers) {
+        answers_free(&route->answers);
     }
 }
 
 static enum err build_routes(struct proxy_snapshot *s, struct proxy_clusters *clusters,
                              struct diag *d)
 {
-    enum err err = names_of_answers(&s->config->set_response_headers, &s->drop_answer);
+    enum err err = answers_new(&s->config->set_response_headers, &s->answers);
     size_t i = 0;
 
     if (err != ERR_OK) {
@@ -365,9 +384,9 @@ static void snapshot_free(void *arg)
         route_deinit(s, &s->routes[i]);
     }
     mem_free(&s->routes);
-    s->authenticate.drop_answer = s->drop_answer;
+    s->authenticate.answers = s->answers;
     route_deinit(s, &s->authenticate);
-    http_name_set_free(&s->drop_answer);
+    answers_free(&s->answers);
     proxy_tls_drop(s);
     for (i = 0; i < s->n_trusts; i++) {
         proxy_trust_unref(&s->trusts[i]);

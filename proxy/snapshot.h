@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/config/config.h"
 #include "common/crypto/assertion.h"
 #include "common/diag.h"
@@ -17,13 +18,20 @@
 #include "proxy/router.h"
 #include "proxy/trust.h"
 
+/* What a configuration says in the answers of its routes, in one place for all that say the same. */
+struct proxy_answer_rules {
+    const struct config_pairs *set; /* fields that every answer gets */
+    struct buf lines;               /* the same, as lines of HTTP/1 */
+    struct http_name_set *drop;     /* fields of an upstream that they replace */
+};
+
 struct proxy_route {
-    const struct config_route *config; /* NULL: an internal route of ours */
-    size_t rank;                       /* set by the router */
-    struct proxy_cluster *cluster;     /* NULL: nothing is forwarded */
-    struct proxy_trust *trust;         /* for client certificates, borrowed; NULL: none applies */
-    struct http_name_set *drop;        /* request fields that it sets or removes; NULL: none */
-    struct http_name_set *drop_answer; /* response fields that it sets */
+    const struct config_route *config;  /* NULL: an internal route of ours */
+    size_t rank;                        /* set by the router */
+    struct proxy_cluster *cluster;      /* NULL: nothing is forwarded */
+    struct proxy_trust *trust;          /* for client certificates, borrowed; NULL: none applies */
+    struct http_name_set *drop;         /* request fields that it sets or removes; NULL: none */
+    struct proxy_answer_rules *answers; /* in answers */
 };
 
 struct proxy_snapshot {
@@ -39,8 +47,8 @@ struct proxy_snapshot {
     struct proxy_trust **trusts; /* for client certificates, each once; none: not asked for */
     size_t n_trusts;
     struct proxy_trust *trust; /* of routes that have no CA of their own; NULL: none applies */
-    struct http_name_set *drop_answer; /* of routes that set no answer fields of their own */
-    struct http_name_set *ours;        /* request fields that nobody may bring along */
+    struct proxy_answer_rules *answers; /* of routes that set no answer fields of their own */
+    struct http_name_set *ours;         /* request fields that nobody may bring along */
     struct http_cookie_names cookies;
     char cookie_name[128]; /* __Host-… */
     char login_name[136];  /* __Host-…_login */
