@@ -12,12 +12,14 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/pace.h"
 #include "common/rpc/client.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/server.h"
 #include "common/rpc/wire.h"
 
 enum {
+    CROWD = 4, /* checks in a message */
     WAITERS_MAX = 8192,
     WAIT_TICK_MS = 20,
     WAIT_FETCH_MS = 20, /* the stream is usually faster than a question of our own */
@@ -37,6 +39,7 @@ struct authz_service {
     struct authz_identities *identities;
     struct authz_audit *audit;
     struct arena arena;
+    struct pace pace;
     struct list streams;
     struct list waiters;
     size_t n_waiters;
@@ -290,6 +293,7 @@ static enum err check_batch(struct authz_service *svc, struct stream *st, struct
         }
         check(svc, &facts, st, NULL, &req);
     }
+    pace_note(&svc->pace, n >= CROWD);
     return w.err;
 }
 

@@ -254,8 +254,24 @@ void proxy_request_recheck(struct proxy_exchange *x)
 
 /* ---- the way in ------------------------------------------------------------------------------ */
 
+/* x and those before it that are not over began within a moment: streams that only stay open, and
+ * waits for slow upstreams, are no crowd. */
+static bool is_in_crowd(const struct proxy_exchange *x)
+{
+    enum { CROWD = 4, MOMENT_US = 5000 };
+    struct list *it = x->in_worker.prev;
+    size_t i = 0;
+
+    for (i = 2; i < CROWD && it != &x->worker->exchanges; i++) {
+        it = it->prev;
+    }
+    return it != &x->worker->exchanges &&
+           x->began_us - LIST_ENTRY(it, struct proxy_exchange, in_worker)->began_us < MOMENT_US;
+}
+
 static void begin_check(struct proxy_exchange *x)
 {
+    pace_note(&x->worker->pace, is_in_crowd(x));
     proxy_login_identify(x);
     x->phase = PROXY_CHECK;
     x->deadline_ms = INT64_MAX; /* the check has its own */

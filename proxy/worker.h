@@ -10,6 +10,7 @@
 #include "common/http/date.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/pace.h"
 #include "common/rpc/client.h"
 #include "proxy/acme.h"
 #include "proxy/authz_client.h"
@@ -31,6 +32,7 @@ struct proxy_worker {
     unsigned index;
     pthread_t thread;
     struct loop *loop;
+    struct pace pace;
     struct proxy_snapshot *snapshot;
     struct proxy_acme *acme; /* open challenges; NULL: none yet */
     struct proxy_authz *authz;
