@@ -79,8 +79,8 @@ run_pytest() { # folder
         paths=$(for name in $FLOW; do echo "test/flow/test_$name.py"; done)
     fi
     # Debian's Python: the modules of the tests are its packages.
-    # An interrupt: what failed until then is told.
-    timeout --signal=INT --kill-after=60 1500 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --tb=short $paths >"$out" 2>&1
+    # Ten minutes on two quick cores: the bound is for what hangs. An interrupt: what failed until then is told.
+    timeout --signal=INT --kill-after=60 3600 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --tb=short $paths >"$out" 2>&1
     code=$?
     last=$(tail -n 1 "$out")
     ok=$(echo "$last" | sed -n 's/.*\b\([0-9][0-9]*\) passed.*/\1/p')

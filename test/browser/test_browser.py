@@ -40,6 +40,9 @@ def chromium(dark=False, phone=False, scripts=True):
 def person(request):
     driver, profile = chromium(dark="dark" in request.param, phone="phone" in request.param, scripts=False)
     driver.look = request.param
+    if "phone" in request.param:  # a window cannot be as narrow as a small phone
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                               {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     yield driver
     driver.quit()
     shutil.rmtree(profile, ignore_errors=True)
@@ -54,6 +57,7 @@ def log_in(driver, trial, url, email):
     driver.get(url)
     WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.CSS_SELECTOR, "input[type=password]"))
     shot(driver, "login")
+    fits(driver)
     driver.find_element(By.CSS_SELECTOR, "input[type=email], input[type=text]").send_keys(email)
     driver.find_element(By.CSS_SELECTOR, "input[type=password]").send_keys(trial.accounts()[email])
     driver.find_element(By.CSS_SELECTOR, "button, input[type=submit]").click()
@@ -76,6 +80,7 @@ def test_login_denial_and_sign_out(person, trial):
     log_in(person, trial, trial.url("demo", "/?hello=browser"), USER)
     assert USER in person.page_source
     shot(person, "demo")
+    fits(person)
     person.get(trial.url("demo", "/.pomerium/"))
     assert USER in person.page_source
     shot(person, "about-me")

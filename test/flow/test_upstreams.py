@@ -1,5 +1,6 @@
 """Upstreams of all kinds: several, slow, over TLS, with upgrades, early hints and trailers."""
 
+import base64
 import socket
 import ssl
 import threading
@@ -114,6 +115,8 @@ def test_tls_upstreams_are_verified():
     cases = {
         "untrusted": ("", 502),
         "trusted": (f"    tls_custom_ca_file: {u.cert}\n    tls_upstream_server_name: backend.localhost\n", 200),
+        "inline": (f"    tls_custom_ca: {base64.b64encode(open(u.cert, 'rb').read()).decode()}\n"
+                   "    tls_upstream_server_name: backend.localhost\n", 200),
         "wrong-name": (f"    tls_custom_ca_file: {u.cert}\n    tls_upstream_server_name: other.localhost\n", 502),
         "skip": ("    tls_skip_verify: true\n", 200),
     }
@@ -146,6 +149,18 @@ def test_each_name_gets_its_own_certificate():
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, OSError)):
             raw_request(stand.port, b"x", old, "public.localhost")
+
+
+def test_head_is_asked_as_head_and_its_length_promises_no_body():
+    u = Upstream(lambda head, body: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + (b"" if head.startswith(b"HEAD") else b"hello"))
+    with Running(public(u.port), [u]) as stand:
+        context = ssl.create_default_context(cafile=stand.ca)
+        host = f"Host: public.localhost:{stand.port}\r\n"
+        data = f"HEAD / HTTP/1.1\r\n{host}\r\nGET / HTTP/1.1\r\n{host}Connection: close\r\n\r\n"
+        got = raw_request(stand.port, data.encode(), context, "public.localhost", 20)
+        first, _, rest = got.partition(b"\r\n\r\n")
+        assert b"content-length: 5" in first.lower() and rest.startswith(b"HTTP/1.1 200") and rest.endswith(b"hello")
+        assert [head.split(b" ")[0] for head in u.heads] == [b"HEAD", b"GET"] and u.connections == 1
 
 
 def test_early_hints_and_trailers_pass():
@@ -215,6 +230,9 @@ def test_wrong_passwords_are_slowed_down_for_account_and_address():
         assert statuses[-1] == 429 and statuses[0] == 401, statuses
         # Also the right password must wait now: guessing gains nothing.
         assert stand.browser().login(stand.url("app"), "user@example.com").status_code == 429
+        # Nor does trying a new account each time: the address must wait as well, sooner or later.
+        others = [stand.browser().login(stand.url("app"), f"stranger-{n}@example.com", "wrong").status_code for n in range(20)]
+        assert others[0] == 401 and others[-1] == 429 and set(others) == {401, 429}, others
 
 
 def test_environment_overrides_the_file(monkeypatch):
