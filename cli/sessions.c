@@ -147,7 +147,7 @@ static bool print_row(const struct row *row, void *arg)
         return true;
     }
     who = mem_strdup(row->email[0] == '\0' ? row->session->user_id : row->email);
-    (void)printf("%-36s  %-32s  %-12s  %-19s  %s\n", cli_tame(row->record->id), cli_tame(who),
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %s\n", cli_tame(row->record->id), cli_tame(who),
                  row->session->idp_id[0] == '\0' ? "-" : cli_tame(row->session->idp_id),
                  time_text(seconds_of(row->session->issued_at), issued),
                  time_text(seconds_of(row->session->expires_at), expires));
@@ -164,7 +164,7 @@ static int list(const struct cli_broker *b, const char *user)
         return 1;
     }
     (void)snprintf(filter, sizeof(filter), "%s", user == NULL ? "" : user);
-    (void)printf("%-36s  %-32s  %-12s  %-19s  %s\n", "SESSION", "USER", "PROVIDER", "SINCE (UTC)",
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %s\n", "SESSION", "USER", "PROVIDER", "SINCE (UTC)",
                  "UNTIL (UTC)");
     fine = each_session(b, emails, print_row, user == NULL ? NULL : filter);
     map_each(emails, free_value, NULL);

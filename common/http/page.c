@@ -23,6 +23,7 @@ static const char style_text[] =
     "footer{max-width:26rem;padding:.9rem .25rem 0;color:var(--soft);font-size:.8rem;"
     "overflow-wrap:anywhere;text-align:center}"
     "h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25;font-weight:600;text-wrap:balance}"
+    "h2{margin:1.5rem 0 .75rem;font-size:1.1rem;line-height:1.3;font-weight:600}"
     "p{margin:0 0 1rem;overflow-wrap:anywhere}p:last-child,form:last-child{margin-bottom:0}"
     ".soft{color:var(--soft);font-size:.9rem}"
     ".note{padding:.65rem .85rem;border-left:3px solid var(--accent);background:var(--back);"
@@ -37,11 +38,12 @@ static const char style_text[] =
     ".quiet{color:var(--accent);background:none;border-color:var(--line)}"
     "button:hover,.button:hover{filter:brightness(1.08)}"
     ":focus-visible{outline:3px solid var(--accent);outline-offset:2px}"
-    "dl{margin:0 0 1.25rem;display:grid;grid-template-columns:minmax(5.5rem,auto) 1fr;"
+    "dl{margin:0 0 1.25rem;display:grid;grid-template-columns:minmax(5.5rem,auto) minmax(50%,1fr);"
     "gap:.45rem 1rem}"
     "dt{color:var(--soft);font-size:.9rem}dd{margin:0;overflow-wrap:anywhere}"
     "code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.9em}"
-    "@media(max-width:30rem){main{padding:1.4rem}}"
+    "@media(max-width:30rem){main{padding:1.4rem}dl{grid-template-columns:1fr;gap:0}"
+    "dd{margin-bottom:.6rem}}"
     "@media(prefers-reduced-motion:no-preference){button,.button{transition:filter .12s}}";
 
 static char style_hash[64];
