@@ -60,21 +60,14 @@ static void rule_fail(struct rule *rule, enum policy_fault fault, const struct d
 static void compile(struct rule *rule, const struct config *config,
                     const struct config_route *route)
 {
-    struct policy_source source = { .doc = NULL };
     enum policy_fault fault = POLICY_FAULT_NONE;
     struct diag d = { .line = 0 };
-    enum err err = ERR_INTERNAL;
 
     if (route->json == NULL) { /* it was to be taken over, from rules that are not there */
         diag_set(&d, "the route is known without its policy; restart authorize");
-    } else {
-        err = policy_source_of_route(route->json, route->doc, &source, &d);
-    }
-    source.mtls_default_deny =
-        config->asks_client_cert && config->downstream_mtls.enforcement != CONFIG_MTLS_POLICY;
-    if (err != ERR_OK) {
         rule_fail(rule, POLICY_FAULT_ROUTE, &d);
-    } else if (policy_compile(&source, &rule->policy, &fault, &d) != ERR_OK) {
+    } else if (policy_compile_route(route->json, route->doc, config_mtls_default_deny(config),
+                                    &rule->policy, &fault, &d) != ERR_OK) {
         rule_fail(rule, fault, &d);
     }
 }

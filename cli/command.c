@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/diag.h"
+#include "common/policy/policy.h"
+
 int cli_fail(int code, const char *fmt, ...)
 {
     va_list ap;
@@ -37,7 +40,6 @@ struct config *cli_config(const char *file)
     struct config_opts opts = { .part = CONFIG_PART_NONE, .env = (const char *const *)environ };
     struct config *config = NULL;
     struct config_errors *errors = NULL;
-    size_t i = 0;
 
     if (file == NULL) {
         file = getenv("POSTERN_CONFIG"); /* NOLINT(concurrency-mt-unsafe): before any thread */
@@ -46,11 +48,36 @@ struct config *cli_config(const char *file)
     if (config_load(&opts, &config, &errors) == ERR_OK) {
         return config;
     }
-    for (i = 0; i < config_errors_count(errors); i++) {
-        (void)fprintf(stderr, "%s\n", config_errors_text(errors, i));
-    }
+    cli_errors_tell(errors);
     config_errors_free(&errors);
     return NULL;
+}
+
+void cli_errors_tell(const struct config_errors *errors)
+{
+    for (size_t i = 0; i < config_errors_count(errors); i++) {
+        (void)fprintf(stderr, "%s\n", config_errors_text(errors, i));
+    }
+}
+
+size_t cli_policies_tell(const struct config *config)
+{
+    size_t broken = 0;
+
+    for (size_t i = 0; i < config->n_routes; i++) {
+        const struct config_route *route = &config->routes[i];
+        struct policy *policy = NULL;
+        struct diag d = { .line = 0 };
+        char line[DIAG_LINE];
+
+        if (policy_compile_route(route->json, route->doc, config_mtls_default_deny(config), &policy,
+                                 NULL, &d) != ERR_OK) {
+            (void)fprintf(stderr, "%s\n", diag_format(&d, line));
+            broken++;
+        }
+        policy_unref(&policy);
+    }
+    return broken;
 }
 
 enum err cli_duration(const char *text, int64_t *seconds_out)

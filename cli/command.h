@@ -41,6 +41,12 @@ char *cli_tame(char *text);
  * mistake. NULL: it cannot be used. */
 struct config *cli_config(const char *file);
 
+/* Prints what is wrong with the policies of its routes, of which each closes its own route; how many
+ * there are. */
+size_t cli_policies_tell(const struct config *config);
+/* Prints every mistake. */
+void cli_errors_tell(const struct config_errors *errors);
+
 /* "24h", "90m", "3600s", "7d" in seconds; ERR_INVALID. */
 MUST_CHECK enum err cli_duration(const char *text, int64_t *seconds_out);
 

@@ -125,11 +125,12 @@ static void print_advice(const char *sentence, void *arg)
 int cli_validate_main(int argc, char **argv)
 {
     struct config *config = NULL;
+    size_t broken = 0;
 
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
         (void)puts(
-            "usage: postern validate [FILE]\n\nChecks a configuration; prints each mistake with "
-            "file, line and column. Exit code 1 if there is one.\nAlso says what is no mistake but "
+            "usage: postern validate [FILE]\n\nChecks a configuration and its policies; prints each "
+            "mistake with file, line and column. Exit code 1 if there is one.\nAlso says what is no mistake but "
             "should be seen to: certificates that end soon, upstreams that nobody verifies, hosts "
             "without a certificate.");
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
@@ -139,10 +140,17 @@ int cli_validate_main(int argc, char **argv)
         return 1;
     }
     config_advise(config, clock_wall_s(), print_advice, NULL);
-    (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
-                 config->n_routes == 1 ? "" : "s");
+    broken = cli_policies_tell(config);
+    if (broken > 0) {
+        (void)fprintf(stderr, "%s: %zu of %zu route%s would answer 503, for the mistake%s above\n",
+                      config->file.p, broken, config->n_routes, config->n_routes == 1 ? "" : "s",
+                      broken == 1 ? "" : "s");
+    } else {
+        (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
+                     config->n_routes == 1 ? "" : "s");
+    }
     config_unref(&config);
-    return 0;
+    return broken == 0 ? 0 : 1;
 }
 
 /* ---- healthcheck ----------------------------------------------------------------------------- */

@@ -275,8 +275,8 @@ static void start_acme(struct up *up, const struct config *config)
     }
 }
 
-/* A new route's host needs a place in the certificate, or one from an ACME server. Mistakes are told
- * by those who serve. */
+/* A new route's host needs a place in the certificate, or one from an ACME server. Who just saved the
+ * file looks here, not into the logs of those who serve. */
 static void follow_config(struct up *up)
 {
     struct config_opts opts = { .file = up->config, .env = (const char *const *)environ };
@@ -292,8 +292,12 @@ static void follow_config(struct up *up)
         return;
     }
     up->seen = now;
-    if (config_load(&opts, &config, &errors) == ERR_OK) {
+    if (config_load(&opts, &config, &errors) != ERR_OK) {
+        cli_errors_tell(errors);
+        (void)fputs("postern: the configuration before that stays in force\n", stderr);
+    } else {
         start_acme(up, config);
+        (void)cli_policies_tell(config);
         if (cli_certificates_cover(&up->trial, config, &d) != ERR_OK) {
             (void)fprintf(stderr, "postern: no certificate for a new host: %s\n", d.text);
         }

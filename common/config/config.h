@@ -617,6 +617,13 @@ void config_tunnel_text(struct buf *out, struct sv host, uint16_t port);
 /* Whether any route, or the authenticate host, goes by this host and port: where a login may lead
  * back to. */
 bool config_has_host(const struct config *config, struct sv host, uint16_t port);
+
+/* Whether no policy admits somebody whose certificate is not trusted. */
+static inline bool config_mtls_default_deny(const struct config *config)
+{
+    return config->asks_client_cert && config->downstream_mtls.enforcement != CONFIG_MTLS_POLICY;
+}
+
 const char *config_part_name(enum config_part part); /* "proxy" …; "postern" */
 
 /* Appends the names of settings that differ but take effect at a restart only. */

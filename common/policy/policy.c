@@ -445,3 +445,19 @@ enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
     *source_out = src;
     return ERR_OK;
 }
+
+enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
+                              bool mtls_default_deny, struct policy **policy_out,
+                              enum policy_fault *fault_out, struct diag *d)
+{
+    struct policy_source source = { .mtls_default_deny = mtls_default_deny };
+    enum err err = policy_source_of_route(route, doc, &source, d);
+
+    if (err != ERR_OK) {
+        if (fault_out != NULL) {
+            *fault_out = POLICY_FAULT_ROUTE;
+        }
+        return err;
+    }
+    return policy_compile(&source, policy_out, fault_out, d);
+}

@@ -100,6 +100,10 @@ MUST_CHECK enum err policy_compile_text(struct sv text, const char *file,
                                         const struct policy_source *base,
                                         struct policy **policy_out, enum policy_fault *fault_out,
                                         struct diag *d);
+/* Of a route of config.yaml: policy_source_of_route, then policy_compile. */
+MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
+                                         bool mtls_default_deny, struct policy **policy_out,
+                                         enum policy_fault *fault_out, struct diag *d);
 struct policy *policy_ref(struct policy *policy);
 void policy_unref(struct policy **policy);
 

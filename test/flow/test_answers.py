@@ -48,6 +48,10 @@ def test_a_broken_policy_closes_its_own_route_only(stand, upstream):
     assert b.one(stand.url("other")).status_code == 503
     assert len(upstream.heads) == before
     assert b.fetch(stand.url("app")).status_code == 200
+    done = stand.cli("validate", check=False)
+    line = stand.config_line("no_such_criterion")
+    assert done.returncode == 1 and f"config.yaml:{line}:" in done.stderr and '"no_such_criterion"' in done.stderr
+    assert "fine" not in done.stdout
 
 
 def test_denied_requests_never_reach_the_upstream(stand, upstream):

@@ -255,6 +255,23 @@ def test_a_second_start_finds_its_sessions(trial):
     assert b.fetch(trial.url("demo")).status_code == 200
 
 
+def test_a_mistake_in_the_saved_configuration_is_told_on_the_terminal(trial):
+    path = os.path.join(trial.folder, "config.yaml")
+    with open(path) as f:
+        good = f.read()
+    for bad, place, hint in ((good.replace("allow_websockets:", "allow_websocket:"), "allow_websocket:", "allow_websockets"),
+                             (good.replace("authenticated_user: true", "emial: {is: a@b}"), "emial", "email")):
+        with open(path, "w") as f:
+            f.write(bad)
+        line = next(n for n, text in enumerate(bad.splitlines(), 1) if place in text)
+        wait_for("the mistake to be told", lambda: any(
+            f"{path}:{line}:" in x and hint in x for x in trial.printed().splitlines()))
+    with open(path, "w") as f:
+        f.write(good)
+    b = trial.browser()
+    wait_for("the good one to be in force", lambda: b.login(trial.url("demo"), ADMIN).status_code == 200)
+
+
 def test_a_port_in_use_is_one_clear_sentence():
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]

@@ -101,6 +101,11 @@ routes:
         os.rename(path + ".new", path)
         return path
 
+    def config_line(self, text):
+        """The number of the line of the configuration that holds text."""
+        with open(self.config) as f:
+            return next(n for n, line in enumerate(f, 1) if text in line)
+
     def start(self, order=DAEMONS):
         try:
             for daemon in (*order, *self.authorizes[1:]):
