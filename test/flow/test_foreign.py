@@ -1,5 +1,6 @@
 """The databroker as a foreign client meets it: Python's own gRPC, stubs from the published messages, a token."""
 
+import base64
 import importlib
 import os
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 
 import grpc
 import pytest
+from broker import Identity
 from stand import Stand
 from trial import ROOT, wait_for
 
@@ -103,6 +105,32 @@ def test_a_session_admin_may_not_make_records_or_ask_for_verdicts(stand, stubs):
     with pytest.raises(grpc.RpcError) as refused:
         login_rpc.LoginStub(channel(stand, "authenticate")).Redeem(login_pb.RedeemRequest(code="x"), metadata=auth, timeout=5)
     assert refused.value.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+MAY_ASK = {"proxy": {"Check", "CheckStream", "Redeem"}, "cli": {"Check"}, "authenticate": set(), "authorize": set(), "databroker": set()}
+
+
+@pytest.mark.parametrize("role", MAY_ASK)
+def test_a_certificate_asks_for_verdicts_and_codes_only_in_its_role(stand, stubs, role):
+    """The other services' rows of methods and roles; the databroker's are in test_databroker.py."""
+    identity = Identity(base64.b64decode(stand.secret))
+
+    def stub(daemon, make):
+        return make(grpc.secure_channel(f"unix:{stand.folder}/{daemon}.sock", identity.credentials(role), [
+            ("grpc.ssl_target_name_override", f"{daemon}.postern.internal"), ("grpc.enable_http_proxy", 0)]))
+    check_pb, check_rpc = stubs["authorize"]
+    login_pb, login_rpc = stubs["authenticate"]
+    checks, login = stub("authorize", check_rpc.AuthorizeStub), stub("authenticate", login_rpc.LoginStub)
+    for method, call in (("Check", lambda: checks.Check(check_pb.CheckRequest(id=1), timeout=20)),
+                         ("CheckStream", lambda: list(checks.CheckStream(iter([]), timeout=20))),
+                         ("Redeem", lambda: login.Redeem(login_pb.RedeemRequest(code="x"), timeout=20))):
+        try:
+            call()
+            code = grpc.StatusCode.OK
+        except grpc.RpcError as e:
+            code = e.code()
+        assert code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), method
+        assert (code != grpc.StatusCode.PERMISSION_DENIED) == (method in MAY_ASK[role]), (method, code)
 
 
 def test_cli_lists_shows_and_revokes(stand):
