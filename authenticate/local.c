@@ -126,6 +126,9 @@ static void check_answer(struct check *c)
     struct authn_identity who;
     json_t *flat = NULL;
 
+    authn_throttle_end(req->app->throttle, sv_from(c->email), req->address,
+                       c->found == NULL ? AUTHN_ATTEMPT_FAILED : AUTHN_ATTEMPT_SUCCEEDED,
+                       clock_mono_ms());
     if (c->found == NULL) {
         log_info("login.failed", KV_STR("cause", "password"), KV_STR("account", c->email),
                  KV_SV("address", req->address), KV_SV("request_id", req->request_id));
@@ -133,7 +136,6 @@ static void check_answer(struct check *c)
                   sv_from(c->email));
         return;
     }
-    authn_throttle_success(req->app->throttle, sv_from(c->email), req->address);
     identity_of(req, c->found, &who, &flat);
     authn_login_done(req, &who);
     json_decref(flat);
@@ -188,15 +190,8 @@ static void check_start(struct authn_request *req, const char *email, struct sv 
 {
     struct authn *app = req->app;
     struct check *c = NULL;
-    int64_t wait =
-        authn_throttle_begin(app->throttle, sv_from(email), req->address, clock_mono_ms());
+    int64_t wait = 0;
 
-    if (wait > 0) {
-        log_warn("login.throttled", KV_STR("account", email), KV_SV("address", req->address),
-                 KV_I64("wait_ms", wait));
-        busy(req, wait);
-        return;
-    }
     if (app->users == NULL) {
         users_try(app); /* blocks for one small file, and only while there is none */
     }
@@ -210,6 +205,13 @@ static void check_start(struct authn_request *req, const char *email, struct sv 
                                           .retry_after_s = 10 });
         return;
     }
+    wait = authn_throttle_begin(app->throttle, sv_from(email), req->address, clock_mono_ms());
+    if (wait > 0) {
+        log_warn("login.throttled", KV_STR("account", email), KV_SV("address", req->address),
+                 KV_I64("wait_ms", wait));
+        busy(req, wait);
+        return;
+    }
     c = MEM_NEW(struct check);
     c->req = req;
     c->file = mem_svdup(req->config->idp_local_users_file);
@@ -219,6 +221,8 @@ static void check_start(struct authn_request *req, const char *email, struct sv 
     req->jobs++;
     if (job_submit(app->pool, check_run, check_done, c) != ERR_OK) {
         req->jobs--;
+        authn_throttle_end(app->throttle, sv_from(email), req->address, AUTHN_ATTEMPT_NOT_MADE,
+                           clock_mono_ms());
         check_free(c);
         busy(req, 1000);
     }

@@ -12,6 +12,7 @@ enum { KEY_MAX = 320 };
 struct entry {
     struct list node; /* least recently used first */
     uint32_t failures;
+    uint32_t open; /* attempts under way */
     int64_t until_ms;
     int64_t last_ms;
     size_t key_n;
@@ -22,6 +23,7 @@ struct table {
     struct map *map;
     struct list order;
     uint32_t free_failures;
+    uint32_t open_max;
 };
 
 struct authn_throttle {
@@ -29,10 +31,11 @@ struct authn_throttle {
     struct table addresses;
 };
 
-static void table_init(struct table *t, uint32_t free_failures)
+static void table_init(struct table *t, uint32_t free_failures, uint32_t open_max)
 {
     t->map = map_new();
     t->free_failures = free_failures;
+    t->open_max = open_max;
     list_init(&t->order);
 }
 
@@ -55,8 +58,8 @@ struct authn_throttle *authn_throttle_new(void)
 {
     struct authn_throttle *throttle = MEM_NEW(struct authn_throttle);
 
-    table_init(&throttle->accounts, AUTHN_THROTTLE_ACCOUNT_FREE);
-    table_init(&throttle->addresses, AUTHN_THROTTLE_ADDRESS_FREE);
+    table_init(&throttle->accounts, AUTHN_THROTTLE_ACCOUNT_FREE, AUTHN_THROTTLE_ACCOUNT_OPEN);
+    table_init(&throttle->addresses, AUTHN_THROTTLE_ADDRESS_FREE, AUTHN_THROTTLE_ADDRESS_OPEN);
     return throttle;
 }
 
@@ -80,7 +83,7 @@ static bool make_room(struct table *t, int64_t now_ms)
     LIST_FOREACH(it, &t->order) {
         struct entry *e = LIST_ENTRY(it, struct entry, node);
 
-        if (e->until_ms <= now_ms) {
+        if (e->until_ms <= now_ms && e->open == 0) {
             entry_drop(t, e);
             return true;
         }
@@ -109,22 +112,32 @@ static struct entry *entry_get(struct table *t, struct sv key, int64_t now_ms)
     return e;
 }
 
-static int64_t wait_of(const struct entry *e, int64_t now_ms)
+static int64_t wait_of(const struct table *t, const struct entry *e, int64_t now_ms)
 {
     if (e == NULL) {
         return AUTHN_THROTTLE_LAST_MS;
     }
-    return e->until_ms > now_ms ? e->until_ms - now_ms : 0;
+    if (e->until_ms > now_ms) {
+        return e->until_ms - now_ms;
+    }
+    return e->open < (e->failures < t->free_failures ? t->open_max : 1) ? 0
+                                                                        : AUTHN_THROTTLE_FIRST_MS;
 }
 
-static void count(struct table *t, struct entry *e, int64_t now_ms)
+static void begin(struct table *t, struct entry *e, int64_t now_ms)
+{
+    e->open++;
+    e->last_ms = now_ms;
+    list_remove(&e->node);
+    list_push_back(&t->order, &e->node);
+}
+
+static void count_failure(const struct table *t, struct entry *e, int64_t now_ms)
 {
     int64_t wait = AUTHN_THROTTLE_FIRST_MS;
 
     e->failures += e->failures < UINT32_MAX ? 1U : 0U;
     e->last_ms = now_ms;
-    list_remove(&e->node);
-    list_push_back(&t->order, &e->node);
     if (e->failures < t->free_failures) {
         return;
     }
@@ -160,32 +173,48 @@ int64_t authn_throttle_begin(struct authn_throttle *throttle, struct sv account,
     char room[INET6_ADDRSTRLEN];
     struct entry *by_address = entry_get(&throttle->addresses, address_key(address, room), now_ms);
     struct entry *by_account = NULL;
-    int64_t wait = wait_of(by_address, now_ms);
+    int64_t wait = wait_of(&throttle->addresses, by_address, now_ms);
 
     if (wait > 0) {
         return wait; /* before the account's table is touched: one address cannot fill it */
     }
     by_account = entry_get(&throttle->accounts, account, now_ms);
-    wait = wait_of(by_account, now_ms);
+    wait = wait_of(&throttle->accounts, by_account, now_ms);
     if (wait == 0) {
-        count(&throttle->addresses, by_address, now_ms);
-        count(&throttle->accounts, by_account, now_ms);
+        begin(&throttle->addresses, by_address, now_ms);
+        begin(&throttle->accounts, by_account, now_ms);
     }
     return wait;
 }
 
-void authn_throttle_success(struct authn_throttle *throttle, struct sv account, struct sv address)
+/* The one of an attempt that began: it is not dropped while that is under way. */
+static struct entry *end(struct table *t, struct sv key)
+{
+    struct entry *e = map_get(t->map, key.n > KEY_MAX ? sv_head(key, KEY_MAX) : key);
+
+    CHECK(e != NULL && e->open > 0);
+    e->open--;
+    return e;
+}
+
+void authn_throttle_end(struct authn_throttle *throttle, struct sv account, struct sv address,
+                        enum authn_attempt how, int64_t now_ms)
 {
     char room[INET6_ADDRSTRLEN];
-    struct entry *e =
-        map_get(throttle->accounts.map, account.n > KEY_MAX ? sv_head(account, KEY_MAX) : account);
+    struct entry *by_account = end(&throttle->accounts, account);
+    struct entry *by_address = end(&throttle->addresses, address_key(address, room));
 
-    if (e != NULL) {
-        entry_drop(&throttle->accounts, e);
+    if (how == AUTHN_ATTEMPT_FAILED) {
+        count_failure(&throttle->accounts, by_account, now_ms);
+        count_failure(&throttle->addresses, by_address, now_ms);
+    } else if (how == AUTHN_ATTEMPT_SUCCEEDED) {
+        by_account->failures = 0;
+        by_account->until_ms = 0;
     }
-    e = map_get(throttle->addresses.map, address_key(address, room));
-    if (e != NULL && e->failures > 0) {
-        e->failures--;
-        e->until_ms = e->failures < throttle->addresses.free_failures ? 0 : e->until_ms;
+    if (by_account->failures == 0 && by_account->open == 0) {
+        entry_drop(&throttle->accounts, by_account);
+    }
+    if (by_address->failures == 0 && by_address->open == 0) {
+        entry_drop(&throttle->addresses, by_address);
     }
 }

@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -182,12 +184,29 @@ def test_server_sent_events_arrive_as_they_are_made(trial):
 
 
 def test_twenty_tabs_at_once_all_arrive(trial):
-    b = trial.browser()
-    pages = [b.get(trial.url("demo", f"/tab/{n}")) for n in range(20)]
-    for page in pages[::2] + pages[1::2]:
-        n = pages.index(page)
-        end = b.login_on(page, USER, trial.accounts()[USER]) if "<form" in page.text else page
-        assert end.status_code == 200 and end.url == trial.url("demo", f"/tab/{n}"), (end.status_code, end.url, b.trail)
+    """Opened together, as a browser does that starts; then each logs in, in any order, and at once."""
+    for together in (False, True):
+        b, tabs, ends = trial.browser(), {}, {}
+
+        def each(what):
+            order = random.sample(range(20), 20)
+            threads = [threading.Thread(target=what, args=(n,)) for n in order]
+            for t in threads:
+                t.start()
+                if not together:
+                    t.join()
+            for t in threads:
+                t.join()
+
+        def log_in(n):
+            page = tabs[n]
+            ends[n] = b.login_on(page, USER, trial.accounts()[USER]) if "<form" in page.text else page
+        each(lambda n: tabs.update({n: b.get(trial.url("demo", f"/tab/{n}"))}))
+        each(log_in)
+        for n in range(20):
+            assert n in ends and (ends[n].status_code, ends[n].url) == (200, trial.url("demo", f"/tab/{n}")), (n, ends.get(n), together)
+        assert len([c for c in b.session.cookies if c.domain == "demo.localhost"]) == 2
+        assert sum(len(c.name) + len(c.value) for c in b.session.cookies if c.domain == "demo.localhost") < 300
 
 
 class ForgetfulBrowser(Browser):

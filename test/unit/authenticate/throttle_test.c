@@ -5,10 +5,27 @@
 
 #include "test/support/cmocka.h"
 
+static int64_t begin(struct authn_throttle *t, const char *account, const char *address, int64_t at)
+{
+    return authn_throttle_begin(t, sv_from(account), sv_from(address), at);
+}
+
+static void end(struct authn_throttle *t, const char *account, const char *address,
+                enum authn_attempt how, int64_t at)
+{
+    authn_throttle_end(t, sv_from(account), sv_from(address), how, at);
+}
+
+/* A guess: it fails at once where it may be made at all. */
 static int64_t try_it(struct authn_throttle *t, const char *account, const char *address,
                       int64_t at)
 {
-    return authn_throttle_begin(t, sv_from(account), sv_from(address), at);
+    int64_t wait = begin(t, account, address, at);
+
+    if (wait == 0) {
+        end(t, account, address, AUTHN_ATTEMPT_FAILED, at);
+    }
+    return wait;
 }
 
 static void the_wait_doubles_after_the_free_attempts_and_has_an_end(void **state)
@@ -44,10 +61,54 @@ static void a_success_clears_the_account_only(void **state)
         assert_int_equal(try_it(t, "a@b", "10.0.0.1", 1), 0);
         assert_int_equal(try_it(t, "c@d", "10.0.0.1", 1), 0);
     }
-    authn_throttle_success(t, SV("a@b"), SV("10.0.0.1"));
+    assert_int_equal(begin(t, "a@b", "10.0.0.1", 1), 0);
+    end(t, "a@b", "10.0.0.1", AUTHN_ATTEMPT_SUCCEEDED, 1);
     assert_int_equal(try_it(t, "c@d", "10.0.0.1", 1), 0);
     assert_true(try_it(t, "c@d", "10.0.0.1", 1) > 0);
     assert_int_equal(try_it(t, "a@b", "10.0.0.1", 1), 0);
+    authn_throttle_free(&t);
+}
+
+static void many_tabs_may_log_in_at_once(void **state)
+{
+    struct authn_throttle *t = authn_throttle_new();
+
+    (void)state;
+    assert_int_equal(try_it(t, "a@b", "10.0.0.1", 1), 0); /* a typing error before that */
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(begin(t, "a@b", "10.0.0.1", 1), 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        end(t, "a@b", "10.0.0.1", AUTHN_ATTEMPT_SUCCEEDED, 1);
+    }
+    for (int i = 0; i < AUTHN_THROTTLE_ACCOUNT_FREE; i++) { /* afresh */
+        assert_int_equal(try_it(t, "a@b", "10.0.0.1", 1), 0);
+    }
+    assert_true(try_it(t, "a@b", "10.0.0.1", 1) > 0);
+    authn_throttle_free(&t);
+}
+
+static void many_guesses_at_once_are_bounded_and_paid_for(void **state)
+{
+    struct authn_throttle *t = authn_throttle_new();
+    int64_t now = 1;
+
+    (void)state;
+    for (int i = 0; i < AUTHN_THROTTLE_ACCOUNT_OPEN; i++) {
+        assert_int_equal(begin(t, "a@b", "10.0.0.1", now), 0);
+    }
+    assert_true(begin(t, "a@b", "10.0.0.2", now) > 0);
+    for (int i = 0; i < AUTHN_THROTTLE_ACCOUNT_OPEN; i++) {
+        end(t, "a@b", "10.0.0.1", AUTHN_ATTEMPT_FAILED, now);
+    }
+    assert_int_equal(begin(t, "a@b", "10.0.0.2", now), AUTHN_THROTTLE_LAST_MS);
+    now += AUTHN_THROTTLE_LAST_MS;
+    assert_int_equal(begin(t, "a@b", "10.0.0.2", now), 0); /* and from now on one by one */
+    assert_true(begin(t, "a@b", "10.0.0.3", now) > 0);
+    end(t, "a@b", "10.0.0.2", AUTHN_ATTEMPT_NOT_MADE, now);
+    assert_int_equal(begin(t, "a@b", "10.0.0.3", now), 0);
+    end(t, "a@b", "10.0.0.3", AUTHN_ATTEMPT_FAILED, now);
+    assert_int_equal(begin(t, "a@b", "10.0.0.3", now), AUTHN_THROTTLE_LAST_MS);
     authn_throttle_free(&t);
 }
 
@@ -94,6 +155,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_wait_doubles_after_the_free_attempts_and_has_an_end),
         cmocka_unit_test(a_success_clears_the_account_only),
+        cmocka_unit_test(many_tabs_may_log_in_at_once),
+        cmocka_unit_test(many_guesses_at_once_are_bounded_and_paid_for),
         cmocka_unit_test(one_address_cannot_try_many_accounts),
         cmocka_unit_test(a_full_table_of_waiting_entries_refuses_newcomers),
     };
