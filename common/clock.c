@@ -25,7 +25,10 @@ int64_t clock_mono_ms(void)
 
 int64_t clock_coarse_ms(void)
 {
-    return now_us(CLOCK_MONOTONIC_COARSE) / 1000;
+    struct timespec ts = { 0 };
+
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 int64_t clock_wall_us(void)

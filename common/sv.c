@@ -103,10 +103,9 @@ enum err sv_u64(struct sv s, uint64_t max, uint64_t *v_out)
         if (digit > 9) {
             return ERR_INVALID;
         }
-        if (v > (max - MIN(digit, max)) / 10) {
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, digit, &v)) {
             return ERR_LIMIT;
         }
-        v = v * 10 + digit;
     }
     if (v > max) {
         return ERR_LIMIT;
