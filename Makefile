@@ -116,7 +116,8 @@ FUZZ_CC   := clang-14
 FUZZ_SAN  := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 FUZZ_OBJ   = $(patsubst %.c,$(FB)/%.o,$(wildcard $(1)/*.c))
 FUZZ_COMMON := $(call FUZZ_OBJ,common) $(call FUZZ_OBJ,common/*) \
-               $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(PB_C)) $(FB)/test/support/pki.o
+               $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(PB_C)) $(FB)/test/support/pki.o \
+               $(FB)/test/support/config_same.o
 FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS),$(filter-out %/main.o,$(call FUZZ_OBJ,$(d))))
 fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))
 $(FB)/bin/%: $(FB)/test/fuzz/%_fuzz.o $(FB)/libpostern.a
