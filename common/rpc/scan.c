@@ -17,6 +17,9 @@ static enum err varint(struct cursor *c, uint64_t *v_out)
     for (i = 0; i < VARINT_MAX && c->p < c->end; i++) {
         unsigned char b = *c->p++;
 
+        if (i == VARINT_MAX - 1 && b > 1) {
+            break; /* more than 64 bits */
+        }
         v |= (uint64_t)(b & 0x7fU) << 7U * i;
         if ((b & 0x80U) == 0) {
             *v_out = v;

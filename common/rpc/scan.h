@@ -12,7 +12,8 @@
 
 enum { RPC_DEPTH_MAX = 64, RPC_FIELDS_MAX = 1000000 };
 
-/* ERR_INVALID: truncated, wrong wire type for a known field, NUL or bad UTF-8 in a string.
+/* ERR_INVALID: truncated, wrong wire type for a known field, a number of more than 64 bits, NUL or bad
+ * UTF-8 in a string.
  * ERR_LIMIT: nested deeper than RPC_DEPTH_MAX, more fields than RPC_FIELDS_MAX. */
 MUST_CHECK enum err rpc_scan(const ProtobufCMessageDescriptor *type, struct sv bytes);
 

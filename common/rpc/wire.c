@@ -17,6 +17,9 @@ static uint64_t varint_long(struct rpc_wire *w, unsigned max)
     for (unsigned i = 0; i < max && w->p < w->end; i++) {
         unsigned char b = *w->p++;
 
+        if (i == VARINT_MAX - 1 && b > 1) {
+            break; /* more than 64 bits: others would read another number */
+        }
         v |= (uint64_t)(b & 0x7fU) << 7U * i;
         if ((b & 0x80U) == 0) {
             return v;

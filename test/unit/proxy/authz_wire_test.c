@@ -129,6 +129,7 @@ static void a_broken_reply_is_refused(void **state)
         { "\x0b", 1 },                                              /* a group */
         { "\x00\x01", 2 },                                          /* field 0 */
         { "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12 }, /* 11 bytes of varint */
+        { "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11 },     /* 65 bits */
         { "\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11 },     /* longer than all memory */
     };
     struct proxy_authz_reply got;

@@ -558,6 +558,8 @@ static void bad_text_and_cut_messages_are_refused(void **state)
         { { "\x00", 1 }, ERR_INVALID },             /* field 0 */
         { { "\x08", 1 }, ERR_INVALID },             /* no value */
         { { "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12 }, ERR_INVALID },
+        { { "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11 }, ERR_INVALID }, /* 65 bits */
+        { { "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11 }, ERR_OK },
         { { "\x08\x07", 2 }, ERR_OK },
     };
 
