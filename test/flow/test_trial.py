@@ -342,6 +342,8 @@ def test_a_missing_right_is_one_clear_sentence(stopped):
     for folder in folders:
         lines = up_of(folder, *nobody)
         assert len(lines) == 1 and folder in lines[0], lines
+    if nobody:
+        shutil.rmtree(place)
 
 
 def test_children_that_die_are_started_again(trial):
