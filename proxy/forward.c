@@ -540,11 +540,27 @@ static bool read_upstream(struct proxy_exchange *x)
     return !drained;
 }
 
+/* A kept connection speaks, or ends, before anything was sent on it: that is no answer to anything. */
+static void spoke_too_soon(struct proxy_exchange *x)
+{
+    if (x->retried) {
+        fail(x, 502, "no-answer");
+        return;
+    }
+    leave_server(x);
+    forward(x, PROXY_UPSTREAM_FRESH);
+    x->retried = true;
+}
+
 static void on_readable(void *owner)
 {
     struct proxy_exchange *x = owner;
     int i = 0;
 
+    if (x->phase == PROXY_CONNECT) {
+        spoke_too_soon(x);
+        return;
+    }
     while (i < READS_MAX && x->up != NULL && read_upstream(x)) {
         i++;
     }
@@ -774,7 +790,6 @@ void proxy_forward_start(struct proxy_exchange *x, struct proxy_cluster *cluster
         proxy_reply_fault(x, 503, refused);
         return;
     }
-
     x->idle_ms =
         x->service == PROXY_FOR_ROUTE ? x->route->config->idle_timeout_ms : c->timeout_idle_ms;
     x->retried = false;

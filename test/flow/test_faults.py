@@ -5,6 +5,7 @@ import base64
 import collections
 import json
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -424,6 +425,37 @@ def test_an_answer_before_the_request_ends_is_the_last_on_its_connection():
             assert whole(ask(stand, get(b"/fine")))[0] == (200, b"fine")
         time.sleep(0.3)  # what the script waits for a second request
         assert u.second == 0
+
+
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno", b"+OK\r\n", b""])
+def test_what_a_kept_connection_says_unasked_harms_one_answer_at_most(unasked):
+    """It speaks, or ends, just as the verdict comes in and the connection is taken for the next request. A turn later
+    the bytes are an answer to that one, by all that HTTP/1 can tell."""
+    kept = []
+
+    def talk(s):
+        kept.append(s)
+        while receive(s):
+            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+    u = Upstream(raw=talk)
+    with Scene({"/": (u, "http")}) as stand, connect(stand) as s:
+        proxy, authorize = stand.processes["proxy"], stand.processes["authorize"]
+        request = get(b"/", b"").replace(b"PORT", b"%d" % stand.port)
+        s.sendall(request)
+        assert whole(receive(s))[0] == (200, b"fine")
+        try:
+            authorize.send_signal(signal.SIGSTOP)
+            s.sendall(request)
+            time.sleep(0.3)  # the check is out
+            proxy.send_signal(signal.SIGSTOP)
+            authorize.send_signal(signal.SIGCONT)
+            time.sleep(0.3)  # the verdict is in
+            kept[0].sendall(unasked) if unasked else kept[0].shutdown(socket.SHUT_WR)
+        finally:
+            authorize.send_signal(signal.SIGCONT)
+            proxy.send_signal(signal.SIGCONT)
+        assert whole(receive(s))[0][0] in (200, 408, 502)
+        assert whole(ask(stand, get(b"/")))[0] == (200, b"fine")
 
 
 # ---- clients that leave -------------------------------------------------------------------------------------
