@@ -5,8 +5,10 @@ set -eu
 cd "$(dirname "$0")/../.."
 version=8.8.1
 folder=$PWD/build/tools/oidc-provider-$version
-if [ ! -d "$folder/node_modules/oidc-provider" ]; then
-    mkdir -p "$folder"
-    npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel=error "oidc-provider@$version" >&2
+if [ ! -d "$folder" ]; then
+    part=$folder.$$ # an installation that is cut off is none
+    mkdir -p "$part"
+    npm install --prefix "$part" --no-audit --no-fund --ignore-scripts --loglevel=error "oidc-provider@$version" >&2
+    mv -T "$part" "$folder"
 fi
 echo "$folder"
