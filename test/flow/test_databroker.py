@@ -13,6 +13,7 @@ import grpc
 import pytest
 from broker import Broker, stubs
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
+from sanitize import ANSWER_S
 from trial import BIN, wait_for
 
 SESSION = "type.googleapis.com/session.Session"
@@ -99,7 +100,7 @@ def call_of(pb, method, server_version):
 @pytest.mark.parametrize("role", ALL)
 @pytest.mark.parametrize("method", MAY)
 def test_a_role_may_call_what_its_row_says(broker, pb, api, method, role):
-    version = api.ServerInfo(empty_pb2.Empty(), timeout=5).server_version
+    version = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).server_version
     stub, metadata = broker.client(role)
     answer = {"Get": Code.NOT_FOUND, "RenewLease": Code.ALREADY_EXISTS}.get(method, Code.OK)
     expected = answer if role in MAY[method] else Code.UNAUTHENTICATED if role is None else Code.PERMISSION_DENIED
@@ -107,7 +108,7 @@ def test_a_role_may_call_what_its_row_says(broker, pb, api, method, role):
     request = call_of(pb, method, version)
 
     def run():
-        result = method_of(request, metadata=metadata, timeout=5)
+        result = method_of(request, metadata=metadata, timeout=ANSWER_S)
         if method.startswith("Sync"):
             list(result)
 
@@ -117,8 +118,8 @@ def test_a_role_may_call_what_its_row_says(broker, pb, api, method, role):
 def test_a_method_that_does_not_exist_is_unimplemented(broker):
     channel = grpc.secure_channel(f"unix:{broker.socket}", broker.identity.credentials("cli"),
                                   [("grpc.ssl_target_name_override", "databroker.postern.internal")])
-    assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Drop")(b"", timeout=5)) == Code.UNIMPLEMENTED
-    assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Put/")(b"", timeout=5)) == Code.UNIMPLEMENTED
+    assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Drop")(b"", timeout=ANSWER_S)) == Code.UNIMPLEMENTED
+    assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Put/")(b"", timeout=ANSWER_S)) == Code.UNIMPLEMENTED
 
 
 def test_a_certificate_of_another_ca_or_role_is_nobody(broker):
@@ -127,7 +128,7 @@ def test_a_certificate_of_another_ca_or_role_is_nobody(broker):
     assert status(lambda: stub.ServerInfo(empty_pb2.Empty(), timeout=3)) in (Code.UNAVAILABLE, Code.UNAUTHENTICATED)
     for uri in ("spiffe://postern/root", "spiffe://other/cli", "https://postern/cli", "spiffe://postern/cli/x"):
         stub, _ = broker.client("cli", uri=uri)
-        assert status(lambda: stub.ServerInfo(empty_pb2.Empty(), timeout=5)) == Code.UNAUTHENTICATED, uri
+        assert status(lambda: stub.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)) == Code.UNAUTHENTICATED, uri
 
 
 def test_an_old_or_changed_token_is_nobody(broker):
@@ -136,29 +137,29 @@ def test_an_old_or_changed_token_is_nobody(broker):
     old = broker.identity.token("reader", -120)
     for text in (old, good[:-1] + ("A" if good[-1] != "A" else "B"), good + "x", "", "postern_"):
         metadata = [("authorization", "Bearer " + text)]
-        assert status(lambda: stub.ServerInfo(empty_pb2.Empty(), metadata=metadata, timeout=5)) == Code.UNAUTHENTICATED, text
+        assert status(lambda: stub.ServerInfo(empty_pb2.Empty(), metadata=metadata, timeout=ANSWER_S)) == Code.UNAUTHENTICATED, text
 
 
 def test_a_session_admin_ends_sessions_and_does_nothing_else(broker, pb, api):
     stub, metadata = broker.client("session-admin")
-    mine = api.Put(pb.PutRequest(records=[session()]), timeout=5).records[0]
+    mine = api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S).records[0]
     user = pb.Record(type=USER, id="u")
     user.deleted_at.GetCurrentTime()
     gone = pb.Record(type=SESSION, id=mine.id)
     gone.deleted_at.GetCurrentTime()
-    assert status(lambda: stub.Put(pb.PutRequest(records=[user]), metadata=metadata, timeout=5)) == Code.PERMISSION_DENIED
-    assert status(lambda: stub.Put(pb.PutRequest(records=[mine]), metadata=metadata, timeout=5)) == Code.PERMISSION_DENIED
-    assert status(lambda: stub.Put(pb.PutRequest(records=[gone, mine]), metadata=metadata, timeout=5)) == Code.PERMISSION_DENIED
-    assert api.Get(pb.GetRequest(type=SESSION, id=mine.id), timeout=5).record.version == mine.version
+    assert status(lambda: stub.Put(pb.PutRequest(records=[user]), metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    assert status(lambda: stub.Put(pb.PutRequest(records=[mine]), metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    assert status(lambda: stub.Put(pb.PutRequest(records=[gone, mine]), metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    assert api.Get(pb.GetRequest(type=SESSION, id=mine.id), timeout=ANSWER_S).record.version == mine.version
     for seen in (USER, DIRECTORY):
-        assert status(lambda: stub.Query(pb.QueryRequest(type=seen), metadata=metadata, timeout=5)) == Code.OK
-    assert status(lambda: stub.Query(pb.QueryRequest(type="other"), metadata=metadata, timeout=5)) == Code.PERMISSION_DENIED
-    assert status(lambda: stub.Get(pb.GetRequest(type="other", id="x"), metadata=metadata, timeout=5)) == Code.PERMISSION_DENIED
+        assert status(lambda: stub.Query(pb.QueryRequest(type=seen), metadata=metadata, timeout=ANSWER_S)) == Code.OK
+    assert status(lambda: stub.Query(pb.QueryRequest(type="other"), metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    assert status(lambda: stub.Get(pb.GetRequest(type="other", id="x"), metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
     for everything in ("", "other"):
-        calls = stub.SyncLatest(pb.SyncLatestRequest(type=everything), metadata=metadata, timeout=5)
+        calls = stub.SyncLatest(pb.SyncLatestRequest(type=everything), metadata=metadata, timeout=ANSWER_S)
         assert status(lambda: list(calls)) == Code.PERMISSION_DENIED
-    stub.Put(pb.PutRequest(records=[gone]), metadata=metadata, timeout=5)
-    assert status(lambda: api.Get(pb.GetRequest(type=SESSION, id=mine.id), timeout=5)) == Code.NOT_FOUND
+    stub.Put(pb.PutRequest(records=[gone]), metadata=metadata, timeout=ANSWER_S)
+    assert status(lambda: api.Get(pb.GetRequest(type=SESSION, id=mine.id), timeout=ANSWER_S)) == Code.NOT_FOUND
     line = [e for e in broker.events("databroker.write") if e["id"] == mine.id][-1]
     assert (line["action"], line["role"], line["type"]) == ("delete", "session-admin", SESSION)
     assert line["caller"].count("-") == 4
@@ -169,11 +170,11 @@ def test_a_session_admin_ends_sessions_and_does_nothing_else(broker, pb, api):
 
 def test_what_was_put_is_there_with_its_version(broker, pb, api):
     records = [session(), session()]
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
-    put = api.Put(pb.PutRequest(records=records), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    put = api.Put(pb.PutRequest(records=records), timeout=ANSWER_S)
     assert put.server_version == info.server_version
     assert [r.version for r in put.records] == [info.latest_record_version + 1, info.latest_record_version + 2]
-    got = api.Get(pb.GetRequest(type=SESSION, id=records[0].id), timeout=5).record
+    got = api.Get(pb.GetRequest(type=SESSION, id=records[0].id), timeout=ANSWER_S).record
     assert got == put.records[0] and got.data == records[0].data and not got.HasField("deleted_at")
     assert abs(got.modified_at.ToSeconds() - time.time()) < 60
     assert "u1" not in "".join(str(e) for e in broker.events("databroker.write"))
@@ -187,64 +188,64 @@ def test_query_pages_searches_and_filters(broker, pb, api):
         r = pb.Record(type=kind, id=u.id)
         r.data.Pack(u)
         put.append(r)
-    api.Put(pb.PutRequest(records=put), timeout=5)
-    everything = api.Query(pb.QueryRequest(type=kind), timeout=5)
+    api.Put(pb.PutRequest(records=put), timeout=ANSWER_S)
+    everything = api.Query(pb.QueryRequest(type=kind), timeout=ANSWER_S)
     assert everything.total_count == 25 == len(everything.records)
     pages = []
     for offset in range(0, 30, 10):
-        page = api.Query(pb.QueryRequest(type=kind, offset=offset, limit=10), timeout=5)
+        page = api.Query(pb.QueryRequest(type=kind, offset=offset, limit=10), timeout=ANSWER_S)
         assert page.total_count == 25
         pages += [r.id for r in page.records]
     assert pages == [r.id for r in put]
-    found = api.Query(pb.QueryRequest(type=kind, query="pERSON3@", offset=1, limit=2), timeout=5)
+    found = api.Query(pb.QueryRequest(type=kind, query="pERSON3@", offset=1, limit=2), timeout=ANSWER_S)
     assert found.total_count == 5 and [r.id for r in found.records] == ["q08", "q13"]
-    assert api.Query(pb.QueryRequest(type=kind, query="nobody here"), timeout=5).total_count == 0
+    assert api.Query(pb.QueryRequest(type=kind, query="nobody here"), timeout=ANSWER_S).total_count == 0
     ids = struct_pb2.Struct()
     ids.update({"id": ["q03", "none", "q04"]})
-    assert [r.id for r in api.Query(pb.QueryRequest(type=kind, filter=ids), timeout=5).records] == ["q03", "q04"]
+    assert [r.id for r in api.Query(pb.QueryRequest(type=kind, filter=ids), timeout=ANSWER_S).records] == ["q03", "q04"]
     other = struct_pb2.Struct()
     other.update({"$or": []})
-    assert status(lambda: api.Query(pb.QueryRequest(type=kind, filter=other), timeout=5)) == Code.UNIMPLEMENTED
+    assert status(lambda: api.Query(pb.QueryRequest(type=kind, filter=other), timeout=ANSWER_S)) == Code.UNIMPLEMENTED
 
 
 def test_patch_changes_the_fields_of_the_mask_only(broker, pb, api):
     record = session(user="before", audience=["a", "b"], idp_id="idp")
-    api.Put(pb.PutRequest(records=[record]), timeout=5)
+    api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
     change = stubs()["session"].Session(id=record.id, user_id="ignored", audience=["c"])
     change.accessed_at.GetCurrentTime()
     patch = pb.Record(type=SESSION, id=record.id)
     patch.data.Pack(change)
     absent = session()
     answer = api.Patch(pb.PatchRequest(records=[patch, absent], field_mask=field_mask_pb2.FieldMask(
-        paths=["accessed_at", "audience"])), timeout=5)
+        paths=["accessed_at", "audience"])), timeout=ANSWER_S)
     assert [r.id for r in answer.records] == [record.id]
     now = stubs()["session"].Session()
-    api.Get(pb.GetRequest(type=SESSION, id=record.id), timeout=5).record.data.Unpack(now)
+    api.Get(pb.GetRequest(type=SESSION, id=record.id), timeout=ANSWER_S).record.data.Unpack(now)
     assert (now.user_id, list(now.audience), now.idp_id) == ("before", ["c"], "idp")
     assert now.accessed_at == change.accessed_at
-    assert status(lambda: api.Get(pb.GetRequest(type=SESSION, id=absent.id), timeout=5)) == Code.NOT_FOUND
+    assert status(lambda: api.Get(pb.GetRequest(type=SESSION, id=absent.id), timeout=ANSWER_S)) == Code.NOT_FOUND
     for paths, code in ((["nothing"], Code.INVALID_ARGUMENT), ([], Code.INVALID_ARGUMENT),
                         (["oauth_token.access_token"], Code.UNIMPLEMENTED)):
         request = pb.PatchRequest(records=[patch], field_mask=field_mask_pb2.FieldMask(paths=paths))
-        assert status(lambda: api.Patch(request, timeout=5)) == code, paths
+        assert status(lambda: api.Patch(request, timeout=ANSWER_S)) == code, paths
 
 
 def test_two_patches_at_once_lose_nothing(broker, pb, api):
     record = session(user="0", idp_id="0")
-    api.Put(pb.PutRequest(records=[record]), timeout=5)
+    api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
 
     def patch(field):
         stub, _ = broker.client("authenticate")
         for i in range(1, 31):
             change = pb.Record(type=SESSION, id=record.id)
             change.data.Pack(stubs()["session"].Session(**{field: str(i)}))
-            stub.Patch(pb.PatchRequest(records=[change], field_mask=field_mask_pb2.FieldMask(paths=[field])), timeout=20)
+            stub.Patch(pb.PatchRequest(records=[change], field_mask=field_mask_pb2.FieldMask(paths=[field])), timeout=ANSWER_S)
 
     threads = [threading.Thread(target=patch, args=(f,)) for f in ("user_id", "idp_id")]
     [t.start() for t in threads]
     [t.join() for t in threads]
     now = stubs()["session"].Session()
-    api.Get(pb.GetRequest(type=SESSION, id=record.id), timeout=5).record.data.Unpack(now)
+    api.Get(pb.GetRequest(type=SESSION, id=record.id), timeout=ANSWER_S).record.data.Unpack(now)
     assert (now.user_id, now.idp_id) == ("30", "30")
 
 
@@ -258,20 +259,20 @@ def bad(pb, **fields):
 def test_bounds_hold(broker, pb, api):
     big = session()
     big.data.value = b"x" * (1 << 20)
-    assert status(lambda: api.Put(pb.PutRequest(records=[big]), timeout=5)) == Code.OK
+    assert status(lambda: api.Put(pb.PutRequest(records=[big]), timeout=ANSWER_S)) == Code.OK
     big.data.value += b"x"
-    assert status(lambda: api.Put(pb.PutRequest(records=[big]), timeout=5)) == Code.RESOURCE_EXHAUSTED
+    assert status(lambda: api.Put(pb.PutRequest(records=[big]), timeout=ANSWER_S)) == Code.RESOURCE_EXHAUSTED
     many = pb.PutRequest(records=[session() for _ in range(1001)])
-    assert status(lambda: api.Put(many, timeout=5)) == Code.RESOURCE_EXHAUSTED
+    assert status(lambda: api.Put(many, timeout=ANSWER_S)) == Code.RESOURCE_EXHAUSTED
     del many.records[-1]
-    assert status(lambda: api.Put(many, timeout=5)) == Code.OK
+    assert status(lambda: api.Put(many, timeout=ANSWER_S)) == Code.OK
     for record, code in ((bad(pb, id=""), Code.INVALID_ARGUMENT), (bad(pb, type=""), Code.INVALID_ARGUMENT),
                          (bad(pb, id="a\nb"), Code.INVALID_ARGUMENT), (bad(pb, id="a\0b"), Code.INVALID_ARGUMENT),
                          (bad(pb, id="i" * 512), Code.OK), (bad(pb, id="i" * 513), Code.RESOURCE_EXHAUSTED),
                          (pb.Record(type=SESSION, id="x"), Code.INVALID_ARGUMENT)):
-        assert status(lambda: api.Put(pb.PutRequest(records=[record]), timeout=5)) == code, record.id
-    assert status(lambda: api.Query(pb.QueryRequest(type=SESSION, limit=-1), timeout=5)) == Code.INVALID_ARGUMENT
-    page = api.Query(pb.QueryRequest(type=SESSION, limit=100000), timeout=10)
+        assert status(lambda: api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)) == code, record.id
+    assert status(lambda: api.Query(pb.QueryRequest(type=SESSION, limit=-1), timeout=ANSWER_S)) == Code.INVALID_ARGUMENT
+    page = api.Query(pb.QueryRequest(type=SESSION, limit=100000), timeout=ANSWER_S)
     assert page.ByteSize() < 4 << 20 and len(page.records) <= 1000 < page.total_count
 
 
@@ -280,22 +281,22 @@ def test_bounds_hold(broker, pb, api):
 
 def test_a_snapshot_then_its_changes(broker, pb, api):
     records = [session() for _ in range(5)]
-    api.Put(pb.PutRequest(records=records), timeout=5)
+    api.Put(pb.PutRequest(records=records), timeout=ANSWER_S)
     state, versions = {}, None
-    for m in api.SyncLatest(pb.SyncLatestRequest(type=SESSION), timeout=20):
+    for m in api.SyncLatest(pb.SyncLatestRequest(type=SESSION), timeout=ANSWER_S):
         assert versions is None, "versions is the last message"
         if m.HasField("record"):
             state[m.record.id] = m.record
         elif m.HasField("versions"):
             versions = m.versions
     assert {r.id for r in records} <= set(state)
-    assert versions.latest_record_version == api.ServerInfo(empty_pb2.Empty(), timeout=5).latest_record_version
+    assert versions.latest_record_version == api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).latest_record_version
     follow = api.Sync(pb.SyncRequest(server_version=versions.server_version, type=SESSION,
-                                     record_version=versions.latest_record_version), timeout=20)
+                                     record_version=versions.latest_record_version), timeout=ANSWER_S)
     gone = pb.Record(type=SESSION, id=records[0].id)
     gone.deleted_at.GetCurrentTime()
-    api.Put(pb.PutRequest(records=[pb.Record(type=USER, id="u", data=records[0].data)]), timeout=5)
-    put = api.Put(pb.PutRequest(records=[gone]), timeout=5).records[0]
+    api.Put(pb.PutRequest(records=[pb.Record(type=USER, id="u", data=records[0].data)]), timeout=ANSWER_S)
+    put = api.Put(pb.PutRequest(records=[gone]), timeout=ANSWER_S).records[0]
     got = next(m.record for m in follow if m.HasField("record"))
     assert got.version == put.version and got.HasField("deleted_at") and got.id == gone.id
     follow.cancel()
@@ -312,9 +313,9 @@ class Replica:
         self.confirms = stubs()["replica_rpc"].ReplicaStub(channel)
         self.name = name
         stub = stubs()["rpc"].DataBrokerServiceStub(channel)
-        info = broker.client("cli")[0].ServerInfo(empty_pb2.Empty(), timeout=5)
+        info = broker.client("cli")[0].ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
         self.stream = stub.Sync(pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version,
-                                               confirms=name), metadata=metadata, timeout=60)
+                                               confirms=name), metadata=metadata, timeout=2 * ANSWER_S)
         if role == "authorize":
             wait_for("the databroker to know the replica", lambda: status(lambda: self.confirm(0)) == Code.OK)
 
@@ -322,7 +323,7 @@ class Replica:
         return next(r.record for r in self.stream if r.record.HasField("deleted_at"))
 
     def confirm(self, version):
-        self.confirms.Confirm(stubs()["replica"].ConfirmRequest(follower=self.name, record_version=version), timeout=5)
+        self.confirms.Confirm(stubs()["replica"].ConfirmRequest(follower=self.name, record_version=version), timeout=ANSWER_S)
 
 
 def deletion(record):
@@ -333,11 +334,11 @@ def deletion(record):
 
 def test_a_deletion_is_acknowledged_when_every_replica_has_it(broker, pb, api):
     record = session()
-    api.Put(pb.PutRequest(records=[record]), timeout=5)
+    api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
     replicas = [Replica(broker, pb, str(uuid.uuid4())) for _ in range(2)]
     before = len(broker.events("databroker.unconfirmed"))
     asked = time.monotonic()
-    answer = api.Put.future(pb.PutRequest(records=[deletion(record)]), timeout=20)
+    answer = api.Put.future(pb.PutRequest(records=[deletion(record)]), timeout=ANSWER_S)
     for replica in replicas:
         version = replica.next_deletion().version
         early = answer.done()
@@ -353,14 +354,14 @@ def test_a_deletion_is_acknowledged_when_every_replica_has_it(broker, pb, api):
 def test_a_replica_that_hangs_or_is_none_holds_up_nobody_for_long(broker, pb, api):
     hangs, reader = Replica(broker, pb, "hangs"), Replica(broker, pb, "reader", "reader")
     first, second = session(), session()
-    api.Put(pb.PutRequest(records=[first, second]), timeout=5)
+    api.Put(pb.PutRequest(records=[first, second]), timeout=ANSWER_S)
     before = len(broker.events("databroker.unconfirmed"))
-    api.Put(pb.PutRequest(records=[deletion(first)]), timeout=20)
+    api.Put(pb.PutRequest(records=[deletion(first)]), timeout=ANSWER_S)
     assert hangs.next_deletion().id == reader.next_deletion().id == first.id
     assert len(broker.events("databroker.unconfirmed")) == before + 1
     hangs.stream.cancel()
     wait_for("the replica to be forgotten", lambda: status(lambda: hangs.confirm(1)) == Code.NOT_FOUND)
-    api.Put(pb.PutRequest(records=[deletion(second)]), timeout=20)
+    api.Put(pb.PutRequest(records=[deletion(second)]), timeout=ANSWER_S)
     assert len(broker.events("databroker.unconfirmed")) == before + 1  # a token cannot hold up others
     reader.stream.cancel()
 
@@ -372,24 +373,24 @@ def test_only_authorize_confirms(broker, role):
     expected = (Code.NOT_FOUND if role == "authorize" else Code.UNAUTHENTICATED if role is None else Code.PERMISSION_DENIED)
     for name in ("", "nobody"):
         request = stubs()["replica"].ConfirmRequest(follower=name, record_version=1 << 60)
-        assert status(lambda: stub.Confirm(request, metadata=metadata, timeout=5)) == expected
+        assert status(lambda: stub.Confirm(request, metadata=metadata, timeout=ANSWER_S)) == expected
 
 
 def test_sync_of_another_time_is_aborted(broker, pb, api):
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
     for server, record in ((info.server_version + 1, 0), (0, 0), (info.server_version, info.latest_record_version + 1)):
         request = pb.SyncRequest(server_version=server, record_version=record)
-        assert status(lambda: list(api.Sync(request, timeout=5))) == Code.ABORTED
+        assert status(lambda: list(api.Sync(request, timeout=ANSWER_S))) == Code.ABORTED
 
 
 def test_sync_is_gap_free_across_reconnects_while_four_write(broker, pb, api):
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
     stop, written, lock = threading.Event(), [], threading.Lock()
 
     def write():
         stub, _ = broker.client("authenticate")
         while not stop.is_set():
-            put = stub.Put(pb.PutRequest(records=[session(), session()]), timeout=20)
+            put = stub.Put(pb.PutRequest(records=[session(), session()]), timeout=ANSWER_S)
             with lock:
                 written.extend(r.version for r in put.records)
 
@@ -398,7 +399,7 @@ def test_sync_is_gap_free_across_reconnects_while_four_write(broker, pb, api):
     seen, at = [], info.latest_record_version
     for _ in range(30):  # a follower that loses its connection again and again
         stub, _ = broker.client("authorize")
-        follow = stub.Sync(pb.SyncRequest(server_version=info.server_version, record_version=at), timeout=20)
+        follow = stub.Sync(pb.SyncRequest(server_version=info.server_version, record_version=at), timeout=ANSWER_S)
         for m in follow:
             if m.HasField("record"):
                 seen.append(m.record.version)
@@ -408,7 +409,7 @@ def test_sync_is_gap_free_across_reconnects_while_four_write(broker, pb, api):
         follow.cancel()
     stop.set()
     [t.join() for t in writers]
-    rest = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=at, wait=False), timeout=20)
+    rest = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=at, wait=False), timeout=ANSWER_S)
     seen += [m.record.version for m in rest if m.HasField("record")]
     assert seen == list(range(info.latest_record_version + 1, info.latest_record_version + 1 + len(seen)))
     assert set(written) == set(seen) and len(written) == len(seen) > 100
@@ -421,13 +422,13 @@ def test_a_follower_that_does_not_read_holds_up_nobody(broker, pb, api):
         r = session()
         r.data.value = os.urandom(1 << 20)
         fat.append(r)
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
     after = pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version)
     # a connection each: what is not read fills the window of its whole connection
-    lazy = [broker.client("authorize")[0].Sync(after, timeout=60) for _ in range(3)]
+    lazy = [broker.client("authorize")[0].Sync(after, timeout=2 * ANSWER_S) for _ in range(3)]
     for _ in range(10):
-        api.Put(pb.PutRequest(records=fat), timeout=10)
-    assert api.Put(pb.PutRequest(records=[session()]), timeout=5).records[0].version
+        api.Put(pb.PutRequest(records=fat), timeout=ANSWER_S)
+    assert api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S).records[0].version
     with open(f"/proc/{broker.process.pid}/status") as f:
         peak = int(next(x for x in f if x.startswith("VmHWM")).split()[1])
     if not os.environ.get("SAN"):
@@ -447,7 +448,7 @@ def test_of_many_who_want_a_lease_one_gets_it(broker, pb):
 
         def acquire(stub):
             request = pb.AcquireLeaseRequest(name=name, duration=duration_pb2.Duration(seconds=30))
-            result = status(lambda: got.append(stub.AcquireLease(request, timeout=10).id))
+            result = status(lambda: got.append(stub.AcquireLease(request, timeout=ANSWER_S).id))
             with lock:
                 results.append(result)
 
@@ -461,34 +462,34 @@ def test_of_many_who_want_a_lease_one_gets_it(broker, pb):
 def test_a_lease_ends_by_itself_and_by_its_holder(broker, pb, api):
     short = duration_pb2.Duration(nanos=300_000_000)
     long = duration_pb2.Duration(seconds=60)
-    first = api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=short), timeout=5).id
-    api.RenewLease(pb.RenewLeaseRequest(name="l", id=first, duration=short), timeout=5)
-    assert status(lambda: api.RenewLease(pb.RenewLeaseRequest(name="l", id="other", duration=long), timeout=5)) == Code.ALREADY_EXISTS
+    first = api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=short), timeout=ANSWER_S).id
+    api.RenewLease(pb.RenewLeaseRequest(name="l", id=first, duration=short), timeout=ANSWER_S)
+    assert status(lambda: api.RenewLease(pb.RenewLeaseRequest(name="l", id="other", duration=long), timeout=ANSWER_S)) == Code.ALREADY_EXISTS
     time.sleep(0.4)
-    assert status(lambda: api.RenewLease(pb.RenewLeaseRequest(name="l", id=first, duration=long), timeout=5)) == Code.ALREADY_EXISTS
-    second = api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=5).id
-    api.ReleaseLease(pb.ReleaseLeaseRequest(name="l", id=first), timeout=5)
-    assert status(lambda: api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=5)) == Code.ALREADY_EXISTS
+    assert status(lambda: api.RenewLease(pb.RenewLeaseRequest(name="l", id=first, duration=long), timeout=ANSWER_S)) == Code.ALREADY_EXISTS
+    second = api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=ANSWER_S).id
+    api.ReleaseLease(pb.ReleaseLeaseRequest(name="l", id=first), timeout=ANSWER_S)
+    assert status(lambda: api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=ANSWER_S)) == Code.ALREADY_EXISTS
     for _ in range(2):
-        api.ReleaseLease(pb.ReleaseLeaseRequest(name="l", id=second), timeout=5)
-    assert api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=5).id not in (first, second)
+        api.ReleaseLease(pb.ReleaseLeaseRequest(name="l", id=second), timeout=ANSWER_S)
+    assert api.AcquireLease(pb.AcquireLeaseRequest(name="l", duration=long), timeout=ANSWER_S).id not in (first, second)
     for wrong in (duration_pb2.Duration(), duration_pb2.Duration(seconds=-1), None):
-        assert status(lambda: api.AcquireLease(pb.AcquireLeaseRequest(name="m", duration=wrong), timeout=5)) == Code.INVALID_ARGUMENT
+        assert status(lambda: api.AcquireLease(pb.AcquireLeaseRequest(name="m", duration=wrong), timeout=ANSWER_S)) == Code.INVALID_ARGUMENT
 
 
 def test_options_are_kept_and_told(broker, pb, api):
     options = pb.Options(capacity=0, indexable_fields=["user_id"], ttl=duration_pb2.Duration(seconds=900))
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
     follow = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version,
-                                     type="with-options"), timeout=10)
-    assert api.SetOptions(pb.SetOptionsRequest(type="with-options", options=options), timeout=5).options == options
-    assert api.GetOptions(pb.GetOptionsRequest(type="with-options"), timeout=5).options == options
+                                     type="with-options"), timeout=ANSWER_S)
+    assert api.SetOptions(pb.SetOptionsRequest(type="with-options", options=options), timeout=ANSWER_S).options == options
+    assert api.GetOptions(pb.GetOptionsRequest(type="with-options"), timeout=ANSWER_S).options == options
     told = next(follow)
     assert told.options.type_url == "with-options" and told.options.options == options
     follow.cancel()
-    snapshot = list(api.SyncLatest(pb.SyncLatestRequest(type="with-options"), timeout=5))
+    snapshot = list(api.SyncLatest(pb.SyncLatestRequest(type="with-options"), timeout=ANSWER_S))
     assert [m.WhichOneof("response") for m in snapshot] == ["options", "versions"]
-    assert api.GetOptions(pb.GetOptionsRequest(type="without"), timeout=5).options == pb.Options()
+    assert api.GetOptions(pb.GetOptionsRequest(type="without"), timeout=ANSWER_S).options == pb.Options()
 
 
 # --- the store ----------------------------------------------------------------------------------
@@ -497,14 +498,14 @@ def test_options_are_kept_and_told(broker, pb, api):
 def test_clear_ends_every_follower_and_begins_anew(pb):
     b = Broker().start()
     api, _ = b.client("cli")
-    api.Put(pb.PutRequest(records=[session()]), timeout=5)
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
-    follow = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0), timeout=10)
+    api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    follow = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0), timeout=ANSWER_S)
     next(follow)
-    cleared = b.client("databroker")[0].Clear(empty_pb2.Empty(), timeout=5)
+    cleared = b.client("databroker")[0].Clear(empty_pb2.Empty(), timeout=ANSWER_S)
     assert cleared.old_server_version == info.server_version != cleared.new_server_version
     assert status(lambda: list(follow)) == Code.ABORTED
-    assert api.Query(pb.QueryRequest(type=SESSION), timeout=5).total_count == 0
+    assert api.Query(pb.QueryRequest(type=SESSION), timeout=ANSWER_S).total_count == 0
     assert b.stop() == 0
 
 
@@ -519,7 +520,7 @@ def test_what_was_acknowledged_survives_a_kill(pb):
             while True:
                 record = session()
                 try:
-                    put = api.Put(pb.PutRequest(records=[record]), timeout=5)
+                    put = api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
                 except grpc.RpcError:
                     break
                 acknowledged[record.id] = put.records[0].version
@@ -561,21 +562,21 @@ def test_a_second_databroker_or_a_newer_schema_is_refused(pb):
 def test_memory_works_and_forgets(pb):
     b = Broker(storage="memory").start()
     api, _ = b.client("cli")
-    first = api.Put(pb.PutRequest(records=[session()]), timeout=5).server_version
-    assert api.Query(pb.QueryRequest(type=SESSION), timeout=5).total_count == 1
+    first = api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S).server_version
+    assert api.Query(pb.QueryRequest(type=SESSION), timeout=ANSWER_S).total_count == 1
     assert b.stop() == 0
     assert not os.path.exists(b.file)
     b.start()
     api, _ = b.client("cli")
-    assert api.Query(pb.QueryRequest(type=SESSION), timeout=5).total_count == 0
-    assert api.ServerInfo(empty_pb2.Empty(), timeout=5).server_version != first
+    assert api.Query(pb.QueryRequest(type=SESSION), timeout=ANSWER_S).total_count == 0
+    assert api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).server_version != first
     assert b.stop() == 0
 
 
 def test_stopping_tells_followers_and_ends(pb):
     b = Broker().start()
     api, _ = b.client("cli")
-    info = api.ServerInfo(empty_pb2.Empty(), timeout=5)
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
     follow = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0), timeout=30)
     wait_for("the follower", lambda: follow.is_active())
     time.sleep(0.2)

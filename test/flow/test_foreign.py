@@ -10,6 +10,7 @@ import tempfile
 import grpc
 import pytest
 from broker import Identity
+from sanitize import ANSWER_S
 from stand import Stand
 from trial import ROOT, wait_for
 
@@ -61,7 +62,7 @@ def revoke_all(stand, pb, session_pb, api, auth):
     b = stand.browser()
     b.login(stand.url("app"), USER)
     assert b.fetch(stand.url("app")).status_code == 200
-    found = api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session", limit=100), metadata=auth, timeout=5)
+    found = api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session", limit=100), metadata=auth, timeout=ANSWER_S)
     assert found.total_count >= 1
     sessions = []
     for record in found.records:
@@ -72,7 +73,7 @@ def revoke_all(stand, pb, session_pb, api, auth):
     assert sessions[0].id and sessions[0].user_id
     for record in found.records:
         record.deleted_at.GetCurrentTime()
-    api.Put(pb.PutRequest(records=found.records), metadata=auth, timeout=5)
+    api.Put(pb.PutRequest(records=found.records), metadata=auth, timeout=ANSWER_S)
     assert b.fetch(stand.url("app")).status_code == 401
 
 
@@ -81,7 +82,7 @@ def test_no_token_no_answer(stand, stubs, metadata):
     pb, rpc = stubs["databroker"]
     api = rpc.DataBrokerServiceStub(channel(stand, "databroker"))
     with pytest.raises(grpc.RpcError) as refused:
-        api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session"), metadata=metadata, timeout=5)
+        api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session"), metadata=metadata, timeout=ANSWER_S)
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -92,18 +93,18 @@ def test_a_session_admin_may_not_make_records_or_ask_for_verdicts(stand, stubs):
     record = pb.Record(type="type.googleapis.com/session.Session", id="forged")
     record.data.type_url = "type.googleapis.com/session.Session"
     with pytest.raises(grpc.RpcError) as refused:
-        api.Put(pb.PutRequest(records=[record]), metadata=auth, timeout=5)
+        api.Put(pb.PutRequest(records=[record]), metadata=auth, timeout=ANSWER_S)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
     with pytest.raises(grpc.RpcError) as refused:
-        api.Clear(importlib.import_module("google.protobuf.empty_pb2").Empty(), metadata=auth, timeout=5)
+        api.Clear(importlib.import_module("google.protobuf.empty_pb2").Empty(), metadata=auth, timeout=ANSWER_S)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
     check_pb, check_rpc = stubs["authorize"]
     with pytest.raises(grpc.RpcError) as refused:
-        check_rpc.AuthorizeStub(channel(stand, "authorize")).Check(check_pb.CheckRequest(id=1), metadata=auth, timeout=5)
+        check_rpc.AuthorizeStub(channel(stand, "authorize")).Check(check_pb.CheckRequest(id=1), metadata=auth, timeout=ANSWER_S)
     assert refused.value.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
     login_pb, login_rpc = stubs["authenticate"]
     with pytest.raises(grpc.RpcError) as refused:
-        login_rpc.LoginStub(channel(stand, "authenticate")).Redeem(login_pb.RedeemRequest(code="x"), metadata=auth, timeout=5)
+        login_rpc.LoginStub(channel(stand, "authenticate")).Redeem(login_pb.RedeemRequest(code="x"), metadata=auth, timeout=ANSWER_S)
     assert refused.value.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 
 
@@ -121,9 +122,9 @@ def test_a_certificate_asks_for_verdicts_and_codes_only_in_its_role(stand, stubs
     check_pb, check_rpc = stubs["authorize"]
     login_pb, login_rpc = stubs["authenticate"]
     checks, login = stub("authorize", check_rpc.AuthorizeStub), stub("authenticate", login_rpc.LoginStub)
-    for method, call in (("Check", lambda: checks.Check(check_pb.CheckRequest(id=1), timeout=20)),
-                         ("CheckStream", lambda: list(checks.CheckStream(iter([]), timeout=20))),
-                         ("Redeem", lambda: login.Redeem(login_pb.RedeemRequest(code="x"), timeout=20))):
+    for method, call in (("Check", lambda: checks.Check(check_pb.CheckRequest(id=1), timeout=ANSWER_S)),
+                         ("CheckStream", lambda: list(checks.CheckStream(iter([]), timeout=ANSWER_S))),
+                         ("Redeem", lambda: login.Redeem(login_pb.RedeemRequest(code="x"), timeout=ANSWER_S))):
         try:
             call()
             code = grpc.StatusCode.OK
@@ -151,5 +152,5 @@ def test_cli_lists_shows_and_revokes(stand):
 def test_health_service_answers_everyone(stand, stubs):
     pb, rpc = stubs["health"]
     for daemon in ("databroker", "authorize", "authenticate"):
-        answer = rpc.HealthStub(channel(stand, daemon)).Check(pb.HealthCheckRequest(), timeout=5)
+        answer = rpc.HealthStub(channel(stand, daemon)).Check(pb.HealthCheckRequest(), timeout=ANSWER_S)
         assert answer.status == pb.HealthCheckResponse.SERVING

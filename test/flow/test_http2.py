@@ -17,6 +17,7 @@ import pytest
 from h2client import H2Client
 from h2upstream import RawH2, head_frame
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
+from sanitize import ANSWER_S
 from stand import Stand, Upstream, header, make_certificate, receive
 from trial import ROOT, wait_for
 
@@ -247,11 +248,11 @@ def channel(stand):
 
 def test_grpc_passes_in_all_four_shapes(channel, server):
     call = channel.unary_unary("/test.Echo/Unary")
-    answer, details = call.with_call(b"x" * 200_000, metadata=(("x-meta", "m"), ("x-bin-bin", b"\x00\xff")), timeout=20)
+    answer, details = call.with_call(b"x" * 200_000, metadata=(("x-meta", "m"), ("x-bin-bin", b"\x00\xff")), timeout=ANSWER_S)
     assert answer == b"x" * 200_000 and ("x-trailer", "told") in details.trailing_metadata()
     assert server.metadata["x-meta"] == "m" and server.metadata["x-bin-bin"] == b"\x00\xff"
-    assert list(channel.unary_stream("/test.Echo/Down")(b"d", timeout=20)) == [b"d"] * 50
-    assert channel.stream_unary("/test.Echo/Up")(iter([b"a", b"b", b"c"]), timeout=20) == b"abc"
+    assert list(channel.unary_stream("/test.Echo/Down")(b"d", timeout=ANSWER_S)) == [b"d"] * 50
+    assert channel.stream_unary("/test.Echo/Up")(iter([b"a", b"b", b"c"]), timeout=ANSWER_S) == b"abc"
     gate = threading.Semaphore(1)
     got = []
 
@@ -259,7 +260,7 @@ def test_grpc_passes_in_all_four_shapes(channel, server):
         for i in range(20):  # the next message waits for the echo of the one before
             gate.acquire()
             yield str(i).encode()
-    for message in channel.stream_stream("/test.Echo/Both")(turns(), timeout=20):
+    for message in channel.stream_stream("/test.Echo/Both")(turns(), timeout=ANSWER_S):
         got.append(message)
         gate.release()
     assert got == [str(i).encode() for i in range(20)]
@@ -267,7 +268,7 @@ def test_grpc_passes_in_all_four_shapes(channel, server):
 
 def test_grpc_errors_and_refusals_are_grpcs_own(channel, stand):
     with pytest.raises(grpc.RpcError) as e:
-        channel.unary_unary("/test.Echo/Fails")(b"", timeout=20)
+        channel.unary_unary("/test.Echo/Fails")(b"", timeout=ANSWER_S)
     assert (e.value.code(), e.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "not today")
     with open(stand.ca, "rb") as f:
         credentials = grpc.ssl_channel_credentials(f.read())
@@ -275,7 +276,7 @@ def test_grpc_errors_and_refusals_are_grpcs_own(channel, stand):
             ("grpc.ssl_target_name_override", "admin.localhost"),
             ("grpc.default_authority", f"admin.localhost:{stand.port}"))) as admin:
         with pytest.raises(grpc.RpcError) as e:
-            admin.unary_unary("/test.Echo/Unary")(b"", timeout=20)
+            admin.unary_unary("/test.Echo/Unary")(b"", timeout=ANSWER_S)
     assert e.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 

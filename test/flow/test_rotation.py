@@ -7,6 +7,7 @@ import time
 import grpc
 import jwt
 import pytest
+from sanitize import ANSWER_S
 from stand import DAEMONS, Stand, Upstream, header, make_secret
 from test_foreign import channel, token
 from test_load import ADMIN, ROUTES, USER, Load
@@ -55,7 +56,7 @@ def answer_to(stand, token):
     """What the databroker says to an outside client with this token."""
     ask = channel(stand, "databroker").unary_unary("/databroker.DataBrokerService/ServerInfo")
     try:
-        ask(b"", metadata=[("authorization", "Bearer " + token)], timeout=10)
+        ask(b"", metadata=[("authorization", "Bearer " + token)], timeout=ANSWER_S)
     except grpc.RpcError as e:
         return e.code()
     return grpc.StatusCode.OK

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import websocket
-from sanitize import PATIENCE
+from sanitize import ANSWER_S, PATIENCE
 from trial import POSTERN, ROOT, Browser, Trial, free_port, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
@@ -138,7 +138,7 @@ def test_sign_out_ends_the_session_everywhere(trial):
 def ws(trial, browser, path="/ws"):
     return websocket.create_connection(
         f"wss://127.0.0.1:{trial.port}{path}", host=f"demo.localhost:{trial.port}",
-        cookie=browser.cookie("demo"), origin=trial.url("demo", ""), timeout=10,
+        cookie=browser.cookie("demo"), origin=trial.url("demo", ""), timeout=ANSWER_S,
         sslopt={"ca_certs": trial.ca, "server_hostname": "demo.localhost", "check_hostname": False})
 
 
@@ -174,7 +174,7 @@ def test_websocket_needs_a_login_and_a_route_that_allows_it(trial):
 def test_server_sent_events_arrive_as_they_are_made(trial):
     b = trial.browser()
     b.login(trial.url("demo"), ADMIN)
-    with b.session.get(trial.url("demo", "/events"), stream=True, timeout=10,
+    with b.session.get(trial.url("demo", "/events"), stream=True, timeout=ANSWER_S,
                        headers={"Accept": "text/event-stream"}) as answer:
         assert answer.status_code == 200
         lines = answer.iter_lines()

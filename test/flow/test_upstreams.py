@@ -8,6 +8,7 @@ import time
 
 import pytest
 import websocket
+from sanitize import ANSWER_S
 from stand import Stand, Upstream, header, make_certificate, raw_request, receive
 from trial import wait_for
 
@@ -202,7 +203,7 @@ def test_upgrades_only_where_the_route_allows_them():
     with Running(public(u.port), [u]) as stand:
         seen = len(u.heads)
         with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-            websocket.create_connection(f"wss://127.0.0.1:{stand.port}/", host=f"public.localhost:{stand.port}", timeout=5,
+            websocket.create_connection(f"wss://127.0.0.1:{stand.port}/", host=f"public.localhost:{stand.port}", timeout=ANSWER_S,
                                         sslopt={"ca_certs": stand.ca, "server_hostname": "public.localhost", "check_hostname": False})
         assert refused.value.status_code == 403 and len(u.heads) == seen
 

@@ -1,6 +1,7 @@
 """Sanitized builds (SAN=asan,ubsan or SAN=tsan): how their programs start, how long they may take, what they reported.
 
 PATIENCE            factor on every wait: 1 without a sanitizer
+ANSWER_S            how long a call may take that must be answered, also on a busy machine
 assert_clean(files) fails with the first report in these logs
 """
 
@@ -10,6 +11,7 @@ import re
 
 SAN = os.environ.get("SAN", "")
 PATIENCE = 6 if "tsan" in SAN else 3 if SAN else 1
+ANSWER_S = 30 * PATIENCE
 ADDR_NO_RANDOMIZE = 0x0040000
 REPORT = re.compile(r"^.*(?:ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|FATAL: ThreadSanitizer|"
                     r"Sanitizer has encountered|Sanitizer:DEADLYSIGNAL|: runtime error: )", re.M)
