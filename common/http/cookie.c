@@ -69,44 +69,60 @@ bool http_cookie_is_ours(const struct http_cookie_names *ours, struct sv name)
     return false;
 }
 
-/* Name of one raw piece between semicolons. */
+/* One raw piece between semicolons. */
 static bool piece_is_ours(struct sv piece, const struct http_cookie_names *ours)
 {
-    struct sv name = { 0 };
-    struct sv value = { 0 };
+    size_t eq = sv_find(piece, '=');
 
-    return http_cookie_next(&piece, &name, &value, NULL) && http_cookie_is_ours(ours, name);
+    return eq != SIZE_MAX && http_cookie_is_ours(ours, sv_trim(sv_head(piece, eq)));
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Pieces that stand together, as they came; in front of all others without blanks and empty pieces. */
+static void add_run(struct buf *out, size_t start, struct sv run)
+{
+    if (out->n != start) {
+        buf_add_char(out, ';');
+    } else {
+        while (run.n != 0 && (is_blank(run.p[0]) || run.p[0] == ';')) {
+            run = sv_from_at(run, 1);
+        }
+    }
+    buf_add_sv(out, run);
 }
 
 enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_cookie_names *ours,
                                          struct buf *out)
 {
     struct sv rest = header;
-    struct sv first = { 0 }; /* of ours */
+    const char *run = header.p;
     bool found = false;
-    size_t start = 0;
+    size_t start = out->n;
 
-    while (rest.p != NULL && !found) {
-        first = sv_cut(&rest, ';');
-        found = piece_is_ours(first, ours);
+    while (rest.p != NULL) {
+        struct sv piece = sv_cut(&rest, ';');
+
+        if (!piece_is_ours(piece, ours)) {
+            continue;
+        }
+        if (piece.p != run) {
+            add_run(out, start, sv_of(run, (size_t)(piece.p - 1 - run)));
+        }
+        found = true;
+        run = rest.p;
     }
     if (!found) {
         return sv_trim(header).n == 0 ? HTTP_COOKIE_EMPTY : HTTP_COOKIE_SAME;
     }
-    start = out->n;
-    rest = header;
-    while (rest.p != NULL) {
-        struct sv piece = sv_cut(&rest, ';');
-
-        if (piece.p == first.p || (piece.p > first.p && piece_is_ours(piece, ours))) {
-            continue;
-        }
-        if (out->n == start) {
-            piece = sv_trim(piece); /* the first one: no blank in front */
-        } else {
-            buf_add_char(out, ';');
-        }
-        buf_add_sv(out, piece);
+    if (run != NULL) {
+        add_run(out, start, sv_of(run, (size_t)(header.p + header.n - run)));
+    }
+    while (out->n != start && is_blank(out->p[out->n - 1])) { /* RFC 9113 §8.2.1 */
+        out->n--;
     }
     return out->n == start ? HTTP_COOKIE_EMPTY : HTTP_COOKIE_STRIPPED;
 }

@@ -34,7 +34,8 @@ enum http_cookie_strip {
     HTTP_COOKIE_STRIPPED   /* out holds the rest */
 };
 
-/* Appends the value of one Cookie field without our cookies: "a=1; ours=x; b=2" gives "a=1; b=2".
+/* Appends the value of one Cookie field without our cookies: "a=1; ours=x; b=2" gives "a=1; b=2",
+ * with no blank at either end, which HTTP/2 would refuse.
  * Ask out for its error (its bound) before the result is sent. */
 enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_cookie_names *ours,
                                          struct buf *out);

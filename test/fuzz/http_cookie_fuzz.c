@@ -1,5 +1,6 @@
 /* Cookies and forms: after the strip none of ours is left and every foreign pair is there byte for
- * byte and in order; stripping again changes nothing. Forms: what is written is read back. */
+ * byte and in order, with no blank at either end; stripping again changes nothing. Forms: what is
+ * written is read back. */
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/http/cookie.h"
@@ -44,6 +45,7 @@ static void check_strip(struct sv header)
     left = what == HTTP_COOKIE_SAME ? header : buf_sv(&out);
     must(what != HTTP_COOKIE_EMPTY || out.n == 0);
     must(left.n <= header.n);
+    must(what != HTTP_COOKIE_STRIPPED || sv_trim(left).n == left.n);
     if (left.n > 0) {
         must(http_cookie_strip(left, &ours, &again) != HTTP_COOKIE_STRIPPED);
     }

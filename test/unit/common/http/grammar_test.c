@@ -334,6 +334,14 @@ static void our_cookies_are_taken_out_and_foreign_ones_stay(void **state)
         { "a=\xc3\xa4; _ours=1; b={\"x\":1,\"y\":2}", HTTP_COOKIE_STRIPPED,
           "a=\xc3\xa4; b={\"x\":1,\"y\":2}" },
         { "; ;_ours=1; a=b;", HTTP_COOKIE_STRIPPED, "a=b;" },
+        { "_ours=1;; \t; a=b", HTTP_COOKIE_STRIPPED, "a=b" },
+        { ";_ours=1;;", HTTP_COOKIE_EMPTY, "" },
+        { "a=1;_ours=x;", HTTP_COOKIE_STRIPPED, "a=1;" },
+        { "a=1;_ours=x;_ours=y;;b=2", HTTP_COOKIE_STRIPPED, "a=1;;b=2" },
+        { "a=1;_ours=x; b=2;_ours=y;c;_ours", HTTP_COOKIE_STRIPPED, "a=1; b=2;c;_ours" },
+        /* no value of HTTP/2 ends with a blank */
+        { "a=1 ; _ours=x", HTTP_COOKIE_STRIPPED, "a=1" },
+        { "a=1; b=2 \t; _ours=x", HTTP_COOKIE_STRIPPED, "a=1; b=2" },
     };
     struct buf out;
     size_t i = 0;
