@@ -49,21 +49,14 @@ char *buf_room_slow(struct buf *b, size_t n)
 
 void buf_add_u64(struct buf *b, uint64_t v)
 {
-    char *at = NULL;
-    size_t n = 1;
-    size_t i = 0;
+    char digits[20]; /* of UINT64_MAX */
+    size_t at = sizeof(digits);
 
-    for (uint64_t rest = v; rest >= 10; rest /= 10) {
-        n++;
-    }
-    at = buf_room(b, n);
-    if (at == NULL) {
-        return;
-    }
-    for (i = n; i-- > 0; v /= 10) {
-        at[i] = (char)('0' + v % 10);
-    }
-    buf_grew(b, n);
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    buf_add(b, digits + at, sizeof(digits) - at);
 }
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
@@ -103,16 +96,31 @@ struct block {
 };
 
 /* Sixteen bytes that all stand for themselves. */
-static bool is_plain_block(const char *p)
+static bool is_plain(struct block x)
 {
-    struct block x;
     struct block special;
     uint64_t halves[2];
 
-    memcpy(&x, p, sizeof(x));
-    special.v = (x.v < 0x20) | (x.v > 0x7e) | (x.v == '"') | (x.v == '\\');
+    special.v = (x.v - 0x20 > 0x7e - 0x20) | (x.v == '"') | (x.v == '\\');
     memcpy(halves, &special, sizeof(halves));
     return (halves[0] | halves[1]) == 0;
+}
+
+static bool is_plain_block(const char *p)
+{
+    struct block x;
+
+    memcpy(&x, p, sizeof(x));
+    return is_plain(x);
+}
+
+static bool is_plain_pair(const uint64_t words[2])
+{
+    const uint64_t pair __attribute__((vector_size(16))) = { words[0], words[1] };
+    struct block x;
+
+    memcpy(&x, &pair, sizeof(x));
+    return is_plain(x);
 }
 
 /* Longest valid UTF-8 prefix of s that needs no escape. */
@@ -171,26 +179,40 @@ static void json_escape(struct buf *b, unsigned char c)
     }
 }
 
-/* Ids, names, addresses: nothing to be escaped, and the last block may overlap the one before. */
+/* Ids, names, addresses: nothing to be escaped. Front and back of a short text overlap, and so do the last
+ * two blocks of a long one. */
 static bool is_all_plain(struct sv s)
 {
     enum { BLOCK = sizeof(struct block) };
 
-    char filled[BLOCK] = { [0 ... BLOCK - 1] = 'a' };
+    uint64_t words[2] = { 0 };
+    uint32_t halves[2] = { 0 };
     size_t i = 0;
 
-    if (s.n < BLOCK) {
-        if (s.n != 0) {
-            memcpy(filled, s.p, s.n);
+    if (s.n >= BLOCK) {
+        for (i = 0; i + BLOCK < s.n; i += BLOCK) {
+            if (!is_plain_block(s.p + i)) {
+                return false;
+            }
         }
-        return is_plain_block(filled);
+        return is_plain_block(s.p + s.n - BLOCK);
     }
-    for (i = 0; i + BLOCK <= s.n; i += BLOCK) {
-        if (!is_plain_block(s.p + i)) {
-            return false;
-        }
+    if (s.n >= sizeof(words[0])) {
+        memcpy(&words[0], s.p, sizeof(words[0]));
+        memcpy(&words[1], s.p + s.n - sizeof(words[1]), sizeof(words[1]));
+        return is_plain_pair(words);
     }
-    return is_plain_block(s.p + s.n - BLOCK);
+    if (s.n >= sizeof(halves[0])) {
+        memcpy(&halves[0], s.p, sizeof(halves[0]));
+        memcpy(&halves[1], s.p + s.n - sizeof(halves[1]), sizeof(halves[1]));
+        words[0] = (uint64_t)halves[0] << 32U | halves[1];
+        words[1] = words[0];
+        return is_plain_pair(words);
+    }
+    while (i < s.n && json_class[(unsigned char)s.p[i]] == 1) {
+        i++;
+    }
+    return i == s.n;
 }
 
 static void add_quoted(struct buf *b, struct sv s)

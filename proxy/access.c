@@ -7,21 +7,21 @@
 /* One write a block of the file's cache: many small ones cost three times as much. */
 enum { LINES_SOON = 1 << 16 };
 
-static const char *verdict_name(enum proxy_verdict verdict)
+static struct sv decision_field(enum proxy_verdict verdict)
 {
     switch (verdict) {
     case PROXY_VERDICT_ALLOW:
-        return "allow";
+        return SV(",\"decision\":\"allow\"");
     case PROXY_VERDICT_DENY:
-        return "deny";
+        return SV(",\"decision\":\"deny\"");
     case PROXY_VERDICT_LOGIN:
-        return "login";
+        return SV(",\"decision\":\"login\"");
     case PROXY_VERDICT_UNAVAILABLE:
-        return "unavailable";
+        return SV(",\"decision\":\"unavailable\"");
     case PROXY_VERDICT_NONE:
         break;
     }
-    return "none";
+    return SV(",\"decision\":\"none\"");
 }
 
 static void add_reasons(struct buf *line, const struct proxy_exchange *x)
@@ -54,7 +54,7 @@ void proxy_access_line(struct proxy_exchange *x)
         log_add_sv(line, LOG_KEY("authority"), x->req.authority);
         log_add_sv(line, LOG_KEY("path"), x->req.path);
         log_add_sv(line, LOG_KEY("user-agent"), http_head_value(&x->head, HTTP_H_USER_AGENT));
-        log_add_str(line, LOG_KEY("decision"), verdict_name(x->verdict));
+        buf_add_sv(line, decision_field(x->verdict));
         add_reasons(line, x);
     }
     if (x->route != NULL && x->route->config != NULL) {
