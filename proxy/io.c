@@ -150,7 +150,9 @@ enum proxy_io_result proxy_io_write(struct proxy_io *io, const struct iovec *v, 
     if (io->ssl != NULL) {
         return tls_write(io, v, n, scratch, n_out);
     }
-    sent = sendmsg(io->fd, &message, MSG_NOSIGNAL);
+    /* The kernel copies no list of pieces in where there is one piece only. */
+    sent = n == 1 ? send(io->fd, v[0].iov_base, v[0].iov_len, MSG_NOSIGNAL)
+                  : sendmsg(io->fd, &message, MSG_NOSIGNAL);
     if (sent > 0) {
         *n_out = (size_t)sent;
     }
