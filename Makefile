@@ -20,7 +20,8 @@ PKGS     := grpc libprotobuf-c libevent libevent_pthreads openssl libcurl sqlite
 WARN     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
             -Wpointer-arith -Wcast-qual -Wwrite-strings -Wswitch-enum -Wimplicit-fallthrough -Wconversion \
             -Wno-format-truncation $(if $(CI),-Werror)
-HARDEN   := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE -D_FORTIFY_SOURCE=2
+HARDEN   := -fno-plt -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-common -fPIE \
+            -D_FORTIFY_SOURCE=2
 LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 CFLAGS   ?= -O2 -g
 SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
