@@ -84,6 +84,16 @@ void proxy_emit_clean(struct proxy_emit *e, struct sv name, struct sv value)
     }
 }
 
+void proxy_emit_unique(struct proxy_emit *e, struct sv name, struct sv value)
+{
+    size_t before = e->n;
+
+    proxy_emit_clean(e, name, value);
+    if (e->n != before) { /* HTTP/2, and there was room */
+        e->nv[before].flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    }
+}
+
 void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value)
 {
     if (is_clean(value)) {
@@ -126,6 +136,9 @@ void proxy_emit_fields(struct proxy_emit *e, const struct http_field *fields, si
     while (i < n) {
         if (e->text != NULL && (fields[i].flags & HTTP_F_LINE) != 0) {
             i += add_lines(e->text, &fields[i], n - i);
+        } else if ((fields[i].flags & HTTP_F_LINE) != 0) { /* it came in one line of its own */
+            proxy_emit_clean(e, fields[i].name, fields[i].value);
+            i++;
         } else {
             proxy_emit_field(e, fields[i].name, fields[i].value);
             i++;
@@ -162,15 +175,16 @@ void proxy_emit_request(struct proxy_emit *e, struct sv method, struct sv target
 void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason)
 {
     char line[] = "HTTP/1.1 000 ";
+    char *digits = e->text == NULL ? arena_alloc(e->arena, 3) : line + 9;
 
+    CHECK(status <= 999);
+    digits[0] = (char)('0' + status / 100);
+    digits[1] = (char)('0' + status / 10 % 10);
+    digits[2] = (char)('0' + status % 10);
     if (e->text == NULL) {
-        proxy_emit_u64(e, SV(":status"), status);
+        add_nv(e, SV(":status"), sv_of(digits, 3));
         return;
     }
-    CHECK(status <= 999);
-    line[9] = (char)('0' + status / 100);
-    line[10] = (char)('0' + status / 10 % 10);
-    line[11] = (char)('0' + status % 10);
     buf_add(e->text, line, sizeof(line) - 1);
     buf_add_sv(e->text, reason);
     buf_add(e->text, "\r\n", 2);

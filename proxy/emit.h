@@ -33,6 +33,9 @@ void proxy_emit_status(struct proxy_emit *e, unsigned status, struct sv reason);
 void proxy_emit_field(struct proxy_emit *e, struct sv name, struct sv value);
 /* value is known to hold no CR, LF or NUL: whoever took it in from outside has looked. */
 void proxy_emit_clean(struct proxy_emit *e, struct sv name, struct sv value);
+/* The same for a value that no other head will have, such as an id: HTTP/2 gives it no place in the table of
+ * fields to come, where it would drive out those that do come again (RFC 7541 §6.2.3). */
+void proxy_emit_unique(struct proxy_emit *e, struct sv name, struct sv value);
 /* lines: pairs as an emitter of HTTP/1 wrote them. */
 void proxy_emit_pairs(struct proxy_emit *e, const struct config_pairs *pairs, struct sv lines);
 /* n neighbours of a parsed head, unchanged. */

@@ -232,6 +232,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t error, void
     if (s == NULL) {
         return 0;
     }
+    h2->reading = NULL;
     s->closed = true;
     s->error = error;
     s->refused = error == NGHTTP2_REFUSED_STREAM;

@@ -79,17 +79,25 @@ static void take_trailer(struct proxy_h2_stream *s, struct sv name, struct sv va
     }
 }
 
+/* A head is a dozen fields of one stream. */
+static struct proxy_h2_stream *stream_of_head(struct proxy_h2 *h2, int32_t id)
+{
+    if (h2->reading == NULL || h2->reading->id != id) {
+        h2->reading = nghttp2_session_get_stream_user_data(h2->ng, id);
+    }
+    return h2->reading;
+}
+
 /* The type is nghttp2's. NOLINTNEXTLINE(readability-function-size) */
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name_buf,
                      nghttp2_rcbuf *value_buf, uint8_t flags, void *arg)
 {
-    struct proxy_h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct proxy_h2_stream *s = stream_of_head(arg, frame->hd.stream_id);
     nghttp2_vec n = nghttp2_rcbuf_get_buf(name_buf);
     nghttp2_vec v = nghttp2_rcbuf_get_buf(value_buf);
-    struct sv name = { 0 };
 
+    (void)ng;
     (void)flags;
-    (void)arg;
     if (s == NULL || s->owner == NULL) {
         return 0;
     }
@@ -101,13 +109,12 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rc
                    ? NGHTTP2_ERR_CALLBACK_FAILURE
                    : 0;
     }
-    name = keep(s, name_buf);
     if (s->head_done) {
-        take_trailer(s, name, keep(s, value_buf));
-    } else if (name.n != 0 && name.p[0] == ':') {
-        take_pseudo(s, name, keep(s, value_buf));
+        take_trailer(s, keep(s, name_buf), keep(s, value_buf));
+    } else if (n.len != 0 && n.base[0] == ':') {
+        take_pseudo(s, sv_of(n.base, n.len), keep(s, value_buf));
     } else if (s->fault == HTTP_FAULT_NONE) {
-        s->fault = http_head_add(s->head, name, keep(s, value_buf));
+        s->fault = http_head_add(s->head, keep(s, name_buf), keep(s, value_buf));
     }
     return 0;
 }

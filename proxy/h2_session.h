@@ -13,6 +13,7 @@ struct proxy_h2 {
     bool server;
     struct list in_dirty; /* worker->h2_dirty */
     struct list streams;
+    struct proxy_h2_stream *reading; /* the one whose head comes in; NULL: to be looked up */
     size_t n_streams;
     struct list due;
     struct buf wire; /* what the socket did not take */

@@ -213,7 +213,7 @@ static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
         proxy_emit_field(e, SV("X-Envoy-External-Address"), x->visitor.text);
     }
     proxy_emit_clean(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
-    proxy_emit_clean(e, SV("X-Request-Id"), sv_from(x->request_id));
+    proxy_emit_unique(e, SV("X-Request-Id"), sv_from(x->request_id));
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
         proxy_emit_clean(e, x->identity->headers[i].name, x->identity->headers[i].value);
     }

@@ -14,7 +14,7 @@ void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
         x->route != NULL && x->route->config != NULL ? x->route->answers : x->snapshot->answers;
 
     proxy_emit_pairs(e, answers->set, buf_sv(&answers->lines));
-    proxy_emit_clean(e, SV("x-request-id"), sv_from(x->request_id));
+    proxy_emit_unique(e, SV("x-request-id"), sv_from(x->request_id));
 }
 
 void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e)

@@ -40,7 +40,7 @@ bool proxy_tunnel_open(struct proxy_exchange *x)
     x->upstream_us = clock_mono_us() - x->began_us;
     proxy_client_emit(x, &e);
     proxy_emit_status(&e, x->status, SV("Connection Established"));
-    proxy_emit_field(&e, SV("x-request-id"), sv_from(x->request_id));
+    proxy_emit_unique(&e, SV("x-request-id"), sv_from(x->request_id));
     x->answer_begun = true;
     x->down_pipe = (struct proxy_pipe){ .from = &x->up->in, .body = &x->answer_body };
     proxy_client_sink(x, &x->down_pipe);

@@ -304,14 +304,17 @@ enum http_fault http_head_add(struct http_head *head, struct sv name, struct sv 
 {
     struct http_field spare;
     struct http_field *f = next_place(head, &spare);
+    enum http_name id = http_name_id(name);
+    bool underscore = false;
 
-    if (!http_is_token(name)) {
-        return HTTP_FAULT_NAME;
+    if (id == HTTP_H_OTHER) { /* as in parse_field */
+        if (!http_is_token(name)) {
+            return HTTP_FAULT_NAME;
+        }
+        underscore = sv_find(name, '_') != SIZE_MAX;
     }
-    *f = (struct http_field){ .name = name,
-                              .value = sv_trim(value),
-                              .id = (uint16_t)http_name_id(name) };
-    return admit(head, f, sv_find(name, '_') != SIZE_MAX);
+    *f = (struct http_field){ .name = name, .value = sv_trim(value), .id = (uint16_t)id };
+    return admit(head, f, underscore);
 }
 
 /* ---- the parser ------------------------------------------------------------------------------- */

@@ -83,11 +83,49 @@ static void fields_of_a_head_are_written_one_behind_the_other(void **state)
     buf_deinit(&text);
 }
 
+/* RFC 7541 §6.2.3. In HTTP/1 there is no table, and it is a field like the others. */
+static void an_id_gets_no_place_in_the_table_of_http_2(void **state)
+{
+    struct proxy_emit e;
+    struct arena arena;
+    struct buf text;
+
+    (void)state;
+    arena_init(&arena);
+    proxy_emit_h2(&e, &arena);
+    proxy_emit_status(&e, 204, SV("No Content"));
+    proxy_emit_clean(&e, SV("server"), SV("s"));
+    proxy_emit_unique(&e, SV("x-request-id"), SV("1"));
+    proxy_emit_clean(&e, SV("vary"), SV("*"));
+    assert_true(proxy_emit_end(&e));
+    assert_int_equal(e.n, 4);
+    assert_int_equal(e.nv[0].valuelen, 3);
+    assert_memory_equal(e.nv[0].value, "204", 3);
+    assert_int_equal(e.nv[1].flags, NGHTTP2_NV_FLAG_NONE);
+    assert_int_equal(e.nv[2].flags, NGHTTP2_NV_FLAG_NO_INDEX);
+    assert_int_equal(e.nv[3].flags, NGHTTP2_NV_FLAG_NONE);
+    while (!e.failed) { /* until it is full: nobody else's flag is touched */
+        proxy_emit_unique(&e, SV("x"), SV("y"));
+    }
+    assert_int_equal(e.n, PROXY_EMIT_FIELDS_MAX);
+    assert_int_equal(e.nv[3].flags, NGHTTP2_NV_FLAG_NONE);
+    arena_deinit(&arena);
+
+    buf_init(&text, 4096);
+    proxy_emit_h1(&e, &text);
+    proxy_emit_status(&e, 204, SV("No Content"));
+    proxy_emit_unique(&e, SV("x-request-id"), SV("1"));
+    assert_true(proxy_emit_end(&e));
+    assert_string_equal(buf_cstr(&text), "HTTP/1.1 204 No Content\r\nx-request-id: 1\r\n\r\n");
+    buf_deinit(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_byte_that_ends_a_line_is_found_wherever_it_stands),
         cmocka_unit_test(fields_of_a_head_are_written_one_behind_the_other),
+        cmocka_unit_test(an_id_gets_no_place_in_the_table_of_http_2),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
