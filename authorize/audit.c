@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "common/log.h"
@@ -46,31 +46,70 @@ static void add_reasons(struct buf *out, uint64_t set)
     buf_add_char(out, ']');
 }
 
+static char *put_octet(char *at, unsigned v)
+{
+    if (v >= 100) {
+        *at++ = (char)('0' + v / 100);
+    }
+    if (v >= 10) {
+        *at++ = (char)('0' + v / 10 % 10);
+    }
+    *at++ = (char)('0' + v % 10);
+    return at;
+}
+
 static void add_ip(struct buf *out, const ProtobufCBinaryData *ip)
 {
     char text[INET6_ADDRSTRLEN] = "";
+    char *end = text;
 
-    ADD(out, ",\"ip\":\"");
     if (ip->len == 4 && ip->data != NULL) { /* inet_ntop would print it by way of printf */
-        for (size_t i = 0; i < 4; i++) {
-            buf_add_str(out, i > 0 ? "." : "");
-            buf_add_u64(out, ((const uint8_t *)ip->data)[i]);
+        end = put_octet(end, ip->data[0]);
+        for (size_t i = 1; i < 4; i++) {
+            *end++ = '.';
+            end = put_octet(end, ip->data[i]);
         }
-    } else if (ip->len == 16) {
-        (void)inet_ntop(AF_INET6, ip->data, text, sizeof(text));
-        buf_add_str(out, text);
+    } else if (ip->len == 16 && inet_ntop(AF_INET6, ip->data, text, sizeof(text)) != NULL) {
+        end = text + strlen(text);
     }
+    ADD(out, ",\"ip\":\"");
+    buf_add(out, text, (size_t)(end - text));
     buf_add_char(out, '"');
+}
+
+static void add_person(struct buf *out, struct sv session_id, const struct authz_person *person)
+{
+    log_add_sv(out, LOG_KEY("session-id"), session_id);
+    log_add_sv(out, LOG_KEY("user"), person != NULL ? person->id.s : SV(""));
+    log_add_sv(out, LOG_KEY("email"), person != NULL ? authz_person_email(person) : SV(""));
+}
+
+/* The same for each line of a session until it changes: made once. */
+static void add_own(struct buf *out, const struct authz_session *session)
+{
+    struct sv kept = authz_session_kept(session);
+
+    if (kept.n == 0) {
+        size_t from = out->n;
+
+        add_person(out, session->id.s, session->person);
+        if (out->err == ERR_OK) {
+            authz_session_keep(session, sv_of(out->p + from, out->n - from));
+        }
+        return;
+    }
+    buf_add_sv(out, kept);
 }
 
 static void add_who(struct buf *out, const Postern__CheckRequest *req,
                     const struct authz_outcome *o)
 {
-    log_add_str(out, LOG_KEY("session-id"), req->session);
-    log_add_sv(out, LOG_KEY("user"), o->effective != NULL ? o->effective->person->id.s : SV(""));
-    log_add_sv(out, LOG_KEY("email"),
-               o->effective != NULL ? authz_person_email(o->effective->person) : SV(""));
-    if (o->effective != NULL && o->session != o->effective) {
+    if (o->effective != NULL && o->session == o->effective) {
+        add_own(out, o->session);
+        return;
+    }
+    add_person(out, sv_from(req->session), o->effective != NULL ? o->effective->person : NULL);
+    if (o->effective != NULL) {
         log_add_sv(out, LOG_KEY("impersonate-session-id"), o->effective->id.s);
     }
 }
@@ -97,7 +136,7 @@ static void add_certificate(struct buf *out, const Postern__ClientCertificate *c
     }
 }
 
-static void add_verdict(struct buf *out, const struct authz_outcome *o)
+static void write_verdict(struct buf *out, const struct authz_outcome *o)
 {
     static const struct sv decisions[] = { [AUTHZ_DENY] = { "deny", 4 },
                                            [AUTHZ_ALLOW] = { "allow", 5 },
@@ -120,6 +159,58 @@ static void add_verdict(struct buf *out, const struct authz_outcome *o)
         ADD(out, ",\"deny\":false,\"deny-why-false\":");
     }
     add_reasons(out, o->verdict.deny_reasons);
+}
+
+/* The text of the last verdict of its kind: most are like the one before. */
+struct verdict_text {
+    enum authz_decision decision;
+    bool allow;
+    bool deny;
+    uint64_t reasons;
+    uint64_t allow_reasons;
+    uint64_t deny_reasons;
+    size_t n; /* 0: nothing is kept */
+    char text[512];
+};
+
+static bool is_text_of(const struct verdict_text *t, const struct authz_outcome *o)
+{
+    return t->n != 0 && t->decision == o->decision && t->reasons == o->reasons &&
+           t->allow == o->verdict.allow && t->deny == o->verdict.deny &&
+           t->allow_reasons == o->verdict.allow_reasons &&
+           t->deny_reasons == o->verdict.deny_reasons;
+}
+
+static void verdict_keep(struct verdict_text *t, const struct authz_outcome *o, struct sv text)
+{
+    if (text.n > sizeof(t->text)) {
+        t->n = 0;
+        return;
+    }
+    t->decision = o->decision;
+    t->reasons = o->reasons;
+    t->allow = o->verdict.allow;
+    t->deny = o->verdict.deny;
+    t->allow_reasons = o->verdict.allow_reasons;
+    t->deny_reasons = o->verdict.deny_reasons;
+    t->n = text.n;
+    memcpy(t->text, text.p, text.n);
+}
+
+static void add_verdict(struct buf *out, const struct authz_outcome *o)
+{
+    static _Thread_local struct verdict_text last[AUTHZ_UNAVAILABLE + 1]; /* one a decision */
+    struct verdict_text *t = &last[o->decision];
+    size_t from = out->n;
+
+    if (is_text_of(t, o)) {
+        buf_add(out, t->text, t->n);
+        return;
+    }
+    write_verdict(out, o);
+    if (out->err == ERR_OK) {
+        verdict_keep(t, o, sv_of(out->p + from, out->n - from));
+    }
 }
 
 void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,

@@ -32,6 +32,14 @@ static void tell(struct authz_replica *r, const struct authz_session *s)
     }
 }
 
+/* What was made from s is stale from now on. */
+static void session_renew(struct authz_replica *r, struct authz_session *s)
+{
+    s->epoch = ++r->epoch;
+    mem_free(&s->kept);
+    s->n_kept = 0;
+}
+
 /* s ended or changed, and with it every session that acts in its name. */
 static void session_touch(struct authz_replica *r, struct authz_session *s)
 {
@@ -39,7 +47,7 @@ static void session_touch(struct authz_replica *r, struct authz_session *s)
 
     bool new = s->epoch == 0;
 
-    s->epoch = ++r->epoch;
+    session_renew(r, s);
     if (!new) { /* nothing is open yet for one that just came */
         tell(r, s);
     }
@@ -47,7 +55,7 @@ static void session_touch(struct authz_replica *r, struct authz_session *s)
         struct authz_session *other = LIST_ENTRY(it, struct authz_session, impersonating);
 
         if (other != s && sv_eq(other->impersonates.s, s->id.s)) {
-            other->epoch = ++r->epoch;
+            session_renew(r, other);
             tell(r, other);
         }
     }
@@ -139,6 +147,7 @@ static void session_free(struct authz_replica *r, struct authz_session *s)
 {
     session_clear(r, s);
     authz_text_drop(r->texts, &s->id);
+    mem_free(&s->kept);
     mem_free(&s);
 }
 
@@ -616,6 +625,22 @@ struct sv authz_person_email(const struct authz_person *p)
 struct sv authz_person_name(const struct authz_person *p)
 {
     return p->name.s.n > 0 ? p->name.s : p->directory_name.s;
+}
+
+struct sv authz_session_kept(const struct authz_session *s)
+{
+    return sv_of(s->kept, s->n_kept);
+}
+
+void authz_session_keep(const struct authz_session *s, struct sv text)
+{
+    struct authz_session *mine = base_unconst(s); /* a memory, no part of what s says */
+
+    if (text.n <= AUTHZ_KEPT_MAX) {
+        mem_free(&mine->kept);
+        mine->kept = mem_dup(text.p, text.n);
+        mine->n_kept = text.n;
+    }
 }
 
 void authz_replica_count(const struct authz_replica *r, struct authz_replica_counts *counts_out)

@@ -15,7 +15,7 @@
 #define AUTHZ_TYPE_USER      "type.googleapis.com/user.User"
 #define AUTHZ_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
 
-enum { AUTHZ_GROUPS_MAX = 16384 };
+enum { AUTHZ_GROUPS_MAX = 16384, AUTHZ_KEPT_MAX = 512 };
 
 struct authz_replica;
 
@@ -51,6 +51,8 @@ struct authz_session {
     int64_t expires_at_s; /* 0: no end */
     char *access_token;   /* the provider's, sealed; NULL: none, or not kept */
     char *id_token;       /* likewise */
+    char *kept;           /* authz_session_kept */
+    size_t n_kept;
 };
 
 /* Hears which open connections must be checked again: the session ended or changed. The id is valid
@@ -90,6 +92,10 @@ void authz_session_input(const struct authz_session *session, struct policy_inpu
 /* Directory e-mail if there is one, else the user's; may be empty. */
 struct sv authz_person_email(const struct authz_person *person);
 struct sv authz_person_name(const struct authz_person *person);
+/* A text that was made from session and its person and stays with it until its epoch grows; empty:
+ * there is none. A text of more than AUTHZ_KEPT_MAX is not kept. For one user: audit.c. */
+struct sv authz_session_kept(const struct authz_session *session);
+void authz_session_keep(const struct authz_session *session, struct sv text);
 
 struct authz_replica_counts {
     size_t sessions;
