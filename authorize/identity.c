@@ -180,9 +180,13 @@ struct draft {
     size_t name_at[DRAFT_MAX];
     size_t value_at[DRAFT_MAX];
     size_t end_at[DRAFT_MAX];
+    size_t user_at;
+    size_t n_user;
+    size_t email_at;
+    size_t n_email;
     size_t n_headers; /* they stand before the facts */
     size_t n;
-    size_t bytes; /* names and values */
+    size_t bytes; /* names and values, user and e-mail */
     enum policy_reason reason;
 };
 
@@ -289,6 +293,27 @@ static void draft_facts(struct draft *draft, const struct authz_identity_ask *as
     }
 }
 
+/* User and e-mail, which travel with the block: of its bytes like the rest. */
+static void draft_who(struct draft *draft, const struct authz_person *person)
+{
+    struct sv user = person->id.s;
+    struct sv email = authz_person_email(person);
+
+    if (user.n > AUTHZ_BLOCK_MAX || email.n > AUTHZ_BLOCK_MAX - user.n) {
+        draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
+        return;
+    }
+    draft->user_at = draft->text.n;
+    buf_add_sv(&draft->text, user);
+    buf_add_char(&draft->text, '\0');
+    draft->email_at = draft->text.n;
+    buf_add_sv(&draft->text, email);
+    buf_add_char(&draft->text, '\0');
+    draft->n_user = user.n;
+    draft->n_email = email.n;
+    draft->bytes = user.n + email.n;
+}
+
 static void draft_make(struct draft *draft, const struct authz_identity_ask *ask)
 {
     const struct authz_profile *profile = authz_rules_profile_at(ask->rules, ask->profile);
@@ -342,6 +367,7 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
 
     buf_init(&draft->text, TEXT_MAX);
     buf_add_sv(&draft->text, ask->host);
+    draft_who(draft, ask->effective->person);
     draft_make(draft, ask);
     ids->n_signed++;
     if (draft->reason != POLICY_REASON_NONE) {
@@ -362,6 +388,8 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
         .headers = mem_array(draft->n + 1, sizeof(struct authz_identity_header)),
         .n_headers = draft->n_headers,
         .n_facts = draft->n - draft->n_headers,
+        .user = sv_of(e->text + draft->user_at, draft->n_user),
+        .email = sv_of(e->text + draft->email_at, draft->n_email),
     };
     e->identity.facts = e->identity.headers + draft->n_headers;
     for (size_t i = 0; i < draft->n; i++) {

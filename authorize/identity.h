@@ -29,6 +29,8 @@ struct authz_identity {
     size_t n_headers;
     struct authz_identity_header *facts; /* what the route's own headers are made of */
     size_t n_facts;
+    struct sv user; /* the visitor's, as in a reply; a NUL follows */
+    struct sv email;
 };
 
 struct authz_identities;

@@ -63,6 +63,8 @@ static void add_block(struct authz_replies *r, uint64_t number,
     block.headers = headers;
     block.n_facts = identity->n_facts;
     block.facts = headers + identity->n_headers;
+    block.user = wire_text(identity->user);
+    block.email = wire_text(identity->email);
     item.item_case = POSTERN__REPLY_ITEM__ITEM_BLOCK;
     item.block = &block;
     add_item(r, &item);
@@ -136,7 +138,7 @@ static void add_reply(struct authz_replies *r, uint64_t id, const struct authz_o
          reason = policy_reason_next(&set)) {
         reasons[n_reasons++] = (char)reason;
     }
-    if (o->effective != NULL) {
+    if (o->effective != NULL && block == 0) { /* else they stand in the block */
         user = o->effective->person->id.s;
         email = authz_person_email(o->effective->person);
     }

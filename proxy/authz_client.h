@@ -36,7 +36,7 @@ struct proxy_answer {
     size_t n_reasons;
     struct proxy_identity *identity; /* one reference for the callee, or NULL */
     int64_t valid_until_s;           /* 0: no end */
-    struct sv user;
+    struct sv user;                  /* "": ask the identity */
     struct sv email;
 };
 

@@ -44,18 +44,31 @@ static char *copy(struct proxy_identity_header *out, Postern__IdentityBlock__Hea
     return at;
 }
 
+static struct sv copy_text(struct sv text, char **at)
+{
+    struct sv mine = sv_of(*at, text.n);
+
+    if (text.n != 0) {
+        memcpy(*at, text.p, text.n);
+    }
+    *at += text.n;
+    return mine;
+}
+
 /* One allocation: struct, headers, facts, texts. */
 static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
 {
     size_t n = block->n_headers + block->n_facts;
-    size_t text = 0;
+    struct sv user = sv_from(block->user);
+    struct sv email = sv_from(block->email);
+    size_t text = user.n + email.n;
     struct proxy_identity *id = NULL;
     char *at = NULL;
 
     if (block->n_headers > AUTHZ_BLOCK_HEADERS_MAX || block->n_facts > AUTHZ_BLOCK_FACTS_MAX) {
         return NULL;
     }
-    text = text_of(block->headers, block->n_headers) + text_of(block->facts, block->n_facts);
+    text += text_of(block->headers, block->n_headers) + text_of(block->facts, block->n_facts);
     if (text > AUTHZ_BLOCK_MAX) {
         return NULL;
     }
@@ -66,7 +79,9 @@ static struct proxy_identity *identity_of(const Postern__IdentityBlock *block)
     id->n_facts = block->n_facts;
     id->facts = id->headers + id->n;
     at = copy(id->headers, block->headers, id->n, (char *)(id->headers + n));
-    (void)copy(id->facts, block->facts, id->n_facts, at);
+    at = copy(id->facts, block->facts, id->n_facts, at);
+    id->user = copy_text(user, &at);
+    id->email = copy_text(email, &at);
     return id;
 }
 

@@ -21,6 +21,8 @@ struct proxy_identity {
     struct proxy_identity_header *headers;
     size_t n_facts;
     struct proxy_identity_header *facts; /* behind the headers */
+    struct sv user;                      /* whose it is; "" where replies say it */
+    struct sv email;
 };
 
 /* The i-th fact of that name (proto/authorize.proto); {NULL, 0}: there is none. identity may be

@@ -140,6 +140,9 @@ static void note_answer(struct proxy_exchange *x, const struct proxy_answer *ans
     if (answer->user.n != 0) { /* who it was stays known when the session is gone */
         x->user = arena_sv(&x->arena, answer->user);
         x->email = arena_sv(&x->arena, answer->email);
+    } else if (answer->identity != NULL) { /* which x holds to its end */
+        x->user = answer->identity->user;
+        x->email = answer->identity->email;
     }
 }
 

@@ -260,6 +260,7 @@ def test_audit_and_access_lines_share_the_request_id_and_hold_no_secret(trial):
     audit, access = wait_for("both lines", both)
     assert audit["allow"] is True and audit["email"] == ADMIN and audit["path"] == "/logged"
     assert access["response-code"] == 200
+    assert access["email"] == ADMIN and access["user"] == audit["user"] != ""
     cookie = b.cookie("demo").split("=", 1)[1]
     for name in ("proxy", "authorize", "authenticate", "databroker"):
         text = json.dumps(trial.logs(name))

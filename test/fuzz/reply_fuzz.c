@@ -34,6 +34,8 @@ static void take(struct proxy_identity_table *table, const Postern__ReplyItem *i
         }
         id = proxy_identity_get(table, item->block->number);
         must(id != NULL && id->n == item->block->n_headers);
+        must(sv_eq(id->user, sv_from(item->block->user)));
+        must(sv_eq(id->email, sv_from(item->block->email)));
     } else if (item->item_case == POSTERN__REPLY_ITEM__ITEM_REPLY) {
         id = proxy_identity_get(table, item->reply->block);
     }

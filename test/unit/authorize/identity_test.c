@@ -6,6 +6,7 @@
 
 #include "databroker.pb-c.h"
 #include "session.pb-c.h"
+#include "user.pb-c.h"
 
 #include "common/clock.h"
 #include "common/crypto/seal.h"
@@ -105,6 +106,26 @@ static void put_session(struct stage *s, const char *id, const char *bound, cons
     mem_free(&id_token.raw);
 }
 
+static void put_user(struct stage *s, const char *email, uint64_t version)
+{
+    User__User m = USER__USER__INIT;
+    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+    Databroker__Record record = DATABROKER__RECORD__INIT;
+    char type[] = AUTHZ_TYPE_USER;
+    char id[] = "ann";
+
+    m.id = id;
+    m.email = base_unconst(email);
+    any.value.data = mem_alloc(protobuf_c_message_get_packed_size(&m.base));
+    any.value.len = protobuf_c_message_pack(&m.base, any.value.data);
+    record.type = type;
+    record.id = id;
+    record.version = version;
+    record.data = &any;
+    authz_replica_apply(s->replica, &record);
+    mem_free(&any.value.data);
+}
+
 static const struct authz_identity *identity(const struct stage *s, const char *id)
 {
     const struct authz_session *session = authz_replica_session(s->replica, sv_from(id));
@@ -167,6 +188,28 @@ static void a_route_is_told_what_it_asks_for_and_no_more(void **state)
     }
 }
 
+static void it_says_whose_it_is_now(void **state)
+{
+    static char long_email[AUTHZ_BLOCK_MAX];
+    struct stage s = stage_new("set_request_headers: {X-A: '${pomerium.access_token}'}", true);
+    uint64_t serial = 0;
+
+    (void)state;
+    memset(long_email, 'a', sizeof(long_email) - 1);
+    put_session(&s, "s1", "s1", NULL, 1);
+    put_user(&s, "ann@a.b", 2);
+    assert_true(sv_eq(identity(&s, "s1")->user, SV("ann")));
+    assert_true(sv_eq(identity(&s, "s1")->email, SV("ann@a.b")));
+    serial = identity(&s, "s1")->serial;
+    put_user(&s, "anna@a.b", 3);
+    assert_true(sv_eq(identity(&s, "s1")->email, SV("anna@a.b")));
+    assert_true(identity(&s, "s1")->serial != serial);
+    put_user(&s, long_email, 4);
+    assert_int_equal(identity(&s, "s1")->reason, POLICY_REASON_IDENTITY_TOO_LARGE);
+    assert_int_equal(identity(&s, "s1")->user.n, 0);
+    stage_free(&s);
+}
+
 #define BOTH "set_request_headers: {X-A: '${pomerium.access_token}', X-B: '${pomerium.id_token}'}"
 
 static void tokens_are_those_of_this_session(void **state)
@@ -218,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_route_is_told_what_it_asks_for_and_no_more),
+        cmocka_unit_test(it_says_whose_it_is_now),
         cmocka_unit_test(tokens_are_those_of_this_session),
         cmocka_unit_test(tokens_are_not_kept_where_nobody_asks),
         cmocka_unit_test(new_tokens_of_a_session_replace_the_old_ones),
