@@ -119,10 +119,11 @@ static void answer_unary(struct rpc_call *call, const Postern__CheckRequest *req
     rpc_call_reply(call, &answer.base);
 }
 
-static void answer(struct authz_service *svc, struct stream *st, struct rpc_call *call,
-                   const Postern__CheckRequest *req, const struct authz_outcome *outcome)
+static void answer(struct authz_service *svc, const struct authz_facts *facts, struct stream *st,
+                   struct rpc_call *call, const Postern__CheckRequest *req,
+                   const struct authz_outcome *outcome)
 {
-    authz_audit_add(svc->audit, req, outcome, clock_wall_ms());
+    authz_audit_add(svc->audit, req, outcome, facts->wall_ms);
     if (st != NULL) {
         authz_replies_add(&st->replies, req->id, outcome);
     } else {
@@ -161,7 +162,7 @@ static bool waiter_run(struct authz_service *svc, struct waiter *w, enum authz_p
     if (!authz_check_run(&facts, w->request, patience, &outcome)) {
         return false;
     }
-    answer(svc, w->stream, w->call, w->request, &outcome);
+    answer(svc, &facts, w->stream, w->call, w->request, &outcome);
     if (w->stream != NULL) {
         stream_flush(w->stream);
     }
@@ -265,7 +266,7 @@ static void check(struct authz_service *svc, const struct authz_facts *facts, st
         }
         (void)authz_check_run(facts, req, AUTHZ_GIVEN_UP, &outcome);
     }
-    answer(svc, st, call, req, &outcome);
+    answer(svc, facts, st, call, req, &outcome);
 }
 
 /* Answers the checks of a CheckBatch in turn; those in front of a fault are answered, too. */

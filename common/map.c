@@ -1,5 +1,6 @@
 #include "common/map.h"
 
+#include <endian.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -50,6 +51,22 @@ static inline void sip_round(uint64_t v[4])
     v[2] = rotl(v[2], 32);
 }
 
+/* The bytes behind the last whole word. */
+static uint64_t last_bytes(struct sv key)
+{
+    size_t n = key.n % 8;
+    uint64_t v = 0;
+
+    if (n != 0 && key.n > 8) { /* in one step, with some of the word before */
+        memcpy(&v, key.p + key.n - 8, 8);
+        return le64toh(v) >> 8U * (8 - n);
+    }
+    for (size_t i = key.n - n; i < key.n; i++) {
+        v |= (uint64_t)(unsigned char)key.p[i] << 8U * (i % 8);
+    }
+    return v;
+}
+
 /* SipHash-1-3 (Aumasson, Bernstein 2012; fewer rounds as in common hash tables). */
 uint64_t map_hash(struct sv key)
 {
@@ -71,9 +88,7 @@ uint64_t map_hash(struct sv key)
         sip_round(v);
         v[0] ^= m;
     }
-    for (i = words * 8; i < key.n; i++) {
-        tail |= (uint64_t)(unsigned char)key.p[i] << 8U * (i % 8);
-    }
+    tail |= last_bytes(key);
     v[3] ^= tail;
     sip_round(v);
     v[0] ^= tail;
