@@ -99,7 +99,7 @@ static struct outcome run_with_host(struct buf *bytes)
     scheme = sv_head(all, line);
     if (sv_search(scheme, SV("://")) != SIZE_MAX) {
         host = sv_from_at(scheme, sv_search(scheme, SV("://")) + 3);
-        host = sv_head(host, sv_find(host, '/'));
+        host = sv_cut(&host, '/');
     }
     corpus_add_host(bytes, line + 2, host);
     return run(buf_sv(bytes));

@@ -219,7 +219,7 @@ static void on_answer(void *arg, enum rpc_status status, const char *text,
 
 static void spin(const bool *over)
 {
-    int64_t end = clock_mono_ms() + 2 * PATIENCE_MS;
+    int64_t end = clock_mono_ms() + 2 * (int64_t)PATIENCE_MS;
 
     while (!__atomic_load_n(over, __ATOMIC_ACQUIRE) && clock_mono_ms() < end) {
         struct timeval tick = { .tv_usec = 20000 };
