@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "proxy/cors.h"
 #include "proxy/forward.h"
 #include "test/support/cmocka.h"
 
@@ -29,7 +30,9 @@ static const char config_text[] =
          "prefix: /old/, prefix_rewrite: /new/}\n"
          "  - {from: https://cut.example.com, to: http://10.0.0.1, prefix: /old, "
          "prefix_rewrite: /}\n"
-         "  - {from: https://base.example.com, to: http://10.0.0.1/base}\n";
+         "  - {from: https://base.example.com, to: http://10.0.0.1/base}\n"
+         "  - {from: https://cors.example.com, to: http://10.0.0.1, "
+         "cors: {allow_origins: ['https://spa.example.com']}}\n";
 
 struct world {
     struct proxy_conn client;
@@ -410,6 +413,36 @@ static void test_an_answer_keeps_its_fields_and_gets_the_routes(void **state)
     world_free(w);
 }
 
+/* The same for answers, on a route that speaks for CORS by itself. */
+static void test_every_name_with_a_number_comes_back_or_not(void **state)
+{
+    (void)state;
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        struct sv name = http_name_text((enum http_name)id);
+        bool want = (http_name_class((enum http_name)id) & HTTP_C_HOP) == 0 &&
+                    id != HTTP_H_X_REQUEST_ID && !proxy_cors_speaks_for(name);
+        char answer[256];
+        char line[128];
+        struct world *w = NULL;
+        bool chunk = false;
+
+        if (is_refused_alone(id) && id != HTTP_H_COOKIE) {
+            continue;
+        }
+        (void)snprintf(line, sizeof(line), "\r\n%.*s: v a l\r\n", SV_ARG(name));
+        (void)snprintf(answer, sizeof(answer),
+                       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-First: a%sX-Last: z\r\n\r\n",
+                       line);
+        w = world_new("GET / HTTP/1.1\r\nHost: cors.example.com\r\n\r\n");
+        want = want && !http_name_set_has(w->exchange.route->answers->drop, name);
+        if ((strstr(client_head(w, answer, &chunk), line) != NULL) != want ||
+            (!want && strstr(buf_cstr(&w->out), "v a l") != NULL)) {
+            fail_msg("%.*s:\n%s", SV_ARG(name), buf_cstr(&w->out));
+        }
+        world_free(w);
+    }
+}
+
 static void test_an_answer_without_length_is_chunked_or_closes(void **state)
 {
     struct world *w = world_new("GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n");
@@ -453,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_framing_is_told_by_us_alone),
         cmocka_unit_test(test_the_login_host_keeps_cookies_but_no_claims),
         cmocka_unit_test(test_an_answer_keeps_its_fields_and_gets_the_routes),
+        cmocka_unit_test(test_every_name_with_a_number_comes_back_or_not),
         cmocka_unit_test(test_an_answer_without_length_is_chunked_or_closes),
         cmocka_unit_test(test_head_tells_the_length_that_get_would_have),
     };
