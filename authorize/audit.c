@@ -31,7 +31,7 @@ struct authz_audit {
 /* A constant run of the line: no length to be counted each time. */
 #define ADD(out, lit) buf_add((out), (lit), sizeof(lit) - 1)
 
-static void add_reasons(struct buf *out, uint64_t set)
+static void add_reasons(struct buf *out, policy_reason_set set)
 {
     buf_add_char(out, '[');
     for (enum policy_reason r = policy_reason_next(&set); r != POLICY_REASON_NONE;
@@ -166,9 +166,9 @@ struct verdict_text {
     enum authz_decision decision;
     bool allow;
     bool deny;
-    uint64_t reasons;
-    uint64_t allow_reasons;
-    uint64_t deny_reasons;
+    policy_reason_set reasons;
+    policy_reason_set allow_reasons;
+    policy_reason_set deny_reasons;
     size_t n; /* 0: nothing is kept */
     char text[512];
 };

@@ -41,8 +41,8 @@ enum authz_patience {
 struct authz_outcome {
     enum authz_decision decision;
     struct policy_verdict verdict;
-    uint64_t reasons; /* set of enum policy_reason */
-    uint16_t status;  /* HTTP for DENY and UNAVAILABLE */
+    policy_reason_set reasons; /* set of enum policy_reason */
+    uint16_t status;           /* HTTP for DENY and UNAVAILABLE */
     int64_t valid_until_s;
     const struct config_route *route;      /* NULL: unknown, or internal */
     const struct authz_session *session;   /* the live one; NULL: none */

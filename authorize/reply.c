@@ -101,7 +101,7 @@ static Postern__Decision wire_decision(enum authz_decision decision)
 void authz_reply_fill(Postern__Reply *reply, struct authz_reply_room *room, uint64_t id,
                       const struct authz_outcome *o)
 {
-    uint64_t set = o->reasons;
+    policy_reason_set set = o->reasons;
 
     *reply = (Postern__Reply)POSTERN__REPLY__INIT;
     reply->id = id;
@@ -126,7 +126,7 @@ static void add_reply(struct authz_replies *r, uint64_t id, const struct authz_o
     enum { FIELDS = 8 };
 
     _Static_assert(POLICY_REASON_COUNT <= 0x80, "a reason is one byte of varint");
-    uint64_t set = o->reasons;
+    policy_reason_set set = o->reasons;
     char reasons[AUTHZ_REASONS_MAX];
     size_t n_reasons = 0;
     struct sv user = { 0 };

@@ -10,7 +10,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 
-enum { AUTHZ_REPLY_MAX = 16 * 1024 * 1024, AUTHZ_REASONS_MAX = 64 };
+enum { AUTHZ_REPLY_MAX = 16 * 1024 * 1024, AUTHZ_REASONS_MAX = 127 };
 
 struct authz_replies {
     struct buf out; /* packed ReplyItems, each as a field of ReplyBatch; sticky ERR_LIMIT */

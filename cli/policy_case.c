@@ -131,11 +131,11 @@ static bool outcome_fits(const json_t *item, const struct result *r)
 }
 
 /* side: {value, reasons[]}; absent members are not compared. */
-static bool side_fits(const json_t *side, bool value, uint64_t reasons)
+static bool side_fits(const json_t *side, bool value, policy_reason_set reasons)
 {
     const json_t *names = json_object_get(side, "reasons");
     const json_t *want = json_object_get(side, "value");
-    uint64_t set = 0;
+    policy_reason_set set = 0;
     size_t i = 0;
 
     if (want != NULL && json_is_true(want) != value) {
@@ -167,7 +167,7 @@ static bool fits(const json_t *item, const struct result *r)
 
 /* --- telling ------------------------------------------------------------------------------------- */
 
-static void tell_reasons(struct buf *out, const char *side, bool value, uint64_t reasons)
+static void tell_reasons(struct buf *out, const char *side, bool value, policy_reason_set reasons)
 {
     enum policy_reason reason = POLICY_REASON_NONE;
     const char *between = "";

@@ -12,7 +12,7 @@
 /* Appends the bytes of one CheckRequest. */
 void proxy_authz_wire_check(struct buf *out, const Postern__CheckRequest *check);
 
-enum { PROXY_AUTHZ_REASONS_MAX = 64 };
+enum { PROXY_AUTHZ_REASONS_MAX = 127 };
 
 /* A Reply; texts are borrowed from its bytes. */
 struct proxy_authz_reply {

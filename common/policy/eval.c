@@ -347,7 +347,7 @@ static struct answer ask(const struct policy_pred *p, const struct policy_input 
 
 struct sum {
     bool value;
-    uint64_t reasons;
+    policy_reason_set reasons;
 };
 
 static void note_device(const struct policy_pred *p, enum policy_reason reason,
@@ -368,8 +368,8 @@ static struct sum ask_block(const struct policy_block *block, bool denies,
 {
     bool inverted = block->combine == POLICY_NOT || block->combine == POLICY_NOR;
     bool all_wanted = block->combine == POLICY_AND || block->combine == POLICY_NOT;
-    uint64_t of_true = 0;
-    uint64_t of_false = 0;
+    policy_reason_set of_true = 0;
+    policy_reason_set of_false = 0;
     size_t trues = 0;
     size_t i = 0;
     bool value = false;
@@ -396,8 +396,8 @@ static struct sum ask_block(const struct policy_block *block, bool denies,
 static struct sum ask_side(const struct policy_side *side, bool denies,
                            const struct policy_input *in, struct sv *device_type)
 {
-    uint64_t of_true = 0;
-    uint64_t of_all = 0;
+    policy_reason_set of_true = 0;
+    policy_reason_set of_all = 0;
     bool value = false;
     size_t i = 0;
 
@@ -413,21 +413,25 @@ static struct sum ask_side(const struct policy_side *side, bool denies,
 
 /* --- the verdict --------------------------------------------------------------------------------- */
 
-static const uint64_t cert_reasons = POLICY_REASON_BIT(POLICY_REASON_CLIENT_CERTIFICATE_REQUIRED) |
-                                     POLICY_REASON_BIT(POLICY_REASON_INVALID_CLIENT_CERTIFICATE);
-static const uint64_t login_reasons = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
-static const uint64_t device_reasons = POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHENTICATED);
-static const uint64_t ssh_key_reasons = POLICY_REASON_BIT(POLICY_REASON_SSH_PUBLICKEY_UNAUTHORIZED);
+static const policy_reason_set cert_reasons =
+    POLICY_REASON_BIT(POLICY_REASON_CLIENT_CERTIFICATE_REQUIRED) |
+    POLICY_REASON_BIT(POLICY_REASON_INVALID_CLIENT_CERTIFICATE);
+static const policy_reason_set login_reasons =
+    POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
+static const policy_reason_set device_reasons =
+    POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHENTICATED);
+static const policy_reason_set ssh_key_reasons =
+    POLICY_REASON_BIT(POLICY_REASON_SSH_PUBLICKEY_UNAUTHORIZED);
 
 /* The only place that makes an ALLOW. */
-static void allow(struct policy_verdict *v, uint64_t reasons)
+static void allow(struct policy_verdict *v, policy_reason_set reasons)
 {
     v->outcome = POLICY_ALLOW;
     v->status = 200;
     v->reasons = reasons;
 }
 
-static void deny(struct policy_verdict *v, uint64_t reasons, bool mcp_server,
+static void deny(struct policy_verdict *v, policy_reason_set reasons, bool mcp_server,
                  const struct policy_input *in)
 {
     v->outcome = POLICY_DENY;
@@ -445,8 +449,8 @@ static void deny(struct policy_verdict *v, uint64_t reasons, bool mcp_server,
     }
 }
 
-static void ask_first(struct policy_verdict *v, enum policy_outcome outcome, uint64_t wanted,
-                      bool mcp_server)
+static void ask_first(struct policy_verdict *v, enum policy_outcome outcome,
+                      policy_reason_set wanted, bool mcp_server)
 {
     v->outcome = outcome;
     v->status = mcp_server ? 401 : 302;
@@ -459,7 +463,7 @@ static void ask_first(struct policy_verdict *v, enum policy_outcome outcome, uin
 static void decide_http(const struct policy *policy, const struct policy_input *in,
                         struct policy_verdict *v)
 {
-    uint64_t both = v->allow_reasons | v->deny_reasons;
+    policy_reason_set both = v->allow_reasons | v->deny_reasons;
 
     if ((v->deny_reasons & cert_reasons) == 0) {
         if ((both & login_reasons) != 0) {
@@ -487,7 +491,7 @@ static void decide_http(const struct policy *policy, const struct policy_input *
 /* Section 2.2: a refused key comes before login, since another key may be offered. */
 static void decide_ssh(const struct policy_input *in, struct policy_verdict *v)
 {
-    uint64_t both = v->allow_reasons | v->deny_reasons;
+    policy_reason_set both = v->allow_reasons | v->deny_reasons;
 
     if ((both & ssh_key_reasons) != 0) {
         deny(v, both & ssh_key_reasons, false, in);
@@ -550,7 +554,7 @@ struct policy_verdict policy_verdict_unavailable(enum policy_reason reason)
 
 struct policy_verdict policy_verdict_not_found(void)
 {
-    uint64_t reasons = POLICY_REASON_BIT(POLICY_REASON_ROUTE_NOT_FOUND);
+    policy_reason_set reasons = POLICY_REASON_BIT(POLICY_REASON_ROUTE_NOT_FOUND);
 
     return (struct policy_verdict){ .outcome = POLICY_DENY,
                                     .status = 404,
@@ -559,7 +563,7 @@ struct policy_verdict policy_verdict_not_found(void)
                                     .reasons = reasons };
 }
 
-uint64_t policy_reasons(const struct policy_verdict *v)
+policy_reason_set policy_reasons(const struct policy_verdict *v)
 {
     return v->reasons;
 }

@@ -37,14 +37,14 @@ struct policy_verdict {
     bool allow;      /* what the allow side gave, and the deny side */
     bool deny;
     uint32_t flags; /* enum policy_flag */
-    uint64_t allow_reasons;
-    uint64_t deny_reasons;
-    uint64_t reasons;      /* the set that decided, for the reply and the audit line */
-    struct sv device_type; /* DEVICE: which; lives as long as the policy */
+    policy_reason_set allow_reasons;
+    policy_reason_set deny_reasons;
+    policy_reason_set reasons; /* the set that decided, for the reply and the audit line */
+    struct sv device_type;     /* DEVICE: which; lives as long as the policy */
 };
 
 /* v->reasons. */
-uint64_t policy_reasons(const struct policy_verdict *v);
+policy_reason_set policy_reasons(const struct policy_verdict *v);
 /* The status for this client: LOGIN and DEVICE are 302 for a navigation, 401 for anything else. */
 int policy_status(const struct policy_verdict *v, bool navigates);
 

@@ -1,6 +1,6 @@
 #include "common/policy/reason.h"
 
-_Static_assert(POLICY_REASON_COUNT <= 64, "a set of reasons is one word");
+_Static_assert(POLICY_REASON_COUNT <= 128, "a set of reasons is one word");
 
 static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_ACCEPT] = "accept",
@@ -84,14 +84,16 @@ enum policy_reason policy_reason_of(struct sv name)
     return POLICY_REASON_NONE;
 }
 
-enum policy_reason policy_reason_next(uint64_t *set)
+enum policy_reason policy_reason_next(policy_reason_set *set)
 {
+    uint64_t low = (uint64_t)*set;
     unsigned bit = 0;
 
     if (*set == 0) {
         return POLICY_REASON_NONE;
     }
-    bit = (unsigned)__builtin_ctzll(*set);
+    bit = low != 0 ? (unsigned)__builtin_ctzll(low)
+                   : 64U + (unsigned)__builtin_ctzll((uint64_t)(*set >> 64U));
     *set &= *set - 1;
     return (enum policy_reason)bit;
 }

@@ -1,6 +1,6 @@
 /* policy_reason: why a check ended as it did. The numbers are on the wire between authorize and the
  * proxy and never change; the names are Pomerium's where Pomerium has the reason. A set of reasons
- * is a 64-bit word with bit n for reason n. Pure functions; any thread.
+ * is a 128-bit word with bit n for reason n. Pure functions; any thread.
  * Source: reference/policy-language.md 6. */
 #pragma once
 
@@ -72,11 +72,14 @@ enum policy_reason {
     POLICY_REASON_REQUEST_INVALID = 57,    /* the check itself breaks its rules */
     POLICY_REASON_IDENTITY_TOO_LARGE = 58, /* the identity headers exceed their bound */
     POLICY_REASON_IDENTITY_INVALID = 59,   /* a claim holds bytes that no header may carry */
-    POLICY_REASON_COUNT = 60               /* at most 64 */
+    POLICY_REASON_COUNT = 60               /* at most 128 */
 };
 
+/* NOLINTNEXTLINE(readability-identifier-naming): a number, which no tag can name */
+__extension__ typedef unsigned __int128 policy_reason_set;
+
 /* The bit of a reason in a set. */
-#define POLICY_REASON_BIT(reason) (UINT64_C(1) << (unsigned)(reason))
+#define POLICY_REASON_BIT(reason) ((policy_reason_set)1 << (unsigned)(reason))
 
 /* Stable lower-case name; "unknown" for a number that is no reason, never NULL. */
 const char *policy_reason_name(enum policy_reason reason);
@@ -85,4 +88,4 @@ enum policy_reason policy_reason_of(struct sv name);
 
 /* The lowest reason of the set, taken out of it; POLICY_REASON_NONE when it is empty:
  * while ((r = policy_reason_next(&set)) != POLICY_REASON_NONE) { … } */
-enum policy_reason policy_reason_next(uint64_t *set);
+enum policy_reason policy_reason_next(policy_reason_set *set);

@@ -7,12 +7,12 @@
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const uint64_t login = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
+static const policy_reason_set login = POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
 
 /* What must hold of any verdict whatever the policy says. */
 static void check(const struct policy_verdict *v)
 {
-    uint64_t both = v->allow_reasons | v->deny_reasons;
+    policy_reason_set both = v->allow_reasons | v->deny_reasons;
 
     CHECK((v->outcome == POLICY_ALLOW) == (v->status == 200 && v->flags == 0));
     if (v->outcome == POLICY_ALLOW) {

@@ -248,7 +248,7 @@ static void send_check(struct stand *s, const struct ask *ask)
 
 struct got {
     Postern__Decision decision;
-    uint64_t reasons;
+    policy_reason_set reasons;
     uint64_t block;
     uint32_t status;
     char assertion[8192];

@@ -62,7 +62,7 @@ static void no_policy_is_unavailable(void **state)
 
 static void reasons_have_stable_numbers_and_unique_names(void **state)
 {
-    uint64_t set =
+    policy_reason_set set =
         POLICY_REASON_BIT(POLICY_REASON_EMAIL_OK) | POLICY_REASON_BIT(POLICY_REASON_ACCEPT);
     unsigned i = 0;
 
@@ -80,6 +80,11 @@ static void reasons_have_stable_numbers_and_unique_names(void **state)
     assert_int_equal(POLICY_REASON_USER_UNAUTHENTICATED, 37);
     assert_int_equal(policy_reason_next(&set), POLICY_REASON_ACCEPT);
     assert_int_equal(policy_reason_next(&set), POLICY_REASON_EMAIL_OK);
+    assert_int_equal(policy_reason_next(&set), POLICY_REASON_NONE);
+    set = POLICY_REASON_BIT(127) | POLICY_REASON_BIT(64) | POLICY_REASON_BIT(63);
+    assert_int_equal(policy_reason_next(&set), 63);
+    assert_int_equal(policy_reason_next(&set), 64);
+    assert_int_equal(policy_reason_next(&set), 127);
     assert_int_equal(policy_reason_next(&set), POLICY_REASON_NONE);
 }
 
