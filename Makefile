@@ -39,9 +39,10 @@ PROTOS     := $(wildcard proto/*.proto)
 PB_C       := $(patsubst proto/%.proto,$(B)/gen/%.pb-c.c,$(PROTOS)) \
               $(addprefix $(B)/gen/google/protobuf/,$(addsuffix .pb-c.c,$(WELL_KNOWN)))
 PB_H       := $(PB_C:.c=.h)
+GEN_C      := $(PB_C) $(B)/gen/descriptors.c
 OBJ         = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)/*.c))
 COMMON     := $(call OBJ,common) $(call OBJ,common/*)
-SHARED     := $(COMMON) $(PB_C:.c=.o)
+SHARED     := $(COMMON) $(GEN_C:.c=.o)
 TESTS      := $(patsubst test/unit/%.c,$(B)/test/unit/%,$(wildcard test/unit/*/*_test.c test/unit/*/*/*_test.c))
 FUZZERS    := $(patsubst test/fuzz/%_fuzz.c,%,$(wildcard test/fuzz/*_fuzz.c))
 OWN        := $(wildcard $(addsuffix /*.[ch],common common/* $(DAEMONS) cli test/fuzz test/support) \
@@ -74,6 +75,13 @@ $(B)/gen/google/protobuf/%.pb-c.c $(B)/gen/google/protobuf/%.pb-c.h: $(PROTO_DIR
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: proto/%.proto
 	@mkdir -p $(B)/gen; echo "  GEN   $@"
 	$(Q)protoc-c -Iproto -I$(PROTO_DIR) --c_out=$(B)/gen $<
+# What the reflection service tells (common/rpc/descriptors.h).
+$(B)/gen/descriptors.c: $(PROTOS)
+	@mkdir -p $(B)/gen; echo "  GEN   $@"
+	$(Q)protoc-c -Iproto -I$(PROTO_DIR) --include_imports --descriptor_set_out=$(@:.c=.set) $(PROTOS)
+	$(Q){ echo '#include "common/rpc/descriptors.h"'; echo 'const unsigned char rpc_descriptors[] = {'; \
+	      od -An -v -tx1 $(@:.c=.set) | sed 's/ \(..\)/0x\1,/g'; \
+	      echo '};'; echo 'const size_t rpc_descriptors_size = sizeof(rpc_descriptors);'; } > $@
 $(B)/gen/%.o: $(B)/gen/%.c | $(PB_H)
 	@mkdir -p $(@D); echo "  CC    $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -w -c -o $@ $<
@@ -117,7 +125,7 @@ FUZZ_CC   := clang-14
 FUZZ_SAN  := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 FUZZ_OBJ   = $(patsubst %.c,$(FB)/%.o,$(wildcard $(1)/*.c))
 FUZZ_COMMON := $(call FUZZ_OBJ,common) $(call FUZZ_OBJ,common/*) \
-               $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(PB_C)) $(FB)/test/support/pki.o \
+               $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(GEN_C)) $(FB)/test/support/pki.o \
                $(FB)/test/support/config_same.o
 FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS),$(filter-out %/main.o,$(call FUZZ_OBJ,$(d))))
 fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))

@@ -45,6 +45,8 @@ struct authz_service {
     size_t n_waiters;
     bool ticking;
     bool stopping;
+    bool listening; /* server is there */
+    bool ready;     /* checks with a session can be answered */
     /* for calls from another thread */
     pthread_mutex_t mutex;
     pthread_cond_t done;
@@ -424,6 +426,10 @@ static void on_ready(void *arg, bool ready)
     } else {
         log_error("replica.stale", KV_STR("effect", "requests with a session get 503"));
     }
+    svc->ready = ready;
+    if (svc->listening) {
+        rpc_server_set_serving(svc->server, ready);
+    }
     svc->opts.on_ready(svc->opts.arg, ready);
 }
 
@@ -526,7 +532,8 @@ static void begin(struct authz_service *svc)
 
 static void serve(struct authz_service *svc)
 {
-    rpc_server_set_serving(svc->server, true);
+    svc->listening = true;
+    rpc_server_set_serving(svc->server, svc->ready);
 }
 
 static void quiesce(struct authz_service *svc)

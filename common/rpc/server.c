@@ -8,14 +8,14 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 
-#include "health.pb-c.h"
-
 #include "common/crypto/token.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rpc/core.h"
+#include "common/rpc/health.h"
 #include "common/rpc/listen.h"
+#include "common/rpc/reflection.h"
 #include "common/rpc/scan.h"
 
 enum { ACCEPTS = 64, TEXT_MAX = 256, STRANGER_BYTES_MAX = 1024 };
@@ -29,7 +29,8 @@ struct rpc_server {
     size_t n_calls;    /* of those */
     size_t pending;    /* accepts and calls that still have ops out */
     bool stopping;
-    bool serving;
+    struct rpc_health health;
+    struct rpc_reflection reflection;
     size_t n_strangers; /* open calls of methods that are open to anyone */
     struct rpc_op shut_op;
     pthread_mutex_t mutex; /* over idle */
@@ -49,6 +50,7 @@ struct rpc_call {
     grpc_call_details details;
     grpc_metadata_array metadata;
     const struct rpc_method *method;
+    void *method_arg; /* for its handler */
     enum rpc_role role;
     char who[TOKEN_ID_SIZE];
     unsigned ops; /* out with gRPC */
@@ -64,8 +66,7 @@ struct rpc_call {
     bool writing;
     bool reading_done; /* the client said its last */
     bool gone;         /* the client left */
-    bool health_watch;
-    bool stranger; /* of a method that is open to anyone: counted */
+    bool stranger;     /* of a method that is open to anyone: counted */
     bool finish_wanted;
     enum rpc_status finish_status;
     char finish_text[TEXT_MAX];
@@ -271,7 +272,9 @@ static void on_stream_read(struct rpc_op *op)
         grpc_byte_buffer_destroy(call->in);
         call->in = NULL;
     }
-    if (call->state == CALL_OPEN && call->reading_done) {
+    if (call->state == CALL_OPEN && call->reading_done && call->ops_of->on_client_done != NULL) {
+        call->ops_of->on_client_done(call->arg);
+    } else if (call->state == CALL_OPEN && call->reading_done) {
         rpc_call_finish(call, RPC_OK, NULL);
     } else if (call->state == CALL_OPEN) {
         read_next(call);
@@ -303,7 +306,7 @@ static void run_handler(struct rpc_call *call, struct sv bytes)
                       "the request is no message of its type");
         return;
     }
-    call->method->handler(call, request, call->server->opts.arg);
+    call->method->handler(call, request, call->method_arg);
     protobuf_c_message_free_unpacked(request, NULL);
 }
 
@@ -352,7 +355,7 @@ static void start_call(struct rpc_call *call)
         grpc_op head = { .op = GRPC_OP_SEND_INITIAL_METADATA };
 
         call->state = CALL_OPEN;
-        call->method->handler(call, NULL, call->server->opts.arg);
+        call->method->handler(call, NULL, call->method_arg);
         if (call->state != CALL_OPEN) {
             return;
         }
@@ -450,103 +453,53 @@ const char *rpc_call_who(const struct rpc_call *call)
     return call->who;
 }
 
-/* ---- health ---------------------------------------------------------------------------------- */
-
-static Grpc__Health__V1__HealthCheckResponse health_of(const struct rpc_server *server)
-{
-    Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-
-    r.status = __atomic_load_n(&server->serving, __ATOMIC_RELAXED)
-                   ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
-                   : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
-    return r;
-}
-
-static void health_check(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
-{
-    Grpc__Health__V1__HealthCheckResponse r = health_of(call->server);
-
-    (void)request;
-    (void)arg;
-    rpc_call_reply(call, &r.base);
-}
-
-static void health_send(struct rpc_call *call)
-{
-    Grpc__Health__V1__HealthCheckResponse r = health_of(call->server);
-    uint8_t bytes[16];
-    size_t n = protobuf_c_message_get_packed_size(&r.base);
-
-    CHECK(n <= sizeof(bytes));
-    (void)protobuf_c_message_pack(&r.base, bytes);
-    if (rpc_call_can_send(call)) {
-        rpc_call_send(call, sv_of(bytes, n));
-    }
-}
-
-static void health_watch(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
-{
-    static const struct rpc_stream_ops quiet = { .on_message = NULL };
-
-    (void)request;
-    (void)arg;
-    call->health_watch = true;
-    rpc_call_stream(call, &quiet, call);
-    health_send(call);
-}
-
-static const struct rpc_method health_methods[] = {
-    { .path = "/grpc.health.v1.Health/Check",
-      .request = &grpc__health__v1__health_check_request__descriptor,
-      .handler = health_check },
-    { .path = "/grpc.health.v1.Health/Watch",
-      .request = &grpc__health__v1__health_check_request__descriptor,
-      .handler = health_watch },
-};
-
 /* ---- accepting ------------------------------------------------------------------------------- */
 
-static const struct rpc_method *find_method(const struct rpc_server *server, struct sv path,
-                                            bool *open_out)
+static const struct rpc_method *find_in(const struct rpc_method *methods, size_t n, struct sv path)
 {
-    size_t i = 0;
-
-    *open_out = false;
-    for (i = 0; i < server->opts.n_methods; i++) {
-        if (sv_eq(path, sv_from(server->opts.methods[i].path))) {
-            return &server->opts.methods[i];
-        }
-    }
-    for (i = 0; i < ARRAY_LEN(health_methods); i++) {
-        if (sv_eq(path, sv_from(health_methods[i].path))) {
-            *open_out = true;
-            return &health_methods[i];
+    for (size_t i = 0; i < n; i++) {
+        if (sv_eq(path, sv_from(methods[i].path))) {
+            return &methods[i];
         }
     }
     return NULL;
 }
 
+/* Sets method and method_arg; method NULL: there is none. */
+static void find_method(struct rpc_call *call, struct sv path)
+{
+    struct rpc_server *server = call->server;
+
+    call->method_arg = server->opts.arg;
+    call->method = find_in(server->opts.methods, server->opts.n_methods, path);
+    if (call->method == NULL) {
+        call->method_arg = &server->reflection;
+        call->method = find_in(rpc_reflection_methods, RPC_REFLECTION_METHODS, path);
+    }
+    if (call->method == NULL) {
+        call->method_arg = &server->health;
+        call->method = find_in(rpc_health_methods, RPC_HEALTH_METHODS, path);
+        call->stranger = call->method != NULL;
+    }
+}
+
 static void admit(struct rpc_call *call)
 {
     static struct log_limit limit;
-    bool open = false;
     struct sv path = slice_sv(&call->details.method);
 
-    call->method = find_method(call->server, path, &open);
+    find_method(call, path);
     if (call->method == NULL) {
         rpc_call_fail(call, RPC_UNIMPLEMENTED, "no such method");
         return;
     }
-    if (open) {
-        call->stranger = true;
-        call->server->n_strangers++;
-    }
+    call->server->n_strangers += call->stranger ? 1 : 0;
     if (call->server->n_calls > RPC_CALLS_MAX || call->server->n_strangers > RPC_STRANGERS_MAX) {
         rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "too many calls are open");
         return;
     }
     identify(call);
-    if (open || (call->method->roles & BIT(call->role)) != 0) {
+    if (call->stranger || (call->method->roles & BIT(call->role)) != 0) {
         start_call(call);
         return;
     }
@@ -630,6 +583,9 @@ enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
     server->opts = *opts;
     rpc_listen_init(&server->listen, opts->identity);
     list_init(&server->calls);
+    rpc_health_init(&server->health, opts->methods, opts->n_methods);
+    server->reflection =
+        (struct rpc_reflection){ .methods = opts->methods, .n_methods = opts->n_methods };
     (void)pthread_mutex_init(&server->mutex, NULL);
     (void)pthread_cond_init(&server->idle_cond, NULL);
     server->server = rpc_listen_server();
@@ -651,24 +607,9 @@ int rpc_server_port(const struct rpc_server *server)
     return server->listen.port;
 }
 
-static void tell_watchers(struct rpc_server *server)
-{
-    struct list *it = NULL;
-
-    LIST_FOREACH(it, &server->calls) {
-        struct rpc_call *call = LIST_ENTRY(it, struct rpc_call, in_calls);
-
-        if (call->health_watch) {
-            health_send(call);
-        }
-    }
-}
-
 void rpc_server_set_serving(struct rpc_server *server, bool serving)
 {
-    if (__atomic_exchange_n(&server->serving, serving, __ATOMIC_RELAXED) != serving) {
-        tell_watchers(server);
-    }
+    rpc_health_set(&server->health, serving);
 }
 
 static void on_shut(struct rpc_op *op)

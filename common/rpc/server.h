@@ -1,6 +1,7 @@
 /* rpc_server: a gRPC server over mutual TLS with a table of methods and the roles that may call
  * them. A method without a row is UNIMPLEMENTED, a caller without identity UNAUTHENTICATED, one
- * whose role is not in the row PERMISSION_DENIED. grpc.health.v1 is built in and open to anyone.
+ * whose role is not in the row PERMISSION_DENIED. grpc.health.v1 is built in and open to anyone,
+ * grpc.reflection to whoever has an identity.
  * Callbacks run on the rpc's thread. */
 #pragma once
 
@@ -14,6 +15,9 @@
 
 /* Beyond these a call is RESOURCE_EXHAUSTED; strangers are callers of the health service, which must
  * not keep others out. Compressed messages are UNIMPLEMENTED. */
+/* A row for whoever is anybody. */
+#define RPC_ANY_ROLE (~BIT(RPC_NOBODY))
+
 enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_CALLS_MAX = 4096, RPC_STRANGERS_MAX = 128 };
 
 struct rpc_server;
@@ -46,7 +50,7 @@ struct rpc_server_opts {
 MUST_CHECK enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
                                    struct rpc_server **server_out, struct diag *d);
 int rpc_server_port(const struct rpc_server *server);
-/* What the health service tells; false until set. The rpc's thread. */
+/* What the health service tells of the server and all its services; false until set. The rpc's thread. */
 void rpc_server_set_serving(struct rpc_server *server, bool serving);
 /* Takes no more calls, ends the open ones, waits until they have. Not on the rpc's thread when that
  * is the queue's own; on the loop's thread it turns the queue itself. */
@@ -63,6 +67,8 @@ struct rpc_stream_ops {
     void (*on_message)(void *arg, struct sv bytes);
     /* The message given to rpc_call_send has left: the next may go. */
     void (*on_writable)(void *arg);
+    /* The client said its last; whoever hears that finishes the call. NULL: it is finished then. */
+    void (*on_client_done)(void *arg);
     /* The call is over, by either side; the last callback. The call must not be touched again. */
     void (*on_closed)(void *arg);
 };

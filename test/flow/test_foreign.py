@@ -20,7 +20,7 @@ USER = "user@example.com"
 @pytest.fixture(scope="module")
 def stubs():
     out = tempfile.mkdtemp()
-    names = ["databroker", "session", "user", "authorize", "authenticate", "health"]
+    names = ["databroker", "session", "user", "authorize", "authenticate", "health", "reflection"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
                     f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
     sys.path.insert(0, out)

@@ -6,6 +6,7 @@
 #include "authorize.pb-c.h"
 #include "databroker.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
+#include "reflection.pb-c.h"
 #include "session.pb-c.h"
 #include "user.pb-c.h"
 
@@ -14,12 +15,19 @@
 #include "common/rpc/scan.h"
 
 static const ProtobufCMessageDescriptor *const types[] = {
-    &postern__check_request__descriptor,    &postern__check_batch__descriptor,
-    &postern__reply_batch__descriptor,      &postern__redeem_request__descriptor,
-    &databroker__put_request__descriptor,   &databroker__query_request__descriptor,
-    &databroker__sync_response__descriptor, &databroker__set_options_request__descriptor,
-    &session__session__descriptor,          &user__user__descriptor,
-    &google__protobuf__struct__descriptor,  &databroker__patch_request__descriptor,
+    &postern__check_request__descriptor,
+    &postern__check_batch__descriptor,
+    &postern__reply_batch__descriptor,
+    &postern__redeem_request__descriptor,
+    &databroker__put_request__descriptor,
+    &databroker__query_request__descriptor,
+    &databroker__sync_response__descriptor,
+    &databroker__set_options_request__descriptor,
+    &session__session__descriptor,
+    &user__user__descriptor,
+    &google__protobuf__struct__descriptor,
+    &databroker__patch_request__descriptor,
+    &grpc__reflection__v1__server_reflection_request__descriptor,
 };
 
 static void check_again(const ProtobufCMessageDescriptor *type, const ProtobufCMessage *message)

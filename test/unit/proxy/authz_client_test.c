@@ -109,7 +109,9 @@ static void on_closed(void *arg)
 
 static void on_stream(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
-    static const struct rpc_stream_ops ops = { on_message, flush, on_closed };
+    static const struct rpc_stream_ops ops = { .on_message = on_message,
+                                               .on_writable = flush,
+                                               .on_closed = on_closed };
     struct fake *f = arg;
 
     (void)request;

@@ -113,8 +113,10 @@ static void big_more(void *arg)
     rpc_call_send(e->call, sv_of(zeros, sizeof(zeros)));
 }
 
-static const struct rpc_stream_ops echo_ops = { echo_message, echo_writable, echo_closed };
-static const struct rpc_stream_ops big_ops = { NULL, big_more, echo_closed };
+static const struct rpc_stream_ops echo_ops = { .on_message = echo_message,
+                                                .on_writable = echo_writable,
+                                                .on_closed = echo_closed };
+static const struct rpc_stream_ops big_ops = { .on_writable = big_more, .on_closed = echo_closed };
 
 static struct echo *stream_new(struct rpc_call *call, const struct rpc_stream_ops *ops)
 {

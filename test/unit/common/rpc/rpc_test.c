@@ -102,7 +102,9 @@ static void echo_closed(void *arg)
     echo.closed = true;
 }
 
-static const struct rpc_stream_ops echo_ops = { echo_message, echo_writable, echo_closed };
+static const struct rpc_stream_ops echo_ops = { .on_message = echo_message,
+                                                .on_writable = echo_writable,
+                                                .on_closed = echo_closed };
 
 static void on_check_stream(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
@@ -133,7 +135,8 @@ static void follow_closed(void *arg)
     follower_closed = true;
 }
 
-static const struct rpc_stream_ops follow_ops = { NULL, follow_more, follow_closed };
+static const struct rpc_stream_ops follow_ops = { .on_writable = follow_more,
+                                                  .on_closed = follow_closed };
 
 static void on_follow(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
 {
