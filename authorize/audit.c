@@ -163,13 +163,13 @@ static void write_verdict(struct buf *out, const struct authz_outcome *o)
 
 /* The text of the last verdict of its kind: most are like the one before. */
 struct verdict_text {
-    enum authz_decision decision;
-    bool allow;
-    bool deny;
     policy_reason_set reasons;
     policy_reason_set allow_reasons;
     policy_reason_set deny_reasons;
     size_t n; /* 0: nothing is kept */
+    enum authz_decision decision;
+    bool allow;
+    bool deny;
     char text[512];
 };
 

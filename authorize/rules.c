@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/policy/central.h"
 
 /* Why a policy did not compile. */
 struct mistake {
@@ -20,7 +21,8 @@ struct authz_rules {
     struct assertion_keys *keys;
     struct sealer *at_rest;
     bool want_tokens;
-    struct rule *rules; /* by config_route.index */
+    struct policy_central *central; /* NULL: none */
+    struct rule *rules;             /* by config_route.index */
     struct authz_profile *profiles;
     size_t n_profiles;
     size_t n_invalid;
@@ -57,17 +59,20 @@ static void rule_fail(struct rule *rule, enum policy_fault fault, const struct d
     *rule->mistake = (struct mistake){ .fault = fault, .why = *why };
 }
 
-static void compile(struct rule *rule, const struct config *config,
+static void compile(struct rule *rule, const struct authz_rules *rules,
                     const struct config_route *route)
 {
+    const struct policy_source base = { .central = rules->central,
+                                        .mtls_default_deny =
+                                            config_mtls_default_deny(rules->config) };
     enum policy_fault fault = POLICY_FAULT_NONE;
     struct diag d = { .line = 0 };
 
     if (route->json == NULL) { /* it was to be taken over, from rules that are not there */
         diag_set(&d, "the route is known without its policy; restart authorize");
         rule_fail(rule, POLICY_FAULT_ROUTE, &d);
-    } else if (policy_compile_route(route->json, route->doc, config_mtls_default_deny(config),
-                                    &rule->policy, &fault, &d) != ERR_OK) {
+    } else if (policy_compile_route(route->json, route->doc, &base, &rule->policy, &fault, &d) !=
+               ERR_OK) {
         rule_fail(rule, fault, &d);
     }
 }
@@ -100,7 +105,7 @@ static void add_rule(struct authz_rules *rules, const struct config_route *route
     char text[DIAG_LINE];
 
     if (!take_over(rule, route, before)) {
-        compile(rule, rules->config, route);
+        compile(rule, rules, route);
     }
     if (rule->mistake != NULL) {
         rules->n_invalid++;
@@ -113,6 +118,34 @@ static void add_rule(struct authz_rules *rules, const struct config_route *route
                                                     .groups_filter = route->jwt_groups_filter,
                                                     .tell = route->tell });
     rules->want_tokens |= (route->tell & (CONFIG_TELL_ACCESS_TOKEN | CONFIG_TELL_ID_TOKEN)) != 0;
+}
+
+static void tell_central(const struct policy_central_item *item)
+{
+    char text[DIAG_LINE];
+
+    if (item->policy == NULL) {
+        log_error("policy.invalid", KV_SV("policy", item->name),
+                  KV_STR("fault", policy_fault_name(item->fault)),
+                  KV_STR("why", diag_format(&item->why, text)));
+    }
+}
+
+/* The named policies; those that were before, where nothing about them has changed and there is no
+ * place in them to tell. */
+static void add_central(struct authz_rules *rules, const struct authz_rules *before)
+{
+    const struct config *c = rules->config;
+
+    if (before != NULL && before->config->policies_edition == c->policies_edition &&
+        policy_central_broken(before->central) == 0) {
+        rules->central = policy_central_ref(before->central);
+        return;
+    }
+    rules->central = policy_central_new(c->policies, c->policies_doc);
+    for (size_t i = 0; i < policy_central_count(rules->central); i++) {
+        tell_central(policy_central_at(rules->central, i));
+    }
 }
 
 static enum err load_keys(struct authz_rules *rules, struct diag *d)
@@ -144,6 +177,7 @@ enum err authz_rules_new(const struct config *config, const struct authz_rules *
     (void)profile_take(rules, (struct authz_profile){ .issuer = config->jwt_issuer_format,
                                                       .groups_filter = config->jwt_groups_filter,
                                                       .tell = CONFIG_TELL_HEADERS });
+    add_central(rules, before);
     for (size_t i = 0; i < config->n_routes; i++) {
         add_rule(rules, &config->routes[i], before);
     }
@@ -164,6 +198,7 @@ void authz_rules_free(struct authz_rules **rules)
         policy_unref(&r->rules[i].policy);
         mem_free(&r->rules[i].mistake);
     }
+    policy_central_unref(&r->central);
     sealer_free(&r->at_rest);
     mem_free(&r->rules);
     mem_free(&r->profiles);

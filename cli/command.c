@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/diag.h"
+#include "common/policy/central.h"
 #include "common/policy/policy.h"
 
 int cli_fail(int code, const char *fmt, ...)
@@ -62,21 +63,33 @@ void cli_errors_tell(const struct config_errors *errors)
 
 size_t cli_policies_tell(const struct config *config)
 {
+    struct policy_central *central = policy_central_new(config->policies, config->policies_doc);
+    const struct policy_source base = { .central = central,
+                                        .mtls_default_deny = config_mtls_default_deny(config) };
     size_t broken = 0;
 
+    for (size_t i = 0; i < policy_central_count(central); i++) {
+        const struct policy_central_item *item = policy_central_at(central, i);
+        char line[DIAG_LINE];
+
+        if (item->policy == NULL) {
+            (void)fprintf(stderr, "%s\n", diag_format(&item->why, line));
+            broken++;
+        }
+    }
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = &config->routes[i];
         struct policy *policy = NULL;
         struct diag d = { .line = 0 };
         char line[DIAG_LINE];
 
-        if (policy_compile_route(route->json, route->doc, config_mtls_default_deny(config), &policy,
-                                 NULL, &d) != ERR_OK) {
+        if (policy_compile_route(route->json, route->doc, &base, &policy, NULL, &d) != ERR_OK) {
             (void)fprintf(stderr, "%s\n", diag_format(&d, line));
             broken++;
         }
         policy_unref(&policy);
     }
+    policy_central_unref(&central);
     return broken;
 }
 

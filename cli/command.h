@@ -41,8 +41,8 @@ char *cli_tame(char *text);
  * mistake. NULL: it cannot be used. */
 struct config *cli_config(const char *file);
 
-/* Prints what is wrong with the policies of its routes, of which each closes its own route; how many
- * there are. */
+/* Prints what is wrong with its policies, of which each closes the routes that it applies to; how many
+ * mistakes there are. */
 size_t cli_policies_tell(const struct config *config);
 /* Prints every mistake. */
 void cli_errors_tell(const struct config_errors *errors);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/policy_input.h"
+#include "common/policy/central.h"
 #include "common/policy/policy.h"
 #include "common/policy/scan.h"
 
@@ -75,8 +76,13 @@ static bool is_absent(const json_t *policy)
 static enum err run(const struct cli_policy_suite *suite, const json_t *item,
                     struct cli_policy_facts *facts, struct result *r)
 {
+    const json_t *named = json_object_get(item, "policies");
+    CLEANUP(policy_central_unref)
+    struct policy_central *central =
+        policy_central_new(named == NULL ? suite->policies : named, suite->doc);
     CLEANUP(policy_unref) struct policy *policy = NULL;
-    struct policy_source source = { .mtls_default_deny = facts->mtls_default_deny };
+    struct policy_source source = { .central = central,
+                                    .mtls_default_deny = facts->mtls_default_deny };
     const json_t *ppl = json_object_get(item, "policy");
     const json_t *route = json_object_get(json_object_get(item, "input"), "route");
     enum err err = ERR_OK;
@@ -250,9 +256,9 @@ static bool unusable(struct buf *out, const struct diag *d)
 
 static bool known_keys(const json_t *item, struct diag *d)
 {
-    static const char *const known[] = { "name",        "policy",     "input",     "expect",
-                                         "status",      "reasons",    "certainty", "note",
-                                         "error_class", "device_type" };
+    static const char *const known[] = { "name",   "policy",      "policies",   "input",
+                                         "expect", "status",      "reasons",    "certainty",
+                                         "note",   "error_class", "device_type" };
     const char *key = NULL;
     json_t *value = NULL;
 

@@ -12,8 +12,9 @@
 struct cli_policy_suite {
     const struct yaml_doc *doc; /* that native policies are part of; NULL */
     const char *file;
-    const json_t *policy; /* NULL: every case has its own */
-    const json_t *route;  /* likewise */
+    const json_t *policy;   /* NULL: every case has its own */
+    const json_t *route;    /* likewise */
+    const json_t *policies; /* central ones, by name; likewise */
 };
 
 /* True: the case holds. Else says in difference what was expected and what came, as whole lines. */

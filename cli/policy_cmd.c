@@ -19,6 +19,7 @@ static const char usage[] =
     "\n"
     "FILE is one of\n"
     "  cases.yaml    policy: …            # what to test, as in config.yaml; or route: …\n"
+    "                policies: …          # and the central ones that stand beside it\n"
     "                cases:\n"
     "                  - name: ana may read\n"
     "                    input: {user: ana, email: ana@example.com, path: /}\n"
@@ -148,6 +149,7 @@ static enum err run_document(struct sv text, const char *path, struct tally *tal
     if (json_is_object(cases)) {
         suite.policy = json_object_get(cases, "policy");
         suite.route = json_object_get(cases, "route");
+        suite.policies = json_object_get(cases, "policies");
         cases = json_object_get(cases, "cases");
     }
     if (!json_is_array(cases)) {

@@ -142,9 +142,8 @@ int cli_validate_main(int argc, char **argv)
     config_advise(config, clock_wall_s(), print_advice, NULL);
     broken = cli_policies_tell(config);
     if (broken > 0) {
-        (void)fprintf(stderr, "%s: %zu of %zu route%s would answer 503, for the mistake%s above\n",
-                      config->file.p, broken, config->n_routes, config->n_routes == 1 ? "" : "s",
-                      broken == 1 ? "" : "s");
+        (void)fprintf(stderr, "%s: routes answer 503 for the %zu mistake%s above\n", config->file.p,
+                      broken, broken == 1 ? "" : "s");
     } else {
         (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
                      config->n_routes == 1 ? "" : "s");

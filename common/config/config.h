@@ -571,6 +571,11 @@ struct config {
     enum config_storage databroker_storage_type;
     struct sv databroker_storage_connection_string; /* SQLITE: absolute file name */
 
+    /* --- policies with a name: as written, for policy_central_new(), where routes have json --- */
+    const json_t *policies; /* NULL: none */
+    const struct yaml_doc *policies_doc;
+    uint64_t policies_edition; /* of this process: equal where they are the same; 0: none */
+
     /* --- routes, in file order --- */
     struct config_route *routes;
     size_t n_routes;

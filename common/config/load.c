@@ -259,6 +259,8 @@ static void drop_documents(struct config_box *box)
         c->routes[i].json = NULL;
         c->routes[i].doc = NULL;
     }
+    c->policies = NULL;
+    c->policies_doc = NULL;
     docs_free(box);
 }
 

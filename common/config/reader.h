@@ -161,6 +161,9 @@ void config_read_sans(struct config_reader *r, const struct config_value *v, voi
 void config_read_mtls_env(struct config_reader *r);
 void config_check_mtls(struct config_reader *r);
 
+/* policies.c */
+void config_read_policies(struct config_reader *r, const struct config_value *v, void *base);
+
 /* certificates.c, autocert.c, route.c, tunnel.c, cluster.c, rewrite.c, template.c, cors.c, finish.c,
  * check.c */
 void config_read_certificates(struct config_reader *r, const struct config_value *v, void *base);
@@ -203,6 +206,8 @@ void config_finish_limits(struct config_reader *r, struct config_route *route);
 void config_read_renegotiation(struct config_reader *r, const struct config_value *v, void *base);
 /* Routes in which something is left to free go here, too. */
 void config_route_deinit(struct config_route *route);
+/* Equal numbers are for equal things, in one process. */
+uint64_t config_next_edition(void);
 bool config_route_given(const struct config_reader *r, size_t route, const char *name);
 void config_finish_routes(struct config_reader *r);
 void config_check(struct config_reader *r, const bool *given);

@@ -383,8 +383,7 @@ static void read_client_pair(struct config_reader *r, const struct config_value 
     secret_free(&route->tls_client_key);
 }
 
-/* Equal numbers are for equal routes, in one process. */
-static uint64_t next_edition(void)
+uint64_t config_next_edition(void)
 {
     static atomic_uint_least64_t last;
 
@@ -397,7 +396,7 @@ static void read_members(struct config_reader *r, const struct config_value *v, 
     bool *given = &r->route_given[i * config_rows_route.n];
 
     route->index = i;
-    route->edition = next_edition();
+    route->edition = config_next_edition();
     route->file = v->place.file;
     route->line = v->place.line;
     route->column = v->place.column;

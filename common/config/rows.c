@@ -314,6 +314,9 @@ static const struct config_row global_rows[] = {
       1, 4096, .def_text = "databroker.sqlite", .doc = "`sqlite`: the file." },
 
     /* --- routes --- */
+    { "policies", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_policies,
+      .doc =
+          "Policies with a name, for routes to use: see [policy.md](policy.md#central-policies)." },
     { "routes", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_routes,
       .doc = "The routes, see below." },
     { "policy", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_routes,
@@ -537,6 +540,8 @@ static const struct config_row route_rows[] = {
       .read = config_read_renegotiation,
       .doc = "Only `false`: an upstream must not change a connection's keys in the middle." },
     { "policy", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
+    { "policies", CFG_STRINGS, CFG_TUNNEL | CFG_OURS, SIZE_MAX,
+      .doc = "Who may, too: names from the global `policies`." },
     { "allow_public_unauthenticated_access", CFG_BOOL, CFG_TUNNEL,
       R(allow_public_unauthenticated_access), .doc = "Everybody may, without a login." },
     { "allow_any_authenticated_user", CFG_BOOL, CFG_TUNNEL, R(allow_any_authenticated_user),

@@ -13,7 +13,7 @@ struct policy_block {
     size_t count;
 };
 
-/* Blocks of one action; a side is true if any of its blocks is. */
+/* Blocks of one action; a side is true if any of its blocks is, here or in a part. */
 struct policy_side {
     const struct policy_block *blocks;
     size_t count;
@@ -24,5 +24,8 @@ struct policy {
     struct arena arena; /* owns everything below */
     struct policy_side allow;
     struct policy_side deny;
+    struct policy **parts; /* the central ones that apply, a reference each; they have none */
+    size_t n_parts;
     bool mcp_server;
+    bool enforced; /* a central one that no route can lift */
 };

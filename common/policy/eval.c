@@ -393,22 +393,30 @@ static struct sum ask_block(const struct policy_block *block, bool denies,
     return (struct sum){ .value = value, .reasons = value ? of_true : of_false };
 }
 
-static struct sum ask_side(const struct policy_side *side, bool denies,
-                           const struct policy_input *in, struct sv *device_type)
+/* What the blocks of a side gave, in one policy or several. */
+struct tally {
+    bool value;
+    policy_reason_set of_true;
+    policy_reason_set of_all;
+};
+
+static void ask_side(const struct policy_side *side, bool denies, const struct policy_input *in,
+                     struct sv *device_type, struct tally *tally)
 {
-    policy_reason_set of_true = 0;
-    policy_reason_set of_all = 0;
-    bool value = false;
     size_t i = 0;
 
     for (i = 0; i < side->count; i++) {
         struct sum sum = ask_block(&side->blocks[i], denies, in, device_type);
 
-        value = value || sum.value;
-        of_true |= sum.value ? sum.reasons : 0;
-        of_all |= sum.reasons;
+        tally->value = tally->value || sum.value;
+        tally->of_true |= sum.value ? sum.reasons : 0;
+        tally->of_all |= sum.reasons;
     }
-    return (struct sum){ .value = value, .reasons = value ? of_true : of_all };
+}
+
+static policy_reason_set reasons_of(const struct tally *tally)
+{
+    return tally->value ? tally->of_true : tally->of_all;
 }
 
 /* --- the verdict --------------------------------------------------------------------------------- */
@@ -505,22 +513,67 @@ static void decide_ssh(const struct policy_input *in, struct policy_verdict *v)
     }
 }
 
+/* What may be asked of a visitor before the verdict. */
+static const policy_reason_set asking_reasons =
+    POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED) |
+    POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHENTICATED);
+
+/* An enforced deny that does not hold asks for nothing: else one about groups would make everybody
+ * log in who visits a public route. The one that holds for the anonymous does ask. */
+static void add_enforced(const struct policy *policy, const struct policy_input *in,
+                         struct sv *device_type, struct tally *deny)
+{
+    struct tally tally = { 0 };
+    struct sv type = { 0 };
+    size_t i = 0;
+
+    for (i = 0; i < policy->n_parts; i++) {
+        if (policy->parts[i]->enforced) {
+            ask_side(&policy->parts[i]->deny, true, in, &type, &tally);
+        }
+    }
+    if (tally.value) {
+        *device_type = sv_cmp(type, *device_type) > 0 ? type : *device_type;
+    } else {
+        tally.of_all &= ~asking_reasons;
+    }
+    deny->value = deny->value || tally.value;
+    deny->of_true |= tally.of_true;
+    deny->of_all |= tally.of_all;
+}
+
+static void ask_sides(const struct policy *policy, const struct policy_input *in,
+                      struct policy_verdict *v)
+{
+    struct tally allow = { 0 };
+    struct tally deny = { 0 };
+    size_t i = 0;
+
+    ask_side(&policy->allow, false, in, &v->device_type, &allow);
+    ask_side(&policy->deny, true, in, &v->device_type, &deny);
+    for (i = 0; i < policy->n_parts; i++) {
+        if (!policy->parts[i]->enforced) {
+            ask_side(&policy->parts[i]->allow, false, in, &v->device_type, &allow);
+            ask_side(&policy->parts[i]->deny, true, in, &v->device_type, &deny);
+        }
+    }
+    add_enforced(policy, in, &v->device_type, &deny);
+    v->allow = allow.value;
+    v->allow_reasons = reasons_of(&allow);
+    v->deny = deny.value;
+    v->deny_reasons = reasons_of(&deny);
+}
+
 void policy_eval(const struct policy *policy, const struct policy_input *in,
                  struct policy_verdict *v_out)
 {
     struct policy_verdict v = { 0 };
-    struct sum sum = { 0 };
 
     if (policy == NULL) {
         *v_out = policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID);
         return;
     }
-    sum = ask_side(&policy->allow, false, in, &v.device_type);
-    v.allow = sum.value;
-    v.allow_reasons = sum.reasons;
-    sum = ask_side(&policy->deny, true, in, &v.device_type);
-    v.deny = sum.value;
-    v.deny_reasons = sum.reasons;
+    ask_sides(policy, in, &v);
     if (in->ssh != NULL) {
         decide_ssh(in, &v);
     } else {

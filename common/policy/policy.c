@@ -5,6 +5,7 @@
 #include "common/buf.h"
 #include "common/map.h"
 #include "common/mem.h"
+#include "common/policy/central.h"
 #include "common/policy/compiled.h"
 
 enum { CLAIM_DEPTH_MAX = 16 };
@@ -247,6 +248,93 @@ static enum err add_route(struct build *b, const struct policy_source *src)
     return err;
 }
 
+/* --- central policies ---------------------------------------------------------------------------- */
+
+static bool has_part(const struct policy *policy, const struct policy *part)
+{
+    size_t i = 0;
+
+    while (i < policy->n_parts && policy->parts[i] != part) {
+        i++;
+    }
+    return i < policy->n_parts;
+}
+
+static enum err add_part(struct build *b, const struct policy_central_item *item)
+{
+    if (item->policy == NULL) {
+        return policy_scan_fail(&b->scan, item->fault, "the %s \"%.*s\" has a mistake of its own",
+                                item->enforced ? "enforced policy" : "policy", SV_ARG(item->name));
+    }
+    if (!has_part(b->policy, item->policy)) {
+        b->policy->parts[b->policy->n_parts++] = policy_ref(item->policy);
+    }
+    return ERR_OK;
+}
+
+static enum err add_name(struct build *b, const struct policy_central *central, const json_t *text)
+{
+    struct sv name = sv_of(json_string_value(text), json_string_length(text));
+    const struct policy_central_item *item = policy_central_find(central, name);
+    const char *near = policy_central_nearest(central, name);
+
+    if (!json_is_string(text)) {
+        return policy_scan_fail(&b->scan, POLICY_FAULT_ROUTE, "\"policies\" takes names");
+    }
+    if (item != NULL) {
+        return add_part(b, item);
+    }
+    return policy_scan_fail(&b->scan, POLICY_FAULT_ROUTE, "there is no policy \"%.64s\"%s%s%s",
+                            json_string_value(text),
+                            near == NULL ? "; \"policies\" at the top of the file gives them names"
+                                         : ", did you mean \"",
+                            near == NULL ? "" : near, near == NULL ? "" : "\"?");
+}
+
+static enum err add_named(struct build *b, const struct policy_source *src)
+{
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    policy_scan_member(&b->scan, src->route, "policies");
+    if (src->names != NULL && !json_is_array(src->names)) {
+        return add_name(b, src->central, src->names);
+    }
+    for (i = 0; i < json_array_size(src->names) && err == ERR_OK; i++) {
+        policy_scan_item(&b->scan, src->names, i);
+        err = add_name(b, src->central, json_array_get(src->names, i));
+    }
+    return err;
+}
+
+/* Whether a route leaves it to others who may enter it. */
+static bool is_silent(const struct policy_source *src)
+{
+    return src->ppl == NULL && src->names == NULL && src->allowed_domains == NULL &&
+           src->allowed_users == NULL && src->allowed_idp_claims == NULL &&
+           !src->allow_public_unauthenticated_access && !src->allow_any_authenticated_user;
+}
+
+/* What the route names, or the defaults where it says nothing; and what is enforced. */
+static enum err add_central(struct build *b, const struct policy_source *src)
+{
+    size_t count = policy_central_count(src->central);
+    enum err err = ERR_OK;
+    size_t i = 0;
+
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    b->policy->parts = arena_zalloc(b->scan.arena, (count + 1) * sizeof(*b->policy->parts));
+    err = add_named(b, src);
+    for (i = 0; i < count && err == ERR_OK; i++) {
+        const struct policy_central_item *item = policy_central_at(src->central, i);
+
+        if (item->enforced || (item->fallback && is_silent(src))) {
+            err = add_part(b, item);
+        }
+    }
+    return err;
+}
+
 /* --- all together -------------------------------------------------------------------------------- */
 
 static enum err add_tree(struct build *b, const json_t *ppl)
@@ -259,6 +347,12 @@ static enum err add_tree(struct build *b, const json_t *ppl)
     for (i = 0; err == ERR_OK && i < tree.count; i++) {
         struct build_block *block = add_block(b, tree.blocks[i].deny, tree.blocks[i].combine);
 
+        if (b->policy->enforced && !block->deny) {
+            b->scan.at = tree.blocks[i].items[0].at;
+            err = policy_scan_fail(&b->scan, POLICY_FAULT_SHAPE,
+                                   "an enforced policy holds deny rules alone: \"allow\" would "
+                                   "let people into every route");
+        }
         for (j = 0; err == ERR_OK && j < tree.blocks[i].count; j++) {
             err = add_pred(b, block, &tree.blocks[i].items[j]);
         }
@@ -304,6 +398,9 @@ static enum err build(struct build *b, const struct policy_source *src)
         err = add_short(b, add_block(b, true, POLICY_OR), "invalid_client_certificate", NULL);
     }
     if (err == ERR_OK) {
+        err = add_central(b, src);
+    }
+    if (err == ERR_OK) {
         b->policy->allow = freeze_side(b, false);
         b->policy->deny = freeze_side(b, true);
     }
@@ -320,6 +417,7 @@ enum err policy_compile(const struct policy_source *source, struct policy **poli
     atomic_init(&policy->refs, 1);
     arena_init(&policy->arena);
     policy->mcp_server = source->mcp_server;
+    policy->enforced = source->enforced;
     b.scan = (struct policy_scan){ .doc = source->doc, .d = d, .arena = &policy->arena };
     err = build(&b, source);
     build_deinit(&b);
@@ -373,8 +471,12 @@ struct policy *policy_ref(struct policy *policy)
 void policy_unref(struct policy **policy)
 {
     struct policy *p = TAKE(*policy);
+    size_t i = 0;
 
     if (p != NULL && atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1) {
+        for (i = 0; i < p->n_parts; i++) {
+            policy_unref(&p->parts[i]); /* one level: parts have none */
+        }
         arena_deinit(&p->arena);
         mem_free(&p);
     }
@@ -412,7 +514,10 @@ enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
                                 struct policy_source *source_out, struct diag *d)
 {
     struct policy_scan scan = { .doc = doc, .d = d };
-    struct policy_source src = { .doc = doc, .mtls_default_deny = source_out->mtls_default_deny };
+    struct policy_source src = { .doc = doc,
+                                 .route = route,
+                                 .central = source_out->central,
+                                 .mtls_default_deny = source_out->mtls_default_deny };
     const json_t *claims = json_object_get(route, "allowed_idp_claims");
     enum err err = read_flag(&scan, route, "allow_public_unauthenticated_access",
                              &src.allow_public_unauthenticated_access);
@@ -441,16 +546,18 @@ enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
     }
     src.allowed_idp_claims = json_is_null(claims) ? NULL : claims;
     src.ppl = json_object_get(route, "policy");
+    src.names = json_object_get(route, "policies");
+    src.names = json_is_null(src.names) ? NULL : src.names;
     src.mcp_server = json_object_get(json_object_get(route, "mcp"), "server") != NULL;
     *source_out = src;
     return ERR_OK;
 }
 
 enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
-                              bool mtls_default_deny, struct policy **policy_out,
+                              const struct policy_source *base, struct policy **policy_out,
                               enum policy_fault *fault_out, struct diag *d)
 {
-    struct policy_source source = { .mtls_default_deny = mtls_default_deny };
+    struct policy_source source = *base;
     enum err err = policy_source_of_route(route, doc, &source, d);
 
     if (err != ERR_OK) {

@@ -64,22 +64,29 @@ enum policy_fault {
 
 const char *policy_fault_name(enum policy_fault fault); /* "unknown-criterion", …; never NULL */
 
+struct policy_central; /* central.h */
+
 /* What a policy is made from. All borrowed, read during policy_compile only. */
 struct policy_source {
     const struct yaml_doc
-        *doc;          /* that the trees below are part of, for places in errors; or NULL */
-    const json_t *ppl; /* the route's `policy`; NULL: none */
-    const json_t *allowed_domains;    /* list of text, or NULL */
-    const json_t *allowed_users;      /* list of text: user ids or e-mail addresses, or NULL */
-    const json_t *allowed_idp_claims; /* object: name to list of values, or NULL */
+        *doc;            /* that the trees below are part of, for places in errors; or NULL */
+    const json_t *route; /* the object that they are members of, for places; or NULL */
+    const json_t *ppl;   /* the route's `policy`; NULL: none */
+    const json_t *names; /* the route's `policies`: a name or a list, or NULL */
+    const struct policy_central *central; /* where they are looked up; NULL: there are none */
+    const json_t *allowed_domains;        /* list of text, or NULL */
+    const json_t *allowed_users;          /* list of text: user ids or e-mail addresses, or NULL */
+    const json_t *allowed_idp_claims;     /* object: name to list of values, or NULL */
     bool allow_public_unauthenticated_access;
     bool allow_any_authenticated_user;
     bool cors_allow_preflight;
     bool mcp_server;
     bool mtls_default_deny; /* a client CA exists and enforcement is not `policy` */
+    bool enforced;          /* the policy is a central one for every route: deny rules alone */
 };
 
-/* Reads the keys above out of a route of config.yaml; mtls_default_deny is left as it is.
+/* Reads the keys above out of a route of config.yaml; central and mtls_default_deny are left as they
+ * are.
  * ERR_INVALID: a key of the wrong type (always POLICY_FAULT_ROUTE). */
 MUST_CHECK enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
                                            struct policy_source *source_out, struct diag *d);
@@ -100,10 +107,12 @@ MUST_CHECK enum err policy_compile_text(struct sv text, const char *file,
                                         const struct policy_source *base,
                                         struct policy **policy_out, enum policy_fault *fault_out,
                                         struct diag *d);
-/* Of a route of config.yaml: policy_source_of_route, then policy_compile. */
+/* Of a route of config.yaml: policy_source_of_route, then policy_compile. base: central and
+ * mtls_default_deny. */
 MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
-                                         bool mtls_default_deny, struct policy **policy_out,
-                                         enum policy_fault *fault_out, struct diag *d);
+                                         const struct policy_source *base,
+                                         struct policy **policy_out, enum policy_fault *fault_out,
+                                         struct diag *d);
 struct policy *policy_ref(struct policy *policy);
 void policy_unref(struct policy **policy);
 

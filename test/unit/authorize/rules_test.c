@@ -115,12 +115,65 @@ static void without_the_rules_before_nothing_is_open(void **state)
     end(&two);
 }
 
+#define CENTRAL(staff, extra)                   \
+    "policies:\n  staff: {policy: " staff "}\n" \
+    "  no-x: {enforced: true, policy: [{deny: {or: [{email: {is: x}}]}}]}\n" extra
+#define NAMED(host, names) "  - from: https://" host "\n    to: http://c\n    policies: " names "\n"
+
+#define TEAM(policy_c, staff) \
+    HEAD ROUTE("0.b", USER("z")) NAMED("g.b", "[staff]") PAGES(policy_c) CENTRAL(staff, "")
+
+static void central_policies_stay_when_one_route_changes(void **state)
+{
+    struct stage one = next(NULL, TEAM(USER("c"), USER("s")));
+    struct stage two = next(&one, TEAM(USER("x"), USER("s")));
+    struct stage three = next(&two, TEAM(USER("x"), USER("t")));
+
+    (void)state;
+    assert_ptr_equal(policy_of(&two, 1), policy_of(&one, 1));
+    assert_int_equal(ask(&one, 1, "s"), POLICY_ALLOW);
+    end(&one);
+    assert_int_equal(ask(&two, 1, "s"), POLICY_ALLOW);
+    assert_int_equal(ask(&two, 4, "x"), POLICY_DENY); /* it lets x in, and no-x keeps x out */
+    assert_int_equal(ask(&three, 1, "s"), POLICY_DENY);
+    assert_int_equal(ask(&three, 1, "t"), POLICY_ALLOW);
+    assert_int_equal(ask(&three, 4, "x"), POLICY_DENY);
+    end(&two);
+    end(&three);
+}
+
+static void a_central_mistake_closes_the_routes_it_applies_to(void **state)
+{
+    struct stage one = next(NULL, HEAD PAGES(USER("c")) NAMED("g.b", "[staff]")
+                                      NAMED("h.b", "[stuff]") CENTRAL("7", ""));
+    struct stage two = next(&one, HEAD PAGES(USER("d")) NAMED("g.b", "[staff]")
+                                      NAMED("h.b", "[stuff]") CENTRAL("7", ""));
+    struct stage three =
+        next(&two, HEAD PAGES(USER("d")) CENTRAL(USER("s"), "  y: {enforced: true}\n"));
+
+    (void)state;
+    assert_int_equal(authz_rules_invalid(one.rules), 3);
+    assert_int_equal(ask(&one, 0, "a"), POLICY_ALLOW);
+    assert_int_equal(ask(&one, 6, "s"), POLICY_UNAVAILABLE);
+    assert_int_equal(ask(&one, 7, "s"), POLICY_UNAVAILABLE);
+    assert_int_equal(authz_rules_invalid(two.rules), 3);
+    assert_int_equal(ask(&two, 6, "s"), POLICY_UNAVAILABLE);
+    assert_int_equal(ask(&two, 7, "s"), POLICY_UNAVAILABLE);
+    assert_int_equal(authz_rules_invalid(three.rules), 6);
+    assert_int_equal(ask(&three, 0, "a"), POLICY_UNAVAILABLE);
+    end(&one);
+    end(&two);
+    end(&three);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reload_compiles_only_what_has_changed),
         cmocka_unit_test(a_policy_that_does_not_compile_stays_closed),
         cmocka_unit_test(without_the_rules_before_nothing_is_open),
+        cmocka_unit_test(central_policies_stay_when_one_route_changes),
+        cmocka_unit_test(a_central_mistake_closes_the_routes_it_applies_to),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,7 @@ static void every_case_of_our_own_holds(void **state)
 {
     (void)state;
     assert_int_equal(run_file("test/unit/cli/policy_cases.yaml"), 0);
+    assert_int_equal(run_file("test/unit/cli/policy_cases.jsonl"), 0);
 }
 
 static void a_case_that_differs_is_a_failure(void **state)
