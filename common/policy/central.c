@@ -27,6 +27,7 @@ static enum err compile(struct policy_scan *scan, const json_t *entry,
                         struct policy_central_item *item, struct policy **policy_out)
 {
     const struct policy_source source = { .doc = scan->doc,
+                                          .name = item->name,
                                           .ppl = json_object_get(entry, "policy"),
                                           .enforced = item->enforced };
 

@@ -7,9 +7,21 @@
 #include "common/policy/policy.h"
 #include "common/policy/pred.h"
 
+/* A criterion as it was written, for people; not read on the way of a request. */
+struct policy_saying {
+    const char *name; /* with its sub-path */
+    struct sv text;   /* its data, at most POLICY_SAYING_MAX; of several that became one: all */
+    size_t others;    /* how many more were written that found no room in text */
+    bool cut;         /* text is shorter than what was written */
+    struct yaml_pos at;
+};
+
+enum { POLICY_SAYING_MAX = 160 };
+
 struct policy_block {
     enum policy_combine combine;
     const struct policy_pred *preds;
+    const struct policy_saying *sayings; /* one for each predicate */
     size_t count;
 };
 
@@ -22,6 +34,8 @@ struct policy_side {
 struct policy {
     atomic_uint refs;
     struct arena arena; /* owns everything below */
+    struct policy *of;  /* that the data of predicates is borrowed from; NULL: its own */
+    struct sv name;     /* of a central one */
     struct policy_side allow;
     struct policy_side deny;
     struct policy **parts; /* the central ones that apply, a reference each; they have none */

@@ -1,20 +1,20 @@
 #include <string.h>
 
+#include "common/policy/ask.h"
 #include "common/policy/compiled.h"
 #include "common/policy/policy.h"
 #include "common/policy/sshkey.h"
 
 /* --- facts --------------------------------------------------------------------------------------- */
 
-static const struct policy_text *email_of(const struct policy_input *in)
+const struct policy_text *policy_fact_email(const struct policy_input *in)
 {
     return in->directory_email.s.n != 0 ? &in->directory_email : &in->email;
 }
 
-/* The element between the first and the second @; false: there is no @. */
-static bool domain_of(const struct policy_input *in, struct policy_text *domain_out)
+bool policy_fact_domain(const struct policy_input *in, struct policy_text *domain_out)
 {
-    struct sv rest = email_of(in)->s;
+    struct sv rest = policy_fact_email(in)->s;
 
     (void)sv_cut(&rest, '@');
     if (rest.p == NULL) {
@@ -37,9 +37,8 @@ static const struct policy_claim *find_claim(const struct policy_claims *claims,
     return NULL;
 }
 
-/* The user's claim hides the session's of the same name. */
-static const struct policy_claim *claim_of(const struct policy_input *in,
-                                           const struct policy_text *name)
+const struct policy_claim *policy_fact_claim(const struct policy_input *in,
+                                             const struct policy_text *name)
 {
     static const struct policy_claim none;
     const struct policy_claim *claim = find_claim(&in->user_claims, name);
@@ -117,7 +116,7 @@ static bool ask_certificate(const struct policy_cert_match *m, const struct poli
 
 static bool ask_ssh_claim(const struct policy_pred *p, const struct policy_input *in)
 {
-    const struct policy_claim *claim = claim_of(in, &p->claim);
+    const struct policy_claim *claim = policy_fact_claim(in, &p->claim);
     struct policy_text login = { 0 };
     size_t i = 0;
 
@@ -136,7 +135,7 @@ static bool ask_ssh_claim(const struct policy_pred *p, const struct policy_input
 
 static bool ask_ssh_email(const struct policy_input *in)
 {
-    struct sv rest = email_of(in)->s;
+    struct sv rest = policy_fact_email(in)->s;
     struct sv local = sv_cut(&rest, '@');
 
     return in->ssh != NULL && local.n != 0 && rest.p != NULL && sv_eq(in->ssh->username, local);
@@ -273,13 +272,13 @@ static bool ask_identity(const struct policy_pred *p, const struct policy_input 
     case POLICY_CRITERION_USER:
         return in->user_id.s.n != 0 && policy_match_text(&p->match, &in->user_id);
     case POLICY_CRITERION_EMAIL:
-        return policy_match_text(&p->match, email_of(in));
+        return policy_match_text(&p->match, policy_fact_email(in));
     case POLICY_CRITERION_DOMAIN:
-        return domain_of(in, &domain) && policy_match_text(&p->match, &domain);
+        return policy_fact_domain(in, &domain) && policy_match_text(&p->match, &domain);
     case POLICY_CRITERION_GROUPS:
         return in->directory && policy_match_texts(&p->match, in->groups, in->group_count);
     case POLICY_CRITERION_CLAIM:
-        claim = claim_of(in, &p->claim);
+        claim = policy_fact_claim(in, &p->claim);
         return policy_match_list(&p->match, claim->values, claim->count);
     case POLICY_CRITERION_SSH_USERNAME_MATCHES_EMAIL:
         return ask_ssh_email(in);
@@ -417,6 +416,29 @@ static void ask_side(const struct policy_side *side, bool denies, const struct p
 static policy_reason_set reasons_of(const struct tally *tally)
 {
     return tally->value ? tally->of_true : tally->of_all;
+}
+
+/* A side of one block says what the block says, a block of one member what the member says. */
+struct policy_asked policy_ask_block(const struct policy_block *block, bool denies,
+                                     const struct policy_input *in)
+{
+    const struct policy_side one = { .blocks = block, .count = 1 };
+    struct sv device_type = { 0 };
+    struct tally tally = { 0 };
+
+    ask_side(&one, denies, in, &device_type, &tally);
+    return (struct policy_asked){ .value = tally.value, .reasons = reasons_of(&tally) };
+}
+
+struct policy_asked policy_ask_member(const struct policy_block *block, size_t index, bool denies,
+                                      const struct policy_input *in)
+{
+    const struct policy_block one = { .combine = POLICY_AND,
+                                      .preds = &block->preds[index],
+                                      .count = 1 };
+    bool inverted = block->combine == POLICY_NOT || block->combine == POLICY_NOR;
+
+    return policy_ask_block(&one, denies != inverted, in);
 }
 
 /* --- the verdict --------------------------------------------------------------------------------- */

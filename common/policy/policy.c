@@ -32,6 +32,7 @@ struct build_block {
     bool deny;
     enum policy_combine combine;
     struct policy_pred *preds;
+    struct policy_saying *sayings;
     size_t count;
     size_t cap;
     struct map *seen; /* kind and claim to the index of a predicate */
@@ -73,58 +74,117 @@ static void build_deinit(struct build *b)
             policy_pred_finish(&b->blocks[i].preds[j], b->scan.arena);
         }
         mem_free(&b->blocks[i].preds);
+        mem_free(&b->blocks[i].sayings);
         map_free(&b->blocks[i].seen);
     }
     mem_free(&b->blocks);
 }
 
-/* The predicate of this block that takes the data of such another one, or NULL. */
-static struct policy_pred *find_mergeable(struct build_block *block, const struct policy_pred *pred,
-                                          struct arena *arena)
+static int on_json_text(const char *text, size_t n, void *arg)
+{
+    struct buf *out = arg;
+
+    buf_add(out, text, MIN(n, POLICY_SAYING_MAX - out->n));
+    return out->n < POLICY_SAYING_MAX ? 0 : -1; /* nobody reads ten thousand names */
+}
+
+/* The data of a criterion as text. */
+static struct policy_saying saying_of(struct arena *arena, const struct policy_tree_item *item,
+                                      struct yaml_pos at)
+{
+    struct policy_saying saying = { .name = arena_str(arena, sv_from(item->name)), .at = at };
+    CLEANUP(buf_deinit) struct buf text;
+
+    buf_init(&text, POLICY_SAYING_MAX);
+    if (json_is_string(item->data)) {
+        size_t n = json_string_length(item->data);
+
+        saying.cut = n > POLICY_SAYING_MAX;
+        buf_add(&text, json_string_value(item->data), MIN(n, (size_t)POLICY_SAYING_MAX));
+    } else if (item->data != NULL) {
+        saying.cut = json_dump_callback(item->data, on_json_text, &text,
+                                        JSON_COMPACT | JSON_ENCODE_ANY) != 0;
+    }
+    while (saying.cut && !sv_is_utf8(buf_sv(&text))) {
+        text.n--;
+    }
+    saying.text = arena_sv(arena, buf_sv(&text));
+    return saying;
+}
+
+/* into is said of another member, too. */
+static void saying_join(struct arena *arena, struct policy_saying *into,
+                        const struct policy_saying *more)
+{
+    CLEANUP(buf_deinit) struct buf text;
+
+    buf_init(&text, POLICY_SAYING_MAX);
+    if (into->others == 0 && !into->cut && !more->cut) {
+        buf_add_sv(&text, into->text);
+        buf_add_str(&text, ", ");
+        buf_add_sv(&text, more->text);
+    }
+    if (text.n == 0 || text.err != ERR_OK) {
+        into->others++;
+        return;
+    }
+    into->text = arena_sv(arena, buf_sv(&text));
+}
+
+/* The index of the predicate of this block that takes the data of such another one; NONE. */
+enum { NONE = -1 };
+
+static ptrdiff_t find_mergeable(struct build_block *block, const struct policy_pred *pred,
+                                struct arena *arena)
 {
     CLEANUP(buf_deinit) struct buf key;
     size_t *index = NULL;
 
     buf_init(&key, SIZE_MAX / 2);
     if (block->seen == NULL || !policy_pred_merges(pred)) {
-        return NULL;
+        return NONE;
     }
     buf_add_u64(&key, (uint64_t)pred->kind);
     buf_add_char(&key, '/');
     buf_add_sv(&key, pred->claim.s);
     index = map_get(block->seen, buf_sv(&key));
     if (index != NULL) {
-        return &block->preds[*index];
+        return (ptrdiff_t)*index;
     }
     index = arena_alloc(arena, sizeof(*index));
     *index = block->count;
     (void)map_set(block->seen, buf_sv(&key), index);
-    return NULL;
+    return NONE;
 }
 
 static enum err add_pred(struct build *b, struct build_block *block,
                          const struct policy_tree_item *item)
 {
     struct policy_pred pred;
-    struct policy_pred *same = NULL;
+    struct policy_saying saying;
+    ptrdiff_t same = NONE;
     enum err err = policy_pred_compile(&b->scan, item, &pred);
 
     if (err != ERR_OK) {
         policy_pred_finish(&pred, b->scan.arena);
         return err;
     }
+    saying = saying_of(b->scan.arena, item, item->at);
     same = find_mergeable(block, &pred, b->scan.arena);
-    if (same != NULL) {
-        policy_pred_merge(same, &pred);
+    if (same != NONE) {
+        policy_pred_merge(&block->preds[same], &pred);
         policy_pred_finish(&pred, b->scan.arena);
+        saying_join(b->scan.arena, &block->sayings[same], &saying);
         return ERR_OK;
     }
     if (block->count == block->cap) {
         block->cap = block->cap == 0 ? 4 : block->cap * 2;
         block->preds = mem_realloc(block->preds, block->cap, sizeof(*block->preds));
+        block->sayings = mem_realloc(block->sayings, block->cap, sizeof(*block->sayings));
     }
     CHECK(block->preds != NULL);
-    block->preds[block->count++] = pred;
+    block->preds[block->count] = pred;
+    block->sayings[block->count++] = saying;
     return ERR_OK;
 }
 
@@ -371,17 +431,21 @@ static struct policy_side freeze_side(struct build *b, bool deny)
     for (i = 0; i < b->count; i++) {
         struct build_block *from = &b->blocks[i];
         struct policy_pred *preds = NULL;
+        struct policy_saying *sayings = NULL;
 
         if (from->deny != deny || from->count == 0) {
             continue;
         }
         preds = arena_alloc(b->scan.arena, from->count * sizeof(*preds));
+        sayings = arena_alloc(b->scan.arena, from->count * sizeof(*sayings));
+        memcpy(sayings, from->sayings, from->count * sizeof(*sayings));
         for (j = 0; j < from->count; j++) {
             policy_pred_finish(&from->preds[j], b->scan.arena);
             preds[j] = from->preds[j];
         }
-        blocks[side.count++] =
-            (struct policy_block){ .combine = from->combine, .preds = preds, .count = from->count };
+        blocks[side.count++] = (struct policy_block){
+            .combine = from->combine, .preds = preds, .sayings = sayings, .count = from->count
+        };
         from->count = 0; /* what it gathered is the arena's now */
     }
     return side;
@@ -416,6 +480,7 @@ enum err policy_compile(const struct policy_source *source, struct policy **poli
 
     atomic_init(&policy->refs, 1);
     arena_init(&policy->arena);
+    policy->name = arena_sv(&policy->arena, source->name);
     policy->mcp_server = source->mcp_server;
     policy->enforced = source->enforced;
     b.scan = (struct policy_scan){ .doc = source->doc, .d = d, .arena = &policy->arena };
@@ -478,6 +543,7 @@ void policy_unref(struct policy **policy)
             policy_unref(&p->parts[i]); /* one level: parts have none */
         }
         arena_deinit(&p->arena);
+        policy_unref(&p->of);
         mem_free(&p);
     }
 }

@@ -72,6 +72,7 @@ struct policy_source {
         *doc;            /* that the trees below are part of, for places in errors; or NULL */
     const json_t *route; /* the object that they are members of, for places; or NULL */
     const json_t *ppl;   /* the route's `policy`; NULL: none */
+    struct sv name;      /* of a central policy, for explanations; "": the route's own */
     const json_t *names; /* the route's `policies`: a name or a list, or NULL */
     const struct policy_central *central; /* where they are looked up; NULL: there are none */
     const json_t *allowed_domains;        /* list of text, or NULL */
@@ -113,6 +114,10 @@ MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_
                                          const struct policy_source *base,
                                          struct policy **policy_out, enum policy_fault *fault_out,
                                          struct diag *d);
+/* A policy for those who do not know some facts: where policy asks for criteria (bits of enum
+ * policy_criterion), this one takes the answer that is best (hopeful) or worst for the visitor. Both
+ * of one outcome: it does not hang on them. One reference for the caller. */
+struct policy *policy_suppose(struct policy *policy, uint64_t criteria, bool hopeful);
 struct policy *policy_ref(struct policy *policy);
 void policy_unref(struct policy **policy);
 

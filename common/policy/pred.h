@@ -36,7 +36,8 @@ enum policy_criterion {
     POLICY_CRITERION_DATE,
     POLICY_CRITERION_DAY_OF_WEEK,
     POLICY_CRITERION_TIME_OF_DAY,
-    POLICY_CRITERION_RECORD
+    POLICY_CRITERION_RECORD,
+    POLICY_CRITERION_COUNT
 };
 
 /* A list of 32-byte digests; asked: the key stood there, so that an empty list matches nothing. */

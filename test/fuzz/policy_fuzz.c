@@ -3,6 +3,7 @@
 
 #include "common/policy/cert.h"
 #include "common/policy/policy.h"
+#include "common/policy/trace.h"
 
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -20,6 +21,24 @@ static void check(const struct policy_verdict *v)
     }
     CHECK((both & POLICY_REASON_BIT(POLICY_REASON_NONE)) == 0);
     CHECK(both < POLICY_REASON_BIT(POLICY_REASON_COUNT));
+}
+
+/* Evaluates, and looks whether the trace is JSON and of the same verdict. */
+static void eval(const struct policy *policy, const struct policy_input *in,
+                 struct policy_verdict *v_out)
+{
+    CLEANUP(buf_deinit) struct buf trace;
+    struct policy_verdict v = { 0 };
+    json_t *tree = NULL;
+
+    buf_init(&trace, 1 << 24);
+    policy_eval(policy, in, v_out);
+    policy_trace(policy, in, 1, &trace, &v);
+    CHECK(v.outcome == v_out->outcome && v.status == v_out->status && v.reasons == v_out->reasons);
+    CHECK(trace.err == ERR_OK);
+    tree = json_loadb(trace.p, trace.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    CHECK(tree != NULL);
+    json_decref(tree);
 }
 
 static void on_record(void *arg, struct sv type, struct sv field, struct policy_field *field_out)
@@ -45,7 +64,7 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     struct policy_verdict v = { 0 };
     struct policy_input in = { .method = SV("GET"), .host = SV("a"), .path = text };
 
-    policy_eval(policy, &in, &v);
+    eval(policy, &in, &v);
     check(&v);
     in.session = true;
     in.directory = true;
@@ -57,14 +76,14 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     in.groups = groups;
     in.group_count = 2;
     in.record = on_record;
-    policy_eval(policy, &in, &v);
+    eval(policy, &in, &v);
     check(&v);
     in.mcp = &mcp;
     in.client_ca = true;
-    policy_eval(policy, &in, &v);
+    eval(policy, &in, &v);
     CHECK(v.status != 200 || v.outcome == POLICY_ALLOW || v.flags == POLICY_FLAG_MCP_ERROR);
     in.ssh = &ssh;
-    policy_eval(policy, &in, &v);
+    eval(policy, &in, &v);
     CHECK(v.outcome != POLICY_ALLOW || (v.allow && !v.deny));
 }
 

@@ -1,0 +1,55 @@
+/* A policy with the answers of some criteria given. */
+#include <string.h>
+
+#include "common/mem.h"
+#include "common/policy/compiled.h"
+
+_Static_assert(POLICY_CRITERION_COUNT <= 64, "a set of criteria is one word");
+
+static void suppose(struct policy_pred *pred, uint64_t criteria, bool value)
+{
+    if ((criteria >> (unsigned)pred->kind & 1U) != 0) {
+        pred->kind = value ? POLICY_CRITERION_ACCEPT : POLICY_CRITERION_REJECT;
+        pred->identity = false; /* the reasons stay: they are what it would have said */
+    }
+}
+
+static struct policy_side suppose_side(struct arena *arena, const struct policy_side *side,
+                                       uint64_t criteria, bool value)
+{
+    struct policy_block *blocks = arena_alloc(arena, (side->count + 1) * sizeof(*blocks));
+
+    for (size_t i = 0; i < side->count; i++) {
+        const struct policy_block *from = &side->blocks[i];
+        bool inverted = from->combine == POLICY_NOT || from->combine == POLICY_NOR;
+        struct policy_pred *preds = arena_alloc(arena, (from->count + 1) * sizeof(*preds));
+
+        for (size_t k = 0; k < from->count; k++) {
+            preds[k] = from->preds[k];
+            suppose(&preds[k], criteria, value != inverted);
+        }
+        blocks[i] = *from;
+        blocks[i].preds = preds;
+    }
+    return (struct policy_side){ .blocks = blocks, .count = side->count };
+}
+
+struct policy *policy_suppose(struct policy *policy, uint64_t criteria, bool hopeful)
+{
+    struct policy *p = MEM_NEW(struct policy);
+
+    atomic_init(&p->refs, 1);
+    arena_init(&p->arena);
+    p->of = policy_ref(policy);
+    p->mcp_server = policy->mcp_server;
+    p->enforced = policy->enforced;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+    p->parts = arena_zalloc(&p->arena, (policy->n_parts + 1) * sizeof(*p->parts));
+    for (p->n_parts = 0; p->n_parts < policy->n_parts;
+         p->n_parts++) { /* one level: they have none */
+        p->parts[p->n_parts] = policy_suppose(policy->parts[p->n_parts], criteria, hopeful);
+    }
+    p->allow = suppose_side(&p->arena, &policy->allow, criteria, hopeful);
+    p->deny = suppose_side(&p->arena, &policy->deny, criteria, !hopeful);
+    return p;
+}
