@@ -5,6 +5,7 @@
 #include "session.pb-c.h"
 #include "user.pb-c.h"
 
+#include "common/crypto/token.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
@@ -256,16 +257,15 @@ static void session_tokens(const struct authz_replica *r, struct authz_session *
     }
 }
 
-static bool session_put(struct authz_replica *r, const Databroker__Record *record,
+static bool session_put(struct authz_replica *r, struct sv id, uint64_t version,
                         const Session__Session *m)
 {
-    struct sv id = sv_from(record->id);
     struct authz_session *s = map_get(r->sessions, id);
     uint64_t digest = session_digest(m);
     struct authz_claims *claims = NULL;
 
     if (s != NULL && s->digest == digest) {
-        s->version = record->version;
+        s->version = version;
         session_tokens(r, s, m);
         return true;
     }
@@ -281,10 +281,23 @@ static bool session_put(struct authz_replica *r, const Databroker__Record *recor
     }
     session_fill(r, s, m, claims);
     session_tokens(r, s, m);
-    s->version = record->version;
+    s->version = version;
     s->digest = digest;
     session_touch(r, s);
     return true;
+}
+
+/* Somebody without a login: the claims and groups are the user's alone. */
+static bool account_put(struct authz_replica *r, struct sv id, uint64_t version,
+                        const User__ServiceAccount *m)
+{
+    Session__Session s = SESSION__SESSION__INIT;
+
+    s.id = m->id;
+    s.user_id = m->user_id;
+    s.expires_at = m->expires_at;
+    s.issued_at = m->issued_at;
+    return m->user_id[0] != '\0' && session_put(r, id, version, &s);
 }
 
 /* --- users and directory users ---------------------------------------------------------------- */
@@ -387,7 +400,7 @@ static bool directory_put(struct authz_replica *r, const Databroker__Record *rec
 
 /* --- records ---------------------------------------------------------------------------------- */
 
-enum record_type { TYPE_OTHER = 0, TYPE_SESSION, TYPE_USER, TYPE_DIRECTORY };
+enum record_type { TYPE_OTHER = 0, TYPE_SESSION, TYPE_USER, TYPE_DIRECTORY, TYPE_ACCOUNT };
 
 static enum record_type type_of(const Databroker__Record *record)
 {
@@ -399,7 +412,38 @@ static enum record_type type_of(const Databroker__Record *record)
     if (sv_eq(type, SV(AUTHZ_TYPE_USER))) {
         return TYPE_USER;
     }
+    if (sv_eq(type, SV(AUTHZ_TYPE_ACCOUNT))) {
+        return TYPE_ACCOUNT;
+    }
     return sv_eq(type, SV(AUTHZ_TYPE_DIRECTORY)) ? TYPE_DIRECTORY : TYPE_OTHER;
+}
+
+static bool is_session(enum record_type type)
+{
+    return type == TYPE_SESSION || type == TYPE_ACCOUNT;
+}
+
+enum { ACCOUNT_KEY_MAX = 1024 };
+
+/* Under which the record is held. {NULL, 0}: it is none that could be. */
+static struct sv key_of(const Databroker__Record *record, enum record_type type,
+                        char room[ACCOUNT_KEY_MAX])
+{
+    struct sv prefix = SV(TOKEN_ACCOUNT);
+    struct sv id = sv_from(record->id);
+
+    if (id.n == 0 || type == TYPE_OTHER || (type == TYPE_SESSION && sv_starts(id, prefix))) {
+        return (struct sv){ 0 };
+    }
+    if (type != TYPE_ACCOUNT) {
+        return id;
+    }
+    if (id.n > ACCOUNT_KEY_MAX - prefix.n) {
+        return (struct sv){ 0 };
+    }
+    memcpy(room, prefix.p, prefix.n);
+    memcpy(room + prefix.n, id.p, id.n);
+    return sv_of(room, prefix.n + id.n);
 }
 
 static uint64_t version_held(const struct authz_replica *r, enum record_type type, struct sv id)
@@ -407,7 +451,7 @@ static uint64_t version_held(const struct authz_replica *r, enum record_type typ
     const struct authz_session *s = NULL;
     const struct authz_person *p = NULL;
 
-    if (type == TYPE_SESSION) {
+    if (is_session(type)) {
         s = map_get(r->sessions, id);
         return s != NULL ? s->version : 0;
     }
@@ -420,7 +464,7 @@ static uint64_t version_held(const struct authz_replica *r, enum record_type typ
 
 static void record_remove(struct authz_replica *r, enum record_type type, struct sv id)
 {
-    if (type == TYPE_SESSION) {
+    if (is_session(type)) {
         session_remove(r, id);
         return;
     }
@@ -438,13 +482,14 @@ static void record_remove(struct authz_replica *r, enum record_type type, struct
     person_drop_if_unused(r, p);
 }
 
-static bool record_put(struct authz_replica *r, enum record_type type,
+static bool record_put(struct authz_replica *r, enum record_type type, struct sv key,
                        const Databroker__Record *record)
 {
     static const ProtobufCMessageDescriptor *const as[] = {
         [TYPE_SESSION] = &session__session__descriptor,
         [TYPE_USER] = &user__user__descriptor,
         [TYPE_DIRECTORY] = &google__protobuf__struct__descriptor,
+        [TYPE_ACCOUNT] = &user__service_account__descriptor,
     };
     ProtobufCMessage *m = NULL;
     bool ok = false;
@@ -456,7 +501,10 @@ static bool record_put(struct authz_replica *r, enum record_type type,
     }
     switch (type) {
     case TYPE_SESSION:
-        ok = session_put(r, record, (const Session__Session *)(const void *)m);
+        ok = session_put(r, key, record->version, (const Session__Session *)(const void *)m);
+        break;
+    case TYPE_ACCOUNT:
+        ok = account_put(r, key, record->version, (const User__ServiceAccount *)(const void *)m);
         break;
     case TYPE_USER:
         ok = user_put(r, record, (const User__User *)(const void *)m);
@@ -471,13 +519,13 @@ static bool record_put(struct authz_replica *r, enum record_type type,
     return ok;
 }
 
-static void record_refuse(struct authz_replica *r, enum record_type type,
+static void record_refuse(struct authz_replica *r, enum record_type type, struct sv key,
                           const Databroker__Record *record)
 {
     static struct log_limit limit;
 
     r->unreadable++;
-    record_remove(r, type, sv_from(record->id));
+    record_remove(r, type, key);
     if (log_limit_pass(&limit, 5)) {
         log_warn("replica.unreadable", KV_STR("type", record->type), KV_STR("id", record->id),
                  KV_U64("version", record->version));
@@ -487,17 +535,18 @@ static void record_refuse(struct authz_replica *r, enum record_type type,
 static void record_take(struct authz_replica *r, const Databroker__Record *record)
 {
     enum record_type type = type_of(record);
-    struct sv id = sv_from(record->id);
+    char room[ACCOUNT_KEY_MAX];
+    struct sv key = key_of(record, type, room);
 
-    if (type == TYPE_OTHER || id.n == 0 || record->version <= version_held(r, type, id)) {
+    if (key.n == 0 || record->version <= version_held(r, type, key)) {
         return;
     }
     if (record->deleted_at != NULL) {
-        record_remove(r, type, id);
+        record_remove(r, type, key);
         return;
     }
-    if (!record_put(r, type, record)) {
-        record_refuse(r, type, record);
+    if (!record_put(r, type, key, record)) {
+        record_refuse(r, type, key, record);
     }
 }
 

@@ -14,6 +14,7 @@
 #define AUTHZ_TYPE_SESSION   "type.googleapis.com/session.Session"
 #define AUTHZ_TYPE_USER      "type.googleapis.com/user.User"
 #define AUTHZ_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
+#define AUTHZ_TYPE_ACCOUNT   "type.googleapis.com/user.ServiceAccount"
 
 enum { AUTHZ_GROUPS_MAX = 16384, AUTHZ_KEPT_MAX = 512 };
 
@@ -36,6 +37,8 @@ struct authz_person {
     struct list sessions; /* authz_session.of_person */
 };
 
+/* A login, or a service account, which is a session without one: its id is TOKEN_ACCOUNT and the
+ * record's. */
 struct authz_session {
     struct policy_text id;
     struct authz_person *person; /* never NULL; its id may be "" */

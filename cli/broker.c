@@ -148,15 +148,32 @@ Databroker__GetResponse *cli_broker_get(const struct cli_broker *b, const char *
     return (Databroker__GetResponse *)(void *)answer;
 }
 
-bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *records, size_t n)
+bool cli_broker_put(const struct cli_broker *b, Databroker__Record *const *records, size_t n)
 {
     Databroker__PutRequest request = DATABROKER__PUT_REQUEST__INIT;
-    Google__Protobuf__Timestamp now = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    Databroker__Record *copies = mem_array(n, sizeof(*copies));
-    Databroker__Record **list = mem_array(n, sizeof(Databroker__Record *));
     ProtobufCMessage *answer = NULL;
     char text[RPC_TEXT_MAX];
     enum rpc_status status = RPC_OK;
+
+    request.n_records = n;
+    request.records = base_unconst(records); /* only read */
+    status = rpc_call_wait(&b->opts, "/databroker.DataBrokerService/Put", &request.base,
+                           &databroker__put_response__descriptor, TIMEOUT_MS, &answer, text);
+    if (answer != NULL) {
+        protobuf_c_message_free_unpacked(answer, NULL);
+    }
+    if (status != RPC_OK) {
+        explain(b, status, text);
+    }
+    return status == RPC_OK;
+}
+
+bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *records, size_t n)
+{
+    Google__Protobuf__Timestamp now = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Databroker__Record *copies = mem_array(n, sizeof(*copies));
+    Databroker__Record **list = mem_array(n, sizeof(Databroker__Record *));
+    bool fine = false;
     size_t i = 0;
 
     now.seconds = clock_wall_s();
@@ -165,17 +182,8 @@ bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *re
         copies[i].deleted_at = &now;
         list[i] = &copies[i];
     }
-    request.n_records = n;
-    request.records = list;
-    status = rpc_call_wait(&b->opts, "/databroker.DataBrokerService/Put", &request.base,
-                           &databroker__put_response__descriptor, TIMEOUT_MS, &answer, text);
-    if (answer != NULL) {
-        protobuf_c_message_free_unpacked(answer, NULL);
-    }
+    fine = cli_broker_put(b, list, n);
     mem_free(&list);
     mem_free(&copies);
-    if (status != RPC_OK) {
-        explain(b, status, text);
-    }
-    return status == RPC_OK;
+    return fine;
 }

@@ -13,6 +13,7 @@
 
 #define BROKER_TYPE_SESSION "type.googleapis.com/session.Session"
 #define BROKER_TYPE_USER    "type.googleapis.com/user.User"
+#define BROKER_TYPE_ACCOUNT "type.googleapis.com/user.ServiceAccount"
 
 struct cli_broker {
     struct config *config;
@@ -47,5 +48,7 @@ Databroker__QueryResponse *cli_broker_query(const struct cli_broker *b, const ch
                                             int64_t offset);
 Databroker__GetResponse *cli_broker_get(const struct cli_broker *b, const char *type,
                                         const char *id, enum rpc_status *status_out);
+/* Writes records; false: it failed and was said. */
+bool cli_broker_put(const struct cli_broker *b, Databroker__Record *const *records, size_t n);
 /* Writes the deletion of records of one type; false: it failed and was said. */
 bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *records, size_t n);

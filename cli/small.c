@@ -1,4 +1,4 @@
-/* The commands of a few lines: token, ca, validate, healthcheck, hash-password. */
+/* The commands of a few lines: ca, validate, healthcheck, hash-password. */
 #include <crypt.h>
 #include <getopt.h>
 #include <netdb.h>
@@ -12,85 +12,12 @@
 
 #include "cli/command.h"
 #include "common/clock.h"
-#include "common/crypto/token.h"
 #include "common/mem.h"
 #include "common/secret.h"
 
 enum { PASSWORD_MAX = 512, ANSWER_MAX = 64 };
 
-/* ---- token, ca ------------------------------------------------------------------------------- */
-
-static const char token_help[] =
-    "usage: postern token create --role ROLE [--ttl 24h] [--config FILE]\n\n"
-    "Prints a token for a client of the databroker, to be sent as `authorization: Bearer …`.\n"
-    "  --role   session-admin: list and revoke sessions; reader: read records\n"
-    "  --ttl    how long it is good: 90m, 24h, 30d (24h)\n";
-
-static int token_create(const char *file, const char *role_name, const char *ttl_text)
-{
-    enum token_role role = TOKEN_ROLE_NONE;
-    struct config *config = NULL;
-    struct buf text;
-    int64_t ttl_s = 0;
-    int code = 1;
-
-    if (role_name == NULL || token_role_parse(sv_from(role_name), &role) != ERR_OK) {
-        return cli_fail(2, "--role must be session-admin or reader");
-    }
-    if (cli_duration(ttl_text, &ttl_s) != ERR_OK) {
-        return cli_fail(2, "--ttl '%s' is no duration such as 90m, 24h or 30d", ttl_text);
-    }
-    config = cli_config(file);
-    if (config == NULL) {
-        return 1;
-    }
-    buf_init(&text, TOKEN_TEXT_MAX);
-    if (token_make(config->keys, role, ttl_s, &text) == ERR_OK) {
-        (void)printf("%s\n", buf_cstr(&text));
-        code = 0;
-    } else {
-        (void)cli_fail(2, "--ttl %s is too long", ttl_text);
-    }
-    buf_deinit(&text);
-    config_unref(&config);
-    return code;
-}
-
-int cli_token_main(int argc, char **argv)
-{
-    static const struct option options[] = { { "role", required_argument, NULL, 'r' },
-                                             { "ttl", required_argument, NULL, 't' },
-                                             { "config", required_argument, NULL, 'c' },
-                                             { "help", no_argument, NULL, 'h' },
-                                             { 0 } };
-    const char *role = NULL;
-    const char *ttl = "24h";
-    const char *file = NULL;
-    int option = 0;
-
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 'r':
-            role = optarg;
-            break;
-        case 't':
-            ttl = optarg;
-            break;
-        case 'c':
-            file = optarg;
-            break;
-        default:
-            (void)fputs(token_help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
-    if (argc - optind != 1 || strcmp(argv[optind], "create") != 0) {
-        (void)fputs(token_help, stderr);
-        return 2;
-    }
-    return token_create(file, role, ttl);
-}
+/* ---- ca -------------------------------------------------------------------------------------- */
 
 int cli_ca_main(int argc, char **argv)
 {

@@ -70,6 +70,7 @@ struct proxy_exchange {
     struct proxy_route *route;
     struct handle handle; /* session "" : none */
     bool handle_valid;
+    bool by_token;              /* a program shows a token: no page of ours is for it */
     uint64_t check;             /* open, or 0 */
     uint64_t recheck;           /* open, or 0 */
     bool again;                 /* something changed while a check was under way */

@@ -15,9 +15,6 @@ MUST_CHECK bool proxy_forward_stop(struct proxy_exchange *x);
 /* head.c: writes the request's head for the upstream. False: it cannot be sent. */
 MUST_CHECK bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *target,
                                    struct proxy_emit *e);
-/* Authorization that is a session of ours, never for an upstream: "Pomerium <token>" or "Bearer
- * Pomerium-<token>". *token_out may be NULL. */
-bool proxy_head_is_our_authorization(struct sv value, struct sv *token_out);
 /* Writes the answer's head for the client; *chunk_out: the body goes in chunks of ours. */
 void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk_out);
 void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e);

@@ -4,6 +4,7 @@
 #include "common/b64.h"
 #include "common/http/cookie.h"
 #include "common/http/form.h"
+#include "proxy/bearer.h"
 #include "proxy/client.h"
 #include "proxy/cors.h"
 #include "proxy/forward.h"
@@ -76,27 +77,6 @@ static enum err target_of(struct proxy_exchange *x, struct sv *target_out)
     return err;
 }
 
-bool proxy_head_is_our_authorization(struct sv value, struct sv *token_out)
-{
-    const struct sv mark = SV("Pomerium-");
-    size_t n = 0;
-    struct sv token = { 0 };
-
-    while (n < value.n && value.p[n] != ' ' && value.p[n] != '\t') {
-        n++;
-    }
-    token = sv_trim(sv_from_at(value, n));
-    if (sv_ieq(sv_head(value, n), SV("Bearer")) && sv_istarts(token, mark)) {
-        token = sv_from_at(token, mark.n);
-    } else if (!sv_ieq(sv_head(value, n), SV("Pomerium"))) {
-        return false;
-    }
-    if (token_out != NULL) {
-        *token_out = token;
-    }
-    return true;
-}
-
 static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv value)
 {
     /* What is left is no longer than it was. */
@@ -128,7 +108,7 @@ static const struct http_name_set *dropped(const struct proxy_exchange *x)
 }
 
 /* Whether a field of the client's goes on as it is. */
-static bool passes(const struct proxy_exchange *x, const struct http_field *f)
+static bool passes(struct proxy_exchange *x, const struct http_field *f)
 {
     switch (f->id) {
     case HTTP_H_HOST:
@@ -141,7 +121,7 @@ static bool passes(const struct proxy_exchange *x, const struct http_field *f)
         }
         break;
     case HTTP_H_AUTHORIZATION:
-        if (proxy_head_is_our_authorization(f->value, NULL)) {
+        if (proxy_bearer_is_ours(x, f)) {
             return false;
         }
         break;

@@ -47,39 +47,26 @@ struct sv proxy_login_tunnel_holder(struct proxy_exchange *x, struct sv authorit
     return sv_of(p, mark.n + authority.n);
 }
 
-/* What a program brings in a field; "": nothing. */
-static struct sv program_token(const struct proxy_exchange *x)
+struct sv proxy_login_holder(struct proxy_exchange *x)
 {
-    struct sv token = { 0 };
-    const struct http_field *field = http_head_find(&x->head, SV("x-pomerium-authorization"));
-
-    if (http_head_count(&x->head, HTTP_H_AUTHORIZATION) == 1 &&
-        proxy_head_is_our_authorization(http_head_value(&x->head, HTTP_H_AUTHORIZATION), &token)) {
-        return token;
-    }
-    return field == NULL ? SV("") : field->value;
+    return x->head.method == HTTP_CONNECT ? proxy_login_tunnel_holder(x, x->req.authority)
+                                          : shown_host(x);
 }
 
 void proxy_login_identify(struct proxy_exchange *x)
 {
-    struct sv values[HANDLES_MAX + 1];
-    bool tunnel = x->head.method == HTTP_CONNECT;
-    struct sv holder = shown_host(x);
+    struct sv values[HANDLES_MAX];
     size_t n = 0;
     size_t i = 0;
 
-    if (tunnel) { /* no browser comes here: its cookies are for requests */
-        holder = proxy_login_tunnel_holder(x, x->req.authority);
-    } else {
-        n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
-        n = MIN(n, (size_t)HANDLES_MAX);
-    }
-    values[n] = program_token(x);
-    n += values[n].n != 0 ? 1 : 0;
     x->handle_valid = false;
-    for (i = 0; i < n && !x->handle_valid; i++) {
+    if (x->head.method == HTTP_CONNECT) {
+        return; /* no browser comes here: its cookies are for requests */
+    }
+    n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
+    for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !x->handle_valid; i++) {
         x->handle_valid =
-            proxy_handles_open(x->worker->handles, values[i], holder, &x->handle) == ERR_OK;
+            proxy_handles_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
     }
 }
 
@@ -217,7 +204,7 @@ void proxy_login_needed(struct proxy_exchange *x)
     CLEANUP(buf_deinit) struct buf back = { 0 };
     struct login_cookie cookie;
 
-    if (x->snapshot->authenticate.cluster == NULL ||
+    if (x->by_token || x->snapshot->authenticate.cluster == NULL ||
         http_accept_client(&x->head) != HTTP_CLIENT_NAVIGATION ||
         (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
         proxy_reply_login_needed(x);

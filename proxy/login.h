@@ -9,7 +9,7 @@
 #include "proxy/app.h"
 #include "proxy/exchange.h"
 
-/* The verdict wants a login: 302 for a navigation, 401 for the rest. */
+/* The verdict wants a login: 302 for a navigation without a token, 401 for the rest. */
 void proxy_login_needed(struct proxy_exchange *x);
 /* GET /.pomerium/callback/?pomerium_code=… */
 void proxy_login_callback(struct proxy_exchange *x);
@@ -20,5 +20,7 @@ MUST_CHECK bool proxy_login_make_handle(struct proxy_exchange *x, const struct p
                                         struct sv holder, struct buf *out);
 /* What handles for the tunnel to authority are bound to; in the exchange's arena. */
 struct sv proxy_login_tunnel_holder(struct proxy_exchange *x, struct sv authority);
-/* Opens the session handle of the request into x->handle, if there is one. */
+/* What the handles of this request are bound to: its host, or its tunnel; in the arena. */
+struct sv proxy_login_holder(struct proxy_exchange *x);
+/* Opens the session handle in the request's cookie into x->handle, if there is one. */
 void proxy_login_identify(struct proxy_exchange *x);

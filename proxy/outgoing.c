@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "proxy/bearer.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
@@ -12,11 +13,10 @@
 /* ---- templates ------------------------------------------------------------------------------- */
 
 /* What never goes upstream is no value either: our credentials, and what others claim in our name. */
-static bool is_hidden(const struct proxy_exchange *x, const struct http_field *f)
+static bool is_hidden(struct proxy_exchange *x, const struct http_field *f)
 {
     return (f->flags & HTTP_F_NOT_FORWARDED) != 0 || f->id == HTTP_H_COOKIE ||
-           (f->id == HTTP_H_AUTHORIZATION && proxy_head_is_our_authorization(f->value, NULL)) ||
-           http_name_set_has(x->snapshot->ours, f->name);
+           proxy_bearer_is_ours(x, f) || http_name_set_has(x->snapshot->ours, f->name);
 }
 
 /* Several lines are one list (RFC 9110 §5.3). */

@@ -116,6 +116,26 @@ static enum http_media media_of(const struct proxy_exchange *x, unsigned status)
                : media;
 }
 
+/* Browsers answer a Basic challenge with a box that asks for a password, which nobody has. */
+static bool is_browser(const struct proxy_exchange *x)
+{
+    return http_head_get(&x->head, HTTP_H_SEC_FETCH_MODE) != NULL ||
+           http_head_get(&x->head, HTTP_H_ORIGIN) != NULL ||
+           sv_istarts(http_head_value(&x->head, HTTP_H_USER_AGENT), SV("Mozilla/"));
+}
+
+/* RFC 6750 §3.1; git, docker and their kin show a password only to who asks for one. */
+static void add_challenges(const struct proxy_exchange *x, struct proxy_fields *fields)
+{
+    proxy_fields_add(fields, SV("WWW-Authenticate"),
+                     x->by_token ? SV("Bearer realm=\"postern\", error=\"invalid_token\"")
+                                 : SV("Bearer realm=\"postern\""));
+    if (x->service == PROXY_FOR_ROUTE && x->head.method != HTTP_CONNECT && !is_browser(x)) {
+        proxy_fields_add(fields, SV("WWW-Authenticate"),
+                         SV("Basic realm=\"postern\", charset=\"UTF-8\""));
+    }
+}
+
 static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
 {
     CLEANUP(buf_deinit) struct buf body = { 0 };
@@ -133,7 +153,7 @@ static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
     buf_init(&body, PROXY_REFUSAL_MAX);
     form = proxy_refusal_write(&refusal, &x->arena, &body, &fields);
     if (status == 401) {
-        proxy_fields_add(&fields, SV("WWW-Authenticate"), SV("Bearer realm=\"postern\""));
+        add_challenges(x, &fields);
     }
     if (status == 503) {
         proxy_fields_add(&fields, SV("Retry-After"), SV("2"));

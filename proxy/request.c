@@ -5,6 +5,7 @@
 #include "common/http/accept.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "proxy/bearer.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
@@ -275,7 +276,9 @@ static bool is_in_crowd(const struct proxy_exchange *x)
 static void begin_check(struct proxy_exchange *x)
 {
     pace_note(&x->worker->pace, is_in_crowd(x));
-    proxy_login_identify(x);
+    if (!proxy_bearer_identify(x)) {
+        return;
+    }
     x->phase = PROXY_CHECK;
     x->deadline_ms = INT64_MAX; /* the check has its own */
     x->check = send_check(x, false, on_answer);

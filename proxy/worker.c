@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "proxy/access.h"
 #include "proxy/app.h"
+#include "proxy/bearer.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
 #include "proxy/h2.h"
@@ -290,6 +291,7 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
     list_init(&w->upstreams);
     w->loop = loop_new_private();
     w->handles = proxy_handles_new(rpc_identity_keys(app->identity));
+    w->bearers = proxy_bearers_new(rpc_identity_keys(app->identity));
     buf_init(&w->access, 1 << 20);
     w->authz = proxy_authz_new(&(struct proxy_authz_opts){ .loop = w->loop,
                                                            .identity = app->identity,
@@ -359,6 +361,7 @@ void proxy_worker_free(struct proxy_worker **worker)
     event_free(w->tick);
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
+    proxy_bearers_free(&w->bearers);
     buf_deinit(&w->access);
     proxy_acme_unref(&w->acme);
     proxy_snapshot_unref(&w->snapshot);

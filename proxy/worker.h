@@ -20,6 +20,7 @@
 #include "proxy/snapshot.h"
 
 struct proxy_app;
+struct proxy_bearers;
 struct proxy_conn;
 struct sockaddr;
 
@@ -37,6 +38,7 @@ struct proxy_worker {
     struct proxy_acme *acme; /* open challenges; NULL: none yet */
     struct proxy_authz *authz;
     struct proxy_handles *handles;
+    struct proxy_bearers *bearers;
     struct proxy_listeners listeners;
     struct event *tick;
     struct list conns;

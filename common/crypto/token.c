@@ -24,28 +24,35 @@ enum {
 
 static const char prefix[] = "postern_";
 
+static enum keys_purpose purpose_of(unsigned char role)
+{
+    return role == TOKEN_ROLE_SERVICE_ACCOUNT ? KEYS_SERVICE_ACCOUNT : KEYS_TOKEN;
+}
+
 static void mac_of(const struct keys *keys, size_t slot, const unsigned char *body,
                    unsigned char mac[MAC])
 {
     unsigned char key[MAC];
     unsigned n = 0;
 
-    keys_derive(keys, slot, KEYS_TOKEN, key, sizeof(key));
+    keys_derive(keys, slot, purpose_of(body[2]), key, sizeof(key));
     CHECK(HMAC(EVP_sha256(), key, sizeof(key), body, BODY, mac, &n) != NULL && n == MAC);
     secret_wipe(key, sizeof(key));
 }
 
-enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s, struct buf *out)
+enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s,
+                    struct token *made_out, struct buf *out)
 {
     unsigned char wire[WIRE];
-    char id[RAND_UUID_SIZE];
+    struct token made = { .role = role };
     uint64_t expires = 0;
     int i = 0;
 
     if (role == TOKEN_ROLE_NONE || ttl_s <= 0 || ttl_s > TTL_MAX_S) {
         return ERR_INVALID;
     }
-    expires = (uint64_t)(clock_wall_s() + ttl_s);
+    made.expires_at_s = clock_wall_s() + ttl_s;
+    expires = (uint64_t)made.expires_at_s;
     wire[0] = VERSION;
     wire[1] = keys_id(keys, 0);
     wire[2] = (unsigned char)role;
@@ -53,12 +60,15 @@ enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s
         wire[i] = (unsigned char)(expires & 0xffU);
         expires >>= 8U;
     }
-    rand_uuid(id);
-    memcpy(wire + 11, id, ID);
+    rand_uuid(made.id);
+    memcpy(wire + 11, made.id, ID);
     mac_of(keys, 0, wire, wire + BODY);
     buf_add_str(out, prefix);
     b64_url_add(out, sv_of(wire, sizeof(wire)));
     secret_wipe(wire, sizeof(wire));
+    if (made_out != NULL) {
+        *made_out = made;
+    }
     return out->err;
 }
 
@@ -96,7 +106,7 @@ enum err token_verify(const struct keys *keys, struct sv text, struct token *tok
     }
     t.expires_at_s = (int64_t)expires;
     memcpy(t.id, wire + 11, ID);
-    if (token_role_name((enum token_role)wire[2]) == NULL) {
+    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_SERVICE_ACCOUNT) {
         return ERR_CRYPTO;
     }
     t.role = (enum token_role)wire[2];
@@ -114,6 +124,7 @@ const char *token_role_name(enum token_role role)
         return "session-admin";
     case TOKEN_ROLE_READER:
         return "reader";
+    case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;
     }

@@ -1,6 +1,7 @@
-/* token: what a client from outside shows the databroker: `postern_` and base64url of
- * {version, key id, expiry, role, id} with HMAC-SHA-256 under KEYS_TOKEN. Immutable functions; any
- * thread. */
+/* token: what a client from outside shows: `postern_` and base64url of {version, key id, expiry, role, id}
+ * with HMAC-SHA-256. Tokens for the databroker are made with KEYS_TOKEN, those of service accounts, for
+ * routes, with KEYS_SERVICE_ACCOUNT: whatever a caller forgets to ask, one is never the other. Immutable
+ * functions; any thread. */
 #pragma once
 
 #include "common/base.h"
@@ -10,23 +11,29 @@
 
 enum token_role {
     TOKEN_ROLE_NONE = 0,
-    TOKEN_ROLE_SESSION_ADMIN, /* list and revoke sessions */
-    TOKEN_ROLE_READER         /* read and follow records */
+    TOKEN_ROLE_SESSION_ADMIN,  /* list and revoke sessions */
+    TOKEN_ROLE_READER,         /* read and follow records */
+    TOKEN_ROLE_SERVICE_ACCOUNT /* id names the account's record; what it may is up to policies */
 };
 
 enum { TOKEN_ID_SIZE = 37, TOKEN_TEXT_MAX = 256 };
 
+/* A check names a service account by this and its id where others have a session: no session's id
+ * begins so. */
+#define TOKEN_ACCOUNT "service-account/"
+
 struct token {
     enum token_role role;
     int64_t expires_at_s;
-    char id[TOKEN_ID_SIZE]; /* a UUID, for the logs */
+    char id[TOKEN_ID_SIZE]; /* a UUID */
 };
 
-/* Makes a token that lives ttl_s from now on and appends its text. */
+/* Makes a token that lives ttl_s from now on and appends its text; *made_out (may be NULL) is what it
+ * says. */
 MUST_CHECK enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s,
-                               struct buf *out);
+                               struct token *made_out, struct buf *out);
 /* ERR_CRYPTO: not ours; ERR_EXPIRED: over (60 s leeway). */
 MUST_CHECK enum err token_verify(const struct keys *keys, struct sv text, struct token *token_out);
-/* "session-admin" and back; ERR_INVALID, NULL. */
+/* "session-admin" and back; ERR_INVALID, NULL. Of roles at the databroker. */
 MUST_CHECK enum err token_role_parse(struct sv name, enum token_role *role_out);
 const char *token_role_name(enum token_role role);

@@ -426,6 +426,7 @@ static enum rpc_role role_by_token(struct rpc_call *call)
         return RPC_TOKEN_SESSION_ADMIN;
     case TOKEN_ROLE_READER:
         return RPC_TOKEN_READER;
+    case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;
     }

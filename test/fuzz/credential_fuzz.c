@@ -1,9 +1,10 @@
-/* What a stranger shows as proof: a handle in a cookie, a token, a signed link. Nothing is taken that
- * we did not make, and what we make is taken, but not for another host. */
+/* What a stranger shows as proof: a handle in a cookie, a token, a signed link, a value of Authorization.
+ * Nothing is taken that we did not make, and what we make is taken, but not for another host. */
 #include "common/crypto/handle.h"
 #include "common/crypto/link.h"
 #include "common/crypto/token.h"
 #include "common/secret.h"
+#include "proxy/credential.h"
 #include "test/fuzz/http_must.h"
 
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
@@ -67,6 +68,22 @@ static void check_link(struct sv text)
     buf_deinit(&url);
 }
 
+/* What is not ours stays the application's; what is ours stays ours where every Bearer is. */
+static void check_authorization(struct sv text)
+{
+    struct arena arena;
+    struct sv token = { 0 };
+
+    arena_init(&arena);
+    if (proxy_credential_read(text, false, &arena, &token)) {
+        must(token.n <= text.n);
+        must(proxy_credential_read(text, true, &arena, NULL));
+        must(sv_istarts(text, SV("Pomerium")) || sv_istarts(text, SV("Bearer")) ||
+             sv_istarts(text, SV("Basic")));
+    }
+    arena_deinit(&arena);
+}
+
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -75,6 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     check_handle(text);
     check_link(text);
+    check_authorization(text);
     must(token_verify(keys(), text, &token) != ERR_OK);
     return 0;
 }

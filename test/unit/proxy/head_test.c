@@ -267,6 +267,9 @@ static void test_our_credentials_stay_and_foreign_ones_pass(void **state)
         { "Authorization: Bearer  Pomerium-secret", "" },
         { "Authorization: Pomerium\tsecret", "" },
         { "authorization: bearer pomerium-secret", "" },
+        { "Authorization: Basic Z2l0OlBvbWVyaXVtLXNlY3JldA==", "" },
+        { "authorization: basic OnBvbWVyaXVtLXNlY3JldA", "" },
+        { "Authorization: Basic UG9tZXJpdW0tYTpi", "Authorization: Basic UG9tZXJpdW0tYTpi\r\n" },
     };
     size_t i = 0;
 

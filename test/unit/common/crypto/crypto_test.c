@@ -4,6 +4,7 @@
 
 #include <openssl/evp.h>
 
+#include "common/b64.h"
 #include "common/clock.h"
 #include "common/crypto/handle.h"
 #include "common/crypto/keys.h"
@@ -157,6 +158,37 @@ static void handle_is_bound_to_its_host_and_survives_rotation(void **state)
     keys_free(&after);
 }
 
+/* The role is part of what is signed, and chooses the key. */
+static void a_token_of_one_kind_is_none_of_another(void **state)
+{
+    struct keys *keys = keys_of(old_secret, NULL);
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    CLEANUP(buf_deinit) struct buf forged = { 0 };
+    struct token made;
+    struct token t = { .role = TOKEN_ROLE_NONE };
+    unsigned char wire[TOKEN_TEXT_MAX];
+    size_t n = 0;
+
+    (void)state;
+    buf_init(&text, TOKEN_TEXT_MAX);
+    buf_init(&forged, TOKEN_TEXT_MAX);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_SERVICE_ACCOUNT, 60, &made, &text), ERR_OK);
+    assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_OK);
+    assert_int_equal(t.role, TOKEN_ROLE_SERVICE_ACCOUNT);
+    assert_string_equal(t.id, made.id);
+    assert_int_equal(t.expires_at_s, made.expires_at_s);
+    assert_int_equal(b64_decode(sv_from_at(buf_sv(&text), 8), wire, sizeof(wire), &n), ERR_OK);
+    for (unsigned role = 0; role < 256; role++) {
+        buf_reset(&forged);
+        wire[2] = (unsigned char)role;
+        buf_add_str(&forged, "postern_");
+        b64_url_add(&forged, sv_of(wire, n));
+        assert_int_equal(token_verify(keys, buf_sv(&forged), &t),
+                         role == TOKEN_ROLE_SERVICE_ACCOUNT ? ERR_OK : ERR_CRYPTO);
+    }
+    keys_free(&keys);
+}
+
 static void token_expires_and_knows_its_role(void **state)
 {
     struct keys *keys = keys_of(old_secret, NULL);
@@ -166,8 +198,8 @@ static void token_expires_and_knows_its_role(void **state)
 
     (void)state;
     buf_init(&text, TOKEN_TEXT_MAX);
-    assert_int_equal(token_make(keys, TOKEN_ROLE_NONE, 60, &text), ERR_INVALID);
-    assert_int_equal(token_make(keys, TOKEN_ROLE_SESSION_ADMIN, 60, &text), ERR_OK);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_NONE, 60, NULL, &text), ERR_INVALID);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_SESSION_ADMIN, 60, NULL, &text), ERR_OK);
     assert_int_equal(token_verify(keys, buf_sv(&text), &t), ERR_OK);
     assert_int_equal(t.role, TOKEN_ROLE_SESSION_ADMIN);
     assert_int_equal(token_verify(foreign, buf_sv(&text), &t), ERR_CRYPTO);
@@ -206,7 +238,7 @@ static void secrets_that_share_an_id_both_open(void **state)
     buf_init(&text, 1024);
     buf_init(&plain, 1024);
     assert_int_equal(seal_make(sealer, SV("handle"), SV("host"), &sealed), ERR_OK);
-    assert_int_equal(token_make(before, TOKEN_ROLE_READER, 60, &text), ERR_OK);
+    assert_int_equal(token_make(before, TOKEN_ROLE_READER, 60, NULL, &text), ERR_OK);
     sealer_free(&sealer);
     sealer = sealer_new(both, KEYS_HANDLE);
     assert_int_equal(seal_open(sealer, buf_sv(&sealed), SV("host"), &plain), ERR_OK);
@@ -285,6 +317,7 @@ int main(void)
         cmocka_unit_test(ec_key_is_stable_and_signs),
         cmocka_unit_test(seal_refuses_every_changed_character),
         cmocka_unit_test(handle_is_bound_to_its_host_and_survives_rotation),
+        cmocka_unit_test(a_token_of_one_kind_is_none_of_another),
         cmocka_unit_test(token_expires_and_knows_its_role),
         cmocka_unit_test(secrets_that_share_an_id_both_open),
         cmocka_unit_test(link_covers_the_whole_url),

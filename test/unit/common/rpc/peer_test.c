@@ -606,7 +606,7 @@ static void a_foreign_client_gets_what_it_may(void **state)
     write_file("cert.pem", cert);
     write_file("key.pem", key);
     buf_init(&token, TOKEN_TEXT_MAX);
-    assert_int_equal(token_make(keys, TOKEN_ROLE_READER, 60, &token), ERR_OK);
+    assert_int_equal(token_make(keys, TOKEN_ROLE_READER, 60, NULL, &token), ERR_OK);
     (void)snprintf(port, sizeof(port), "%d", rpc_server_port(w.server));
     argv[4] = buf_take(&token);
     assert_int_equal(posix_spawn(&pid, python, NULL, NULL, argv, envp), 0);

@@ -318,7 +318,7 @@ static enum rpc_status with_token(struct world *w, const struct keys *maker, enu
 
     buf_init(&text, TOKEN_TEXT_MAX);
     if (maker != NULL) {
-        assert_int_equal(token_make(maker, role, 60, &text), ERR_OK);
+        assert_int_equal(token_make(maker, role, 60, NULL, &text), ERR_OK);
     }
     clock_test_shift(shift_s * 1000);
     client = rpc_client_new(
