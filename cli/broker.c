@@ -8,6 +8,7 @@
 #include "cli/file.h"
 #include "common/clock.h"
 #include "common/mem.h"
+#include "common/rpc/proof.h"
 #include "common/secret.h"
 
 enum { PAGE = 500, TIMEOUT_MS = 10000, FILE_MAX = 65536 };
@@ -38,11 +39,12 @@ static bool open_with_token(struct cli_broker *b)
     const char *token = getenv("POSTERN_TOKEN"); /* NOLINT(concurrency-mt-unsafe): one thread */
     char line[DIAG_LINE];
 
-    if (b->ca_file == NULL || b->target == NULL) {
-        (void)cli_fail(2, "with a token, --ca-file and --databroker are needed, too");
+    if (b->target == NULL || (b->ca_file == NULL && rpc_unix_path(sv_from(b->target)).n == 0)) {
+        (void)cli_fail(2, "with a token, --databroker is needed, too, and --ca-file unless that is "
+                          "unix:/path");
         return false;
     }
-    if (cli_file_read(b->ca_file, FILE_MAX, &b->ca_pem, &d) != ERR_OK ||
+    if ((b->ca_file != NULL && cli_file_read(b->ca_file, FILE_MAX, &b->ca_pem, &d) != ERR_OK) ||
         (b->token_file != NULL &&
          cli_file_read(b->token_file, FILE_MAX, &b->token, &d) != ERR_OK)) {
         (void)cli_fail(1, "%s", diag_format(&d, line));

@@ -3,6 +3,7 @@
  * check they belong to is its owner's. Owned by one worker.
  *
  *   DOWN --connect--> CONNECTING --> HANDSHAKE --> UP --any fault--> DOWN (again after a pause)
+ *                         +------ unix socket ---->+      (no TLS there: rpc/proof.h)
  *
  * Wire: proto/authorize.proto; gRPC framing: 5 bytes in front of a message. */
 #pragma once

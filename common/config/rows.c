@@ -223,7 +223,7 @@ static const struct config_row global_rows[] = {
       .doc = "Where this part serves gRPC: `host:port`, `:port` or `unix:/path`. Usually set by "
              "`GRPC_ADDRESS` for each part. Default: `unix:sock/<part>.sock`." },
     { "grpc_insecure", CFG_BOOL, 0, G(grpc_insecure),
-      .doc = "Only `false`: gRPC between the parts always is mutual TLS." },
+      .doc = "Only `false`: gRPC between the parts is mutual TLS over TCP; see security.md." },
     { "grpc_client_timeout", CFG_DURATION, CFG_RELOAD, G(grpc_client_timeout_ms), 100, 5 * MINUTE,
       10 * SECOND, .doc = "For calls between the parts, but the check of a request." },
     { "authorize_service_url", CFG_TARGETS, CFG_PLURAL, G(authorize),

@@ -46,6 +46,8 @@ static const char *purpose_label(enum keys_purpose purpose)
         return "postern session ticket 1";
     case KEYS_SERVICE_ACCOUNT:
         return "postern service account 1";
+    case KEYS_PROOF:
+        return "postern unix proof 1";
     }
     CHECK(!"a purpose without a label");
     return NULL;

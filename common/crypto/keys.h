@@ -11,17 +11,18 @@ enum { KEYS_SLOTS_MAX = 2, KEYS_SECRET_BYTES = 32, KEYS_MATERIAL_MAX = 64 };
 
 /* The purposes. Their labels are part of the wire formats: add, never change. */
 enum keys_purpose {
-    KEYS_HANDLE = 1,     /* the browser's session handle */
-    KEYS_LOGIN_STATE,    /* sealed state of a login with the provider */
-    KEYS_LOGIN_CODE,     /* one-time code back to the app's host */
-    KEYS_LINK,           /* signed links between proxy and authenticate */
-    KEYS_TOKEN,          /* tokens of outside clients */
-    KEYS_TOKEN_AT_REST,  /* the provider's tokens in a session record */
-    KEYS_ASSERTION,      /* P-256 key that signs X-Pomerium-Jwt-Assertion */
-    KEYS_INTERNAL_CA,    /* P-256 key of the internal CA */
-    KEYS_FORM,           /* anti-forgery tokens of forms on authenticate's pages */
-    KEYS_TICKET,         /* TLS session tickets */
-    KEYS_SERVICE_ACCOUNT /* tokens of service accounts */
+    KEYS_HANDLE = 1,      /* the browser's session handle */
+    KEYS_LOGIN_STATE,     /* sealed state of a login with the provider */
+    KEYS_LOGIN_CODE,      /* one-time code back to the app's host */
+    KEYS_LINK,            /* signed links between proxy and authenticate */
+    KEYS_TOKEN,           /* tokens of outside clients */
+    KEYS_TOKEN_AT_REST,   /* the provider's tokens in a session record */
+    KEYS_ASSERTION,       /* P-256 key that signs X-Pomerium-Jwt-Assertion */
+    KEYS_INTERNAL_CA,     /* P-256 key of the internal CA */
+    KEYS_FORM,            /* anti-forgery tokens of forms on authenticate's pages */
+    KEYS_TICKET,          /* TLS session tickets */
+    KEYS_SERVICE_ACCOUNT, /* tokens of service accounts */
+    KEYS_PROOF            /* the parts' proofs on unix sockets */
 };
 
 struct keys;

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "common/rpc/core.h"
+#include "common/rpc/proof.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/server.h"
 #include "common/secret.h"
@@ -25,6 +26,8 @@ struct rpc_client {
     const struct rpc_identity *identity;
     char *ca_pem;
     char *token;      /* "Bearer …" or NULL */
+    bool is_unix;     /* no TLS; identity is shown by a proof */
+    bool is_lame;     /* the channel refuses: the socket may be somebody else's */
     int64_t issued_s; /* when the channel's certificate was made */
 };
 
@@ -59,6 +62,9 @@ static grpc_channel_credentials *credentials(const struct rpc_client *c)
     char *cert = NULL;
     char *key = NULL;
 
+    if (c->is_unix) {
+        return grpc_insecure_credentials_create();
+    }
     if (c->identity == NULL) {
         return grpc_ssl_credentials_create_ex(c->ca_pem, NULL, NULL, NULL);
     }
@@ -115,13 +121,20 @@ static grpc_channel *connect_channel(const struct rpc_client *c)
  * channel alive until they are over. */
 static void renew(struct rpc_client *c)
 {
-    if (c->channel != NULL && (c->identity == NULL || !rpc_identity_due(c->issued_s))) {
+    struct diag d = { .line = 0 };
+    bool is_lame = c->is_unix && rpc_unix_check(rpc_unix_path(sv_from(c->target)), &d) != ERR_OK;
+
+    if (c->channel != NULL && c->is_lame == is_lame &&
+        (c->is_unix || c->identity == NULL || !rpc_identity_due(c->issued_s))) {
         return;
     }
     if (c->channel != NULL) {
         grpc_channel_destroy(c->channel);
     }
-    c->channel = connect_channel(c);
+    c->channel = is_lame
+                     ? grpc_lame_client_channel_create(c->target, GRPC_STATUS_UNAVAILABLE, d.text)
+                     : connect_channel(c);
+    c->is_lame = is_lame;
     c->issued_s = clock_wall_s();
 }
 
@@ -131,7 +144,8 @@ static void client_init(struct rpc_client *c, const struct rpc_client_opts *opts
     struct sv https = SV("https://");
     struct sv http = SV("http://"); /* Pomerium's files have it; TLS all the same */
 
-    CHECK(opts->identity != NULL || opts->ca_pem != NULL);
+    c->is_unix = rpc_unix_path(target).n > 0;
+    CHECK(opts->identity != NULL || opts->ca_pem != NULL || c->is_unix);
     if (sv_starts(target, https) || sv_starts(target, http)) {
         target = sv_from_at(target, sv_starts(target, https) ? https.n : http.n);
         target = sv_head(target, target.n - (sv_ends(target, SV("/")) ? 1 : 0));
@@ -243,7 +257,26 @@ static void pending_free(struct rpc_pending *p)
     mem_free(&p);
 }
 
-/* The ops that send: metadata with the token, the request, the end. */
+/* Who calls, as metadata; false: the certificate says it, or nobody does. */
+static bool show(const struct rpc_client *c, grpc_metadata *auth)
+{
+    char proof[RPC_PROOF_SIZE];
+
+    if (c->token == NULL && (!c->is_unix || c->identity == NULL)) {
+        return false;
+    }
+    auth->key = grpc_slice_from_static_string("authorization");
+    if (c->token != NULL) {
+        auth->value = grpc_slice_from_copied_string(c->token);
+    } else {
+        rpc_proof_make(c->identity, c->server, proof);
+        auth->value = grpc_slice_from_copied_string(proof);
+        secret_wipe(proof, sizeof(proof));
+    }
+    return true;
+}
+
+/* The ops that send: metadata with the token or proof, the request, the end. */
 static size_t sending_ops(struct rpc_pending *p, grpc_op *ops)
 {
     size_t n = 0;
@@ -251,9 +284,7 @@ static size_t sending_ops(struct rpc_pending *p, grpc_op *ops)
     ops[n] = (grpc_op){ .op = GRPC_OP_SEND_INITIAL_METADATA,
                         .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
                                  GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET };
-    if (p->client->token != NULL) {
-        p->auth.key = grpc_slice_from_static_string("authorization");
-        p->auth.value = grpc_slice_from_copied_string(p->client->token);
+    if (show(p->client, &p->auth)) {
         ops[n].data.send_initial_metadata.count = 1;
         ops[n].data.send_initial_metadata.metadata = &p->auth;
     }

@@ -16,8 +16,8 @@ struct rpc_pending;
 struct rpc_client_opts {
     const char *target; /* "unix:/path", "https://host:port" or "host:port" */
     enum rpc_role server;
-    const struct rpc_identity *identity; /* NULL: no certificate, a token must do */
-    const char *ca_pem;                  /* needed without identity */
+    const struct rpc_identity *identity; /* NULL: a token must do */
+    const char *ca_pem;                  /* needed without identity, but for unix: */
     const char *token;                   /* or NULL; copied */
 };
 

@@ -151,6 +151,11 @@ const struct keys *rpc_identity_keys(const struct rpc_identity *identity)
     return identity->keys;
 }
 
+enum rpc_role rpc_identity_role(const struct rpc_identity *identity)
+{
+    return identity->role;
+}
+
 const char *rpc_identity_ca_pem(const struct rpc_identity *identity)
 {
     return identity->ca_pem;

@@ -35,6 +35,7 @@ struct rpc_identity;
 struct rpc_identity *rpc_identity_new(const struct keys *keys, enum rpc_role role);
 void rpc_identity_free(struct rpc_identity **identity);
 const struct keys *rpc_identity_keys(const struct rpc_identity *identity);
+enum rpc_role rpc_identity_role(const struct rpc_identity *identity);
 /* PEM of the trusted CAs; borrowed. This is what a foreign client needs to know us. */
 const char *rpc_identity_ca_pem(const struct rpc_identity *identity);
 /* Issues a fresh certificate and key, PEM; the caller frees both with mem_free and wipes the key. */

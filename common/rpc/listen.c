@@ -12,6 +12,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
+#include "common/rpc/proof.h"
 #include "common/rpc/server.h"
 #include "common/secret.h"
 
@@ -91,6 +92,9 @@ static grpc_ssl_certificate_config_reload_status on_certificate(
 
 static grpc_server_credentials *credentials(struct rpc_listen *listen)
 {
+    if (listen->unix_path[0] != '\0') {
+        return grpc_insecure_server_credentials_create(); /* the kernel keeps it private */
+    }
     return grpc_ssl_server_credentials_create_with_options(
         grpc_ssl_server_credentials_create_options_using_config_fetcher(
             GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY, on_certificate, listen));
@@ -100,10 +104,15 @@ static grpc_server_credentials *credentials(struct rpc_listen *listen)
 static enum err take_socket(struct rpc_listen *listen, struct sv path, struct diag *d)
 {
     char lock_path[LOCK_PATH_SIZE];
+    enum err err = ERR_OK;
 
     if (path.n == 0 || path.n >= sizeof(listen->unix_path)) {
         diag_set(d, "the socket path '%.*s' is empty or longer than 107 bytes", SV_ARG(path));
         return ERR_INVALID;
+    }
+    err = rpc_unix_check(path, d);
+    if (err != ERR_OK) {
+        return err;
     }
     (void)snprintf(lock_path, sizeof(lock_path), "%.*s.lock", SV_ARG(path));
     listen->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -125,13 +134,13 @@ enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server, const c
                          struct diag *d)
 {
     struct sv text = sv_from(address);
-    struct sv unix_prefix = SV("unix:");
+    struct sv path = rpc_unix_path(text);
     grpc_server_credentials *creds = NULL;
     mode_t before = 0;
     struct buf name;
 
-    if (sv_starts(text, unix_prefix)) {
-        enum err err = take_socket(listen, sv_from_at(text, unix_prefix.n), d);
+    if (sv_starts(text, SV("unix:"))) {
+        enum err err = take_socket(listen, path, d);
 
         if (err != ERR_OK) {
             return err;

@@ -1,4 +1,4 @@
-/* listen: the socket of a gRPC server, its certificate and its bounds. For server.c alone.
+/* listen: the socket of a gRPC server, its certificate (TCP) and its bounds. For server.c alone.
  * Any thread may hand-shake; the rest belongs to the server's. */
 #pragma once
 
@@ -25,7 +25,8 @@ void rpc_listen_init(struct rpc_listen *listen, const struct rpc_identity *ident
 /* After the server is destroyed. Removes the socket. */
 void rpc_listen_deinit(struct rpc_listen *listen);
 grpc_server *rpc_listen_server(void);
-/* "unix:/path" or "host:port". A socket file that nobody serves any more is taken over.
- * ERR_INVALID: no such path can be; ERR_EXISTS: a living process serves it; ERR_IO. */
+/* "unix:/path" (no TLS, its owner alone) or "host:port". A socket file that nobody serves any more
+ * is taken over. ERR_INVALID: no such path can be; ERR_DENIED: others may write to its folder;
+ * ERR_EXISTS: a living process serves it; ERR_IO. */
 MUST_CHECK enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server,
                                     const char *address, struct diag *d);

@@ -15,6 +15,7 @@
 #include "common/rpc/core.h"
 #include "common/rpc/health.h"
 #include "common/rpc/listen.h"
+#include "common/rpc/proof.h"
 #include "common/rpc/reflection.h"
 #include "common/rpc/scan.h"
 
@@ -400,22 +401,28 @@ static struct sv slice_sv(const grpc_slice *slice)
     return sv_of(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
 }
 
-static enum rpc_role role_by_token(struct rpc_call *call)
+/* What stands in `authorization`, once; nothing without one. Two would be two callers. */
+static struct sv shown_by(const struct rpc_call *call)
 {
-    const struct keys *keys = rpc_identity_keys(call->server->opts.identity);
-    struct token token = { .role = TOKEN_ROLE_NONE };
-    struct sv prefix = SV("Bearer ");
     struct sv shown = { 0 };
-    size_t i = 0;
 
-    for (i = 0; i < call->metadata.count; i++) {
+    for (size_t i = 0; i < call->metadata.count; i++) {
         if (sv_eq(slice_sv(&call->metadata.metadata[i].key), SV("authorization"))) {
             if (shown.p != NULL) {
-                return RPC_NOBODY; /* two tokens: which one would it be */
+                return (struct sv){ 0 };
             }
             shown = slice_sv(&call->metadata.metadata[i].value);
         }
     }
+    return shown;
+}
+
+static enum rpc_role role_by_token(struct rpc_call *call, struct sv shown)
+{
+    const struct keys *keys = rpc_identity_keys(call->server->opts.identity);
+    struct token token = { .role = TOKEN_ROLE_NONE };
+    struct sv prefix = SV("Bearer ");
+
     if (!sv_istarts(shown, prefix) ||
         token_verify(keys, sv_from_at(shown, prefix.n), &token) != ERR_OK) {
         return RPC_NOBODY;
@@ -435,9 +442,14 @@ static enum rpc_role role_by_token(struct rpc_call *call)
 
 static void identify(struct rpc_call *call)
 {
-    call->role = role_by_certificate(call->call);
+    struct rpc_server *server = call->server;
+    struct sv shown = shown_by(call);
+
+    call->role = server->listen.unix_path[0] == '\0'
+                     ? role_by_certificate(call->call)
+                     : rpc_proof_check(server->opts.identity, shown);
     if (call->role == RPC_NOBODY) {
-        call->role = role_by_token(call);
+        call->role = role_by_token(call, shown);
     }
     if (call->who[0] == '\0') {
         (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));

@@ -1,5 +1,5 @@
-/* rpc_server: a gRPC server over mutual TLS with a table of methods and the roles that may call
- * them. A method without a row is UNIMPLEMENTED, a caller without identity UNAUTHENTICATED, one
+/* rpc_server: a gRPC server with a table of methods and the roles that may call them. Over TCP it
+ * speaks mutual TLS and a certificate names the caller's role, on a unix socket a proof does. A method without a row is UNIMPLEMENTED, a caller without identity UNAUTHENTICATED, one
  * whose role is not in the row PERMISSION_DENIED. grpc.health.v1 is built in and open to anyone,
  * grpc.reflection to whoever has an identity.
  * Callbacks run on the rpc's thread. */

@@ -116,7 +116,7 @@ def test_a_role_may_call_what_its_row_says(broker, pb, api, method, role):
 
 
 def test_a_method_that_does_not_exist_is_unimplemented(broker):
-    channel = grpc.secure_channel(f"unix:{broker.socket}", broker.identity.credentials("cli"),
+    channel = grpc.secure_channel(broker.address, broker.identity.credentials("cli"),
                                   [("grpc.ssl_target_name_override", "databroker.postern.internal")])
     assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Drop")(b"", timeout=ANSWER_S)) == Code.UNIMPLEMENTED
     assert status(lambda: channel.unary_unary("/databroker.DataBrokerService/Put/")(b"", timeout=ANSWER_S)) == Code.UNIMPLEMENTED

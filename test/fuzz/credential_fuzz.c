@@ -1,8 +1,10 @@
-/* What a stranger shows as proof: a handle in a cookie, a token, a signed link, a value of Authorization.
- * Nothing is taken that we did not make, and what we make is taken, but not for another host. */
+/* What a stranger shows as proof: a handle in a cookie, a token, a proof of a part, a signed link, a
+ * value of Authorization. Nothing is taken that we did not make, and what we make is taken, but not
+ * for another host. */
 #include "common/crypto/handle.h"
 #include "common/crypto/link.h"
 #include "common/crypto/token.h"
+#include "common/rpc/proof.h"
 #include "common/secret.h"
 #include "proxy/credential.h"
 #include "test/fuzz/http_must.h"
@@ -20,6 +22,16 @@ static struct keys *keys(void)
 
         CHECK(keys_new(list, 1, &made) == ERR_OK);
         secret_free(&secret);
+    }
+    return made;
+}
+
+static const struct rpc_identity *server(void)
+{
+    static struct rpc_identity *made;
+
+    if (made == NULL) {
+        made = rpc_identity_new(keys(), RPC_AUTHORIZE);
     }
     return made;
 }
@@ -94,5 +106,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_link(text);
     check_authorization(text);
     must(token_verify(keys(), text, &token) != ERR_OK);
+    must(rpc_proof_check(server(), text) == RPC_NOBODY);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <grpc/support/time.h>
 
 #include "common/mem.h"
+#include "common/rpc/proof.h"
 
 enum tag { TAG_OPEN = 1, TAG_WRITE, TAG_READ, TAG_STATUS };
 
@@ -15,6 +16,7 @@ struct check_client {
     grpc_completion_queue *cq;
     grpc_channel *channel;
     grpc_call *call;
+    grpc_metadata proof;
     grpc_metadata_array head;
     grpc_metadata_array tail;
     grpc_status_code status;
@@ -61,25 +63,22 @@ static bool turn(struct check_client *c, int64_t timeout_ms)
     return true;
 }
 
-static grpc_channel *connect_to(const char *target, const struct rpc_identity *identity)
+/* An authorize of a test is on a unix socket. */
+static void open_call(struct check_client *c, const char *target,
+                      const struct rpc_identity *identity)
 {
-    char *cert = NULL;
-    char *key = NULL;
-    char name_key[] = GRPC_SSL_TARGET_NAME_OVERRIDE_ARG;
-    char name[] = "authorize.postern.internal";
-    grpc_arg arg = { .type = GRPC_ARG_STRING, .key = name_key, .value.string = name };
-    grpc_channel_args args = { .num_args = 1, .args = &arg };
+    grpc_channel_credentials *creds = grpc_insecure_credentials_create();
+    char proof[RPC_PROOF_SIZE];
 
-    rpc_identity_issue(identity, 3600, &cert, &key);
-    grpc_ssl_pem_key_cert_pair pair = { .private_key = key, .cert_chain = cert };
-    grpc_channel_credentials *creds =
-        grpc_ssl_credentials_create_ex(rpc_identity_ca_pem(identity), &pair, NULL, NULL);
-    grpc_channel *channel = grpc_channel_create(target, creds, &args);
-
+    rpc_proof_make(identity, RPC_AUTHORIZE, proof);
+    c->proof.key = grpc_slice_from_static_string("authorization");
+    c->proof.value = grpc_slice_from_copied_string(proof);
+    c->channel = grpc_channel_create(target, creds, NULL);
     grpc_channel_credentials_release(creds);
-    mem_free(&cert);
-    mem_free(&key);
-    return channel;
+    c->call =
+        grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->cq,
+                                 grpc_slice_from_static_string("/postern.Authorize/CheckStream"),
+                                 NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
 }
 
 struct check_client *check_client_new(const char *target, const struct rpc_identity *identity)
@@ -88,15 +87,13 @@ struct check_client *check_client_new(const char *target, const struct rpc_ident
 
     grpc_init();
     c->cq = grpc_completion_queue_create_for_next(NULL);
-    c->channel = connect_to(target, identity);
-    c->call =
-        grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->cq,
-                                 grpc_slice_from_static_string("/postern.Authorize/CheckStream"),
-                                 NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    open_call(c, target, identity);
     grpc_metadata_array_init(&c->head);
     grpc_metadata_array_init(&c->tail);
     grpc_op open[] = {
-        { .op = GRPC_OP_SEND_INITIAL_METADATA, .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY },
+        { .op = GRPC_OP_SEND_INITIAL_METADATA,
+          .flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY,
+          .data.send_initial_metadata = { .count = 1, .metadata = &c->proof } },
         { .op = GRPC_OP_RECV_INITIAL_METADATA,
           .data.recv_initial_metadata.recv_initial_metadata = &c->head },
     };
@@ -190,6 +187,7 @@ void check_client_free(struct check_client **client)
     if (c->in != NULL) {
         grpc_byte_buffer_destroy(c->in);
     }
+    grpc_slice_unref(c->proof.value);
     grpc_call_unref(c->call);
     grpc_channel_destroy(c->channel);
     grpc_metadata_array_destroy(&c->head);

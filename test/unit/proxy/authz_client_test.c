@@ -4,8 +4,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -14,6 +14,7 @@
 #include "common/rpc/scan.h"
 #include "common/rpc/server.h"
 #include "common/rpc/wire.h"
+#include "test/support/address.h"
 #include "test/support/cmocka.h"
 
 enum { FAKES = 2, CHECKS = 200, WAIT_MS = 20000 };
@@ -44,6 +45,7 @@ struct world {
     struct rpc_identity *authorize;
     struct rpc_identity *proxy;
     struct fake fakes[FAKES];
+    char socket[TEST_ADDRESS]; /* of the first one */
     struct proxy_sockaddr at[FAKES];
     struct proxy_authz *authz;
     struct check checks[CHECKS];
@@ -238,6 +240,7 @@ static void world_deinit(struct world *w)
         rpc_server_free(&w->fakes[i].server);
         buf_deinit(&w->fakes[i].out);
     }
+    test_address_remove(w->socket);
     rpc_free(&w->rpc);
     loop_free(&w->loop);
     rpc_identity_free(&w->authorize);
@@ -245,7 +248,7 @@ static void world_deinit(struct world *w)
     keys_free(&w->keys);
 }
 
-/* Two authorizes, both streams up. */
+/* Two authorizes, one on a unix socket and one over TCP, both streams up. */
 static bool both_up(struct world *w)
 {
     return w->fakes[0].call != NULL && w->fakes[1].call != NULL && w->all_changed == 2;
@@ -253,15 +256,16 @@ static bool both_up(struct world *w)
 
 static void two_up(struct world *w, int64_t timeout_ms)
 {
-    char address[2][64];
+    char tcp[TEST_ADDRESS];
 
     world_init(w);
-    for (size_t i = 0; i < 2; i++) {
-        (void)snprintf(address[i], sizeof(address[i]), "unix:/tmp/authz-client-test-%d-%zu",
-                       (int)getpid(), i);
-        fake_up(w, i, address[i]);
-        w->at[i] = proxy_sockaddr_unix(address[i] + strlen("unix:"));
-    }
+    test_address_unix(w->socket);
+    fake_up(w, 0, w->socket);
+    w->at[0] = proxy_sockaddr_unix(w->socket + strlen("unix:"));
+    test_address_tcp(tcp);
+    fake_up(w, 1, tcp);
+    assert_true(proxy_sockaddr_literal(
+        SV("127.0.0.1"), (uint16_t)strtoul(strchr(tcp, ':') + 1, NULL, 10), &w->at[1]));
     connect_to(w, w->at, 2, timeout_ms);
     run_until(w, both_up);
     assert_true(w->up);
@@ -409,7 +413,7 @@ static void of_too_many_the_first_ones_count(void **state)
     for (size_t i = 1; i < ARRAY_LEN(many); i++) {
         char path[64];
 
-        (void)snprintf(path, sizeof(path), "/tmp/authz-client-test-%d-none-%zu", (int)getpid(), i);
+        (void)snprintf(path, sizeof(path), "/run/authz-client-test-%d-none-%zu", (int)getpid(), i);
         many[i] = proxy_sockaddr_unix(path);
     }
     proxy_authz_set(w.authz, many, ARRAY_LEN(many));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +18,9 @@
 #include "common/crypto/token.h"
 #include "common/mem.h"
 #include "common/rpc/client.h"
+#include "common/rpc/proof.h"
 #include "common/rpc/server.h"
+#include "test/support/address.h"
 #include "test/support/cmocka.h"
 
 /* PATIENCE_MS: for what must come, also on a busy machine. */
@@ -37,7 +40,7 @@ static const char first_secret[] = "0123456789abcdef0123456789abcdef";
 static const char second_secret[] = "fedcba9876543210fedcba9876543210";
 static struct loop *loop;
 static char folder[] = "/tmp/postern-rpc-peer-XXXXXX";
-static char address[64];
+static char address[TEST_ADDRESS]; /* over TCP; in the second run a unix socket */
 
 static struct keys *make_keys(const char *first, const char *second)
 {
@@ -324,6 +327,12 @@ static enum rpc_status ask_as(struct world *w, const struct keys *keys, int64_t 
     return status;
 }
 
+/* What a client without our secret gets: no connection over TCP, a word on a socket of ours. */
+static enum rpc_status unknown(void)
+{
+    return strncmp(address, "unix:", 5) == 0 ? RPC_UNAUTHENTICATED : RPC_DEADLINE_EXCEEDED;
+}
+
 static void an_expired_certificate_opens_nothing(void **state)
 {
     struct keys *keys = make_keys(first_secret, NULL);
@@ -349,7 +358,7 @@ static void secrets_rotate_without_a_pause(void **state)
         { { first_secret, NULL }, { first_secret, second_secret }, RPC_OK },
         { { first_secret, second_secret }, { second_secret, first_secret }, RPC_OK },
         { { second_secret, first_secret }, { second_secret, NULL }, RPC_OK },
-        { { second_secret, NULL }, { first_secret, NULL }, RPC_DEADLINE_EXCEEDED },
+        { { second_secret, NULL }, { first_secret, NULL }, RPC_UNKNOWN },
     };
 
     size_t i = 0;
@@ -362,7 +371,7 @@ static void secrets_rotate_without_a_pause(void **state)
 
         world_up(&w, server, address);
         assert_int_equal(ask_as(&w, client, rows[i].status == RPC_OK ? 5000 : 1000),
-                         rows[i].status);
+                         rows[i].status == RPC_OK ? RPC_OK : unknown());
         world_down(&w);
         keys_free(&server);
         keys_free(&client);
@@ -458,17 +467,78 @@ static void a_living_servers_socket_is_not_taken(void **state)
     struct keys *keys = make_keys(first_secret, NULL);
     struct world w = { .rpc = NULL };
     struct rpc_server *second = NULL;
+    char socket_at[TEST_ADDRESS];
     char long_path[200] = "unix:/tmp/";
 
     (void)state;
     memset(long_path + 10, 'x', sizeof(long_path) - 11);
-    world_up(&w, keys, address);
-    assert_int_equal(serve(w.server_rpc, w.server_id, address, &second), ERR_EXISTS);
+    test_address_unix(socket_at);
+    world_up(&w, keys, socket_at);
+    assert_int_equal(serve(w.server_rpc, w.server_id, socket_at, &second), ERR_EXISTS);
     assert_int_equal(serve(w.server_rpc, w.server_id, long_path, &second), ERR_INVALID);
     assert_int_equal(serve(w.server_rpc, w.server_id, "unix:/nowhere/x.sock", &second), ERR_IO);
     assert_null(second);
-    assert_int_equal(ask_as(&w, keys, PATIENCE_MS), RPC_OK);
     world_down(&w);
+    test_address_remove(socket_at);
+    keys_free(&keys);
+}
+
+static enum rpc_status with_token(struct world *w, const char *target, const char *token)
+{
+    struct rpc_client *client = rpc_client_new(
+        w->rpc, &(struct rpc_client_opts){ .target = target,
+                                           .server = RPC_AUTHORIZE,
+                                           .ca_pem = rpc_identity_ca_pem(w->server_id),
+                                           .token = token });
+    enum rpc_status status = ask(client, "/postern.Authorize/Check", PATIENCE_MS);
+
+    rpc_client_free(&client);
+    return status;
+}
+
+/* Neither a server nor a client of ours goes there. */
+static void a_socket_where_others_may_write_is_not_used(void **state)
+{
+    struct keys *keys = make_keys(first_secret, NULL);
+    struct world w = { .rpc = NULL };
+    struct rpc_server *second = NULL;
+    char socket_at[TEST_ADDRESS];
+    char open_folder[TEST_ADDRESS];
+
+    (void)state;
+    test_address_unix(socket_at);
+    world_up(&w, keys, socket_at);
+    assert_int_equal(with_token(&w, socket_at, "none"), RPC_UNAUTHENTICATED);
+    (void)snprintf(open_folder, sizeof(open_folder), "%s", socket_at + strlen("unix:"));
+    *strrchr(open_folder, '/') = '\0';
+    assert_int_equal(chmod(open_folder, 01777), 0); /* as /tmp is */
+    assert_int_equal(with_token(&w, socket_at, "none"), RPC_UNAVAILABLE);
+    world_down(&w);
+    w = (struct world){ .server_rpc = rpc_new(NULL),
+                        .server_id = rpc_identity_new(keys, RPC_PROXY) };
+    assert_int_equal(serve(w.server_rpc, w.server_id, socket_at, &second), ERR_DENIED);
+    rpc_free(&w.server_rpc);
+    rpc_identity_free(&w.server_id);
+    test_address_remove(socket_at);
+    keys_free(&keys);
+}
+
+static void a_proof_opens_nothing_over_tcp(void **state)
+{
+    struct keys *keys = make_keys(first_secret, NULL);
+    struct rpc_identity *id = rpc_identity_new(keys, RPC_PROXY);
+    struct world w = { .rpc = NULL };
+    char proof[RPC_PROOF_SIZE];
+
+    (void)state;
+    world_up(&w, keys, address);
+    rpc_proof_make(id, RPC_AUTHORIZE, proof);
+    assert_int_equal(rpc_proof_check(w.server_id, sv_from(proof)), RPC_PROXY);
+    assert_int_equal(with_token(&w, address, proof), RPC_UNAUTHENTICATED);
+    assert_int_equal(with_token(&w, address, proof + strlen(RPC_PROOF_SCHEME)),
+                     RPC_UNAUTHENTICATED);
+    world_down(&w);
+    rpc_identity_free(&id);
     keys_free(&keys);
 }
 
@@ -622,7 +692,7 @@ static void a_foreign_client_gets_what_it_may(void **state)
 
 static void remove_files(void)
 {
-    static const char *const names[] = { "ca.pem", "cert.pem", "key.pem", "a.sock.lock" };
+    static const char *const names[] = { "ca.pem", "cert.pem", "key.pem" };
     char path[128];
     size_t i = 0;
 
@@ -640,9 +710,13 @@ int main(void)
         cmocka_unit_test(a_certificate_is_renewed_at_half_its_life),
         cmocka_unit_test(certificates_satisfy_a_strict_verifier),
         cmocka_unit_test(an_expired_certificate_opens_nothing),
+        cmocka_unit_test(a_living_servers_socket_is_not_taken),
+        cmocka_unit_test(a_socket_where_others_may_write_is_not_used),
+        cmocka_unit_test(a_proof_opens_nothing_over_tcp),
+    };
+    const struct CMUnitTest both[] = {
         cmocka_unit_test(secrets_rotate_without_a_pause),
         cmocka_unit_test(a_row_without_roles_lets_nobody_in),
-        cmocka_unit_test(a_living_servers_socket_is_not_taken),
         cmocka_unit_test(cancels_are_silent_at_every_moment),
         cmocka_unit_test(a_server_that_goes_ends_its_streams),
     };
@@ -655,12 +729,16 @@ int main(void)
     if (mkdtemp(folder) == NULL) {
         return 1;
     }
-    (void)snprintf(address, sizeof(address), "unix:%s/a.sock", folder);
+    test_address_tcp(address);
     loop = loop_new();
     failed = cmocka_run_group_tests(tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("tcp", both, NULL, NULL);
     if (!TOO_SLOW) {
         failed += cmocka_run_group_tests(bulk, NULL, NULL);
     }
+    test_address_unix(address);
+    failed += cmocka_run_group_tests_name("unix", both, NULL, NULL);
+    test_address_remove(address);
     loop_free(&loop);
     remove_files();
     return failed;
