@@ -127,7 +127,7 @@ FUZZ_OBJ   = $(patsubst %.c,$(FB)/%.o,$(wildcard $(1)/*.c))
 FUZZ_COMMON := $(call FUZZ_OBJ,common) $(call FUZZ_OBJ,common/*) \
                $(patsubst $(B)/gen/%.c,$(FB)/gen/%.o,$(GEN_C)) $(FB)/test/support/pki.o \
                $(FB)/test/support/config_same.o
-FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS),$(filter-out %/main.o,$(call FUZZ_OBJ,$(d))))
+FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS) cli,$(filter-out %/main.o,$(call FUZZ_OBJ,$(d))))
 fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))
 $(FB)/bin/%: $(FB)/test/fuzz/%_fuzz.o $(FB)/libpostern.a
 	@mkdir -p $(@D); echo "  LD    $@"

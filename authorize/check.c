@@ -232,13 +232,18 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
     identity_add(facts, req, out);
 }
 
-bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,
-                     enum authz_patience patience, struct authz_outcome *outcome_out)
-{
-    struct policy_input in = { .session = false };
+/* What a policy is asked with. */
+struct asked {
+    struct policy_input in;
     struct cert_room room; /* filled where there is a certificate */
-    struct authz_outcome *out = outcome_out;
+};
 
+static bool run(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                enum authz_patience patience, struct asked *asked, struct authz_outcome *out)
+{
+    struct policy_input *in = &asked->in;
+
+    *in = (struct policy_input){ .session = false };
     *out = (struct authz_outcome){ .decision = AUTHZ_DENY };
     if (!request_is_sound(req)) {
         outcome_unavailable(out, POLICY_REASON_REQUEST_INVALID);
@@ -249,22 +254,41 @@ bool authz_check_run(const struct authz_facts *facts, const Postern__CheckReques
         outcome_unavailable(out, POLICY_REASON_ROUTE_UNKNOWN);
         return true;
     }
-    request_input(req, facts->wall_ms, &in);
-    in.client_ca = out->route != NULL && (out->route->has_client_ca ||
-                                          authz_rules_config(facts->rules)->downstream_mtls.has_ca);
-    certificate_input(req->client_certificate, &room, &in);
+    request_input(req, facts->wall_ms, in);
+    in->client_ca =
+        out->route != NULL &&
+        (out->route->has_client_ca || authz_rules_config(facts->rules)->downstream_mtls.has_ca);
+    certificate_input(req->client_certificate, &asked->room, in);
     if (req->session[0] == '\0') {
-        evaluate(facts, req, &in, out);
+        evaluate(facts, req, in, out);
         return true;
     }
     if (patience == AUTHZ_GIVEN_UP || !authz_sync_fresh(facts->sync, facts->mono_ms)) {
-        evaluate_without_store(facts, req, &in, out);
+        evaluate_without_store(facts, req, in, out);
         return true;
     }
     if (patience == AUTHZ_MAY_WAIT &&
         authz_replica_version(authz_sync_replica(facts->sync)) < req->record_version) {
         return false;
     }
-    evaluate_with_session(facts, req, &in, out);
+    evaluate_with_session(facts, req, in, out);
     return true;
+}
+
+bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                     enum authz_patience patience, struct authz_outcome *outcome_out)
+{
+    struct asked asked;
+
+    return run(facts, req, patience, &asked, outcome_out);
+}
+
+void authz_check_show(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                      authz_shown_fn shown, void *arg)
+{
+    struct asked asked;
+    struct authz_outcome outcome;
+
+    (void)run(facts, req, AUTHZ_SETTLED, &asked, &outcome);
+    shown(arg, &asked.in, &outcome);
 }

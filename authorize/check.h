@@ -50,6 +50,13 @@ struct authz_outcome {
     const struct authz_identity *identity; /* NULL: none to send */
 };
 
+/* What a check was decided by, shown while it is there. */
+typedef void (*authz_shown_fn)(void *arg, const struct policy_input *in,
+                               const struct authz_outcome *outcome);
+/* Decides req as authz_check_run does, without waiting, and shows what it was decided by: in is
+ * empty where the question was refused before any policy was asked. */
+void authz_check_show(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                      authz_shown_fn shown, void *arg);
 /* True: *outcome_out is filled. False: the replica is older than the handle, ask again when it has
  * reached req->record_version (only with AUTHZ_MAY_WAIT). */
 bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,

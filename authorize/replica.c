@@ -257,7 +257,7 @@ static void session_tokens(const struct authz_replica *r, struct authz_session *
     }
 }
 
-static bool session_put(struct authz_replica *r, struct sv id, uint64_t version,
+static bool session_put(struct authz_replica *r, struct sv id, const Databroker__Record *record,
                         const Session__Session *m)
 {
     struct authz_session *s = map_get(r->sessions, id);
@@ -265,7 +265,8 @@ static bool session_put(struct authz_replica *r, struct sv id, uint64_t version,
     struct authz_claims *claims = NULL;
 
     if (s != NULL && s->digest == digest) {
-        s->version = version;
+        s->version = record->version;
+        s->at_s = seconds_of(record->modified_at);
         session_tokens(r, s, m);
         return true;
     }
@@ -281,14 +282,15 @@ static bool session_put(struct authz_replica *r, struct sv id, uint64_t version,
     }
     session_fill(r, s, m, claims);
     session_tokens(r, s, m);
-    s->version = version;
+    s->version = record->version;
+    s->at_s = seconds_of(record->modified_at);
     s->digest = digest;
     session_touch(r, s);
     return true;
 }
 
 /* Somebody without a login: the claims and groups are the user's alone. */
-static bool account_put(struct authz_replica *r, struct sv id, uint64_t version,
+static bool account_put(struct authz_replica *r, struct sv id, const Databroker__Record *record,
                         const User__ServiceAccount *m)
 {
     Session__Session s = SESSION__SESSION__INIT;
@@ -297,7 +299,7 @@ static bool account_put(struct authz_replica *r, struct sv id, uint64_t version,
     s.user_id = m->user_id;
     s.expires_at = m->expires_at;
     s.issued_at = m->issued_at;
-    return m->user_id[0] != '\0' && session_put(r, id, version, &s);
+    return m->user_id[0] != '\0' && session_put(r, id, record, &s);
 }
 
 /* --- users and directory users ---------------------------------------------------------------- */
@@ -323,6 +325,7 @@ static bool user_put(struct authz_replica *r, const Databroker__Record *record, 
     person_clear_user(r, p);
     p->user_version = record->version;
     p->user_digest = digest;
+    p->user_at_s = seconds_of(record->modified_at);
     p->name = authz_text_take(r->texts, sv_from(m->name));
     p->email = authz_text_take(r->texts, sv_from(m->email));
     p->claims = claims;
@@ -390,6 +393,7 @@ static bool directory_put(struct authz_replica *r, const Databroker__Record *rec
     }
     p->directory_version = record->version;
     p->directory_digest = digest;
+    p->directory_at_s = seconds_of(record->modified_at);
     p->directory_email = authz_text_take(r->texts, text_field(m, "email"));
     p->directory_name = authz_text_take(r->texts, text_field(m, "display_name"));
     if (!same) {
@@ -501,10 +505,10 @@ static bool record_put(struct authz_replica *r, enum record_type type, struct sv
     }
     switch (type) {
     case TYPE_SESSION:
-        ok = session_put(r, key, record->version, (const Session__Session *)(const void *)m);
+        ok = session_put(r, key, record, (const Session__Session *)(const void *)m);
         break;
     case TYPE_ACCOUNT:
-        ok = account_put(r, key, record->version, (const User__ServiceAccount *)(const void *)m);
+        ok = account_put(r, key, record, (const User__ServiceAccount *)(const void *)m);
         break;
     case TYPE_USER:
         ok = user_put(r, record, (const User__User *)(const void *)m);
@@ -650,15 +654,83 @@ const struct authz_session *authz_replica_effective(const struct authz_replica *
     return other != NULL && authz_session_live(other, now_s) ? other : NULL;
 }
 
+static uint64_t mix(uint64_t sum, uint64_t digest)
+{
+    return (sum << 7U | sum >> 57U) ^ digest;
+}
+
+uint64_t authz_session_facts(const struct authz_session *s, const struct authz_session *effective)
+{
+    const struct authz_person *p = effective->person;
+    uint64_t sum = mix(s->digest, effective->digest);
+
+    sum = mix(sum, p->user_version != 0 ? p->user_digest : 0);
+    return mix(sum, p->directory_version != 0 ? p->directory_digest : 0);
+}
+
+struct person_search {
+    struct sv email;
+    const struct authz_person *found;
+    size_t n;
+};
+
+static void look_at_person(struct sv key, void *value, void *arg)
+{
+    struct person_search *search = arg;
+    const struct authz_person *p = value;
+
+    (void)key;
+    if (sv_ieq(authz_person_email(p), search->email)) {
+        search->found = p;
+        search->n++;
+    }
+}
+
+const struct authz_person *authz_replica_person(const struct authz_replica *r, struct sv who,
+                                                size_t *n_out)
+{
+    struct person_search search = { .email = who };
+
+    search.found = who.n == 0 ? NULL : map_get(r->persons, who);
+    search.n = search.found != NULL ? 1 : 0;
+    if (search.found == NULL && who.n != 0) {
+        map_each(r->persons, look_at_person, &search);
+    }
+    *n_out = search.n;
+    return search.found;
+}
+
+const struct authz_session *authz_person_session(const struct authz_person *p, int64_t now_s,
+                                                 size_t *n_out)
+{
+    const struct authz_session *newest = NULL;
+    struct list *it;
+
+    *n_out = 0;
+    LIST_FOREACH(it, &p->sessions) {
+        const struct authz_session *s = LIST_ENTRY(it, struct authz_session, of_person);
+
+        if (!authz_session_live(s, now_s)) {
+            continue;
+        }
+        (*n_out)++;
+        newest = newest == NULL || s->version > newest->version ? s : newest;
+    }
+    return newest;
+}
+
 void authz_session_input(const struct authz_session *s, struct policy_input *in)
 {
-    const struct authz_person *p = s->person;
-
-    in->session = true;
+    authz_person_input(s->person, in);
     in->session_id = s->id.s;
+    in->session_claims = authz_claims_view(s->claims);
+}
+
+void authz_person_input(const struct authz_person *p, struct policy_input *in)
+{
+    in->session = true;
     in->user_id = p->id;
     in->email = p->email;
-    in->session_claims = authz_claims_view(s->claims);
     in->user_claims = authz_claims_view(p->claims);
     in->directory = p->directory_version != 0;
     in->directory_email = p->directory_email;

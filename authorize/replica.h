@@ -25,11 +25,13 @@ struct authz_person {
     struct policy_text id;
     uint64_t user_version; /* of the user record; 0: none */
     uint64_t user_digest;
+    int64_t user_at_s; /* when the record was written; 0: unknown */
     struct policy_text name;
     struct policy_text email;
     struct authz_claims *claims;
     uint64_t directory_version; /* of the directory record; 0: none */
     uint64_t directory_digest;
+    int64_t directory_at_s;
     struct policy_text directory_email;
     struct policy_text directory_name;
     struct policy_text *groups;
@@ -49,6 +51,7 @@ struct authz_session {
     struct authz_claims *claims;
     uint64_t version; /* of the session record */
     uint64_t digest;
+    int64_t at_s;         /* when the record was written; 0: unknown */
     uint64_t epoch;       /* grows, replica-wide, when anything about the session or its person
                              changes: what was made from it is then stale */
     int64_t expires_at_s; /* 0: no end */
@@ -90,6 +93,19 @@ bool authz_session_live(const struct authz_session *session, int64_t now_s);
 const struct authz_session *authz_replica_effective(const struct authz_replica *replica,
                                                     const struct authz_session *session,
                                                     int64_t now_s);
+/* A number for the state of all that policies may read of the two: another state, another number.
+ * Comparable within the process. */
+uint64_t authz_session_facts(const struct authz_session *session,
+                             const struct authz_session *effective);
+/* The person of that user id, else of that e-mail address, letters of either case; *n_out: how many
+ * have the address. NULL: nobody. Looks through everybody: for people's questions. */
+const struct authz_person *authz_replica_person(const struct authz_replica *replica, struct sv who,
+                                                size_t *n_out);
+/* The live one that was written last; NULL: none. *n_out: how many are live. */
+const struct authz_session *authz_person_session(const struct authz_person *person, int64_t now_s,
+                                                 size_t *n_out);
+/* Fills the who-part of in as for a session of person's that holds no claims of its own. */
+void authz_person_input(const struct authz_person *person, struct policy_input *in);
 /* Fills the who-part of in from an effective session. */
 void authz_session_input(const struct authz_session *session, struct policy_input *in);
 /* Directory e-mail if there is one, else the user's; may be empty. */

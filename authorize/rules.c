@@ -14,6 +14,7 @@ struct rule {
     struct policy *policy;   /* NULL: it did not compile */
     struct mistake *mistake; /* then */
     uint32_t profile;
+    int line; /* of the route, when it was compiled */
 };
 
 struct authz_rules {
@@ -68,6 +69,7 @@ static void compile(struct rule *rule, const struct authz_rules *rules,
     enum policy_fault fault = POLICY_FAULT_NONE;
     struct diag d = { .line = 0 };
 
+    rule->line = route->line;
     if (route->json == NULL) { /* it was to be taken over, from rules that are not there */
         diag_set(&d, "the route is known without its policy; restart authorize");
         rule_fail(rule, POLICY_FAULT_ROUTE, &d);
@@ -89,6 +91,7 @@ static bool take_over(struct rule *rule, const struct config_route *route,
         return false;
     }
     old = &before->rules[was->index];
+    rule->line = old->line;
     if (old->mistake != NULL) {
         rule_fail(rule, old->mistake->fault, &old->mistake->why);
         rule->mistake->why.line += rule->mistake->why.line == 0 ? 0 : route->line - was->line;
@@ -231,6 +234,19 @@ const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route)
 {
     return rules->rules[route->index].policy;
+}
+
+const char *authz_rules_mistake(const struct authz_rules *rules, const struct config_route *route,
+                                char line[DIAG_LINE])
+{
+    const struct mistake *mistake = rules->rules[route->index].mistake;
+
+    return mistake == NULL ? NULL : diag_format(&mistake->why, line);
+}
+
+int authz_rules_line_shift(const struct authz_rules *rules, const struct config_route *route)
+{
+    return route->line - rules->rules[route->index].line;
 }
 
 size_t authz_rules_profile(const struct authz_rules *rules, const struct config_route *route)

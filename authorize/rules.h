@@ -35,6 +35,11 @@ bool authz_rules_want_tokens(const struct authz_rules *rules);
 /* NULL: it did not compile. */
 const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route);
+/* Why it did not compile, with its place; NULL: it did. */
+const char *authz_rules_mistake(const struct authz_rules *rules, const struct config_route *route,
+                                char line[DIAG_LINE]);
+/* By how many lines the route stands below where it stood when its policy was compiled. */
+int authz_rules_line_shift(const struct authz_rules *rules, const struct config_route *route);
 /* Index of the route's profile; of NULL, that is one of our own paths: the global one, 0. */
 size_t authz_rules_profile(const struct authz_rules *rules, const struct config_route *route);
 const struct authz_profile *authz_rules_profile_at(const struct authz_rules *rules, size_t index);

@@ -5,8 +5,10 @@
 
 #include "authorize/audit.h"
 #include "authorize/check.h"
+#include "authorize/explain.h"
 #include "authorize/identity.h"
 #include "authorize/question.h"
+#include "authorize/recent.h"
 #include "authorize/reply.h"
 #include "authorize/sync.h"
 #include "common/clock.h"
@@ -38,6 +40,7 @@ struct authz_service {
     struct authz_sync *sync;
     struct authz_identities *identities;
     struct authz_audit *audit;
+    struct authz_recent *recent;
     struct arena arena;
     struct pace pace;
     struct list streams;
@@ -126,6 +129,7 @@ static void answer(struct authz_service *svc, const struct authz_facts *facts, s
                    const struct authz_outcome *outcome)
 {
     authz_audit_add(svc->audit, req, outcome, facts->wall_ms);
+    authz_recent_add(svc->recent, facts, req, outcome);
     if (st != NULL) {
         authz_replies_add(&st->replies, req->id, outcome);
     } else {
@@ -367,6 +371,27 @@ static void handle_check(struct rpc_call *call, const ProtobufCMessage *request,
     authz_audit_flush(svc->audit);
 }
 
+static void handle_explain(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct authz_service *svc = arg;
+    struct authz_facts facts = facts_now(svc);
+    Postern__Explanation answer = POSTERN__EXPLANATION__INIT;
+    struct diag d = { .line = 0 };
+    CLEANUP(buf_deinit) struct buf document;
+
+    buf_init(&document, AUTHZ_EXPLAIN_MAX);
+    enum err err = authz_explain(
+        &facts, svc->recent, (const Postern__ExplainRequest *)(const void *)request, &document, &d);
+
+    log_info("explain", KV_STR("caller", rpc_call_who(call)), KV_BOOL("answered", err == ERR_OK));
+    if (err != ERR_OK) {
+        rpc_call_fail(call, rpc_status_of(err), d.text);
+        return;
+    }
+    answer.document = (ProtobufCBinaryData){ .len = document.n, .data = (uint8_t *)document.p };
+    rpc_call_reply(call, &answer.base);
+}
+
 static const struct rpc_method methods[] = {
     { .path = "/postern.Authorize/CheckStream",
       .roles = BIT(RPC_PROXY),
@@ -377,6 +402,10 @@ static const struct rpc_method methods[] = {
       .roles = BIT(RPC_PROXY) | BIT(RPC_CLI),
       .request = &postern__check_request__descriptor,
       .handler = handle_check },
+    { .path = "/postern.Authorize/Explain",
+      .roles = BIT(RPC_CLI),
+      .request = &postern__explain_request__descriptor,
+      .handler = handle_explain },
 };
 
 /* --- the replica's news ----------------------------------------------------------------------- */
@@ -557,6 +586,7 @@ static struct authz_rules *service_end(struct authz_service *svc)
     authz_sync_free(&svc->sync);
     authz_identities_free(&svc->identities);
     authz_audit_free(&svc->audit);
+    authz_recent_free(&svc->recent);
     rpc_identity_free(&svc->identity);
     arena_deinit(&svc->arena);
     (void)pthread_mutex_destroy(&svc->mutex);
@@ -580,6 +610,7 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     svc->identity = rpc_identity_new(config->keys, RPC_AUTHORIZE);
     svc->identities = authz_identities_new();
     svc->audit = authz_audit_new();
+    svc->recent = authz_recent_new();
     arena_init(&svc->arena);
     list_init(&svc->streams);
     list_init(&svc->waiters);

@@ -62,6 +62,12 @@ static void sync_begin(struct authz_sync *s);
 
 /* --- freshness -------------------------------------------------------------------------------- */
 
+int64_t authz_sync_age_ms(const struct authz_sync *s, int64_t mono_ms)
+{
+    return s->have_snapshot && s->fresh_ms != INT64_MIN ? MAX(mono_ms - s->fresh_ms, (int64_t)0)
+                                                        : INT64_MAX;
+}
+
 bool authz_sync_fresh(const struct authz_sync *s, int64_t mono_ms)
 {
     return s->have_snapshot && s->fresh_ms != INT64_MIN &&

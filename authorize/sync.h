@@ -55,6 +55,8 @@ void authz_sync_set_staleness(struct authz_sync *sync, int64_t max_staleness_ms)
 const struct authz_replica *authz_sync_replica(const struct authz_sync *sync);
 /* Whether the replica is known to be no older than max_staleness. */
 bool authz_sync_fresh(const struct authz_sync *sync, int64_t mono_ms);
+/* How old the replica may be; INT64_MAX: nothing is known. */
+int64_t authz_sync_age_ms(const struct authz_sync *sync, int64_t mono_ms);
 
 /* Asks the databroker itself for a session and its user, beside the stream, and takes them into the
  * replica. done: settled is true if the databroker answered: the replica now knows the session, or

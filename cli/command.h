@@ -18,6 +18,7 @@ struct cli_command {
 int cli_up_main(int argc, char **argv);
 int cli_demo_main(int argc, char **argv);
 int cli_policy_main(int argc, char **argv);
+int cli_explain_main(int argc, char **argv);
 int cli_sessions_main(int argc, char **argv);
 int cli_users_main(int argc, char **argv);
 int cli_whoami_main(int argc, char **argv);

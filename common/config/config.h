@@ -21,6 +21,7 @@
 #include "common/cidr.h"
 #include "common/crypto/keypair.h"
 #include "common/crypto/keys.h"
+#include "common/diag.h"
 #include "common/log.h"
 #include "common/pattern.h"
 #include "common/secret.h"
@@ -615,6 +616,10 @@ void config_unref(struct config **config);
 
 /* NULL: no such route. Constant time. */
 const struct config_route *config_route_by_id(const struct config *config, uint64_t id);
+/* By what people call a route: its id, else its name, else its `from`. ERR_NOT_FOUND; ERR_INVALID:
+ * several go by it; d says which, and what to do. Looks through all. */
+MUST_CHECK enum err config_route_named(const struct config *config, struct sv name,
+                                       const struct config_route **route_out, struct diag *d);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */
 bool config_route_has_host(const struct config_route *route, struct sv host);
 /* Appends host:port as config_route.tunnel spells it. */

@@ -435,6 +435,63 @@ const struct config_route *config_route_by_id(const struct config *config, uint6
     return map_get(box_of(config)->by_id, sv_of(&id, sizeof(id)));
 }
 
+enum { NAMES_OF_ROUTE = 3 };
+
+static struct sv name_of_route(const struct config_route *route, int way)
+{
+    switch (way) {
+    case 0:
+        return route->id_text;
+    case 1:
+        return route->name;
+    default:
+        return route->from;
+    }
+}
+
+/* The first from place on that goes by name in this way. */
+static const struct config_route *next_named(const struct config *config, size_t place, int way,
+                                             struct sv name)
+{
+    for (size_t i = place; i < config->n_routes; i++) {
+        if (sv_eq(name_of_route(&config->routes[i], way), name)) {
+            return &config->routes[i];
+        }
+    }
+    return NULL;
+}
+
+enum err config_route_named(const struct config *config, struct sv name,
+                            const struct config_route **route_out, struct diag *d)
+{
+    const struct config_route *first = NULL;
+    const struct config_route *second = NULL;
+    int n = (int)MIN(name.n, (size_t)100);
+
+    while (name.n > 0 && name.p[name.n - 1] == '/') {
+        name.n--;
+    }
+    for (int way = 0; way < NAMES_OF_ROUTE && first == NULL && name.n != 0; way++) {
+        first = next_named(config, 0, way, name);
+        second = first == NULL ? NULL : next_named(config, first->index + 1, way, name);
+    }
+    if (first == NULL) {
+        diag_set(d, "no route has the id, the name or the `from` \"%.*s\"", n,
+                 name.p == NULL ? "" : name.p);
+        return ERR_NOT_FOUND;
+    }
+    if (second != NULL) {
+        diag_set(
+            d,
+            "several routes go by \"%.*s\", two of them with the ids %s (line %d) and %s (line "
+            "%d): give the id",
+            n, name.p, first->id_text.p, first->line, second->id_text.p, second->line);
+        return ERR_INVALID;
+    }
+    *route_out = first;
+    return ERR_OK;
+}
+
 bool config_has_host(const struct config *config, struct sv host, uint16_t port)
 {
     const struct config_url *authn = &config->authenticate_service_url;

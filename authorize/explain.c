@@ -1,0 +1,362 @@
+#include "authorize/explain.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/policy/trace.h"
+
+static const int64_t time_max_ms = INT64_C(253402300799999); /* the end of the year 9999 */
+
+/* One explanation while it is made. */
+struct explain {
+    const struct authz_facts *facts;
+    const Postern__CheckRequest *check;
+    const struct authz_past *past;       /* NULL: a question */
+    const struct authz_person *person;   /* a user was named */
+    const struct authz_session *session; /* theirs; NULL: none is live */
+    size_t sessions;                     /* how many of theirs are live */
+    int64_t time_ms;                     /* 0: now */
+    struct buf *out;
+};
+
+/* --- members ---------------------------------------------------------------------------------- */
+
+static void add_member(struct buf *out, const char *key, struct sv text)
+{
+    if (text.n != 0) {
+        buf_printf(out, ",\"%s\":", key);
+        buf_add_json(out, text);
+    }
+}
+
+static void add_flag(struct buf *out, const char *key, bool flag)
+{
+    buf_printf(out, ",\"%s\":%s", key, flag ? "true" : "false");
+}
+
+static void add_time(struct buf *out, const char *key, int64_t wall_ms)
+{
+    char text[CLOCK_TEXT_SIZE];
+
+    if (wall_ms != 0) {
+        add_member(out, key, sv_from(clock_format(wall_ms, text)));
+    }
+}
+
+static void add_ip(struct buf *out, const uint8_t *ip, size_t n)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if ((n == 4 || n == 16) && inet_ntop(n == 4 ? AF_INET : AF_INET6, ip, text, sizeof(text))) {
+        add_member(out, "ip", sv_from(text));
+    }
+}
+
+static const char *decision_name(enum authz_decision decision)
+{
+    static const char *const names[] = { [AUTHZ_DENY] = "deny",
+                                         [AUTHZ_ALLOW] = "allow",
+                                         [AUTHZ_LOGIN] = "login",
+                                         [AUTHZ_UNAVAILABLE] = "unavailable" };
+
+    return (unsigned)decision < ARRAY_LEN(names) ? names[decision] : "deny";
+}
+
+/* --- parts of the document -------------------------------------------------------------------- */
+
+static void add_route(struct explain *e, const struct config_route *route)
+{
+    char line[DIAG_LINE];
+
+    if (route == NULL) {
+        return;
+    }
+    buf_add_str(e->out, ",\"route\":{\"id\":");
+    buf_add_json(e->out, route->id_text);
+    add_member(e->out, "name", route->name);
+    add_member(e->out, "from", route->from);
+    if (route->match_value.n > 1) {
+        add_member(e->out, "path", route->match_value);
+    }
+    add_member(e->out, "file", sv_from(route->file));
+    buf_printf(e->out, ",\"line\":%d", route->line);
+    add_member(e->out, "mistake", sv_from(authz_rules_mistake(e->facts->rules, route, line)));
+    buf_add_char(e->out, '}');
+}
+
+static void add_request(struct explain *e)
+{
+    const Postern__CheckRequest *c = e->check;
+
+    buf_add_str(e->out, ",\"request\":{\"method\":");
+    buf_add_json(e->out, sv_of(c->method.data, c->method.len));
+    add_member(e->out, "host", sv_of(c->host.data, c->host.len));
+    add_member(e->out, "path", sv_of(c->path.data, c->path.len));
+    add_ip(e->out, c->client_ip.data, c->client_ip.len);
+    add_time(e->out, "time", e->time_ms != 0 ? e->time_ms : e->facts->wall_ms);
+    buf_add_char(e->out, '}');
+}
+
+static void add_replica(struct explain *e)
+{
+    int64_t age_ms = authz_sync_age_ms(e->facts->sync, e->facts->mono_ms);
+    uint64_t version = authz_replica_version(authz_sync_replica(e->facts->sync));
+
+    buf_printf(e->out, ",\"replica\":{\"version\":%llu", (unsigned long long)version);
+    add_flag(e->out, "fresh", authz_sync_fresh(e->facts->sync, e->facts->mono_ms));
+    if (age_ms != INT64_MAX) {
+        buf_printf(e->out, ",\"age_ms\":%lld", (long long)age_ms);
+    }
+    buf_add_char(e->out, '}');
+}
+
+static void add_person(struct explain *e, const struct authz_person *p)
+{
+    add_member(e->out, "user", p->id.s);
+    add_member(e->out, "email", authz_person_email(p));
+    add_flag(e->out, "user_record", p->user_version != 0);
+    add_time(e->out, "user_written", p->user_at_s * 1000);
+    add_flag(e->out, "directory_record", p->directory_version != 0);
+    add_time(e->out, "directory_written", p->directory_at_s * 1000);
+    if (p->directory_version != 0) {
+        buf_printf(e->out, ",\"groups\":%zu", p->n_groups);
+    }
+}
+
+/* The session that the check names, live or not, and whose it is. */
+static void add_who(struct explain *e)
+{
+    const struct authz_replica *replica = authz_sync_replica(e->facts->sync);
+    struct sv id = sv_from(e->check->session);
+    const struct authz_session *s = id.n == 0 ? NULL : authz_replica_session(replica, id);
+    bool live = s != NULL && authz_session_live(s, e->facts->wall_ms / 1000);
+
+    buf_printf(e->out, ",\"who\":{\"session_state\":\"%s\"",
+               live        ? "live"
+               : s != NULL ? "expired"
+               : id.n != 0 ? "gone"
+                           : "none");
+    add_member(e->out, "session", id);
+    if (s != NULL) {
+        add_time(e->out, "session_written", s->at_s * 1000);
+        add_time(e->out, "session_ends", s->expires_at_s * 1000);
+        add_member(e->out, "impersonates", s->impersonates.s);
+    }
+    if (e->person != NULL) {
+        buf_printf(e->out, ",\"sessions\":%zu", e->sessions);
+    }
+    if (e->person != NULL || s != NULL) {
+        add_person(e, e->person != NULL ? e->person : s->person);
+    }
+    buf_add_char(e->out, '}');
+}
+
+static void add_past(struct explain *e, const struct authz_outcome *now)
+{
+    const struct authz_past *p = e->past;
+    uint64_t facts = now->effective != NULL ? authz_session_facts(now->session, now->effective) : 0;
+
+    buf_add_str(e->out, ",\"past\":{\"request_id\":");
+    buf_add_json(e->out, sv_of(p->request_id, p->n_request_id));
+    add_time(e->out, "time", p->wall_ms);
+    add_member(e->out, "verdict", sv_from(decision_name((enum authz_decision)p->decision)));
+    buf_printf(e->out, ",\"status\":%u,\"reasons\":", p->status);
+    policy_trace_reasons(e->out, p->reasons);
+    add_flag(e->out, "allow", (p->flags & AUTHZ_PAST_ALLOW) != 0);
+    buf_add_str(e->out, ",\"allow_reasons\":");
+    policy_trace_reasons(e->out, p->allow_reasons);
+    add_flag(e->out, "deny", (p->flags & AUTHZ_PAST_DENY) != 0);
+    buf_add_str(e->out, ",\"deny_reasons\":");
+    policy_trace_reasons(e->out, p->deny_reasons);
+    add_member(e->out, "checksum", sv_of(p->checksum, sizeof(p->checksum)));
+    add_flag(e->out, "internal", (p->flags & AUTHZ_PAST_INTERNAL) != 0);
+    add_flag(e->out, "recheck", (p->flags & AUTHZ_PAST_RECHECK) != 0);
+    add_flag(e->out, "certificate", (p->flags & AUTHZ_PAST_CERT) != 0);
+    add_flag(e->out, "cut", (p->flags & AUTHZ_PAST_CUT) != 0);
+    add_flag(e->out, "rules_changed", (now->route != NULL ? now->route->edition : 0) != p->edition);
+    add_flag(e->out, "facts_changed", facts != p->facts);
+    buf_add_char(e->out, '}');
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* Whether a policy was asked at all. */
+static bool has_trace(const struct explain *e, const struct authz_outcome *o)
+{
+    return !e->check->internal && o->route != NULL &&
+           (o->decision != AUTHZ_UNAVAILABLE || o->verdict.outcome != POLICY_UNAVAILABLE);
+}
+
+static void add_verdict(struct explain *e, const char *name, unsigned status,
+                        policy_reason_set reasons)
+{
+    buf_printf(e->out, "{\"verdict\":\"%s\",\"status\":%u,\"reasons\":", name, status);
+    policy_trace_reasons(e->out, reasons);
+}
+
+static bool is_supposed(const struct explain *e)
+{
+    return e->time_ms != 0 || (e->person != NULL && e->session == NULL);
+}
+
+static void on_shown(void *arg, const struct policy_input *decided_by,
+                     const struct authz_outcome *o)
+{
+    struct explain *e = arg;
+    struct policy_input in = *decided_by;
+    const struct policy *policy =
+        o->route == NULL ? NULL : authz_rules_policy(e->facts->rules, o->route);
+    struct policy_verdict v = { .outcome = POLICY_DENY };
+    CLEANUP(buf_deinit) struct buf trace;
+
+    buf_init(&trace, AUTHZ_EXPLAIN_MAX);
+    if (e->person != NULL && e->session == NULL) {
+        authz_person_input(e->person, &in);
+    }
+    in.wall_ms = e->time_ms != 0 ? e->time_ms : in.wall_ms;
+    if (e->past != NULL && (e->past->flags & AUTHZ_PAST_CERT_TRUSTED) != 0) {
+        in.cert_trusted = true; /* which one it was is not remembered, but that */
+    }
+    if (has_trace(e, o)) {
+        policy_trace(policy, &in, authz_rules_line_shift(e->facts->rules, o->route), &trace, &v);
+    }
+    if (is_supposed(e) && has_trace(e, o)) {
+        add_verdict(e, policy_outcome_name(v.outcome), v.status, v.reasons);
+    } else {
+        add_verdict(e, decision_name(o->decision), o->status, o->reasons);
+    }
+    add_flag(e->out, "supposed_login", e->person != NULL && e->session == NULL);
+    add_flag(e->out, "supposed_time", e->time_ms != 0);
+    add_route(e, o->route);
+    add_request(e);
+    add_who(e);
+    add_replica(e);
+    add_member(e->out, "checksum", sv_from(authz_rules_config(e->facts->rules)->checksum));
+    if (e->past != NULL) {
+        add_past(e, o);
+    }
+    if (has_trace(e, o)) {
+        buf_add_str(e->out, ",\"trace\":");
+        buf_add_sv(e->out, buf_sv(&trace));
+        e->out->err = e->out->err != ERR_OK ? e->out->err : trace.err;
+    }
+    buf_add_char(e->out, '}');
+}
+
+static enum err finish(struct explain *e, struct diag *d)
+{
+    authz_check_show(e->facts, e->check, on_shown, e);
+    if (e->out->err != ERR_OK) {
+        diag_set(d, "the explanation is larger than %d bytes", AUTHZ_EXPLAIN_MAX);
+    }
+    return e->out->err;
+}
+
+static ProtobufCBinaryData bytes(const void *p, size_t n)
+{
+    return (ProtobufCBinaryData){ .len = n, .data = base_unconst(p) };
+}
+
+static enum err explain_past(const struct authz_facts *facts, const struct authz_past *past,
+                             struct buf *out, struct diag *d)
+{
+    Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
+    Postern__ClientCertificate cert = POSTERN__CLIENT_CERTIFICATE__INIT;
+    struct explain e = { .facts = facts, .check = &check, .past = past, .out = out };
+    char session[AUTHZ_RECENT_ID_MAX + 1] = "";
+
+    memcpy(session, past->session, past->n_session);
+    check.route = past->route;
+    check.session = session;
+    check.request_id = bytes(past->request_id, past->n_request_id);
+    check.method = bytes(past->method, past->n_method);
+    check.host = bytes(past->host, past->n_host);
+    check.path = bytes(past->path, past->n_path);
+    check.client_ip = bytes(past->ip, past->n_ip);
+    check.internal = (past->flags & AUTHZ_PAST_INTERNAL) != 0;
+    check.recheck = (past->flags & AUTHZ_PAST_RECHECK) != 0;
+    check.cors_preflight = (past->flags & AUTHZ_PAST_CORS) != 0;
+    check.client_certificate = (past->flags & AUTHZ_PAST_CERT) != 0 ? &cert : NULL;
+    return finish(&e, d);
+}
+
+/* Puts the session of the named user into check. */
+static enum err find_user(struct explain *e, struct sv who, Postern__CheckRequest *check,
+                          struct diag *d)
+{
+    size_t n = 0;
+
+    e->person = authz_replica_person(authz_sync_replica(e->facts->sync), who, &n);
+    if (e->person == NULL) {
+        diag_set(d,
+                 "nobody with the user id or e-mail address \"%.*s\" has logged in or is in the "
+                 "directory",
+                 (int)MIN(who.n, (size_t)100), who.p);
+        return ERR_NOT_FOUND;
+    }
+    if (n > 1) {
+        diag_set(d, "%zu users have the address \"%.*s\": give a user id", n,
+                 (int)MIN(who.n, (size_t)100), who.p);
+        return ERR_INVALID;
+    }
+    e->session = authz_person_session(e->person, e->facts->wall_ms / 1000, &e->sessions);
+    check->session = e->session == NULL ? base_unconst("") : base_unconst(e->session->id.s.p);
+    return ERR_OK;
+}
+
+static enum err explain_question(const struct authz_facts *facts,
+                                 const Postern__ExplainRequest *question, struct buf *out,
+                                 struct diag *d)
+{
+    Postern__CheckRequest check = *question->check;
+    struct explain e = {
+        .facts = facts, .check = &check, .time_ms = question->time_ms, .out = out
+    };
+    const struct config_route *route = NULL;
+    enum err err = ERR_OK;
+
+    if (question->route[0] != '\0') {
+        err = config_route_named(authz_rules_config(facts->rules), sv_from(question->route), &route,
+                                 d);
+        if (err != ERR_OK) {
+            return err;
+        }
+        check.route = route->id;
+        if (check.host.len == 0) {
+            check.host = bytes(route->host.p, route->host.n);
+        }
+    }
+    if (question->user[0] != '\0') {
+        err = find_user(&e, sv_from(question->user), &check, d);
+    }
+    return err != ERR_OK ? err : finish(&e, d);
+}
+
+enum err authz_explain(const struct authz_facts *facts, const struct authz_recent *recent,
+                       const Postern__ExplainRequest *question, struct buf *out, struct diag *d)
+{
+    struct sv id = sv_of(question->request_id.data, question->request_id.len);
+    const struct authz_past *past = id.n == 0 ? NULL : authz_recent_find(recent, id);
+
+    if (question->time_ms < 0 || question->time_ms > time_max_ms) {
+        diag_set(d, "the time is none that a clock could show");
+        return ERR_INVALID;
+    }
+    if (id.n == 0 && question->check == NULL) {
+        diag_set(d, "neither a request id nor a question was given");
+        return ERR_INVALID;
+    }
+    if (id.n == 0) {
+        return explain_question(facts, question, out, d);
+    }
+    if (past == NULL) {
+        diag_set(d,
+                 "no request of that id is remembered here: the last %d that were refused are, and "
+                 "the last %d others",
+                 AUTHZ_RECENT_MAX, AUTHZ_RECENT_MAX);
+        return ERR_NOT_FOUND;
+    }
+    return explain_past(facts, past, out, d);
+}

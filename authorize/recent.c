@@ -1,0 +1,116 @@
+#include "authorize/recent.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+
+struct ring {
+    struct authz_past *items;
+    size_t next;
+};
+
+struct authz_recent {
+    struct ring allowed; /* logins among them: strangers make as many as they like */
+    struct ring refused;
+};
+
+struct authz_recent *authz_recent_new(void)
+{
+    struct authz_recent *r = MEM_NEW(struct authz_recent);
+
+    r->allowed.items = mem_array(AUTHZ_RECENT_MAX, sizeof(*r->allowed.items));
+    r->refused.items = mem_array(AUTHZ_RECENT_MAX, sizeof(*r->refused.items));
+    return r;
+}
+
+void authz_recent_free(struct authz_recent **recent)
+{
+    struct authz_recent *r = TAKE(*recent);
+
+    if (r != NULL) {
+        mem_free(&r->allowed.items);
+        mem_free(&r->refused.items);
+        mem_free(&r);
+    }
+}
+
+/* Copies what there is room for. */
+static uint8_t put(struct authz_past *past, char *room, size_t max, const void *p, size_t n)
+{
+    if (n > max) {
+        past->flags |= AUTHZ_PAST_CUT;
+        n = max;
+    }
+    if (n != 0) {
+        memcpy(room, p, n);
+    }
+    return (uint8_t)n;
+}
+
+static uint8_t flags_of(const Postern__CheckRequest *req, const struct authz_outcome *o)
+{
+    const Postern__ClientCertificate *cert = req->client_certificate;
+    unsigned flags =
+        (req->internal ? AUTHZ_PAST_INTERNAL : 0U) | (req->recheck ? AUTHZ_PAST_RECHECK : 0U) |
+        (req->cors_preflight ? AUTHZ_PAST_CORS : 0U) | (o->verdict.allow ? AUTHZ_PAST_ALLOW : 0U) |
+        (o->verdict.deny ? AUTHZ_PAST_DENY : 0U);
+
+    if (cert != NULL) {
+        flags |= AUTHZ_PAST_CERT | (cert->trusted ? AUTHZ_PAST_CERT_TRUSTED : 0U);
+    }
+    return (uint8_t)flags;
+}
+
+void authz_recent_add(struct authz_recent *recent, const struct authz_facts *facts,
+                      const Postern__CheckRequest *req, const struct authz_outcome *o)
+{
+    bool refused = o->decision == AUTHZ_DENY || o->decision == AUTHZ_UNAVAILABLE;
+    struct ring *ring = refused ? &recent->refused : &recent->allowed;
+    struct authz_past *past = &ring->items[ring->next++ % AUTHZ_RECENT_MAX];
+
+    past->wall_ms = facts->wall_ms;
+    past->route = req->route;
+    past->edition = o->route != NULL ? o->route->edition : 0;
+    past->facts = o->effective != NULL ? authz_session_facts(o->session, o->effective) : 0;
+    past->reasons = o->reasons;
+    past->allow_reasons = o->verdict.allow_reasons;
+    past->deny_reasons = o->verdict.deny_reasons;
+    memcpy(past->checksum, authz_rules_config(facts->rules)->checksum, sizeof(past->checksum));
+    past->status = o->status;
+    past->decision = (uint8_t)o->decision;
+    past->flags = flags_of(req, o);
+    past->n_request_id = put(past, past->request_id, sizeof(past->request_id), req->request_id.data,
+                             req->request_id.len);
+    past->n_session =
+        put(past, past->session, sizeof(past->session), req->session, strlen(req->session));
+    past->n_method =
+        put(past, past->method, sizeof(past->method), req->method.data, req->method.len);
+    past->n_host = put(past, past->host, sizeof(past->host), req->host.data, req->host.len);
+    past->n_path = put(past, past->path, sizeof(past->path), req->path.data, req->path.len);
+    past->n_ip =
+        put(past, (char *)past->ip, sizeof(past->ip), req->client_ip.data, req->client_ip.len);
+}
+
+static const struct authz_past *find(const struct ring *ring, struct sv id)
+{
+    for (size_t i = 1; i <= MIN(ring->next, (size_t)AUTHZ_RECENT_MAX); i++) {
+        const struct authz_past *past = &ring->items[(ring->next - i) % AUTHZ_RECENT_MAX];
+
+        if (sv_eq(id, sv_of(past->request_id, past->n_request_id))) {
+            return past;
+        }
+    }
+    return NULL;
+}
+
+const struct authz_past *authz_recent_find(const struct authz_recent *recent, struct sv request_id)
+{
+    struct sv id = sv_head(request_id, MIN(request_id.n, (size_t)AUTHZ_RECENT_ID_MAX));
+    const struct authz_past *refused = find(&recent->refused, id);
+    const struct authz_past *allowed = find(&recent->allowed, id);
+
+    if (id.n == 0 || refused == NULL || allowed == NULL) {
+        return id.n == 0 ? NULL : refused == NULL ? allowed : refused;
+    }
+    return allowed->wall_ms > refused->wall_ms ? allowed : refused;
+}

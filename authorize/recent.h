@@ -1,0 +1,64 @@
+/* authz_recent: the last decisions, for `postern explain REQUEST-ID`. Two rings of records of one
+ * size: what was refused has a ring of its own, so that no crowd of allowed requests washes it away.
+ * Adding one allocates nothing and copies a few hundred bytes; finding one looks through all. A
+ * record holds no token, no cookie, no query. The check thread's. */
+#pragma once
+
+#include "authorize.pb-c.h"
+
+#include "authorize/check.h"
+#include "common/base.h"
+
+enum {
+    AUTHZ_RECENT_MAX = 8192, /* of each ring */
+    AUTHZ_RECENT_ID_MAX = 60,
+    AUTHZ_RECENT_METHOD_MAX = 16,
+    AUTHZ_RECENT_HOST_MAX = 64,
+    AUTHZ_RECENT_PATH_MAX = 128
+};
+
+enum authz_past_flag {
+    AUTHZ_PAST_INTERNAL = 1,
+    AUTHZ_PAST_RECHECK = 2,
+    AUTHZ_PAST_CORS = 4,
+    AUTHZ_PAST_CERT = 8, /* a client certificate was shown, of which only this is known */
+    AUTHZ_PAST_CERT_TRUSTED = 16,
+    AUTHZ_PAST_CUT = 32,   /* a text had no room and is cut */
+    AUTHZ_PAST_ALLOW = 64, /* the allow side held, and the deny side */
+    AUTHZ_PAST_DENY = 128
+};
+
+struct authz_past {
+    int64_t wall_ms; /* 0: no record */
+    uint64_t route;
+    uint64_t edition; /* of the route */
+    uint64_t facts;   /* authz_session_facts */
+    policy_reason_set reasons;
+    policy_reason_set allow_reasons;
+    policy_reason_set deny_reasons;
+    char checksum[16]; /* of the configuration */
+    uint16_t status;
+    uint8_t decision; /* enum authz_decision */
+    uint8_t flags;
+    uint8_t n_request_id;
+    uint8_t n_session;
+    uint8_t n_method;
+    uint8_t n_host;
+    uint8_t n_path;
+    uint8_t n_ip;
+    uint8_t ip[16];
+    char request_id[AUTHZ_RECENT_ID_MAX];
+    char session[AUTHZ_RECENT_ID_MAX];
+    char method[AUTHZ_RECENT_METHOD_MAX];
+    char host[AUTHZ_RECENT_HOST_MAX];
+    char path[AUTHZ_RECENT_PATH_MAX];
+};
+
+struct authz_recent;
+
+struct authz_recent *authz_recent_new(void);
+void authz_recent_free(struct authz_recent **recent);
+void authz_recent_add(struct authz_recent *recent, const struct authz_facts *facts,
+                      const Postern__CheckRequest *req, const struct authz_outcome *outcome);
+/* The newest of that id; NULL: there is none any more. Valid until the next is added. */
+const struct authz_past *authz_recent_find(const struct authz_recent *recent, struct sv request_id);
