@@ -85,3 +85,8 @@ bool cidr_holds(const struct cidr *cidr, const uint8_t ip[16])
     }
     return rest == 0 || ((cidr->net[whole] ^ ip[whole]) & (0xff00U >> rest) & 0xffU) == 0;
 }
+
+bool cidr_within(const struct cidr *inner, const struct cidr *outer)
+{
+    return inner->bits >= outer->bits && cidr_holds(outer, inner->net);
+}

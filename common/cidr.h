@@ -14,5 +14,7 @@ struct cidr {
 /* An address or address/length; host bits may be set. ERR_INVALID. */
 MUST_CHECK enum err cidr_parse(struct sv text, struct cidr *cidr_out);
 bool cidr_holds(const struct cidr *cidr, const uint8_t ip[16]);
+/* Whether all of inner belongs to outer. */
+bool cidr_within(const struct cidr *inner, const struct cidr *outer);
 /* IPv4 is stored mapped. ERR_INVALID. */
 MUST_CHECK enum err cidr_ip_parse(struct sv text, uint8_t ip_out[16]);

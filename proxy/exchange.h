@@ -39,7 +39,8 @@ enum proxy_phase {
 enum proxy_service { /* what an exchange is for */
                      PROXY_FOR_NONE = 0,
                      PROXY_FOR_ROUTE,
-                     PROXY_FOR_PAGES, /* our pages on a route's host, for whoever is logged in */
+                     PROXY_FOR_PAGES,   /* our pages on a route's host, for whoever is logged in */
+                     PROXY_FOR_VERDICT, /* another proxy wants to know, and forwards it itself */
                      PROXY_FOR_AUTHENTICATE /* the login host itself */
 };
 
@@ -71,6 +72,7 @@ struct proxy_exchange {
     struct handle handle; /* session "" : none */
     bool handle_valid;
     bool by_token;              /* a program shows a token: no page of ours is for it */
+    bool verdict_redirects;     /* PROXY_FOR_VERDICT: who asks passes a 302 on */
     uint64_t check;             /* open, or 0 */
     uint64_t recheck;           /* open, or 0 */
     bool again;                 /* something changed while a check was under way */

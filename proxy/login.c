@@ -10,6 +10,7 @@
 #include "common/crypto/link.h"
 #include "common/http/accept.h"
 #include "common/http/form.h"
+#include "common/http/sign_in.h"
 #include "common/mem.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
@@ -199,17 +200,11 @@ static bool loops(struct proxy_exchange *x, struct login_cookie *cookie)
     return cookie->rounds > ROUNDS_MAX;
 }
 
-void proxy_login_needed(struct proxy_exchange *x)
+/* Sends the browser to log in, and then back. */
+static void begin(struct proxy_exchange *x, struct sv back)
 {
-    CLEANUP(buf_deinit) struct buf back = { 0 };
     struct login_cookie cookie;
 
-    if (x->by_token || x->snapshot->authenticate.cluster == NULL ||
-        http_accept_client(&x->head) != HTTP_CLIENT_NAVIGATION ||
-        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
-        proxy_reply_login_needed(x);
-        return;
-    }
     if (!read_cookie(x, &cookie)) {
         new_cookie(&cookie);
     }
@@ -217,15 +212,39 @@ void proxy_login_needed(struct proxy_exchange *x)
         proxy_reply_fault(x, 403, "store-miss");
         return;
     }
-    buf_init(&back, URL_MAX_N);
-    buf_add_str(&back, scheme);
-    buf_add_sv(&back, shown_host(x));
-    buf_add_sv(&back, x->req.path);
-    if (x->req.has_query) {
-        buf_add_char(&back, '?');
-        buf_add_sv(&back, x->req.query);
+    redirect_to_login(x, back, 1, &cookie);
+}
+
+void proxy_login_needed(struct proxy_exchange *x)
+{
+    CLEANUP(buf_deinit) struct buf back = { 0 };
+
+    if (x->by_token || x->snapshot->authenticate.cluster == NULL ||
+        http_accept_client(&x->head) != HTTP_CLIENT_NAVIGATION ||
+        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
+        proxy_reply_login_needed(x);
+        return;
     }
-    redirect_to_login(x, buf_sv(&back), 1, &cookie);
+    buf_init(&back, URL_MAX_N);
+    http_sign_in_add_back(&back, &x->req);
+    begin(x, buf_sv(&back));
+}
+
+void proxy_login_sign_in(struct proxy_exchange *x)
+{
+    struct sv back = { 0 };
+
+    if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
+        proxy_reply_fault(x, 405, "method-not-allowed");
+    } else if (x->snapshot->authenticate.cluster == NULL) {
+        proxy_reply_fault(x, 404, "no-login-configured");
+    } else if (http_form_get(x->req.query, SV(HTTP_SIGN_IN_BACK), &x->arena, &back) != ERR_OK ||
+               !http_sign_in_is_back(back, shown_host(x))) {
+        proxy_reply_fault(x, 400, "bad-redirect");
+    } else {
+        proxy_login_identify(x);
+        begin(x, back);
+    }
 }
 
 /* ---- back from authenticate ------------------------------------------------------------------ */
@@ -295,18 +314,6 @@ void proxy_login_callback(struct proxy_exchange *x)
     proxy_app_redeem(x->worker->app, redeem);
 }
 
-static bool same_host(struct proxy_exchange *x, struct sv url)
-{
-    struct sv prefix = sv_from(scheme);
-    struct sv host = shown_host(x);
-
-    if (!sv_starts(url, prefix)) {
-        return false;
-    }
-    url = sv_from_at(url, prefix.n);
-    return sv_starts(url, host) && (url.n == host.n || sv_starts(sv_from_at(url, host.n), SV("/")));
-}
-
 bool proxy_login_make_handle(struct proxy_exchange *x, const struct proxy_redeem *redeem,
                              struct sv holder, struct buf *out)
 {
@@ -341,7 +348,7 @@ void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *r
     struct sv back = sv_from(redeem->redirect_uri);
 
     x->redeem = NULL;
-    if (redeem->status == RPC_OK && same_host(x, back)) {
+    if (redeem->status == RPC_OK && http_sign_in_is_back(back, shown_host(x))) {
         if (redeem->session[0] != '\0') {
             let_in(x, redeem);
         } else {

@@ -11,6 +11,9 @@
 
 /* The verdict wants a login: 302 for a navigation without a token, 401 for the rest. */
 void proxy_login_needed(struct proxy_exchange *x);
+/* GET /.pomerium/sign_in?pomerium_redirect_uri=…: a login for this host, for those who got a verdict
+ * about it elsewhere. The way back leads to this host alone. */
+void proxy_login_sign_in(struct proxy_exchange *x);
 /* GET /.pomerium/callback/?pomerium_code=… */
 void proxy_login_callback(struct proxy_exchange *x);
 void proxy_login_redeemed(struct proxy_exchange *x, const struct proxy_redeem *redeem);

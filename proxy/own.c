@@ -7,6 +7,7 @@
 
 #include "common/http/accept.h"
 #include "common/http/page.h"
+#include "common/http/sign_in.h"
 #include "proxy/acme.h"
 #include "proxy/cors.h"
 #include "proxy/login.h"
@@ -105,6 +106,8 @@ bool proxy_own_serve(struct proxy_exchange *x)
         proxy_program_token(x);
     } else if (sv_eq(path, SV("/.pomerium/callback")) || sv_eq(path, SV("/.pomerium/callback/"))) {
         proxy_login_callback(x);
+    } else if (sv_eq(path, SV(HTTP_SIGN_IN_PATH))) {
+        proxy_login_sign_in(x);
     } else if (sv_eq(path, SV("/.pomerium/sign_out")) || sv_eq(path, SV("/.pomerium/sign_out/"))) {
         proxy_login_sign_out(x);
     } else if (sv_eq(path, SV("/.pomerium")) || sv_eq(path, SV("/.pomerium/")) ||

@@ -35,13 +35,12 @@ void proxy_address_text(const struct proxy_address *address, char text[PROXY_ADD
     }
 }
 
-static bool is_listed(const struct proxy_address *address, const struct config *config)
+static bool is_listed(const struct proxy_address *address, const struct config_cidrs *list)
 {
-    const struct config_cidrs *trusted = &config->trusted_proxies;
     size_t i = 0;
 
-    for (i = 0; address->known && i < trusted->n; i++) {
-        if (cidr_holds(&trusted->v[i], address->ip)) {
+    for (i = 0; address->known && i < list->n; i++) {
+        if (cidr_holds(&list->v[i], address->ip)) {
             return true;
         }
     }
@@ -110,15 +109,14 @@ void proxy_peer_init(struct proxy_peer *peer, const struct sockaddr *address)
     set_text(peer);
 }
 
-static bool socket_is_trusted(const struct proxy_peer *peer, const struct config *config)
+static bool socket_is_in(const struct proxy_peer *peer, const struct config_cidrs *list)
 {
-    return peer->unix_socket ? config->trusted_proxies.unix_peers
-                             : is_listed(&peer->socket, config);
+    return peer->unix_socket ? list->unix_peers : is_listed(&peer->socket, list);
 }
 
 bool proxy_peer_owes_header(const struct proxy_peer *peer, const struct config *config)
 {
-    return config->use_proxy_protocol && socket_is_trusted(peer, config);
+    return config->use_proxy_protocol && socket_is_in(peer, &config->trusted_proxies);
 }
 
 void proxy_peer_take_header(struct proxy_peer *peer, const struct http_proxy_header *header)
@@ -140,12 +138,17 @@ void proxy_peer_take_header(struct proxy_peer *peer, const struct http_proxy_hea
     set_text(peer);
 }
 
-bool proxy_peer_is_trusted(const struct proxy_peer *peer, const struct config *config)
+bool proxy_peer_is_in(const struct proxy_peer *peer, const struct config_cidrs *list)
 {
     if (peer->header_version == 0 || peer->header_source == HTTP_PROXY_SENDER) {
-        return socket_is_trusted(peer, config);
+        return socket_is_in(peer, list);
     }
-    return is_listed(&peer->connection, config);
+    return is_listed(&peer->connection, list);
+}
+
+bool proxy_peer_is_trusted(const struct proxy_peer *peer, const struct config *config)
+{
+    return proxy_peer_is_in(peer, &config->trusted_proxies);
 }
 
 /* ---- X-Forwarded-For -------------------------------------------------------------------------- */
@@ -208,7 +211,8 @@ void proxy_peer_walk(const struct proxy_peer *peer, const struct config *config,
         if (w->unclear) {
             return;
         }
-        hop->trusted = counted != 0 ? w->n < counted : is_listed(&hop->address, config);
+        hop->trusted =
+            counted != 0 ? w->n < counted : is_listed(&hop->address, &config->trusted_proxies);
         go_on = hop->trusted;
     }
 }

@@ -63,6 +63,8 @@ void proxy_peer_init(struct proxy_peer *peer, const struct sockaddr *address);
 /* Whether the connection must begin with a PROXY header. */
 bool proxy_peer_owes_header(const struct proxy_peer *peer, const struct config *config);
 void proxy_peer_take_header(struct proxy_peer *peer, const struct http_proxy_header *header);
+/* Whether the connection comes from there, as the socket or a PROXY header that counts says. */
+bool proxy_peer_is_in(const struct proxy_peer *peer, const struct config_cidrs *list);
 bool proxy_peer_is_trusted(const struct proxy_peer *peer, const struct config *config);
 
 void proxy_peer_walk(const struct proxy_peer *peer, const struct config *config,

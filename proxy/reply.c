@@ -40,14 +40,19 @@ static bool must_close(const struct proxy_exchange *x)
 
 void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
 {
-    bool bodyless = x->head.method == HTTP_HEAD || reply->status == 304 || reply->status == 204;
+    unsigned status = reply->status;
+    bool bodyless = x->head.method == HTTP_HEAD || status == 304 || status == 204;
     struct proxy_emit e;
     size_t i = 0;
 
-    x->status = reply->status;
+    /* To whom asks for a verdict 2xx is an ALLOW, whatever else it says. */
+    if (x->service == PROXY_FOR_VERDICT && x->verdict != PROXY_VERDICT_ALLOW && status < 300) {
+        status = 403;
+    }
+    x->status = status;
     x->close_after = x->close_after || (x->stream == NULL && must_close(x));
     proxy_client_emit(x, &e);
-    proxy_emit_status(&e, reply->status, http_status_reason(reply->status));
+    proxy_emit_status(&e, status, http_status_reason(status));
     proxy_emit_field(&e, SV("Date"), http_date_at(&x->worker->date, clock_wall_s()));
     if (reply->type.n != 0) {
         proxy_emit_field(&e, SV("Content-Type"), reply->type);
@@ -57,7 +62,7 @@ void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
     }
     proxy_reply_common(x, &e);
     proxy_reply_cors(x, &e);
-    if (reply->status != 204 && reply->status != 304) { /* RFC 9110 §8.6 */
+    if (status != 204 && status != 304) { /* RFC 9110 §8.6 */
         proxy_emit_u64(&e, SV("Content-Length"), reply->body.n);
     }
     if (x->close_after && x->stream == NULL) {
@@ -110,6 +115,9 @@ static enum http_media media_of(const struct proxy_exchange *x, unsigned status)
         return media;
     }
     media = http_accept_media(&x->head);
+    if (x->service == PROXY_FOR_VERDICT) { /* a status of its own: HTTP's is the verdict */
+        return media == HTTP_MEDIA_HTML ? media : HTTP_MEDIA_JSON;
+    }
     return media == HTTP_MEDIA_HTML && status == 401 &&
                    http_accept_client(&x->head) == HTTP_CLIENT_API
                ? HTTP_MEDIA_JSON
@@ -130,7 +138,8 @@ static void add_challenges(const struct proxy_exchange *x, struct proxy_fields *
     proxy_fields_add(fields, SV("WWW-Authenticate"),
                      x->by_token ? SV("Bearer realm=\"postern\", error=\"invalid_token\"")
                                  : SV("Bearer realm=\"postern\""));
-    if (x->service == PROXY_FOR_ROUTE && x->head.method != HTTP_CONNECT && !is_browser(x)) {
+    if ((x->service == PROXY_FOR_ROUTE || x->service == PROXY_FOR_VERDICT) &&
+        x->head.method != HTTP_CONNECT && !is_browser(x)) {
         proxy_fields_add(fields, SV("WWW-Authenticate"),
                          SV("Basic realm=\"postern\", charset=\"UTF-8\""));
     }

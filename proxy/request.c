@@ -9,6 +9,7 @@
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
+#include "proxy/forward_auth.h"
 #include "proxy/h2.h"
 #include "proxy/login.h"
 #include "proxy/own.h"
@@ -22,7 +23,7 @@ static void on_answer(void *arg, const struct proxy_answer *answer);
 
 bool proxy_request_is_preflight(const struct proxy_exchange *x)
 {
-    return x->head.method == HTTP_OPTIONS && http_head_value(&x->head, HTTP_H_ORIGIN).n != 0 &&
+    return x->req.method == HTTP_OPTIONS && http_head_value(&x->head, HTTP_H_ORIGIN).n != 0 &&
            http_head_value(&x->head, HTTP_H_ACCESS_CONTROL_REQUEST_METHOD).n != 0;
 }
 
@@ -31,13 +32,15 @@ static ProtobufCBinaryData bytes_of(struct sv s)
     return (ProtobufCBinaryData){ .len = s.n, .data = base_unconst(s.p) };
 }
 
-/* The newest CAs and lists judge, also for an exchange that began under older ones. */
+/* The newest CAs and lists judge, also for an exchange that began under older ones. The certificate of
+ * a proxy that asks for a verdict is not its visitor's. */
 static Postern__ClientCertificate *client_certificate(const struct proxy_exchange *x)
 {
     const struct proxy_snapshot *now = x->worker->snapshot;
     const struct proxy_route *route = x->route;
 
-    if (x->conn->client_cert == NULL || route == NULL || route->config == NULL) {
+    if (x->service == PROXY_FOR_VERDICT || x->conn->client_cert == NULL || route == NULL ||
+        route->config == NULL) {
         return NULL;
     }
     if (x->snapshot != now) {
@@ -102,6 +105,10 @@ static void act(struct proxy_exchange *x)
 {
     const struct config_route *c = x->route == NULL ? NULL : x->route->config;
 
+    if (x->service == PROXY_FOR_VERDICT) {
+        proxy_forward_auth_allow(x);
+        return;
+    }
     if (c == NULL) { /* a page of ours */
         if (!proxy_own_page(x) && proxy_outgoing_make(x)) {
             proxy_forward_start(x, x->snapshot->authenticate.cluster);
@@ -156,6 +163,10 @@ static void set_end(struct proxy_exchange *x, int64_t valid_until_s)
 
 static void refuse(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
+    if (x->service == PROXY_FOR_VERDICT) {
+        proxy_forward_auth_refuse(x, answer);
+        return;
+    }
     /* Crawlers read a login page or a refusal here as "no rules, come in". */
     if ((answer->verdict == PROXY_VERDICT_LOGIN || answer->verdict == PROXY_VERDICT_DENY) &&
         proxy_own_robots(x)) {
@@ -306,7 +317,12 @@ static bool settle(struct proxy_exchange *x, const struct proxy_route *route)
                                 : route->config->headers_with_underscores_action);
 
     if (fault == HTTP_FAULT_NONE && proxy_settle_needed(&x->req)) {
+        struct sv path = x->req.path;
+
         fault = proxy_settle_path(s->router, route, &s->canon, &x->arena, &x->req);
+        if (x->service == PROXY_FOR_VERDICT && !sv_eq(path, x->req.path)) {
+            fault = HTTP_FAULT_PATH_SLASH; /* who asks forwards the other reading */
+        }
     }
     if (fault != HTTP_FAULT_NONE) {
         refuse_fault(x, fault);
@@ -331,11 +347,18 @@ static bool answer_at_once(struct proxy_exchange *x)
     return false;
 }
 
+static void dispatch_route(struct proxy_exchange *x);
+
 static void dispatch(struct proxy_exchange *x)
 {
     struct proxy_snapshot *s = x->snapshot;
-    bool unclear = false;
 
+    if (x->service == PROXY_FOR_VERDICT) {
+        if (proxy_forward_auth_take(x)) {
+            dispatch_route(x);
+        }
+        return;
+    }
     if (s->authenticate.cluster != NULL && sv_eq(x->req.host, sv_from(s->authenticate_host))) {
         x->service = PROXY_FOR_AUTHENTICATE;
         x->recheck_at_ms = INT64_MAX;
@@ -351,7 +374,15 @@ static void dispatch(struct proxy_exchange *x)
         }
         return;
     }
-    x->route = proxy_router_find(s->router, x->req.host, x->req.port, x->req.decoded, &unclear);
+    dispatch_route(x);
+}
+
+static void dispatch_route(struct proxy_exchange *x)
+{
+    bool unclear = false;
+
+    x->route =
+        proxy_router_find(x->snapshot->router, x->req.host, x->req.port, x->req.decoded, &unclear);
     if (unclear) {
         x->close_after = true;
         proxy_reply_fault(x, 400, "path-parameter");
@@ -361,7 +392,7 @@ static void dispatch(struct proxy_exchange *x)
         proxy_reply_fault(x, 404, "route-not-found");
         return;
     }
-    if (settle(x, x->route) && !answer_at_once(x)) {
+    if (settle(x, x->route) && (x->service == PROXY_FOR_VERDICT || !answer_at_once(x))) {
         begin_check(x);
     }
 }
@@ -427,7 +458,8 @@ void proxy_request_start(struct proxy_exchange *x)
     enum http_fault fault = HTTP_FAULT_NONE;
 
     rand_uuid(x->request_id);
-    x->service = PROXY_FOR_ROUTE;
+    /* From the first word on: also what is refused before the path is understood must be no 2xx. */
+    x->service = proxy_forward_auth_path(x->head.target) ? PROXY_FOR_VERDICT : PROXY_FOR_ROUTE;
     x->req = (struct http_request){ .method = x->head.method };
     /* What stands behind the head of a CONNECT is no request, whatever becomes of it. */
     x->close_after = x->close_after || !x->head.keep_alive || x->head.method == HTTP_CONNECT;

@@ -196,7 +196,8 @@ static struct proxy_route *find(const struct proxy_router *r, struct question *q
     return s.best;
 }
 
-/* The path as servers read it that cut ";parameters" off every segment. */
+/* The path as servers read it that cut ";parameters" off every segment, and skip those that were nothing
+ * else: "/;/admin" is "/admin" there. */
 static struct sv without_params(struct sv path, char *out)
 {
     size_t n = 0;
@@ -206,7 +207,7 @@ static struct sv without_params(struct sv path, char *out)
         if (path.p[i] == ';' || path.p[i] == '/') {
             skip = path.p[i] == ';';
         }
-        if (!skip) {
+        if (!skip && (path.p[i] != '/' || n == 0 || out[n - 1] != '/')) {
             out[n++] = path.p[i];
         }
     }

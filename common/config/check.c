@@ -30,6 +30,27 @@ static bool has_trusted(const struct config *c)
     return c->trusted_proxies.n != 0 || c->trusted_proxies.unix_peers;
 }
 
+/* Whose word about the client's address is not believed cannot say who asks: a rule about addresses would
+ * judge the asking proxy's own. */
+static void check_forward_auth(struct config_reader *r)
+{
+    const struct config *c = r->c;
+    bool trusted = !c->forward_auth_from.unix_peers || c->trusted_proxies.unix_peers;
+
+    for (size_t i = 0; i < c->forward_auth_from.n && trusted; i++) {
+        trusted = false;
+        for (size_t k = 0; k < c->trusted_proxies.n && !trusted; k++) {
+            trusted = cidr_within(&c->forward_auth_from.v[i], &c->trusted_proxies.v[k]);
+        }
+    }
+    if (!trusted) {
+        config_error(
+            r, whole(r),
+            "forward_auth_from: who asks for a verdict must be believed about the client's "
+            "address: list the same addresses in \"trusted_proxies\", too");
+    }
+}
+
 static void check_listener(struct config_reader *r, const bool *given)
 {
     struct config *c = r->c;
@@ -75,6 +96,7 @@ static void check_listener(struct config_reader *r, const bool *given)
                      "use_proxy_protocol: whose header is believed? List the load balancers in "
                      "\"trusted_proxies\"; Pomerium's \"everybody\" is [0.0.0.0/0, \"::/0\"]");
     }
+    check_forward_auth(r);
     if (c->xff_num_trusted_hops != 0 && !has_trusted(c)) {
         config_error(r, whole(r),
                      "xff_num_trusted_hops: whose X-Forwarded-For is believed? List the proxies "

@@ -481,9 +481,10 @@ struct config {
     enum config_versions http_versions; /* codec_type */
     struct sv http_redirect_addr;       /* "host:port" or ":port"; not set: none */
     struct config_mtls downstream_mtls;
-    bool asks_client_cert;               /* a CA for them is set, here or on a route */
-    struct config_cidrs trusted_proxies; /* none: { NULL, 0, false } */
-    uint16_t xff_num_trusted_hops;       /* 0: by trusted_proxies */
+    bool asks_client_cert;                 /* a CA for them is set, here or on a route */
+    struct config_cidrs trusted_proxies;   /* none: { NULL, 0, false } */
+    struct config_cidrs forward_auth_from; /* within trusted_proxies; none: nobody may ask */
+    uint16_t xff_num_trusted_hops;         /* 0: by trusted_proxies */
     bool skip_xff_append;
     bool use_proxy_protocol; /* only with trusted_proxies */
     uint32_t max_connections;

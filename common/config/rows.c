@@ -99,6 +99,10 @@ static const struct config_row global_rows[] = {
           "Addresses and ranges of the proxies and load balancers before this one: only what they "
           "say about a client's address is believed. `unix:` stands for whoever may connect to a "
           "unix socket. Default: nobody. See [proxy.md](proxy.md#client-addresses)." },
+    { "forward_auth_from", CFG_CIDRS, CFG_RELOAD | CFG_OURS, G(forward_auth_from),
+      .doc = "Which of `trusted_proxies` may ask `/.pomerium/auth/…` for a verdict about a request "
+             "that they forward themselves. Default: nobody. See "
+             "[migrate-forward-auth.md](migrate-forward-auth.md)." },
     { "xff_num_trusted_hops", CFG_NUMBER, CFG_RELOAD, G(xff_num_trusted_hops), 0, 32,
       .doc = "The client is the address at this place of `X-Forwarded-For`, counted from its end; "
              "with 0 it is the last one that is not itself in `trusted_proxies`." },

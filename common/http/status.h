@@ -36,6 +36,7 @@
     X(PATH_ESCAPE, 400, "path-bad-escape")                    \
     X(PATH_SLASH, 400, "path-escaped-slash")                  \
     X(PATH_DOTS, 400, "path-dot-segment")                     \
+    X(PATH_DOUBLE_SLASH, 400, "path-double-slash")            \
     X(PATH_DOUBLE, 400, "path-double-encoding")               \
     X(PATH_UTF8, 400, "path-not-utf8")                        \
     X(CHUNK, 400, "bad-chunk")                                \

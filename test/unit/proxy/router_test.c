@@ -245,9 +245,34 @@ static void tunnels_are_found_by_host_and_port_alone(void **state)
     drop(&f);
 }
 
+static void servers_that_cut_parameters_find_the_same_route_or_none(void **state)
+{
+    static const struct {
+        const char *path;
+        int by_path; /* -2: refused */
+        int by_prefix;
+    } rows[] = {
+        { "/x;a=1", 1, 3 },      { "/x;a/y;b", 1, 3 },      { "/x;/admin", 1, 3 },
+        { "/adm;in", 1, 3 },     { "/admin;a", -2, 2 },     { "/;a/admin", -2, -2 },
+        { "/;/admin/x", 1, -2 }, { "/;;/;/admin", -2, -2 },
+    };
+    struct fixture f = make(HEAD "  - {from: https://a.com, path: /admin, " PUBLIC
+                                 "  - {from: https://a.com, prefix: /, " PUBLIC
+                                 "  - {from: https://b.com, prefix: /admin, " PUBLIC
+                                 "  - {from: https://b.com, prefix: /, " PUBLIC);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_int_equal(found(&f, "a.com", 0, rows[i].path), rows[i].by_path);
+        assert_int_equal(found(&f, "b.com", 0, rows[i].path), rows[i].by_prefix);
+    }
+    drop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(servers_that_cut_parameters_find_the_same_route_or_none),
         cmocka_unit_test(the_index_finds_what_the_definition_says),
         cmocka_unit_test(regex_priorities_swap_places_and_move_nothing_else),
         cmocka_unit_test(a_pattern_at_its_bounds_lets_no_later_route_take_the_request),
