@@ -23,8 +23,9 @@ struct authn_identity {
     json_t *claims;       /* flat; only read */
     const json_t *groups; /* list of texts; NULL: none */
 
+    struct sv issuer; /* "local": the users file */
+
     /* of an OpenID provider */
-    struct sv issuer;
     struct sv subject;
     struct sv id_token;
     struct sv access_token;

@@ -116,6 +116,7 @@ static void identity_of(struct authn_request *req, const struct authn_user *user
                                     .email = arena_sv(&req->arena, user->email),
                                     .name = arena_sv(&req->arena, user->name),
                                     .idp_id = sv_from(req->app->idp_id),
+                                    .issuer = SV("local"),
                                     .claims = flat,
                                     .groups = groups };
 }

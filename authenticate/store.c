@@ -240,13 +240,15 @@ static void session_tokens(const struct authn_store_login *login, Session__Sessi
 
     session__idtoken__init(id);
     session__oauth_token__init(oauth);
-    if (who->id_token.n > 0) {
+    if (who->issuer.n > 0) {
         id->issuer = arena_str(arena, who->issuer);
+        session->id_token = id;
+    }
+    if (who->id_token.n > 0) {
         id->subject = arena_str(arena, who->subject);
         id->issued_at = timestamp(who->id_issued_at_s, arena);
         id->expires_at = timestamp(who->id_expires_at_s, arena);
         id->raw = sealed(login, who->id_token, arena);
-        session->id_token = id;
     }
     if (who->access_token.n > 0) {
         oauth->access_token = sealed(login, who->access_token, arena);

@@ -22,6 +22,17 @@ static bool certificate_is_sound(const Postern__ClientCertificate *c)
             c->n_san_uri <= AUTHZ_CERT_NAMES_MAX - c->n_san_email - c->n_san_dns);
 }
 
+static bool headers_are_sound(const Postern__CheckRequest *req)
+{
+    for (size_t i = 0; i < req->n_headers && i < AUTHZ_HEADERS_MAX; i++) {
+        if (req->headers[i]->name.len > POLICY_HEADER_NAME_MAX ||
+            req->headers[i]->value.len > POLICY_HEADER_VALUE_MAX) {
+            return false;
+        }
+    }
+    return req->n_headers <= AUTHZ_HEADERS_MAX;
+}
+
 /* Whether the question keeps its own rules; the proxy made it, but proxies run elsewhere. */
 static bool request_is_sound(const Postern__CheckRequest *req)
 {
@@ -32,7 +43,8 @@ static bool request_is_sound(const Postern__CheckRequest *req)
            req->host.len <= AUTHZ_HOST_MAX &&
            (req->path.len > 0 || sv_eq(sv_bytes(&req->method), SV("CONNECT"))) &&
            req->path.len <= AUTHZ_PATH_MAX && req->request_id.len <= AUTHZ_ID_MAX &&
-           strlen(req->session) <= AUTHZ_ID_MAX && certificate_is_sound(req->client_certificate);
+           strlen(req->session) <= AUTHZ_ID_MAX && certificate_is_sound(req->client_certificate) &&
+           headers_are_sound(req);
 }
 
 /* --- the client's certificate ----------------------------------------------------------------- */
@@ -75,6 +87,33 @@ static void certificate_input(const Postern__ClientCertificate *c, struct cert_r
     room->cert.san_dns_count = c->n_san_dns;
     room->cert.san_uri = names_of(c->san_uri, c->n_san_uri, room);
     room->cert.san_uri_count = c->n_san_uri;
+    room->cert.issuer = sv_bytes(&c->issuer);
+    room->cert.subject = sv_bytes(&c->subject);
+}
+
+/* --- headers ---------------------------------------------------------------------------------- */
+
+static enum policy_header_state state_of(Postern__RequestHeader__State state)
+{
+    static const enum policy_header_state states[] = {
+        [POSTERN__REQUEST_HEADER__STATE__TOLD] = POLICY_HEADER_TOLD,
+        [POSTERN__REQUEST_HEADER__STATE__REPEATED] = POLICY_HEADER_REPEATED,
+        [POSTERN__REQUEST_HEADER__STATE__TOO_LARGE] = POLICY_HEADER_TOO_LARGE,
+    };
+
+    return (unsigned)state < ARRAY_LEN(states) ? states[state] : POLICY_HEADER_UNKNOWN;
+}
+
+static void headers_input(const Postern__CheckRequest *req,
+                          struct policy_header room[AUTHZ_HEADERS_MAX], struct policy_input *in)
+{
+    in->headers = room;
+    in->header_count = req->n_headers;
+    for (size_t i = 0; i < req->n_headers; i++) {
+        room[i] = (struct policy_header){ .name = sv_bytes(&req->headers[i]->name),
+                                          .state = state_of(req->headers[i]->state),
+                                          .value = sv_bytes(&req->headers[i]->value) };
+    }
 }
 
 static void request_input(const Postern__CheckRequest *req, int64_t wall_ms,
@@ -123,6 +162,21 @@ static void outcome_set(struct authz_outcome *out, const struct policy_verdict *
     out->status = 0;
     if (out->decision == AUTHZ_DENY || out->decision == AUTHZ_UNAVAILABLE) {
         out->status = verdict->outcome == POLICY_DEVICE ? STATUS_DEVICE : verdict->status;
+    }
+}
+
+/* Who logged in an hour ago, where an hour is asked for, is looked at again then. */
+static void end_with_login(const struct authz_facts *facts, const struct policy_input *in,
+                           struct authz_outcome *out)
+{
+    const struct policy *policy =
+        out->route == NULL ? NULL : authz_rules_policy(facts->rules, out->route);
+    int64_t age_ms = policy == NULL ? 0 : policy_auth_age_ms(policy);
+    int64_t until_s = (in->authenticated_ms + age_ms) / 1000;
+
+    if (out->decision == AUTHZ_ALLOW && age_ms != 0 && until_s > in->wall_ms / 1000 &&
+        (out->valid_until_s == 0 || until_s < out->valid_until_s)) {
+        out->valid_until_s = until_s;
     }
 }
 
@@ -221,8 +275,11 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
 
     if (found == LOOKUP_LIVE) {
         authz_session_input(out->effective, in);
+        /* Of the person at the keyboard, whoever they stand for. */
+        in->authenticated_ms = out->session->authenticated_at_s * 1000;
     }
     evaluate(facts, req, in, out);
+    end_with_login(facts, in, out);
     if (out->decision == AUTHZ_LOGIN && found == LOOKUP_EXPIRED) {
         out->reasons |= POLICY_REASON_BIT(POLICY_REASON_SESSION_EXPIRED);
     } else if (out->decision == AUTHZ_LOGIN && found == LOOKUP_GONE) {
@@ -235,7 +292,8 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
 /* What a policy is asked with. */
 struct asked {
     struct policy_input in;
-    struct cert_room room; /* filled where there is a certificate */
+    struct cert_room room;                           /* filled where there is a certificate */
+    struct policy_header headers[AUTHZ_HEADERS_MAX]; /* likewise */
 };
 
 static bool run(const struct authz_facts *facts, const Postern__CheckRequest *req,
@@ -259,6 +317,7 @@ static bool run(const struct authz_facts *facts, const Postern__CheckRequest *re
         out->route != NULL &&
         (out->route->has_client_ca || authz_rules_config(facts->rules)->downstream_mtls.has_ca);
     certificate_input(req->client_certificate, &asked->room, in);
+    headers_input(req, asked->headers, in);
     if (req->session[0] == '\0') {
         evaluate(facts, req, in, out);
         return true;

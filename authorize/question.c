@@ -1,5 +1,6 @@
 #include "authorize/question.h"
 
+#include "common/authz_block.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/wire.h"
 
@@ -28,6 +29,25 @@ static void take_certificate(struct rpc_wire *w, const struct rpc_wire_field *f,
         return;
     }
     req->client_certificate = (Postern__ClientCertificate *)(void *)m;
+}
+
+/* Likewise few: only those that a policy asks for. */
+static void take_header(struct rpc_wire *w, const struct rpc_wire_field *f, struct arena *arena,
+                        Postern__CheckRequest *req)
+{
+    struct sv bytes = rpc_wire_bytes(w, f);
+    ProtobufCMessage *m = NULL;
+
+    if (req->n_headers == AUTHZ_HEADERS_MAX ||
+        rpc_unpack(&postern__request_header__descriptor, bytes, arena, &m) != ERR_OK) {
+        rpc_wire_refuse(w);
+        return;
+    }
+    if (req->headers == NULL) {
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
+        req->headers = arena_alloc(arena, AUTHZ_HEADERS_MAX * sizeof(*req->headers));
+    }
+    req->headers[req->n_headers++] = (Postern__RequestHeader *)(void *)m;
 }
 
 /* The numbers are those of proto/authorize.proto. */
@@ -79,6 +99,9 @@ static void take_field(struct rpc_wire *w, const struct rpc_wire_field *f, struc
         break;
     case 15:
         take_certificate(w, f, arena, req);
+        break;
+    case 16:
+        take_header(w, f, arena, req);
         break;
     default: /* a newer proxy's */
         break;

@@ -134,7 +134,7 @@ static void session_clear(struct authz_replica *r, struct authz_session *s)
     list_remove(&s->of_person);
     list_remove(&s->impersonating);
     authz_text_drop(r->texts, &s->impersonates);
-    authz_text_drop(r->texts, &s->idp_id);
+    authz_text_drop(r->texts, &s->idp);
     authz_claims_free(r->texts, &s->claims);
     mem_free(&s->access_token);
     mem_free(&s->id_token);
@@ -183,8 +183,12 @@ static uint64_t digest_of(const ProtobufCMessage *m)
 static uint64_t session_digest(const Session__Session *m)
 {
     Session__Session part = *m;
+    Session__IDToken id = SESSION__IDTOKEN__INIT;
 
-    part.id_token = NULL;
+    if (m->id_token != NULL) {
+        id.issuer = m->id_token->issuer; /* a policy may ask for it */
+        part.id_token = &id;
+    }
     part.oauth_token = NULL;
     part.accessed_at = NULL;
     part.base.n_unknown_fields = 0;
@@ -222,8 +226,10 @@ static void session_fill(struct authz_replica *r, struct authz_session *s,
     }
     authz_claims_free(r->texts, &s->claims);
     s->claims = claims;
-    authz_text_drop(r->texts, &s->idp_id);
-    s->idp_id = authz_text_take(r->texts, sv_from(m->idp_id));
+    authz_text_drop(r->texts, &s->idp);
+    s->idp = authz_text_take(r->texts, sv_from(m->id_token == NULL ? "" : m->id_token->issuer));
+    s->authenticated_at_s =
+        seconds_of(m->authenticated_at != NULL ? m->authenticated_at : m->issued_at);
     authz_text_drop(r->texts, &s->impersonates);
     list_remove(&s->impersonating);
     if (m->has_impersonate_session_id_case ==
@@ -724,6 +730,7 @@ void authz_session_input(const struct authz_session *s, struct policy_input *in)
     authz_person_input(s->person, in);
     in->session_id = s->id.s;
     in->session_claims = authz_claims_view(s->claims);
+    in->idp = s->idp;
 }
 
 void authz_person_input(const struct authz_person *p, struct policy_input *in)

@@ -47,7 +47,8 @@ struct authz_session {
     struct list of_person;
     struct list impersonating;       /* member of the replica's list where impersonates is set */
     struct policy_text impersonates; /* session id, "": itself */
-    struct policy_text idp_id;
+    struct policy_text idp;          /* issuer of its provider, "local"; "": not known */
+    int64_t authenticated_at_s;      /* 0: not known */
     struct authz_claims *claims;
     uint64_t version; /* of the session record */
     uint64_t digest;

@@ -107,6 +107,7 @@ static enum err run(const struct cli_policy_suite *suite, const json_t *item,
     } else if (facts->internal) {
         policy_eval_internal(&facts->in, policy_path_needs_session(facts->in.path), &r->v);
     } else {
+        cli_policy_facts_ask(facts, policy);
         policy_eval(policy, &facts->in, &r->v);
     }
     r->v.device_type = arena_sv(&facts->arena, r->v.device_type); /* the policy goes first */

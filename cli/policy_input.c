@@ -5,6 +5,7 @@
 #include "common/cidr.h"
 #include "common/clock.h"
 #include "common/date.h"
+#include "common/duration.h"
 #include "common/policy/scan.h"
 #include "common/policy/sshkey.h"
 
@@ -157,6 +158,7 @@ static enum err take_person(struct cli_policy_facts *facts, const json_t *input,
         in->user_id = policy_text_of(SV(""));
     }
     in->email = policy_text_of(member(person, "email", SV("")));
+    in->idp = policy_text_of(member(input, "idp", SV("")));
     in->directory_email = policy_text_of(member(person, "directory_email", SV("")));
     in->directory = json_object_get(person, "groups") != NULL ||
                     json_object_get(person, "directory_email") != NULL;
@@ -240,6 +242,64 @@ static bool wants_html(struct sv accept)
     return html;
 }
 
+/* Every header of the case, so that each is known that a policy may ask for: those that the case does
+ * not have are taken from the policy's own list (cli_policy_facts_ask). A list is a repeated one. */
+static struct policy_header header_of(const char *key, const json_t *value, struct arena *arena)
+{
+    char *name = arena_str(arena, sv_from(key));
+    struct policy_header h = { .name = sv_from(name), .state = POLICY_HEADER_TOLD };
+    size_t i = 0;
+
+    for (i = 0; i < h.name.n; i++) {
+        name[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+    }
+    h.value = json_is_string(value) ? text_of(value) : SV("");
+    if (json_is_array(value)) {
+        h.state = POLICY_HEADER_REPEATED;
+    } else if (h.value.n > POLICY_HEADER_VALUE_MAX) {
+        h.state = POLICY_HEADER_TOO_LARGE;
+    }
+    return h;
+}
+
+void cli_policy_facts_ask(struct cli_policy_facts *facts, const struct policy *policy)
+{
+    size_t n = 0;
+    const struct sv *names = policy_headers(policy, &n);
+    size_t given = json_object_size(facts->headers);
+    struct policy_header *all = arena_zalloc(&facts->arena, (given + n + 1) * sizeof(*all));
+    const char *key = NULL;
+    json_t *value = NULL;
+    size_t i = 0;
+
+    facts->in.headers = all;
+    facts->in.header_count = 0;
+    json_object_foreach(policy_scan_tree(facts->headers), key, value)
+    {
+        all[facts->in.header_count++] = header_of(key, value, &facts->arena);
+    }
+    for (i = 0; i < n; i++) { /* behind the given ones, of which the first counts */
+        all[facts->in.header_count++] =
+            (struct policy_header){ .name = names[i], .state = POLICY_HEADER_TOLD };
+    }
+}
+
+static enum err take_auth_age(struct cli_policy_facts *facts, const json_t *input, struct diag *d)
+{
+    struct sv age = member(input, "auth_age", (struct sv){ 0 });
+    int64_t ms = 0;
+
+    if (json_object_get(input, "auth_age") == NULL) {
+        return ERR_OK;
+    }
+    if (duration_parse(age, &ms) != ERR_OK) {
+        diag_set(d, "auth_age: how long ago the login was, as 20m");
+        return ERR_INVALID;
+    }
+    facts->in.authenticated_ms = facts->in.wall_ms - ms;
+    return ERR_OK;
+}
+
 static enum err take_request(struct cli_policy_facts *facts, const json_t *input, struct diag *d)
 {
     struct policy_input *in = &facts->in;
@@ -248,7 +308,7 @@ static enum err take_request(struct cli_policy_facts *facts, const json_t *input
     struct date date = { 0 };
 
     in->method = member(input, "method", SV("GET"));
-    in->host = SV("app.example.com");
+    in->host = member(input, "host", SV("app.example.com"));
     in->path = member(input, "path", SV("/"));
     in->cors_preflight = sv_eq(in->method, SV("OPTIONS")) && header(input, SV("origin")).n != 0 &&
                          header(input, SV("access-control-request-method")).n != 0;
@@ -268,7 +328,8 @@ static enum err take_request(struct cli_policy_facts *facts, const json_t *input
                        wants_html(member(input, "accept", header(input, SV("accept"))));
     facts->internal = flag(input, "internal", false);
     facts->route_found = flag(input, "route_found", true);
-    return ERR_OK;
+    facts->headers = json_object_get(input, "headers");
+    return take_auth_age(facts, input, d);
 }
 
 static enum err take_cert(struct cli_policy_facts *facts, const json_t *input, struct diag *d)
@@ -349,12 +410,13 @@ enum err cli_policy_facts_init(struct cli_policy_facts *facts, const json_t *inp
 
     *facts = (struct cli_policy_facts){ 0 };
     arena_init(&facts->arena);
-    err = check_keys(input, "input",
-                     "session user email claims user_claims groups directory_email impersonate "
-                     "service_account expired no_user_id method path headers accept bearer_session "
-                     "ip time client_cert device mcp protocol ssh records route mtls internal "
-                     "route_found extensions",
-                     d);
+    err = check_keys(
+        input, "input",
+        "session user email claims user_claims groups directory_email impersonate "
+        "service_account expired no_user_id idp auth_age host method path headers accept bearer_session "
+        "ip time client_cert device mcp protocol ssh records route mtls internal "
+        "route_found extensions",
+        d);
     facts->records = json_object_get(input, "records");
     facts->in.record = on_record;
     facts->in.record_arg = facts;

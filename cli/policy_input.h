@@ -17,6 +17,7 @@ struct cli_policy_facts {
     struct policy_ssh ssh;
     struct policy_mcp mcp;
     const json_t *records; /* of the case, borrowed */
+    const json_t *headers; /* likewise */
     bool internal;         /* one of our own paths */
     bool route_found;
     bool mtls_default_deny;
@@ -26,4 +27,6 @@ struct cli_policy_facts {
 /* ERR_INVALID: a key that is unknown or of the wrong type; facts must be deinited in any case. */
 MUST_CHECK enum err cli_policy_facts_init(struct cli_policy_facts *facts, const json_t *input,
                                           struct diag *d);
+/* Fills in what the policy asks for; before policy_eval. */
+void cli_policy_facts_ask(struct cli_policy_facts *facts, const struct policy *policy);
 void cli_policy_facts_deinit(struct cli_policy_facts *facts);

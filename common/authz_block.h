@@ -24,7 +24,9 @@ enum {
     AUTHZ_MESSAGE_MAX = 1024 * 1024,
     /* Names of a client certificate in a check, and their bytes together. */
     AUTHZ_CERT_NAMES_MAX = 64,
-    AUTHZ_CERT_BYTES_MAX = 8 * 1024
+    AUTHZ_CERT_BYTES_MAX = 8 * 1024,
+    /* Headers of the request in a check: those of the route's own policy and of central ones. */
+    AUTHZ_HEADERS_MAX = 64
 };
 
 static inline size_t authz_block_slot(uint64_t number)

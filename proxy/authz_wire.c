@@ -54,6 +54,9 @@ void proxy_authz_wire_check(struct buf *out, const Postern__CheckRequest *check)
     if (check->client_certificate != NULL) {
         add_message(out, 15, &check->client_certificate->base);
     }
+    for (size_t i = 0; i < check->n_headers; i++) {
+        add_message(out, 16, &check->headers[i]->base);
+    }
 }
 
 static void add_reason(struct rpc_wire *w, struct proxy_authz_reply *r, uint64_t v)

@@ -67,13 +67,16 @@ static bool fill_message(struct proxy_client_cert *c, const struct policy_cert *
     size_t n = facts->san_email_count + facts->san_dns_count + facts->san_uri_count;
     size_t size = size_of(facts->san_email, facts->san_email_count) +
                   size_of(facts->san_dns, facts->san_dns_count) +
-                  size_of(facts->san_uri, facts->san_uri_count);
+                  size_of(facts->san_uri, facts->san_uri_count) + facts->issuer.n +
+                  facts->subject.n;
 
     if (n > AUTHZ_CERT_NAMES_MAX || size > AUTHZ_CERT_BYTES_MAX) {
         return false;
     }
     m->fingerprint = bytes_of(sv_of(facts->fingerprint, sizeof(facts->fingerprint)));
     m->spki = bytes_of(sv_of(facts->spki, sizeof(facts->spki)));
+    m->issuer = bytes_of(facts->issuer);
+    m->subject = bytes_of(facts->subject);
     m->san_email = at;
     m->n_san_email = facts->san_email_count;
     at = fill(at, facts->san_email, facts->san_email_count);

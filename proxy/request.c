@@ -5,6 +5,7 @@
 #include "common/http/accept.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/policy/input.h"
 #include "proxy/bearer.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
@@ -32,27 +33,81 @@ static ProtobufCBinaryData bytes_of(struct sv s)
     return (ProtobufCBinaryData){ .len = s.n, .data = base_unconst(s.p) };
 }
 
-/* The newest CAs and lists judge, also for an exchange that began under older ones. The certificate of
- * a proxy that asks for a verdict is not its visitor's. */
-static Postern__ClientCertificate *client_certificate(const struct proxy_exchange *x)
+/* The route as it is now, by which also an exchange is judged that began under an older one: its CAs
+ * and lists, and what its policies ask for. NULL: a page of ours, or it is gone. */
+static const struct proxy_route *route_now(const struct proxy_exchange *x)
 {
     const struct proxy_snapshot *now = x->worker->snapshot;
-    const struct proxy_route *route = x->route;
 
-    if (x->service == PROXY_FOR_VERDICT || x->conn->client_cert == NULL || route == NULL ||
-        route->config == NULL) {
+    if (x->route == NULL || x->route->config == NULL) {
         return NULL;
     }
-    if (x->snapshot != now) {
-        route = proxy_snapshot_same_route(now, route);
+    return x->snapshot == now ? x->route : proxy_snapshot_same_route(now, x->route);
+}
+
+/* The certificate of a proxy that asks for a verdict is not its visitor's. */
+static Postern__ClientCertificate *client_certificate(const struct proxy_exchange *x,
+                                                      const struct proxy_route *route)
+{
+    if (x->service == PROXY_FOR_VERDICT || x->conn->client_cert == NULL || x->route == NULL ||
+        x->route->config == NULL) {
+        return NULL;
     }
     return proxy_client_cert_for(x->conn->client_cert, route == NULL ? NULL : route->trust,
                                  x->conn->peer.text);
 }
 
+/* Headers for a check; filled where the route's policies ask for any. */
+struct header_room {
+    Postern__RequestHeader v[AUTHZ_HEADERS_MAX];
+    Postern__RequestHeader *p[AUTHZ_HEADERS_MAX];
+};
+
+_Static_assert((int)CONFIG_POLICY_HEADERS_MAX <= (int)AUTHZ_HEADERS_MAX,
+               "a check has room for what a route asks for");
+
+static void find_header(const struct http_head *head, struct sv name, Postern__RequestHeader *out)
+{
+    struct sv value = SV("");
+    size_t n = 0;
+    size_t i = 0;
+
+    for (i = 0; i < head->n; i++) {
+        if (sv_ieq(head->fields[i].name, name)) {
+            value = head->fields[i].value;
+            n++;
+        }
+    }
+    *out = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
+    out->name = bytes_of(name);
+    if (n > 1) {
+        out->state = POSTERN__REQUEST_HEADER__STATE__REPEATED;
+    } else if (value.n > POLICY_HEADER_VALUE_MAX) {
+        out->state = POSTERN__REQUEST_HEADER__STATE__TOO_LARGE;
+    } else {
+        out->state = POSTERN__REQUEST_HEADER__STATE__TOLD;
+        out->value = bytes_of(value);
+    }
+}
+
+static void add_headers(const struct http_head *head, const struct proxy_route *route,
+                        struct header_room *room, Postern__CheckRequest *check)
+{
+    size_t i = 0;
+
+    for (i = 0; route != NULL && i < route->config->policy_headers.n; i++) {
+        find_header(head, route->config->policy_headers.v[i], &room->v[i]);
+        room->p[i] = &room->v[i];
+        check->n_headers++;
+    }
+    check->headers = room->p;
+}
+
 static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_fn fn)
 {
     Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
+    const struct proxy_route *route = route_now(x);
+    struct header_room room; /* not set but where it is asked for */
 
     check.route = x->route != NULL && x->route->config != NULL ? x->route->config->id : 0;
     check.request_id = bytes_of(sv_from(x->request_id));
@@ -69,7 +124,8 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.cors_preflight = proxy_request_is_preflight(x);
     check.recheck = recheck;
     check.internal = x->service == PROXY_FOR_PAGES;
-    check.client_certificate = client_certificate(x);
+    check.client_certificate = client_certificate(x, route);
+    add_headers(&x->head, route, &room, &check);
     return proxy_authz_check(x->worker->authz, &check, fn, x);
 }
 

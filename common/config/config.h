@@ -289,6 +289,8 @@ enum config_route_kind {
     CONFIG_ROUTE_TCP /* a tunnel by CONNECT */
 };
 
+enum { CONFIG_POLICY_HEADERS_MAX = 64 };
+
 /* host:port of a tunnel, the host at its longest. */
 enum { CONFIG_TUNNEL_MAX = 264 };
 
@@ -393,6 +395,8 @@ struct config_route {
     struct sv client_ca; /* tls_downstream_client_ca: instead of downstream_mtls.ca; PEM, proxy */
     bool has_client_ca;  /* in every part */
 
+    struct config_strings policy_headers; /* that its policies, central ones included, may ask for;
+                                             lower case, at most CONFIG_POLICY_HEADERS_MAX */
     bool cors_allow_preflight;
     bool allow_public_unauthenticated_access;
     bool allow_any_authenticated_user;

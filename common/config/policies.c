@@ -1,8 +1,14 @@
 /* The section `policies`: policies with a name. Here their shape is checked; what their rules say is
  * common/policy's, as it is with those of routes. */
-#include "common/config/reader.h"
+#include <string.h>
 
-enum { NAME_MAX_LEN = 64 };
+#include "common/config/reader.h"
+#include "common/mem.h"
+
+enum {
+    NAME_MAX_LEN = 64,
+    DEPTH_MAX = 8 /* list, action, operator, list, criterion, and to spare */
+};
 
 /* A policy's entry, as far as it is checked here. */
 struct entry {
@@ -49,6 +55,89 @@ static void read_entry(struct config_reader *r, const struct config_value *v)
                      "policies: \"enforced\" already holds on every route; leave \"default\" out");
     }
 }
+
+/* --- headers ------------------------------------------------------------------------------------- */
+
+static void add_header(struct config_reader *r, struct sv given, struct config_strings *list)
+{
+    char *name = arena_str(r->arena, given);
+    size_t i = 0;
+
+    for (i = 0; i < given.n; i++) {
+        name[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+    }
+    for (i = 0; i < list->n && !sv_eq(list->v[i], sv_of(name, given.n)); i++) {
+    }
+    if (i == list->n && i < CONFIG_POLICY_HEADERS_MAX) {
+        list->v[list->n++] = sv_of(name, given.n);
+    }
+}
+
+/* Keys as header/X-Name, wherever criteria may stand: what a policy says is looked at elsewhere, and
+ * a header too many does no harm. */
+static void find_headers(struct config_reader *r, json_t *json, unsigned depth,
+                         struct config_strings *list)
+{
+    const struct sv mark = SV("header/");
+    const char *key = NULL;
+    json_t *value = NULL;
+    size_t i = 0;
+
+    if (depth == DEPTH_MAX) {
+        return;
+    }
+    json_array_foreach(json, i, value)
+    {
+        find_headers(r, value, depth + 1, list);
+    }
+    json_object_foreach(json, key, value)
+    {
+        if (sv_starts(sv_from(key), mark)) {
+            add_header(r, sv_from_at(sv_from(key), mark.n), list);
+        }
+        find_headers(r, value, depth + 1, list);
+    }
+}
+
+static bool names(const json_t *list, const char *name)
+{
+    const char *text = json_string_value(list);
+    size_t i = 0;
+
+    for (i = 0; i < json_array_size(list); i++) {
+        text = json_string_value(json_array_get(list, i));
+        if (text != NULL && strcmp(text, name) == 0) {
+            return true;
+        }
+    }
+    return !json_is_array(list) && text != NULL && strcmp(text, name) == 0;
+}
+
+void config_finish_policy_headers(struct config_reader *r, struct config_route *route)
+{
+    struct sv found[CONFIG_POLICY_HEADERS_MAX];
+    struct config_strings list = { .v = found };
+    const json_t *used = json_object_get(route->json, "policies");
+    const char *name = NULL;
+    json_t *entry = NULL;
+    json_t *section = base_unconst(r->c->policies);
+
+    find_headers(r, json_object_get(route->json, "policy"), 0, &list);
+    json_object_foreach(section, name, entry)
+    {
+        if (json_is_true(json_object_get(entry, "enforced")) ||
+            json_is_true(json_object_get(entry, "default")) || names(used, name)) {
+            find_headers(r, json_object_get(entry, "policy"), 0, &list);
+        }
+    }
+    route->policy_headers.n = list.n;
+    if (list.n != 0) {
+        route->policy_headers.v = arena_alloc(r->arena, list.n * sizeof(*list.v));
+        memcpy(route->policy_headers.v, found, list.n * sizeof(*list.v));
+    }
+}
+
+/* --- the section --------------------------------------------------------------------------------- */
 
 void config_read_policies(struct config_reader *r, const struct config_value *v, void *base)
 {

@@ -127,8 +127,6 @@ bool config_read_pattern(struct config_reader *r, const struct config_value *v,
 bool config_is_header_value(struct sv s);
 bool config_is_header_name(struct sv s);
 bool config_want_text(struct config_reader *r, const struct config_value *v, struct sv *text_out);
-/* Go's form: 1h30m, 1.5s, 300ms, 0. ERR_INVALID, ERR_LIMIT. */
-MUST_CHECK enum err config_duration(struct sv text, int64_t *ms_out);
 
 /* net.c: addresses and URLs. */
 bool config_read_origin(struct config_reader *r, const struct config_value *v, struct sv text,
@@ -163,6 +161,8 @@ void config_check_mtls(struct config_reader *r);
 
 /* policies.c */
 void config_read_policies(struct config_reader *r, const struct config_value *v, void *base);
+/* Which headers its policies ask for. */
+void config_finish_policy_headers(struct config_reader *r, struct config_route *route);
 
 /* certificates.c, autocert.c, route.c, tunnel.c, cluster.c, rewrite.c, template.c, cors.c, finish.c,
  * check.c */

@@ -3,6 +3,7 @@
 #include "common/b64.h"
 #include "common/config/reader.h"
 #include "common/crypto/keys.h"
+#include "common/duration.h"
 #include "common/mem.h"
 
 #define SLOT(type, base, row) ((type *)(void *)((char *)(base) + (row)->offset))
@@ -95,76 +96,6 @@ static bool read_number(struct config_reader *r, const struct config_row *row,
     return true;
 }
 
-/* Reads digits[.digits] and a unit; microseconds are enough. */
-static enum err duration_part(struct sv *text, double *ms)
-{
-    static const struct {
-        const char *name;
-        double ms;
-    } units[] = { { "ms", 1 },   { "us", 1e-3 }, { "\xc2\xb5s", 1e-3 }, { "ns", 1e-6 },
-                  { "s", 1000 }, { "m", 60e3 },  { "h", 3600e3 } };
-
-    double value = 0;
-    double scale = 1;
-    size_t i = 0;
-    bool dot = false;
-    bool digit = false;
-
-    for (; i < text->n; i++) {
-        char c = text->p[i];
-
-        if (c == '.' && !dot) {
-            dot = true;
-            continue;
-        }
-        if (c < '0' || c > '9' || i > 20) {
-            break;
-        }
-        digit = true;
-        scale = dot ? scale / 10 : scale;
-        value = dot ? value + scale * (c - '0') : value * 10 + (c - '0');
-    }
-    if (!digit) {
-        return ERR_INVALID;
-    }
-    *text = sv_from_at(*text, i);
-    for (size_t u = 0; u < ARRAY_LEN(units); u++) {
-        struct sv unit = sv_from(units[u].name);
-
-        if (sv_starts(*text, unit)) {
-            *text = sv_from_at(*text, unit.n);
-            *ms += value * units[u].ms;
-            return ERR_OK;
-        }
-    }
-    return ERR_INVALID;
-}
-
-enum err config_duration(struct sv text, int64_t *ms_out)
-{
-    double ms = 0;
-
-    if (sv_eq(text, SV("0"))) {
-        *ms_out = 0;
-        return ERR_OK;
-    }
-    if (text.n == 0) {
-        return ERR_INVALID;
-    }
-    while (text.n != 0) {
-        enum err err = duration_part(&text, &ms);
-
-        if (err != ERR_OK) {
-            return err;
-        }
-    }
-    if (ms > 1e15) {
-        return ERR_LIMIT;
-    }
-    *ms_out = (int64_t)(ms + 0.5);
-    return ERR_OK;
-}
-
 static const char *duration_text(int64_t ms, char out[NUMBER_TEXT])
 {
     if (ms % 3600000 == 0 && ms != 0) {
@@ -188,8 +119,8 @@ static bool read_duration(struct config_reader *r, const struct config_row *row,
     bool zero = json_is_integer(v->json) && json_integer_value(v->json) == 0;
 
     if (!zero && (!json_is_string(v->json) ||
-                  config_duration(sv_of(json_string_value(v->json), json_string_length(v->json)),
-                                  &ms) != ERR_OK)) {
+                  duration_parse(sv_of(json_string_value(v->json), json_string_length(v->json)),
+                                 &ms) != ERR_OK)) {
         config_error(r, v->place, "%s: expected a time with its unit, such as 30s, 5m or 1h30m",
                      v->key);
         return false;

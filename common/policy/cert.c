@@ -78,19 +78,48 @@ static enum err take_all_sans(struct policy_cert_facts *facts, const GENERAL_NAM
     return err;
 }
 
+/* RFC 4514, what makes a name ambiguous escaped: each name has one text. */
+static enum err take_name(struct policy_cert_facts *facts, const X509_NAME *name, struct sv *out)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    long n = 0;
+    enum err err = ERR_INVALID;
+
+    if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0) {
+        n = BIO_get_mem_data(bio, &text);
+        err = n > POLICY_CERT_NAME_MAX ? ERR_LIMIT : ERR_OK;
+    }
+    if (err == ERR_OK) {
+        *out = arena_sv(&facts->arena, sv_of(text, (size_t)n));
+    }
+    (void)BIO_free(bio);
+    return err;
+}
+
+static enum err take_names(struct policy_cert_facts *facts, X509 *x)
+{
+    enum err err = take_name(facts, X509_get_issuer_name(x), &facts->cert.issuer);
+
+    return err != ERR_OK ? err : take_name(facts, X509_get_subject_name(x), &facts->cert.subject);
+}
+
 static enum err take_x509(struct policy_cert_facts *facts, X509 *x)
 {
     unsigned char *spki = NULL;
     int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
     int critical = 0;
     GENERAL_NAMES *sans = NULL;
-    enum err err = ERR_OK;
+    enum err err = take_names(facts, x);
 
     if (n <= 0) {
         return ERR_INVALID;
     }
     SHA256(spki, (size_t)n, facts->cert.spki);
     OPENSSL_free(spki);
+    if (err != ERR_OK) {
+        return err;
+    }
     sans = X509_get_ext_d2i(x, NID_subject_alt_name, &critical, NULL);
     if (sans == NULL) {
         return critical == -1 ? ERR_OK : ERR_INVALID; /* none; else unreadable or twice */

@@ -7,12 +7,12 @@
 #include "common/policy/input.h"
 #include "common/sv.h"
 
-enum { POLICY_CERT_DER_MAX = 64 * 1024, POLICY_CERT_SANS_MAX = 1024 };
+enum { POLICY_CERT_DER_MAX = 64 * 1024, POLICY_CERT_SANS_MAX = 1024, POLICY_CERT_NAME_MAX = 4096 };
 
 struct policy_cert_facts;
 
 /* ERR_INVALID: not one X.509 certificate, or a name in it holds NUL. ERR_LIMIT: too big, too many
- * names. */
+ * names, an issuer or subject of more than POLICY_CERT_NAME_MAX. */
 MUST_CHECK enum err policy_cert_of_der(struct sv der, struct policy_cert_facts **facts_out);
 MUST_CHECK enum err policy_cert_of_pem(struct sv pem, struct policy_cert_facts **facts_out);
 void policy_cert_free(struct policy_cert_facts **facts);

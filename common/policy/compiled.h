@@ -40,6 +40,9 @@ struct policy {
     struct policy_side deny;
     struct policy **parts; /* the central ones that apply, a reference each; they have none */
     size_t n_parts;
+    const struct sv *headers; /* that it asks for, parts included */
+    size_t n_headers;
+    int64_t age_ms; /* the shortest auth_age, parts included; 0: none */
     bool mcp_server;
     bool enforced; /* a central one that no route can lift */
 };

@@ -49,6 +49,18 @@ const struct policy_claim *policy_fact_claim(const struct policy_input *in,
     return claim == NULL ? &none : claim;
 }
 
+struct policy_header policy_fact_header(const struct policy_input *in, struct sv name)
+{
+    size_t i = 0;
+
+    for (i = 0; i < in->header_count; i++) {
+        if (sv_eq(in->headers[i].name, name)) {
+            return in->headers[i];
+        }
+    }
+    return (struct policy_header){ .name = name };
+}
+
 /* --- criteria with more than a matcher ----------------------------------------------------------- */
 
 static bool ask_source_ip(const struct policy_pred *p, const struct policy_input *in)
@@ -111,7 +123,9 @@ static bool ask_certificate(const struct policy_cert_match *m, const struct poli
            digest_matches(&m->spki, cert->spki) &&
            (!m->san_asked[0] || names_match(&m->san[0], cert->san_email, cert->san_email_count)) &&
            (!m->san_asked[1] || names_match(&m->san[1], cert->san_dns, cert->san_dns_count)) &&
-           (!m->san_asked[2] || names_match(&m->san[2], cert->san_uri, cert->san_uri_count));
+           (!m->san_asked[2] || names_match(&m->san[2], cert->san_uri, cert->san_uri_count)) &&
+           (!m->name_asked[0] || policy_match_text(&m->name[0], &POLICY_TEXT(cert->issuer))) &&
+           (!m->name_asked[1] || policy_match_text(&m->name[1], &POLICY_TEXT(cert->subject)));
 }
 
 static bool ask_ssh_claim(const struct policy_pred *p, const struct policy_input *in)
@@ -239,6 +253,22 @@ static struct answer ask_device(const struct policy_pred *p, const struct policy
                          (!m->approved_asked || device->approved == m->approved));
 }
 
+static struct answer ask_header(const struct policy_pred *p, const struct policy_input *in,
+                                bool against)
+{
+    static const enum policy_reason whys[] = {
+        [POLICY_HEADER_UNKNOWN] = POLICY_REASON_HEADER_UNKNOWN,
+        [POLICY_HEADER_REPEATED] = POLICY_REASON_HEADER_REPEATED,
+        [POLICY_HEADER_TOO_LARGE] = POLICY_REASON_HEADER_TOO_LARGE,
+    };
+    struct policy_header header = policy_fact_header(in, p->claim.s);
+
+    if (header.state == POLICY_HEADER_TOLD) {
+        return answer(p, policy_match_text(&p->match, &POLICY_TEXT(header.value)));
+    }
+    return (struct answer){ .value = against, .reason = whys[header.state] };
+}
+
 static struct answer ask_mcp(const struct policy_pred *p, const struct policy_input *in)
 {
     if (in->mcp == NULL || !sv_eq(in->mcp->method, SV("tools/call"))) {
@@ -261,6 +291,16 @@ static struct answer ask_invalid_certificate(const struct policy_pred *p,
     return answer(p, !in->cert_trusted);
 }
 
+/* A login in the future is one by a clock that is a little ahead, or nobody knows what. */
+static bool ask_age(const struct policy_pred *p, const struct policy_input *in)
+{
+    enum { AHEAD_MS = 5 * 60 * 1000 };
+
+    int64_t age_ms = in->wall_ms - in->authenticated_ms;
+
+    return in->authenticated_ms > 0 && age_ms < p->age_ms && age_ms >= -AHEAD_MS;
+}
+
 static bool ask_identity(const struct policy_pred *p, const struct policy_input *in)
 {
     struct policy_text domain = { 0 };
@@ -277,6 +317,10 @@ static bool ask_identity(const struct policy_pred *p, const struct policy_input 
         return policy_fact_domain(in, &domain) && policy_match_text(&p->match, &domain);
     case POLICY_CRITERION_GROUPS:
         return in->directory && policy_match_texts(&p->match, in->groups, in->group_count);
+    case POLICY_CRITERION_AUTH_AGE:
+        return ask_age(p, in);
+    case POLICY_CRITERION_IDP: /* of a session whose provider nobody knows, no operator holds */
+        return in->idp.s.n != 0 && policy_match_text(&p->match, &in->idp);
     case POLICY_CRITERION_CLAIM:
         claim = policy_fact_claim(in, &p->claim);
         return policy_match_list(&p->match, claim->values, claim->count);
@@ -296,6 +340,8 @@ static bool ask_request(const struct policy_pred *p, const struct policy_input *
         return true;
     case POLICY_CRITERION_HTTP_METHOD:
         return policy_match_text(&p->match, &POLICY_TEXT(in->method));
+    case POLICY_CRITERION_HOST:
+        return policy_match_text(&p->match, &POLICY_TEXT(in->host));
     case POLICY_CRITERION_HTTP_PATH:
         return policy_match_text(&p->match, &POLICY_TEXT(in->path));
     case POLICY_CRITERION_CORS_PREFLIGHT:
@@ -324,11 +370,19 @@ static bool ask_request(const struct policy_pred *p, const struct policy_input *
     }
 }
 
-static struct answer ask(const struct policy_pred *p, const struct policy_input *in)
+/* against: the value that counts against the visitor, for facts that nobody knows: who comes from an
+ * unknown address is outside of what would let in and inside of what would keep out. */
+static struct answer ask(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     /* Whatever the operator: nobody who is not logged in has an identity to match. */
     if (p->identity && !in->session) {
         return (struct answer){ .reason = POLICY_REASON_USER_UNAUTHENTICATED };
+    }
+    if (p->kind == POLICY_CRITERION_SOURCE_IP && !in->client_ip_known) {
+        return answer(p, against);
+    }
+    if (p->kind == POLICY_CRITERION_HEADER) {
+        return ask_header(p, in, against);
     }
     if (p->kind == POLICY_CRITERION_DEVICE) {
         return ask_device(p, in);
@@ -360,8 +414,7 @@ static void note_device(const struct policy_pred *p, enum policy_reason reason,
 
 /* and, not: all must hold; a true one carries every reason, a false one those of its false members.
  * or, nor: one must hold; a true one carries those of its true members, a false one every reason.
- * not and nor turn the value of a member, never its reason. A client whose address nobody knows is
- * outside of what would let it in and inside of what would keep it out. */
+ * not and nor turn the value of a member, never its reason. */
 static struct sum ask_block(const struct policy_block *block, bool denies,
                             const struct policy_input *in, struct sv *device_type)
 {
@@ -375,11 +428,8 @@ static struct sum ask_block(const struct policy_block *block, bool denies,
 
     for (i = 0; i < block->count; i++) {
         const struct policy_pred *p = &block->preds[i];
-        struct answer a = ask(p, in);
+        struct answer a = ask(p, in, denies != inverted);
 
-        if (p->kind == POLICY_CRITERION_SOURCE_IP && !in->client_ip_known) {
-            a = answer(p, denies != inverted);
-        }
         if (a.value != inverted) {
             trues++;
             of_true |= POLICY_REASON_BIT(a.reason);
@@ -448,6 +498,7 @@ static const policy_reason_set cert_reasons =
     POLICY_REASON_BIT(POLICY_REASON_INVALID_CLIENT_CERTIFICATE);
 static const policy_reason_set login_reasons =
     POLICY_REASON_BIT(POLICY_REASON_USER_UNAUTHENTICATED);
+static const policy_reason_set age_reasons = POLICY_REASON_BIT(POLICY_REASON_AUTH_AGE_EXCEEDED);
 static const policy_reason_set device_reasons =
     POLICY_REASON_BIT(POLICY_REASON_DEVICE_UNAUTHENTICATED);
 static const policy_reason_set ssh_key_reasons =
@@ -586,22 +637,45 @@ static void ask_sides(const struct policy *policy, const struct policy_input *in
     v->deny_reasons = reasons_of(&deny);
 }
 
+static void judge(const struct policy *policy, const struct policy_input *in,
+                  struct policy_verdict *v)
+{
+    *v = (struct policy_verdict){ 0 };
+    ask_sides(policy, in, v);
+    if (in->ssh != NULL) {
+        decide_ssh(in, v);
+    } else {
+        decide_http(policy, in, v);
+    }
+}
+
+/* Whether nothing but the age of the login keeps this person out: then a new one leads in. */
+static bool is_only_stale(const struct policy *policy, const struct policy_input *in,
+                          const struct policy_verdict *v)
+{
+    struct policy_input fresh = *in;
+    struct policy_verdict then = { 0 };
+
+    if (v->outcome != POLICY_DENY || ((v->allow_reasons | v->deny_reasons) & age_reasons) == 0) {
+        return false;
+    }
+    fresh.authenticated_ms = fresh.wall_ms;
+    judge(policy, &fresh, &then);
+    return then.outcome == POLICY_ALLOW;
+}
+
 void policy_eval(const struct policy *policy, const struct policy_input *in,
                  struct policy_verdict *v_out)
 {
-    struct policy_verdict v = { 0 };
-
     if (policy == NULL) {
         *v_out = policy_verdict_unavailable(POLICY_REASON_POLICY_INVALID);
         return;
     }
-    ask_sides(policy, in, &v);
-    if (in->ssh != NULL) {
-        decide_ssh(in, &v);
-    } else {
-        decide_http(policy, in, &v);
+    judge(policy, in, v_out);
+    if (is_only_stale(policy, in, v_out)) {
+        v_out->flags = 0;
+        ask_first(v_out, POLICY_LOGIN, age_reasons, policy->mcp_server);
     }
-    *v_out = v;
 }
 
 void policy_eval_internal(const struct policy_input *in, bool needs_session,

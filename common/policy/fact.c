@@ -126,6 +126,17 @@ static void fact_device(struct buf *out, const struct policy_input *in)
     list_end(out, in->device_count);
 }
 
+static void fact_login(struct buf *out, const struct policy_input *in)
+{
+    char text[CLOCK_TEXT_SIZE];
+
+    if (in->authenticated_ms <= 0) {
+        missing(out, "nobody knows when this person logged in");
+        return;
+    }
+    fact_text(out, sv_from(clock_format(in->authenticated_ms, text)), "");
+}
+
 static void fact_identity(struct buf *out, const struct policy_pred *p,
                           const struct policy_input *in)
 {
@@ -161,6 +172,12 @@ static void fact_identity(struct buf *out, const struct policy_pred *p,
         break;
     case POLICY_CRITERION_DEVICE:
         fact_device(out, in);
+        break;
+    case POLICY_CRITERION_IDP:
+        fact_text(out, in->idp.s, "the session names no identity provider");
+        break;
+    case POLICY_CRITERION_AUTH_AGE:
+        fact_login(out, in);
         break;
     default:
         missing(out, "it is not told");
@@ -212,6 +229,10 @@ static void fact_certificate(struct buf *out, const struct policy_input *in)
     add_names(out, "san_email", cert->san_email, cert->san_email_count);
     add_names(out, "san_dns", cert->san_dns, cert->san_dns_count);
     add_names(out, "san_uri", cert->san_uri, cert->san_uri_count);
+    buf_add_str(out, ",\"issuer\":");
+    add_text(out, cert->issuer);
+    buf_add_str(out, ",\"subject\":");
+    add_text(out, cert->subject);
     buf_add_char(out, '}');
 }
 
@@ -252,6 +273,19 @@ static void fact_time(struct buf *out, const struct policy_input *in)
     fact_text(out, sv_from(clock_format(in->wall_ms, text)), "");
 }
 
+static void fact_header(struct buf *out, const struct policy_pred *p, const struct policy_input *in)
+{
+    static const char *const whys[] = {
+        [POLICY_HEADER_UNKNOWN] = "the proxy did not tell this header",
+        [POLICY_HEADER_TOLD] = "the request has no such header",
+        [POLICY_HEADER_REPEATED] = "the request has this header more than once",
+        [POLICY_HEADER_TOO_LARGE] = "the header's value is too long",
+    };
+    struct policy_header header = policy_fact_header(in, p->claim.s);
+
+    fact_text(out, header.value, whys[header.state]);
+}
+
 static void fact_request(struct buf *out, const struct policy_pred *p,
                          const struct policy_input *in)
 {
@@ -262,6 +296,12 @@ static void fact_request(struct buf *out, const struct policy_pred *p,
         break;
     case POLICY_CRITERION_HTTP_METHOD:
         fact_text(out, in->method, "the request has no method");
+        break;
+    case POLICY_CRITERION_HOST:
+        fact_text(out, in->host, "the request has no host");
+        break;
+    case POLICY_CRITERION_HEADER:
+        fact_header(out, p, in);
         break;
     case POLICY_CRITERION_HTTP_PATH:
         fact_text(out, in->path, "the request has no path");

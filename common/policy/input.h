@@ -56,6 +56,28 @@ struct policy_cert {
     size_t san_dns_count;
     const struct sv *san_uri;
     size_t san_uri_count;
+    struct sv issuer;  /* as RFC 4514 writes names, in the form of openssl's -nameopt RFC2253 */
+    struct sv subject; /* likewise */
+};
+
+/* What is known of a header that some policy asks for. Zero: nobody told. */
+enum policy_header_state {
+    POLICY_HEADER_UNKNOWN = 0,
+    POLICY_HEADER_TOLD,
+    POLICY_HEADER_REPEATED, /* the request has it more than once */
+    POLICY_HEADER_TOO_LARGE
+};
+
+enum {
+    POLICY_HEADERS_MAX = 16, /* of one policy */
+    POLICY_HEADER_NAME_MAX = 64,
+    POLICY_HEADER_VALUE_MAX = 4096
+};
+
+struct policy_header {
+    struct sv name; /* lower case */
+    enum policy_header_state state;
+    struct sv value; /* TOLD; "" where the request does not have it */
 };
 
 struct policy_ssh {
@@ -98,6 +120,8 @@ struct policy_input {
     struct policy_text user_id;
     struct policy_text email;           /* of the user record */
     struct policy_text directory_email; /* wins over email when not empty */
+    struct policy_text idp;             /* the provider's issuer, or "local"; "": not known */
+    int64_t authenticated_ms;           /* when this person last logged in; 0: not known */
     struct policy_claims session_claims;
     struct policy_claims user_claims; /* win over the session's, name by name */
     const struct policy_text *groups; /* directory group ids */
@@ -110,7 +134,9 @@ struct policy_input {
     struct sv host;      /* lower case, without port */
     struct sv path;      /* canonical, percent-decoded, without query */
     bool cors_preflight; /* OPTIONS with non-empty Origin and Access-Control-Request-Method */
-    bool device_page;    /* our own page for registering a device: stays open to who needs it */
+    const struct policy_header *headers; /* those that policy_headers() names, and maybe more */
+    size_t header_count;
+    bool device_page; /* our own page for registering a device: stays open to who needs it */
     bool client_ip_known;
     uint8_t client_ip[16];        /* IPv4 as ::ffff:a.b.c.d */
     int64_t wall_ms;              /* now, since 1970-01-01T00:00:00Z */

@@ -308,6 +308,91 @@ static enum err add_route(struct build *b, const struct policy_source *src)
     return err;
 }
 
+/* --- what a policy needs to know ------------------------------------------------------------------ */
+
+struct needs {
+    struct sv headers[POLICY_HEADERS_MAX + 1];
+    size_t n;
+    int64_t age_ms;
+};
+
+static void need_header(struct needs *needs, struct sv name)
+{
+    size_t i = 0;
+
+    while (i < needs->n && !sv_eq(needs->headers[i], name)) {
+        i++;
+    }
+    if (i == needs->n && i < ARRAY_LEN(needs->headers)) {
+        needs->headers[needs->n++] = name;
+    }
+}
+
+static void need_age(struct needs *needs, int64_t age_ms)
+{
+    if (age_ms != 0 && (needs->age_ms == 0 || age_ms < needs->age_ms)) {
+        needs->age_ms = age_ms;
+    }
+}
+
+static void add_side_needs(const struct policy_side *side, struct needs *needs)
+{
+    size_t i = 0;
+    size_t j = 0;
+
+    for (i = 0; i < side->count; i++) {
+        for (j = 0; j < side->blocks[i].count; j++) {
+            const struct policy_pred *p = &side->blocks[i].preds[j];
+
+            need_age(needs, p->age_ms);
+            if (p->kind == POLICY_CRITERION_HEADER) {
+                need_header(needs, p->claim.s);
+            }
+        }
+    }
+}
+
+static enum err add_needs(struct build *b)
+{
+    struct policy *policy = b->policy;
+    struct needs needs = { .n = 0 };
+    struct sv *kept = NULL;
+    size_t i = 0;
+    size_t j = 0;
+
+    add_side_needs(&policy->allow, &needs);
+    add_side_needs(&policy->deny, &needs);
+    for (i = 0; i < policy->n_parts; i++) {
+        need_age(&needs, policy->parts[i]->age_ms);
+        for (j = 0; j < policy->parts[i]->n_headers; j++) {
+            need_header(&needs, policy->parts[i]->headers[j]);
+        }
+    }
+    if (needs.n > POLICY_HEADERS_MAX) {
+        return policy_scan_fail(&b->scan, POLICY_FAULT_DATA, "more than %d headers are asked for",
+                                POLICY_HEADERS_MAX);
+    }
+    kept = arena_zalloc(b->scan.arena, (needs.n + 1) * sizeof(*kept));
+    for (i = 0; i < needs.n; i++) {
+        kept[i] = needs.headers[i]; /* of this arena, or of a part's */
+    }
+    policy->headers = kept;
+    policy->n_headers = needs.n;
+    policy->age_ms = needs.age_ms;
+    return ERR_OK;
+}
+
+const struct sv *policy_headers(const struct policy *policy, size_t *n_out)
+{
+    *n_out = policy->n_headers;
+    return policy->headers;
+}
+
+int64_t policy_auth_age_ms(const struct policy *policy)
+{
+    return policy->age_ms;
+}
+
 /* --- central policies ---------------------------------------------------------------------------- */
 
 static bool has_part(const struct policy *policy, const struct policy *part)
@@ -467,6 +552,7 @@ static enum err build(struct build *b, const struct policy_source *src)
     if (err == ERR_OK) {
         b->policy->allow = freeze_side(b, false);
         b->policy->deny = freeze_side(b, true);
+        err = add_needs(b);
     }
     return err;
 }

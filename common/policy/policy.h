@@ -18,7 +18,8 @@
 enum policy_outcome {
     POLICY_DENY = 0,
     POLICY_ALLOW,
-    POLICY_LOGIN,       /* nobody is logged in and the policy wants somebody */
+    POLICY_LOGIN,       /* nobody is logged in and the policy wants somebody, or, with
+                           auth-age-exceeded, it is too long ago */
     POLICY_UNAVAILABLE, /* no verdict was possible; the reasons say why */
     POLICY_DEVICE       /* a device must be registered first; without such a page: a denial */
 };
@@ -118,6 +119,10 @@ MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_
  * policy_criterion), this one takes the answer that is best (hopeful) or worst for the visitor. Both
  * of one outcome: it does not hang on them. One reference for the caller. */
 struct policy *policy_suppose(struct policy *policy, uint64_t criteria, bool hopeful);
+/* The headers that it asks for, lower case; *n_out 0: none. They live as long as the policy. */
+const struct sv *policy_headers(const struct policy *policy, size_t *n_out);
+/* The shortest age of a login that it asks about; 0: it asks about none. A verdict holds no longer. */
+int64_t policy_auth_age_ms(const struct policy *policy);
 struct policy *policy_ref(struct policy *policy);
 void policy_unref(struct policy **policy);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/b64.h"
+#include "common/duration.h"
 #include "common/mem.h"
 #include "common/policy/sshkey.h"
 
@@ -25,6 +26,110 @@ static enum err fail_data(struct policy_scan *scan, const char *what)
 
 static enum err compile_text(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
 {
+    return policy_match_text_compile(scan, data, &pred->match);
+}
+
+/* Of a header's name: RFC 9110 5.6.2. */
+static bool is_tchar(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+/* Headers with credentials in them, ours among them, and those that the proxy writes. */
+static bool is_private(struct sv name)
+{
+    static const char *const names[] = { "cookie", "authorization", "proxy-authorization" };
+    size_t i = 0;
+
+    while (i < ARRAY_LEN(names) && !sv_eq(name, sv_from(names[i]))) {
+        i++;
+    }
+    return i < ARRAY_LEN(names) || sv_starts(name, SV("x-pomerium-"));
+}
+
+static enum err compile_header(struct policy_scan *scan, const json_t *data,
+                               struct policy_pred *pred)
+{
+    struct sv given = pred->claim.s;
+    char *name = arena_str(scan->arena, given);
+    size_t i = 0;
+
+    for (i = 0; i < given.n; i++) {
+        name[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+        if (!is_tchar(name[i])) {
+            return fail_data(scan, "that is no name of a header; write header/X-Name");
+        }
+    }
+    if (given.n == 0 || given.n > POLICY_HEADER_NAME_MAX) {
+        return fail_data(scan, "write the header's name behind the criterion: header/X-Name");
+    }
+    pred->claim = policy_text_of(sv_of(name, given.n));
+    if (sv_eq(pred->claim.s, SV("host"))) {
+        return fail_data(scan, "the criterion for the host is `host`");
+    }
+    if (is_private(pred->claim.s)) {
+        return fail_data(scan, "no policy sees this header: it carries credentials, or is ours");
+    }
+    return policy_match_text_compile(scan, data, &pred->match);
+}
+
+/* A shorter one would be over before the page is there, and the person would log in for ever. */
+enum { AGE_MIN_MS = 60 * 1000 };
+
+static enum err compile_age(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
+{
+    const json_t *text = data;
+
+    if (json_is_object(data)) {
+        const char *name = json_object_iter_key(json_object_iter(policy_scan_tree(data)));
+
+        text = json_object_get(data, "less_than");
+        if (text == NULL || json_object_size(data) != 1) {
+            return policy_scan_fail(scan, POLICY_FAULT_OPERATOR,
+                                    "unknown operator \"%.40s\"; auth_age knows less_than",
+                                    name == NULL ? "" : name);
+        }
+        policy_scan_member(scan, data, "less_than");
+    }
+    if (!json_is_string(text) ||
+        duration_parse(sv_of(json_string_value(text), json_string_length(text)), &pred->age_ms) !=
+            ERR_OK) {
+        return fail_data(scan, "not a time: write 15m or 8h");
+    }
+    if (pred->age_ms < AGE_MIN_MS) {
+        return fail_data(scan, "auth_age takes a minute at least: a shorter one is over before the "
+                               "page is there");
+    }
+    return ERR_OK;
+}
+
+static bool has_upper(const json_t *data)
+{
+    const char *text = json_string_value(data);
+    const char *key = NULL;
+    json_t *value = NULL;
+    bool upper = false;
+    size_t i = 0;
+
+    for (i = 0; text != NULL && i < json_string_length(data); i++) {
+        upper = upper || (text[i] >= 'A' && text[i] <= 'Z');
+    }
+    for (i = 0; i < json_array_size(data); i++) {
+        upper = upper || has_upper(json_array_get(data, i));
+    }
+    json_object_foreach(policy_scan_tree(data), key, value)
+    {
+        upper = upper || has_upper(value);
+    }
+    return upper;
+}
+
+static enum err compile_host(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
+{
+    if (has_upper(data)) {
+        return fail_data(scan, "hosts are compared in lower case: write it so");
+    }
     return policy_match_text_compile(scan, data, &pred->match);
 }
 
@@ -241,9 +346,43 @@ static enum err compile_san(struct policy_scan *scan, const json_t *data, int ki
     return err;
 }
 
+/* Of a whole name only: a part of its text proves nothing, since whoever chooses one attribute can make
+ * it look like several. */
+static enum err compile_name(struct policy_scan *scan, const json_t *data, int kind,
+                             struct policy_cert_match *cert)
+{
+    struct policy_match *match = &cert->name[kind];
+    enum err err = policy_match_text_compile(scan, data, match);
+    size_t i = 0;
+
+    cert->name_asked[kind] = true;
+    policy_match_finish(match, scan->arena);
+    for (i = 0; err == ERR_OK && i < match->test_count; i++) {
+        enum policy_op op = match->tests[i].op;
+
+        if (op == POLICY_OP_CONTAINS || op == POLICY_OP_STARTS_WITH || op == POLICY_OP_ENDS_WITH) {
+            err = policy_scan_fail(scan, POLICY_FAULT_OPERATOR,
+                                   "names of certificates are compared whole, by is, not, in, "
+                                   "not_in: an attribute may hold text that looks like another");
+        }
+    }
+    return err;
+}
+
+static int index_of(const char *name, const char *const *names, int n)
+{
+    int i = 0;
+
+    while (i < n && strcmp(name, names[i]) != 0) {
+        i++;
+    }
+    return i;
+}
+
 static enum err compile_cert(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
 {
     static const char *const sans[] = { "san_email", "san_dns", "san_uri" };
+    static const char *const names[] = { "issuer", "subject" };
     struct policy_cert_match *cert = arena_zalloc(scan->arena, sizeof(*cert));
     const char *name = NULL;
     json_t *value = NULL;
@@ -255,14 +394,14 @@ static enum err compile_cert(struct policy_scan *scan, const json_t *data, struc
     pred->cert = cert;
     json_object_foreach(policy_scan_tree(data), name, value)
     {
-        int kind = 0;
+        int san = index_of(name, sans, ARRAY_LEN(sans));
+        int whole = index_of(name, names, ARRAY_LEN(names));
 
-        while (kind < 3 && strcmp(name, sans[kind]) != 0) {
-            kind++;
-        }
         policy_scan_member(scan, data, name);
-        if (kind < 3) {
-            err = compile_san(scan, value, kind, cert);
+        if (san < (int)ARRAY_LEN(sans)) {
+            err = compile_san(scan, value, san, cert);
+        } else if (whole < (int)ARRAY_LEN(names)) {
+            err = compile_name(scan, value, whole, cert);
         } else if (strcmp(name, "fingerprint") == 0) {
             err = compile_digests(scan, value, false, &cert->fingerprint);
         } else if (strcmp(name, "spki_hash") == 0) {
@@ -270,7 +409,7 @@ static enum err compile_cert(struct policy_scan *scan, const json_t *data, struc
         } else {
             err = policy_scan_fail(scan, POLICY_FAULT_OPERATOR,
                                    "unknown key \"%.40s\"; client_certificate knows fingerprint, "
-                                   "spki_hash, san_email, san_dns, san_uri",
+                                   "spki_hash, san_email, san_dns, san_uri, issuer, subject",
                                    name);
         }
         if (err != ERR_OK) {
@@ -475,6 +614,11 @@ static const struct row rows[] = {
     { "day_of_week", POLICY_CRITERION_DAY_OF_WEEK, false, PAIR(DAY_OF_WEEK), compile_days },
     { "time_of_day", POLICY_CRITERION_TIME_OF_DAY, false, PAIR(TIME_OF_DAY), compile_time },
     { "record", POLICY_CRITERION_RECORD, false, PAIR(RECORD), compile_record },
+    { "idp", POLICY_CRITERION_IDP, true, PAIR(IDP), compile_text },
+    { "host", POLICY_CRITERION_HOST, false, PAIR(HOST), compile_host },
+    { "header", POLICY_CRITERION_HEADER, false, PAIR(HEADER), compile_header },
+    { "auth_age", POLICY_CRITERION_AUTH_AGE, true, POLICY_REASON_AUTH_AGE_OK,
+      POLICY_REASON_AUTH_AGE_EXCEEDED, compile_age },
 };
 
 static enum err unknown_criterion(struct policy_scan *scan, struct sv name)
@@ -514,9 +658,11 @@ enum err policy_pred_compile(struct policy_scan *scan, const struct policy_tree_
     if (row == NULL) {
         return unknown_criterion(scan, name);
     }
-    if (path.p != NULL && row->kind != POLICY_CRITERION_CLAIM) {
+    if (path.p != NULL && row->kind != POLICY_CRITERION_CLAIM &&
+        row->kind != POLICY_CRITERION_HEADER) {
         return policy_scan_fail(scan, POLICY_FAULT_UNKNOWN_CRITERION,
-                                "\"%s\" takes no sub-path; only claim/… does", row->name);
+                                "\"%s\" takes no sub-path; only claim/… and header/… do",
+                                row->name);
     }
     pred_out->kind = row->kind;
     pred_out->identity = row->identity;

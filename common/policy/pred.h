@@ -37,6 +37,10 @@ enum policy_criterion {
     POLICY_CRITERION_DAY_OF_WEEK,
     POLICY_CRITERION_TIME_OF_DAY,
     POLICY_CRITERION_RECORD,
+    POLICY_CRITERION_IDP,
+    POLICY_CRITERION_HOST,
+    POLICY_CRITERION_AUTH_AGE,
+    POLICY_CRITERION_HEADER,
     POLICY_CRITERION_COUNT
 };
 
@@ -52,6 +56,8 @@ struct policy_cert_match {
     struct policy_digests spki;
     bool san_asked[3]; /* e-mail, DNS, URI */
     struct policy_match san[3];
+    bool name_asked[2]; /* issuer, subject */
+    struct policy_match name[2];
 };
 
 struct policy_device_match {
@@ -86,7 +92,8 @@ struct policy_pred {
     enum policy_reason yes;
     enum policy_reason no;
     struct policy_match match; /* matchers over one text or list; SSH keys by wire bytes */
-    struct policy_text claim;  /* claim, ssh_username_matches_claim */
+    struct policy_text claim;  /* claim, ssh_username_matches_claim; header: its name */
+    int64_t age_ms;            /* auth_age */
     struct cidr *cidrs;        /* source_ip; of mem_* until policy_pred_finish */
     size_t cidr_count;
     const struct policy_when *when;

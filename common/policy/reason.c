@@ -62,6 +62,17 @@ static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_REQUEST_INVALID] = "request-invalid",
     [POLICY_REASON_IDENTITY_TOO_LARGE] = "identity-too-large",
     [POLICY_REASON_IDENTITY_INVALID] = "identity-invalid",
+    [POLICY_REASON_IDP_OK] = "idp-ok",
+    [POLICY_REASON_IDP_UNAUTHORIZED] = "idp-unauthorized",
+    [POLICY_REASON_HOST_OK] = "host-ok",
+    [POLICY_REASON_HOST_UNAUTHORIZED] = "host-unauthorized",
+    [POLICY_REASON_AUTH_AGE_OK] = "auth-age-ok",
+    [POLICY_REASON_AUTH_AGE_EXCEEDED] = "auth-age-exceeded",
+    [POLICY_REASON_HEADER_OK] = "header-ok",
+    [POLICY_REASON_HEADER_UNAUTHORIZED] = "header-unauthorized",
+    [POLICY_REASON_HEADER_REPEATED] = "header-repeated",
+    [POLICY_REASON_HEADER_TOO_LARGE] = "header-too-large",
+    [POLICY_REASON_HEADER_UNKNOWN] = "header-unknown",
 };
 
 const char *policy_reason_name(enum policy_reason reason)

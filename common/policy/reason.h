@@ -72,7 +72,20 @@ enum policy_reason {
     POLICY_REASON_REQUEST_INVALID = 57,    /* the check itself breaks its rules */
     POLICY_REASON_IDENTITY_TOO_LARGE = 58, /* the identity headers exceed their bound */
     POLICY_REASON_IDENTITY_INVALID = 59,   /* a claim holds bytes that no header may carry */
-    POLICY_REASON_COUNT = 60               /* at most 128 */
+
+    /* what criteria say, again */
+    POLICY_REASON_IDP_OK = 60,
+    POLICY_REASON_IDP_UNAUTHORIZED = 61,
+    POLICY_REASON_HOST_OK = 62,
+    POLICY_REASON_HOST_UNAUTHORIZED = 63,
+    POLICY_REASON_AUTH_AGE_OK = 64,
+    POLICY_REASON_AUTH_AGE_EXCEEDED = 65, /* with LOGIN: a new login leads in */
+    POLICY_REASON_HEADER_OK = 66,
+    POLICY_REASON_HEADER_UNAUTHORIZED = 67,
+    POLICY_REASON_HEADER_REPEATED = 68,
+    POLICY_REASON_HEADER_TOO_LARGE = 69,
+    POLICY_REASON_HEADER_UNKNOWN = 70, /* who asks did not tell it */
+    POLICY_REASON_COUNT = 71           /* at most 128 */
 };
 
 /* NOLINTNEXTLINE(readability-identifier-naming): a number, which no tag can name */

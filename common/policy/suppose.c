@@ -43,6 +43,9 @@ struct policy *policy_suppose(struct policy *policy, uint64_t criteria, bool hop
     p->of = policy_ref(policy);
     p->mcp_server = policy->mcp_server;
     p->enforced = policy->enforced;
+    p->headers = policy->headers; /* of p->of */
+    p->n_headers = policy->n_headers;
+    p->age_ms = policy->age_ms;
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     p->parts = arena_zalloc(&p->arena, (policy->n_parts + 1) * sizeof(*p->parts));
     for (p->n_parts = 0; p->n_parts < policy->n_parts;

@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/policy/central.h"
 #include "common/policy/cert.h"
 #include "common/policy/policy.h"
 #include "common/policy/trace.h"
@@ -59,6 +60,10 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     };
     const struct policy_text groups[] = { POLICY_TEXT(SV("eng")), POLICY_TEXT(SV("ops")) };
     struct sv text = sv_of(data, size);
+    const struct policy_header headers[] = {
+        { .name = SV("x-team"), .state = POLICY_HEADER_TOLD, .value = text },
+        { .name = SV("x-twice"), .state = POLICY_HEADER_REPEATED },
+    };
     const struct policy_ssh ssh = { .username = SV("ana"), .publickey = text };
     const struct policy_mcp mcp = { .method = SV("tools/call"), .tool = SV("query") };
     struct policy_verdict v = { 0 };
@@ -75,6 +80,10 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     in.session_claims = (struct policy_claims){ .items = claims, .count = 1 };
     in.groups = groups;
     in.group_count = 2;
+    in.idp = POLICY_TEXT(SV("local"));
+    in.authenticated_ms = in.wall_ms - (int64_t)size * 60000;
+    in.headers = headers;
+    in.header_count = ARRAY_LEN(headers);
     in.record = on_record;
     eval(policy, &in, &v);
     check(&v);
@@ -85,6 +94,39 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     in.ssh = &ssh;
     eval(policy, &in, &v);
     CHECK(v.outcome != POLICY_ALLOW || (v.allow && !v.deny));
+}
+
+/* The same bytes as the section `policies` beside a public route: what is enforced only takes away,
+ * and what has a mistake closes. */
+static void ask_central(const uint8_t *data, size_t size)
+{
+    const struct policy_input in = { .method = SV("GET"), .host = SV("a"), .path = SV("/") };
+    struct yaml_doc *doc = NULL;
+    struct policy_central *central = NULL;
+    struct policy *policy = NULL;
+    struct policy_source source = { 0 };
+    struct policy_verdict v = { 0 };
+
+    if (yaml_parse(sv_of(data, size), "fuzz", &doc, NULL) != ERR_OK) {
+        return;
+    }
+    central = policy_central_new(yaml_root(doc), doc);
+    source.central = central;
+    if (policy_compile(&source, &policy, NULL, NULL) == ERR_OK) {
+        ask(policy, data, size);
+    }
+    policy_unref(&policy);
+    source.allow_public_unauthenticated_access = true;
+    if (policy_compile(&source, &policy, NULL, NULL) == ERR_OK) {
+        policy_eval(policy, &in, &v);
+        check(&v);
+        CHECK(v.allow);
+    } else {
+        CHECK(policy_central_broken(central) != 0);
+    }
+    policy_unref(&policy);
+    policy_central_unref(&central);
+    yaml_doc_free(&doc);
 }
 
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
@@ -102,6 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (policy != NULL) {
         ask(policy, data, size);
     }
+    ask_central(data, size);
     policy_unref(&policy);
     if (policy_cert_of_der(sv_of(data, size), &cert) == ERR_OK) {
         CHECK(policy_cert_get(cert) != NULL);

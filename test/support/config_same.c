@@ -76,6 +76,7 @@ void config_route_dump(const struct config_route *r, struct buf *out)
     pairs(out, "set_response_headers", &r->set_response_headers);
     number(out, "templates", r->templates != NULL);
     number(out, "cors", r->cors.on);
+    texts(out, "policy_headers", &r->policy_headers);
     text(out, "token", r->kubernetes_token == NULL ? SV("") : secret_bytes(r->kubernetes_token));
     number(out, "tell", r->tell);
     number(out, "jwt_issuer_format", r->jwt_issuer_format);

@@ -1,8 +1,9 @@
-/* sv, buf, b64, hex: the text that everything else is built of, at its edges. */
+/* sv, buf, b64, hex, duration: the text that everything else is built of, at its edges. */
 #include <string.h>
 
 #include "common/b64.h"
 #include "common/buf.h"
+#include "common/duration.h"
 #include "common/mem.h"
 #include "common/rand.h"
 #include "common/secret.h"
@@ -287,6 +288,42 @@ static void hex_round_trips(void **state)
     buf_deinit(&b);
 }
 
+static void durations_are_go_s(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ms; /* -1: refused */
+    } rows[] = { { "0", 0 },
+                 { "0s", 0 },
+                 { "1s", 1000 },
+                 { "1h30m", 5400000 },
+                 { "1.5h", 5400000 },
+                 { "300ms", 300 },
+                 { "1m0.5s", 60500 },
+                 { "1500us", 2 },
+                 { "", -1 },
+                 { "1", -1 },
+                 { "s", -1 },
+                 { "1x", -1 },
+                 { "-1s", -1 },
+                 { "1s ", -1 },
+                 { "1.2.3s", -1 },
+                 { ".s", -1 },
+                 { ".5s", 500 },
+                 { "1e9s", -1 },
+                 { "99999999999999999999h", -1 } };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int64_t ms = -1;
+        enum err err = duration_parse(sv_from(rows[i].text), &ms);
+
+        if (rows[i].ms < 0 ? err == ERR_OK : err != ERR_OK || ms != rows[i].ms) {
+            fail_msg("%s: %s %lld", rows[i].text, err_name(err), (long long)ms);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +339,7 @@ int main(void)
         cmocka_unit_test(b64_refuses_second_spellings),
         cmocka_unit_test(secret_from_b64_gives_the_bytes),
         cmocka_unit_test(hex_round_trips),
+        cmocka_unit_test(durations_are_go_s),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,9 @@ static void a_check_arrives_as_it_was_asked(void **state)
     char idp[] = "idp";
     Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
     Postern__ClientCertificate certificate = POSTERN__CLIENT_CERTIFICATE__INIT;
+    Postern__RequestHeader header[] = { POSTERN__REQUEST_HEADER__INIT,
+                                        POSTERN__REQUEST_HEADER__INIT };
+    Postern__RequestHeader *headers[] = { &header[0], &header[1] };
     ProtobufCMessage *m = NULL;
     const Postern__CheckRequest *got = NULL;
     struct arena arena;
@@ -49,6 +52,14 @@ static void a_check_arrives_as_it_was_asked(void **state)
     certificate.trusted = 1;
     certificate.fingerprint = bytes_of(SV("f"));
     check.client_certificate = &certificate;
+    certificate.subject = bytes_of(SV("CN=a"));
+    header[0].name = bytes_of(SV("x-a"));
+    header[0].state = POSTERN__REQUEST_HEADER__STATE__TOLD;
+    header[0].value = bytes_of(SV("\xff"));
+    header[1].name = bytes_of(SV("x-b"));
+    header[1].state = POSTERN__REQUEST_HEADER__STATE__REPEATED;
+    check.headers = headers;
+    check.n_headers = ARRAY_LEN(headers);
     proxy_authz_wire_check(&out, &check);
     assert_int_equal(protobuf_c_message_get_packed_size(&check.base), out.n);
     assert_int_equal(rpc_unpack(&postern__check_request__descriptor, buf_sv(&out), &arena, &m),
@@ -62,6 +73,11 @@ static void a_check_arrives_as_it_was_asked(void **state)
     assert_bytes(SV("q"), &got->query);
     assert_true(got->client_certificate->trusted);
     assert_bytes(SV("f"), &got->client_certificate->fingerprint);
+    assert_bytes(SV("CN=a"), &got->client_certificate->subject);
+    assert_int_equal(got->n_headers, 2);
+    assert_bytes(SV("x-a"), &got->headers[0]->name);
+    assert_bytes(SV("\xff"), &got->headers[0]->value);
+    assert_int_equal(got->headers[1]->state, POSTERN__REQUEST_HEADER__STATE__REPEATED);
     assert_true(got->cors_preflight && got->recheck && got->internal);
     assert_int_equal(got->base.n_unknown_fields, 0);
     buf_deinit(&out);
@@ -185,7 +201,7 @@ static void every_field_of_the_messages_is_known_here(void **state)
 {
     (void)state;
     /* A new one wants its line in proxy/authz_wire.c, and authorize/question.c or reply.c. */
-    assert_int_equal(postern__check_request__descriptor.n_fields, 15);
+    assert_int_equal(postern__check_request__descriptor.n_fields, 16);
     assert_int_equal(postern__reply__descriptor.n_fields, 8);
 }
 

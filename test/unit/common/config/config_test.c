@@ -49,16 +49,6 @@ static const struct {
     { HEAD "zzzzzzzzzzzzz: 1\n", "/etc/postern/c.yaml:3:1: unknown setting \"zzzzzzzzzzzzz\"" },
     { HEAD "prefix: /\n",
       "/etc/postern/c.yaml:3:1: \"prefix\" is a setting of a route, not a setting" },
-    { HEAD "policies: [a]\n", "/etc/postern/c.yaml:3:1: policies: expected names with a policy" },
-    { HEAD "policies:\n  a: 7\n", "/etc/postern/c.yaml:4:3: expected a mapping" },
-    { HEAD "policies:\n  a b: {policy: 7}\n", "/etc/postern/c.yaml:4:3: policies: a name has" },
-    { HEAD "policies:\n  a: {enforcd: true}\n",
-      "/etc/postern/c.yaml:4:7: unknown setting of a policy \"enforcd\"; did you mean \"enforced\"?" },
-    { HEAD "policies:\n  a: {enforced: yes}\n",
-      "/etc/postern/c.yaml:4:7: enforced: expected true" },
-    { HEAD "policies:\n  a: {enforced: true, default: true}\n",
-      "/etc/postern/c.yaml:4:3: policies: \"enforced\" already holds" },
-    { CLUSTER("    policies: {staff: 1}\n"), "/etc/postern/c.yaml:8:5: policies: expected a list" },
     { HEAD "address: 8443\n", "/etc/postern/c.yaml:3:1: address: expected host:port" },
     { HEAD "address: :0\n", "/etc/postern/c.yaml:3:1: address: expected host:port" },
     { HEAD "address: :65536\n", "/etc/postern/c.yaml:3:1: address: expected host:port" },
@@ -695,42 +685,6 @@ static void values_may_stand_in_files_beside_the_configuration(void **state)
 
 /* --- small things --------------------------------------------------------------------------------- */
 
-static void durations_are_go_s(void **state)
-{
-    static const struct {
-        const char *text;
-        int64_t ms; /* -1: refused */
-    } rows[] = { { "0", 0 },
-                 { "0s", 0 },
-                 { "1s", 1000 },
-                 { "1h30m", 5400000 },
-                 { "1.5h", 5400000 },
-                 { "300ms", 300 },
-                 { "1m0.5s", 60500 },
-                 { "1500us", 2 },
-                 { "", -1 },
-                 { "1", -1 },
-                 { "s", -1 },
-                 { "1x", -1 },
-                 { "-1s", -1 },
-                 { "1s ", -1 },
-                 { "1.2.3s", -1 },
-                 { ".s", -1 },
-                 { ".5s", 500 },
-                 { "1e9s", -1 },
-                 { "99999999999999999999h", -1 } };
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        int64_t ms = -1;
-        enum err err = config_duration(sv_from(rows[i].text), &ms);
-
-        if (rows[i].ms < 0 ? err == ERR_OK : err != ERR_OK || ms != rows[i].ms) {
-            fail_msg("%s: %s %lld", rows[i].text, err_name(err), (long long)ms);
-        }
-    }
-}
-
 static void what_needs_a_restart_is_named(void **state)
 {
     struct config *a = good(HEAD "address: :1\nlog_level: info\n");
@@ -797,7 +751,6 @@ int main(void)
         cmocka_unit_test(mistakes_in_the_environment_name_the_variable),
         cmocka_unit_test(the_environment_alone_is_enough),
         cmocka_unit_test(values_may_stand_in_files_beside_the_configuration),
-        cmocka_unit_test(durations_are_go_s),
         cmocka_unit_test(what_needs_a_restart_is_named),
         cmocka_unit_test(near_names_are_found),
         cmocka_unit_test(the_manual_is_the_one_of_the_rows),

@@ -103,7 +103,7 @@ static void every_policy_block_compiles(void **state)
         yaml_doc_free(&doc);
         count++;
     }
-    assert_int_equal(count, 4);
+    assert_int_equal(count, 5);
     buf_deinit(&docs);
 }
 

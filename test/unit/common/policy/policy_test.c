@@ -73,7 +73,7 @@ static void reasons_have_stable_numbers_and_unique_names(void **state)
         assert_string_not_equal(name, "unknown");
         assert_int_equal(policy_reason_of(sv_from(name)), i);
     }
-    assert_string_equal(policy_reason_name((enum policy_reason)63), "unknown");
+    assert_string_equal(policy_reason_name(POLICY_REASON_COUNT), "unknown");
     assert_string_equal(policy_reason_name(POLICY_REASON_NONE), "unknown");
     assert_int_equal(policy_reason_of(SV("unknown")), POLICY_REASON_NONE);
     assert_int_equal(POLICY_REASON_POLICY_INVALID, 48); /* on the wire */
