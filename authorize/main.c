@@ -2,6 +2,7 @@
 #include "authorize/rules.h"
 #include "authorize/service.h"
 #include "common/mem.h"
+#include "common/rpc/rpc.h"
 #include "common/service.h"
 
 struct authorize {
@@ -88,5 +89,6 @@ static const struct service_app app = {
 
 int main(int argc, char **argv)
 {
+    rpc_expect_few_peers(); /* the workers of the proxies */
     return service_main(argc, argv, &app);
 }

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <grpc/byte_buffer_reader.h>
@@ -74,6 +75,12 @@ static pthread_once_t log_once = PTHREAD_ONCE_INIT;
 static void log_hook(void)
 {
     gpr_set_log_function(on_grpc_log);
+}
+
+void rpc_expect_few_peers(void)
+{
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
+    (void)setenv("GRPC_POLL_STRATEGY", "poll", 0);
 }
 
 void rpc_core_up(void)

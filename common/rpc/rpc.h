@@ -12,6 +12,11 @@
 
 struct rpc;
 
+/* First of all, in a program that has few peers and many messages: gRPC then asks the kernel at each
+ * wait for what it waits for, over all connections. Otherwise it asks once and for more: each
+ * message that the other end of a unix socket takes in wakes its sender up. The environment's
+ * GRPC_POLL_STRATEGY is stronger. One thread only. */
+void rpc_expect_few_peers(void);
 struct rpc *rpc_new(struct loop *loop);
 /* Call after servers and clients of it are gone; waits for the thread. */
 void rpc_free(struct rpc **rpc);
