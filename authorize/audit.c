@@ -136,13 +136,13 @@ static void add_certificate(struct buf *out, const Postern__ClientCertificate *c
     }
 }
 
+static const struct sv decisions[] = { [AUTHZ_DENY] = { "deny", 4 },
+                                       [AUTHZ_ALLOW] = { "allow", 5 },
+                                       [AUTHZ_LOGIN] = { "login", 5 },
+                                       [AUTHZ_UNAVAILABLE] = { "unavailable", 11 } };
+
 static void write_verdict(struct buf *out, const struct authz_outcome *o)
 {
-    static const struct sv decisions[] = { [AUTHZ_DENY] = { "deny", 4 },
-                                           [AUTHZ_ALLOW] = { "allow", 5 },
-                                           [AUTHZ_LOGIN] = { "login", 5 },
-                                           [AUTHZ_UNAVAILABLE] = { "unavailable", 11 } };
-
     ADD(out, ",\"decision\":\"");
     buf_add_sv(out, decisions[o->decision]);
     ADD(out, "\",\"reasons\":");
@@ -213,6 +213,15 @@ static void add_verdict(struct buf *out, const struct authz_outcome *o)
     }
 }
 
+/* A shadow policy that would decide otherwise. */
+static void add_shadow(struct buf *out, const struct authz_outcome *o)
+{
+    ADD(out, ",\"shadow-decision\":\"");
+    buf_add_sv(out, decisions[o->shadow]);
+    ADD(out, "\",\"shadow-reasons\":");
+    add_reasons(out, o->shadow_reasons);
+}
+
 void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
                       const struct authz_outcome *o, int64_t wall_ms)
 {
@@ -226,6 +235,9 @@ void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
     add_certificate(out, req->client_certificate);
     add_who(out, req, o);
     log_add_sv(out, LOG_KEY("route-id"), o->route != NULL ? o->route->id_text : SV(""));
+    if (o->has_shadow && o->shadow != o->decision) {
+        add_shadow(out, o);
+    }
     if (req->internal) {
         ADD(out, ",\"internal\":true");
     }

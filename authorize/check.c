@@ -185,6 +185,19 @@ static void outcome_unavailable(struct authz_outcome *out, enum policy_reason re
     struct policy_verdict verdict = policy_verdict_unavailable(reason);
 
     outcome_set(out, &verdict);
+    out->has_shadow = false; /* no policy decided: there is nothing to compare with */
+}
+
+/* What a policy that does not count would say. */
+static void ask_shadow(const struct policy *shadow, const struct policy_input *in,
+                       struct authz_outcome *out)
+{
+    struct policy_verdict verdict = { .outcome = POLICY_DENY };
+
+    policy_eval(shadow, in, &verdict);
+    out->has_shadow = true;
+    out->shadow = authz_check_decide(verdict.outcome);
+    out->shadow_reasons = policy_reasons(&verdict);
 }
 
 static void evaluate(const struct authz_facts *facts, const Postern__CheckRequest *req,
@@ -195,7 +208,12 @@ static void evaluate(const struct authz_facts *facts, const Postern__CheckReques
     if (req->internal) {
         policy_eval_internal(in, true, &verdict);
     } else {
+        const struct policy *shadow = authz_rules_shadow(facts->rules, out->route);
+
         policy_eval(authz_rules_policy(facts->rules, out->route), in, &verdict);
+        if (shadow != NULL) {
+            ask_shadow(shadow, in, out);
+        }
     }
     outcome_set(out, &verdict);
 }
@@ -262,6 +280,7 @@ static void evaluate_without_store(const struct authz_facts *facts,
                                    struct authz_outcome *out)
 {
     evaluate(facts, req, in, out);
+    out->has_shadow = false;
     if (out->decision != AUTHZ_ALLOW &&
         !(out->reasons & POLICY_REASON_BIT(POLICY_REASON_POLICY_INVALID))) {
         outcome_unavailable(out, POLICY_REASON_STORE_UNAVAILABLE);

@@ -42,7 +42,10 @@ struct authz_outcome {
     enum authz_decision decision;
     struct policy_verdict verdict;
     policy_reason_set reasons; /* set of enum policy_reason */
-    uint16_t status;           /* HTTP for DENY and UNAVAILABLE */
+    bool has_shadow;           /* the route's shadow policy was asked, too: what it would say */
+    enum authz_decision shadow;
+    policy_reason_set shadow_reasons;
+    uint16_t status; /* HTTP for DENY and UNAVAILABLE */
     int64_t valid_until_s;
     const struct config_route *route;      /* NULL: unknown, or internal */
     const struct authz_session *session;   /* the live one; NULL: none */

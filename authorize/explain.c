@@ -208,6 +208,8 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
     struct policy_input in = *decided_by;
     const struct policy *policy =
         o->route == NULL ? NULL : authz_rules_policy(e->facts->rules, o->route);
+    const struct policy *shadow =
+        o->route == NULL ? NULL : authz_rules_shadow(e->facts->rules, o->route);
     struct policy_verdict v = { .outcome = POLICY_DENY };
     CLEANUP(buf_deinit) struct buf trace;
 
@@ -241,6 +243,10 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
         buf_add_str(e->out, ",\"trace\":");
         buf_add_sv(e->out, buf_sv(&trace));
         e->out->err = e->out->err != ERR_OK ? e->out->err : trace.err;
+    }
+    if (has_trace(e, o) && shadow != NULL) {
+        buf_add_str(e->out, ",\"shadow\":");
+        policy_trace(shadow, &in, authz_rules_line_shift(e->facts->rules, o->route), e->out, &v);
     }
     buf_add_char(e->out, '}');
 }

@@ -13,6 +13,7 @@ struct mistake {
 struct rule {
     struct policy *policy;   /* NULL: it did not compile */
     struct mistake *mistake; /* then */
+    struct policy *shadow;   /* NULL: none, or it did not compile */
     uint32_t profile;
     int line; /* of the route, when it was compiled */
 };
@@ -27,6 +28,7 @@ struct authz_rules {
     struct authz_profile *profiles;
     size_t n_profiles;
     size_t n_invalid;
+    size_t n_shadows;
 };
 
 static bool same_profile(const struct authz_profile *a, const struct authz_profile *b)
@@ -79,6 +81,26 @@ static void compile(struct rule *rule, const struct authz_rules *rules,
     }
 }
 
+/* A mistake in a policy that does not count closes nothing. */
+static void compile_shadow(struct rule *rule, const struct authz_rules *rules,
+                           const struct config_route *route)
+{
+    const struct policy_source base = { .central = rules->central,
+                                        .mtls_default_deny =
+                                            config_mtls_default_deny(rules->config) };
+    enum policy_fault fault = POLICY_FAULT_NONE;
+    struct diag d = { .line = 0 };
+    char text[DIAG_LINE];
+
+    if (policy_compile_shadow(route->json, route->doc, &base, &rule->shadow, &fault, &d) !=
+        ERR_OK) {
+        log_error("policy.shadow-invalid", KV_SV("route", route->from),
+                  KV_SV("route-id", route->id_text), KV_STR("fault", policy_fault_name(fault)),
+                  KV_STR("why", diag_format(&d, text)),
+                  KV_STR("effect", "the shadow policy is not asked; the route is not touched"));
+    }
+}
+
 /* The rule of a route about which nothing has changed. False: there is none. */
 static bool take_over(struct rule *rule, const struct config_route *route,
                       const struct authz_rules *before)
@@ -98,6 +120,7 @@ static bool take_over(struct rule *rule, const struct config_route *route,
     } else {
         rule->policy = policy_ref(old->policy);
     }
+    rule->shadow = old->shadow == NULL ? NULL : policy_ref(old->shadow);
     return true;
 }
 
@@ -109,7 +132,9 @@ static void add_rule(struct authz_rules *rules, const struct config_route *route
 
     if (!take_over(rule, route, before)) {
         compile(rule, rules, route);
+        compile_shadow(rule, rules, route);
     }
+    rules->n_shadows += rule->shadow != NULL ? 1 : 0;
     if (rule->mistake != NULL) {
         rules->n_invalid++;
         log_error("policy.invalid", KV_SV("route", route->from), KV_SV("route-id", route->id_text),
@@ -199,6 +224,7 @@ void authz_rules_free(struct authz_rules **rules)
     }
     for (size_t i = 0; i < r->config->n_routes; i++) {
         policy_unref(&r->rules[i].policy);
+        policy_unref(&r->rules[i].shadow);
         mem_free(&r->rules[i].mistake);
     }
     policy_central_unref(&r->central);
@@ -234,6 +260,17 @@ const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route)
 {
     return rules->rules[route->index].policy;
+}
+
+const struct policy *authz_rules_shadow(const struct authz_rules *rules,
+                                        const struct config_route *route)
+{
+    return rules->rules[route->index].shadow;
+}
+
+size_t authz_rules_shadows(const struct authz_rules *rules)
+{
+    return rules->n_shadows;
 }
 
 const char *authz_rules_mistake(const struct authz_rules *rules, const struct config_route *route,

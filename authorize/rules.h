@@ -35,6 +35,11 @@ bool authz_rules_want_tokens(const struct authz_rules *rules);
 /* NULL: it did not compile. */
 const struct policy *authz_rules_policy(const struct authz_rules *rules,
                                         const struct config_route *route);
+/* The one that is asked beside it; NULL: none, or it did not compile. */
+const struct policy *authz_rules_shadow(const struct authz_rules *rules,
+                                        const struct config_route *route);
+/* How many routes have one. */
+size_t authz_rules_shadows(const struct authz_rules *rules);
 /* Why it did not compile, with its place; NULL: it did. */
 const char *authz_rules_mistake(const struct authz_rules *rules, const struct config_route *route,
                                 char line[DIAG_LINE]);

@@ -10,6 +10,7 @@
 #include "authorize/question.h"
 #include "authorize/recent.h"
 #include "authorize/reply.h"
+#include "authorize/shadow.h"
 #include "authorize/sync.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -41,6 +42,7 @@ struct authz_service {
     struct authz_identities *identities;
     struct authz_audit *audit;
     struct authz_recent *recent;
+    struct authz_shadow *shadow; /* NULL: no route has a shadow policy */
     struct arena arena;
     struct pace pace;
     struct list streams;
@@ -130,6 +132,9 @@ static void answer(struct authz_service *svc, const struct authz_facts *facts, s
 {
     authz_audit_add(svc->audit, req, outcome, facts->wall_ms);
     authz_recent_add(svc->recent, facts, req, outcome);
+    if (outcome->has_shadow) {
+        authz_shadow_note(svc->shadow, facts, outcome);
+    }
     if (st != NULL) {
         authz_replies_add(&st->replies, req->id, outcome);
     } else {
@@ -482,7 +487,9 @@ static void take_rules(void *arg)
     struct authz_service *svc = n->service;
     struct authz_rules *old = svc->rules;
 
+    authz_shadow_free(&svc->shadow, old);
     svc->rules = n->rules;
+    svc->shadow = authz_shadow_new(svc->rules);
     authz_identities_clear(svc->identities);
     if (svc->opts.loop != NULL) { /* 10,000 policies: nobody's check waits for their end */
         loop_post(svc->opts.loop, drop_rules, old);
@@ -587,6 +594,7 @@ static struct authz_rules *service_end(struct authz_service *svc)
     authz_identities_free(&svc->identities);
     authz_audit_free(&svc->audit);
     authz_recent_free(&svc->recent);
+    authz_shadow_free(&svc->shadow, svc->rules);
     rpc_identity_free(&svc->identity);
     arena_deinit(&svc->arena);
     (void)pthread_mutex_destroy(&svc->mutex);
@@ -611,6 +619,7 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     svc->identities = authz_identities_new();
     svc->audit = authz_audit_new();
     svc->recent = authz_recent_new();
+    svc->shadow = authz_shadow_new(svc->rules);
     arena_init(&svc->arena);
     list_init(&svc->streams);
     list_init(&svc->waiters);

@@ -61,36 +61,44 @@ void cli_errors_tell(const struct config_errors *errors)
     }
 }
 
-size_t cli_policies_tell(const struct config *config)
+/* Prints the mistake; 1 if there is one. */
+static size_t tell_mistake(enum err err, const struct diag *d)
+{
+    char line[DIAG_LINE];
+
+    if (err != ERR_OK) {
+        (void)fprintf(stderr, "%s\n", diag_format(d, line));
+    }
+    return err == ERR_OK ? 0 : 1;
+}
+
+struct cli_mistakes cli_policies_tell(const struct config *config)
 {
     struct policy_central *central = policy_central_new(config->policies, config->policies_doc);
     const struct policy_source base = { .central = central,
                                         .mtls_default_deny = config_mtls_default_deny(config) };
-    size_t broken = 0;
+    struct cli_mistakes n = { .closing = 0 };
 
     for (size_t i = 0; i < policy_central_count(central); i++) {
         const struct policy_central_item *item = policy_central_at(central, i);
-        char line[DIAG_LINE];
 
-        if (item->policy == NULL) {
-            (void)fprintf(stderr, "%s\n", diag_format(&item->why, line));
-            broken++;
-        }
+        n.closing += tell_mistake(item->policy == NULL ? ERR_INVALID : ERR_OK, &item->why);
     }
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = &config->routes[i];
         struct policy *policy = NULL;
         struct diag d = { .line = 0 };
-        char line[DIAG_LINE];
+        enum err err = policy_compile_route(route->json, route->doc, &base, &policy, NULL, &d);
 
-        if (policy_compile_route(route->json, route->doc, &base, &policy, NULL, &d) != ERR_OK) {
-            (void)fprintf(stderr, "%s\n", diag_format(&d, line));
-            broken++;
-        }
+        n.closing += tell_mistake(err, &d);
+        policy_unref(&policy);
+        d = (struct diag){ .line = 0 };
+        err = policy_compile_shadow(route->json, route->doc, &base, &policy, NULL, &d);
+        n.shadow += tell_mistake(err, &d);
         policy_unref(&policy);
     }
     policy_central_unref(&central);
-    return broken;
+    return n;
 }
 
 enum err cli_duration(const char *text, int64_t *seconds_out)

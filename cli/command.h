@@ -42,9 +42,13 @@ char *cli_tame(char *text);
  * mistake. NULL: it cannot be used. */
 struct config *cli_config(const char *file);
 
-/* Prints what is wrong with its policies, of which each closes the routes that it applies to; how many
- * mistakes there are. */
-size_t cli_policies_tell(const struct config *config);
+struct cli_mistakes {
+    size_t closing; /* each closes the routes that it applies to */
+    size_t shadow;  /* in shadow policies: they close nothing */
+};
+
+/* Prints what is wrong with its policies; how many mistakes there are. */
+struct cli_mistakes cli_policies_tell(const struct config *config);
 /* Prints every mistake. */
 void cli_errors_tell(const struct config_errors *errors);
 

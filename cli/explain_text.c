@@ -472,5 +472,13 @@ void cli_explain_text(const json_t *doc, int64_t now_ms, struct buf *out)
     if (strcmp(text(doc, "verdict"), "allow") != 0 && !add_advice(out, doc) && trace != NULL) {
         add_changes(out, trace);
     }
+    if (json_object_get(doc, "shadow") != NULL) {
+        const json_t *shadow = json_object_get(doc, "shadow");
+
+        buf_add_str(out, "The shadow policy would say: ");
+        add_verdict(out, shadow);
+        add_side(out, shadow, "deny");
+        add_side(out, shadow, "allow");
+    }
     add_facts(out, doc, now_ms);
 }

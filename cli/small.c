@@ -1,4 +1,4 @@
-/* The commands of a few lines: ca, validate, healthcheck, hash-password. */
+/* The commands of a few lines: ca, healthcheck, hash-password. */
 #include <crypt.h>
 #include <getopt.h>
 #include <netdb.h>
@@ -39,44 +39,6 @@ int cli_ca_main(int argc, char **argv)
     rpc_identity_free(&identity);
     config_unref(&config);
     return 0;
-}
-
-/* ---- validate -------------------------------------------------------------------------------- */
-
-static void print_advice(const char *sentence, void *arg)
-{
-    (void)arg;
-    (void)printf("%s\n", sentence);
-}
-
-int cli_validate_main(int argc, char **argv)
-{
-    struct config *config = NULL;
-    size_t broken = 0;
-
-    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-        (void)puts(
-            "usage: postern validate [FILE]\n\nChecks a configuration and its policies; prints each "
-            "mistake with file, line and column. Exit code 1 if there is one.\nAlso says what is no mistake but "
-            "should be seen to: certificates that end soon, upstreams that nobody verifies, hosts "
-            "without a certificate.");
-        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
-    }
-    config = cli_config(argc == 2 ? argv[1] : NULL);
-    if (config == NULL) {
-        return 1;
-    }
-    config_advise(config, clock_wall_s(), print_advice, NULL);
-    broken = cli_policies_tell(config);
-    if (broken > 0) {
-        (void)fprintf(stderr, "%s: routes answer 503 for the %zu mistake%s above\n", config->file.p,
-                      broken, broken == 1 ? "" : "s");
-    } else {
-        (void)printf("%s: fine, %zu route%s\n", config->file.p, config->n_routes,
-                     config->n_routes == 1 ? "" : "s");
-    }
-    config_unref(&config);
-    return broken == 0 ? 0 : 1;
 }
 
 /* ---- healthcheck ----------------------------------------------------------------------------- */

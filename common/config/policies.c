@@ -130,6 +130,8 @@ void config_finish_policy_headers(struct config_reader *r, struct config_route *
             find_headers(r, json_object_get(entry, "policy"), 0, &list);
         }
     }
+    find_headers(r, json_object_get(route->json, "shadow_policy"), 0,
+                 &list); /* last: it counts least */
     route->policy_headers.n = list.n;
     if (list.n != 0) {
         route->policy_headers.v = arena_alloc(r->arena, list.n * sizeof(*list.v));

@@ -544,6 +544,10 @@ static const struct config_row route_rows[] = {
       .read = config_read_renegotiation,
       .doc = "Only `false`: an upstream must not change a connection's keys in the middle." },
     { "policy", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .doc = "Who may: see [policy.md](policy.md)." },
+    { "shadow_policy", CFG_OBJECT, CFG_TUNNEL | CFG_OURS, SIZE_MAX,
+      .doc =
+          "A policy to come: it is asked beside the one that counts, differences are logged: see "
+          "[explain.md](explain.md#shadow-policies)." },
     { "policies", CFG_STRINGS, CFG_TUNNEL | CFG_OURS, SIZE_MAX,
       .doc = "Who may, too: names from the global `policies`." },
     { "allow_public_unauthenticated_access", CFG_BOOL, CFG_TUNNEL,

@@ -720,3 +720,20 @@ enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
     }
     return policy_compile(&source, policy_out, fault_out, d);
 }
+
+enum err policy_compile_shadow(const json_t *route, const struct yaml_doc *doc,
+                               const struct policy_source *base, struct policy **policy_out,
+                               enum policy_fault *fault_out, struct diag *d)
+{
+    const json_t *shadow = json_object_get(route, "shadow_policy");
+    const json_t *mcp = json_object_get(json_object_get(route, "mcp"), "server");
+    struct policy_source source = { .doc = doc,
+                                    .route = route,
+                                    .ppl = shadow,
+                                    .central = base->central,
+                                    .mcp_server = mcp != NULL,
+                                    .mtls_default_deny = base->mtls_default_deny };
+
+    *policy_out = NULL;
+    return shadow == NULL ? ERR_OK : policy_compile(&source, policy_out, fault_out, d);
+}

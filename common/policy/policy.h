@@ -115,6 +115,12 @@ MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_
                                          const struct policy_source *base,
                                          struct policy **policy_out, enum policy_fault *fault_out,
                                          struct diag *d);
+/* Of a route's `shadow_policy`: what the route would have without its other rules, but what holds on
+ * every route. *policy_out NULL: the route has none. */
+MUST_CHECK enum err policy_compile_shadow(const json_t *route, const struct yaml_doc *doc,
+                                          const struct policy_source *base,
+                                          struct policy **policy_out, enum policy_fault *fault_out,
+                                          struct diag *d);
 /* A policy for those who do not know some facts: where policy asks for criteria (bits of enum
  * policy_criterion), this one takes the answer that is best (hopeful) or worst for the visitor. Both
  * of one outcome: it does not hang on them. One reference for the caller. */
