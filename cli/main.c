@@ -15,6 +15,7 @@ static const struct cli_command commands[] = {
     { "users", "revoke all sessions of a user", cli_users_main },
     { "whoami", "ask a proxy who you are to it, and how it found your address", cli_whoami_main },
     { "tcp", "reach a TCP service through a tunnel", cli_tcp_main },
+    { "audit", "verify the chain of audit lines", cli_audit_main },
     { "token", "make, list, revoke tokens: service accounts, clients of the databroker",
       cli_token_main },
     { "ca", "print the certificate authority between the parts", cli_ca_main },

@@ -229,6 +229,7 @@ void config_check(struct config_reader *r, const bool *given)
     check_listener(r, given);
     check_login(r, given);
     config_check_mtls(r);
+    config_check_audit(r);
     if (is_given(given, "autocert_eab_key_id") != is_given(given, "autocert_eab_mac_key")) {
         config_error(r, whole(r),
                      "\"autocert_eab_key_id\" and \"autocert_eab_mac_key\" belong together");

@@ -455,6 +455,35 @@ struct config_mtls {
     bool has_ca;               /* in every part */
 };
 
+/* --- the audit --- */
+
+enum config_audit_sink { CONFIG_AUDIT_STDOUT = 0, CONFIG_AUDIT_FILE };
+
+/* What is refused when its line cannot be written. */
+enum config_audit_required {
+    CONFIG_AUDIT_DENIALS = 0, /* denials get 503, admin actions fail; allows go on */
+    CONFIG_AUDIT_ALL,         /* everything */
+    CONFIG_AUDIT_NONE         /* nothing: lines are lost and counted */
+};
+
+enum config_audit_chain {
+    CONFIG_AUDIT_CHAIN_OFF = 0,
+    CONFIG_AUDIT_CHAIN_HMAC,
+    CONFIG_AUDIT_CHAIN_SHA256
+};
+
+struct config_audit {
+    enum config_audit_sink sink;
+    enum config_audit_required required;
+    enum config_audit_chain chain;
+    struct sv folder; /* FILE: absolute */
+    bool group_readable;
+    bool fsync;
+    uint32_t rotate_mib; /* 0: not by size */
+    int64_t rotate_ms;   /* 0: not by age */
+    uint32_t keep;       /* files besides the one that is written */
+};
+
 enum config_tls_version { CONFIG_TLS_1_2 = 0, CONFIG_TLS_1_3 };
 
 enum config_idp { CONFIG_IDP_NONE = 0, CONFIG_IDP_LOCAL, CONFIG_IDP_OIDC };
@@ -549,6 +578,7 @@ struct config {
     struct sv health_check_addr; /* "host:port", "unix:/path"; not set: off */
     enum log_level log_level;
     bool access_log;
+    struct config_audit audit;
 
     /* --- sessions --- */
     struct sv cookie_name; /* without the __Host- that is put before it */
@@ -638,6 +668,9 @@ static inline bool config_mtls_default_deny(const struct config *config)
 {
     return config->asks_client_cert && config->downstream_mtls.enforcement != CONFIG_MTLS_POLICY;
 }
+
+/* Whether the same lines go the same way. */
+bool config_audit_same(const struct config_audit *a, const struct config_audit *b);
 
 const char *config_part_name(enum config_part part); /* "proxy" …; "postern" */
 

@@ -246,6 +246,9 @@ void config_docs(struct buf *out)
     buf_add_str(out, "\n## downstream_mtls\n\nIn the environment `DOWNSTREAM_MTLS_CA` and so on. "
                      "What it does: [tls.md](tls.md).\n\n");
     add_table(out, &config_rows_mtls);
+    buf_add_str(out, "\n## audit\n\nIn the environment `AUDIT_SINK` and so on. What it does: "
+                     "[audit.md](audit.md). Read by authorize and the databroker.\n\n");
+    add_table(out, &config_rows_audit);
     buf_add_str(out, "\n## Not here yet\n\nThese settings of Pomerium are known and refused with a "
                      "sentence that says so.\n\nGlobal: ");
     add_names(out, &config_rows_global, CFG_UNSUPPORTED);

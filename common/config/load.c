@@ -167,8 +167,10 @@ static void read_all(struct config_reader *r, struct sv text, bool has_file)
     config_read_defaults(r, &config_rows_global, r->c);
     config_read_defaults(r, &config_rows_limits, &r->c->limits);
     config_read_defaults(r, &config_rows_mtls, &r->c->downstream_mtls);
+    config_read_defaults(r, &config_rows_audit, &r->c->audit);
     config_read_env(r, &config_rows_global, r->c, given, env);
     config_read_mtls_env(r);
+    config_read_audit_env(r);
     if (has_file) {
         struct config_place place = { r->c->file.p, 0, 0 };
 

@@ -12,7 +12,7 @@
 #include "common/config/splice.h"
 #include "common/map.h"
 
-enum { CONFIG_DOCS_MAX = 64, CONFIG_MTLS_ROWS = 8 };
+enum { CONFIG_DOCS_MAX = 64, CONFIG_MTLS_ROWS = 8, CONFIG_AUDIT_ROWS = 24 };
 
 /* What one reading brought in. Configurations that took routes over from it hold it, too. */
 struct config_stock {
@@ -75,6 +75,9 @@ struct config_reader {
     bool *taken;                       /* one a route: it was taken over, finished */
     bool mtls_given[CONFIG_MTLS_ROWS];
     bool mtls_env[CONFIG_MTLS_ROWS];
+    bool audit_given[CONFIG_AUDIT_ROWS];
+    bool audit_env[CONFIG_AUDIT_ROWS];
+    struct config_place audit_place; /* of the block */
     struct map *pairs; /* of the previous configuration, by id; NULL: not looked at yet */
 };
 
@@ -152,6 +155,11 @@ struct keypair *config_pem_try_pair(struct config_reader *r, struct sv cert, str
 const char *config_pem_unlisted(struct config_reader *r, struct sv cas, struct sv crls);
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
 struct sv config_pem_text(struct config_reader *r, struct sv text);
+
+/* audit.c */
+void config_read_audit(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_audit_env(struct config_reader *r);
+void config_check_audit(struct config_reader *r);
 
 /* mtls.c */
 void config_read_mtls(struct config_reader *r, const struct config_value *v, void *base);

@@ -265,6 +265,10 @@ static const struct config_row global_rows[] = {
     { "access_log", CFG_BOOL, CFG_RELOAD | CFG_OURS, G(access_log), .def = 1,
       .doc = "The proxy's line for each request. Authorize's line for each decision is always "
              "written." },
+    { "audit", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_audit,
+      .doc =
+          "Where the lines of decisions and administration go, and what happens when they cannot "
+          "be written, see [below](#audit) and [audit.md](audit.md)." },
 
     /* --- sessions --- */
     { "cookie_name", CFG_TEXT, 0, G(cookie_name), 1, 64, .def_text = "_pomerium",

@@ -48,6 +48,8 @@ static const char *purpose_label(enum keys_purpose purpose)
         return "postern service account 1";
     case KEYS_PROOF:
         return "postern unix proof 1";
+    case KEYS_AUDIT:
+        return "postern audit chain 1";
     }
     CHECK(!"a purpose without a label");
     return NULL;

@@ -22,7 +22,8 @@ enum keys_purpose {
     KEYS_FORM,            /* anti-forgery tokens of forms on authenticate's pages */
     KEYS_TICKET,          /* TLS session tickets */
     KEYS_SERVICE_ACCOUNT, /* tokens of service accounts */
-    KEYS_PROOF            /* the parts' proofs on unix sockets */
+    KEYS_PROOF,           /* the parts' proofs on unix sockets */
+    KEYS_AUDIT            /* the chain of audit lines */
 };
 
 struct keys;

@@ -73,6 +73,7 @@ static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_HEADER_REPEATED] = "header-repeated",
     [POLICY_REASON_HEADER_TOO_LARGE] = "header-too-large",
     [POLICY_REASON_HEADER_UNKNOWN] = "header-unknown",
+    [POLICY_REASON_AUDIT_UNAVAILABLE] = "audit-unavailable",
 };
 
 const char *policy_reason_name(enum policy_reason reason)

@@ -85,7 +85,10 @@ enum policy_reason {
     POLICY_REASON_HEADER_REPEATED = 68,
     POLICY_REASON_HEADER_TOO_LARGE = 69,
     POLICY_REASON_HEADER_UNKNOWN = 70, /* who asks did not tell it */
-    POLICY_REASON_COUNT = 71           /* at most 128 */
+
+    /* why no policy could be asked, again */
+    POLICY_REASON_AUDIT_UNAVAILABLE = 71, /* its audit line cannot be written */
+    POLICY_REASON_COUNT = 72              /* at most 128 */
 };
 
 /* NOLINTNEXTLINE(readability-identifier-naming): a number, which no tag can name */
