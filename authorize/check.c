@@ -370,3 +370,9 @@ void authz_check_show(const struct authz_facts *facts, const Postern__CheckReque
     (void)run(facts, req, AUTHZ_SETTLED, &asked, &outcome);
     shown(arg, &asked.in, &outcome);
 }
+
+void authz_check_unaudited(struct authz_outcome *out)
+{
+    outcome_unavailable(out, POLICY_REASON_AUDIT_UNAVAILABLE);
+    out->identity = NULL;
+}

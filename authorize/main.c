@@ -55,11 +55,16 @@ static enum err reload(void *state, const struct config *config, struct diag *d)
     struct authz_rules *rules = NULL;
     enum err err = authz_rules_new(config, a->rules, &rules, d);
 
-    if (err == ERR_OK) {
-        authz_service_set_rules(a->checks, rules);
-        a->rules = rules;
+    if (err != ERR_OK) {
+        return err;
     }
-    return err;
+    err = authz_service_set_rules(a->checks, rules, d);
+    if (err != ERR_OK) {
+        authz_rules_free(&rules);
+        return err;
+    }
+    a->rules = rules;
+    return ERR_OK;
 }
 
 static void stop(void *state)

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "authorize/audit.h"
+#include "authorize/answer.h"
 #include "authorize/check.h"
 #include "authorize/explain.h"
 #include "authorize/identity.h"
@@ -40,7 +40,7 @@ struct authz_service {
     struct authz_rules *rules;
     struct authz_sync *sync;
     struct authz_identities *identities;
-    struct authz_audit *audit;
+    struct authz_answers *answers;
     struct authz_recent *recent;
     struct authz_shadow *shadow; /* NULL: no route has a shadow policy */
     struct arena arena;
@@ -100,46 +100,23 @@ static void stream_flush(struct stream *st)
     }
 }
 
-static void answer_unary(struct rpc_call *call, const Postern__CheckRequest *req,
-                         const struct authz_outcome *outcome)
-{
-    Postern__CheckAnswer answer = POSTERN__CHECK_ANSWER__INIT;
-    Postern__Reply reply;
-    struct authz_reply_room room;
-    char *names[AUTHZ_REASONS_MAX];
-    Postern__IdentityBlock__Header header[AUTHZ_BLOCK_HEADERS_MAX];
-    Postern__IdentityBlock__Header *headers[AUTHZ_BLOCK_HEADERS_MAX];
-
-    authz_reply_fill(&reply, &room, req->id, outcome);
-    for (size_t i = 0; i < reply.n_reasons; i++) {
-        names[i] = base_unconst(policy_reason_name((enum policy_reason)reply.reasons[i]));
-    }
-    for (size_t i = 0; outcome->identity != NULL && i < outcome->identity->n_headers; i++) {
-        authz_reply_header(&header[i], &outcome->identity->headers[i]);
-        headers[i] = &header[i];
-        answer.n_headers++;
-    }
-    answer.reply = &reply;
-    answer.headers = headers;
-    answer.n_reason_names = reply.n_reasons;
-    answer.reason_names = names;
-    rpc_call_reply(call, &answer.base);
-}
-
 static void answer(struct authz_service *svc, const struct authz_facts *facts, struct stream *st,
                    struct rpc_call *call, const Postern__CheckRequest *req,
-                   const struct authz_outcome *outcome)
+                   struct authz_outcome *outcome)
 {
-    authz_audit_add(svc->audit, req, outcome, facts->wall_ms);
+    const struct authz_to to = { .replies = st == NULL ? NULL : &st->replies, .call = call };
+
+    authz_answers_give(svc->answers, to, req, outcome, facts->wall_ms);
     authz_recent_add(svc->recent, facts, req, outcome);
     if (outcome->has_shadow) {
         authz_shadow_note(svc->shadow, facts, outcome);
     }
-    if (st != NULL) {
-        authz_replies_add(&st->replies, req->id, outcome);
-    } else {
-        answer_unary(call, req, outcome);
-    }
+}
+
+static void on_more(void *arg, struct authz_replies *replies)
+{
+    (void)arg;
+    stream_flush(CONTAINER_OF(replies, struct stream, replies));
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
@@ -194,7 +171,7 @@ static void waiters_run(struct authz_service *svc, struct sv session, enum authz
             (void)waiter_run(svc, w, patience);
         }
     }
-    authz_audit_flush(svc->audit);
+    authz_answers_flush(svc->answers);
 }
 
 static void on_fetched(void *arg, struct sv session_id, bool settled)
@@ -239,7 +216,7 @@ static void on_wait_tick(void *arg)
             waiter_ask(svc, w);
         }
     }
-    authz_audit_flush(svc->audit);
+    authz_answers_flush(svc->answers);
     if (!list_empty(&svc->waiters)) {
         svc->ticking = true;
         rpc_run(svc->rpc, WAIT_TICK_MS, on_wait_tick, svc);
@@ -321,7 +298,7 @@ static void on_stream_message(void *arg, struct sv bytes)
     } else {
         stream_flush(st);
     }
-    authz_audit_flush(svc->audit);
+    authz_answers_flush(svc->answers);
     arena_reset(&svc->arena);
 }
 
@@ -344,6 +321,7 @@ static void on_stream_closed(void *arg)
             waiter_free(svc, w);
         }
     }
+    authz_answers_forget(svc->answers, &st->replies);
     log_info("stream.closed");
     list_remove(&st->in_service);
     authz_replies_deinit(&st->replies);
@@ -373,7 +351,7 @@ static void handle_check(struct rpc_call *call, const ProtobufCMessage *request,
     struct authz_facts facts = facts_now(svc);
 
     check(svc, &facts, NULL, call, (const Postern__CheckRequest *)(const void *)request);
-    authz_audit_flush(svc->audit);
+    authz_answers_flush(svc->answers);
 }
 
 static void handle_explain(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -499,16 +477,23 @@ static void take_rules(void *arg)
     authz_sync_set_staleness(svc->sync,
                              authz_rules_config(svc->rules)->databroker_max_staleness_ms);
     authz_sync_keep_tokens(svc->sync, authz_rules_want_tokens(svc->rules));
+    authz_answers_require(svc->answers, authz_rules_config(svc->rules)->audit.required);
     tell_streams(svc, SV(""));
     mem_free(&n);
 }
 
-void authz_service_set_rules(struct authz_service *svc, struct authz_rules *rules)
+enum err authz_service_set_rules(struct authz_service *svc, struct authz_rules *rules,
+                                 struct diag *d)
 {
-    struct new_rules *n = MEM_NEW(struct new_rules);
+    struct new_rules *n = NULL;
+    enum err err = authz_answers_set(svc->answers, authz_rules_config(rules), d);
 
-    *n = (struct new_rules){ .service = svc, .rules = rules };
-    rpc_run(svc->rpc, 0, take_rules, n);
+    if (err == ERR_OK) {
+        n = MEM_NEW(struct new_rules);
+        *n = (struct new_rules){ .service = svc, .rules = rules };
+        rpc_run(svc->rpc, 0, take_rules, n);
+    }
+    return err;
 }
 
 /* --- begin and end ---------------------------------------------------------------------------- */
@@ -576,6 +561,7 @@ static void quiesce(struct authz_service *svc)
 {
     svc->stopping = true;
     waiters_run(svc, SV(""), AUTHZ_GIVEN_UP);
+    authz_answers_give_up(svc->answers);
     authz_sync_stop(svc->sync);
 }
 
@@ -589,11 +575,14 @@ static struct authz_rules *service_end(struct authz_service *svc)
 {
     rpc_server_free(&svc->server);
     on_check_thread(svc, drop_client);
+    if (svc->answers != NULL) {
+        authz_answers_stop(svc->answers);
+    }
     rpc_free(&svc->rpc);
+    authz_answers_free(&svc->answers);
+    authz_recent_free(&svc->recent);
     authz_sync_free(&svc->sync);
     authz_identities_free(&svc->identities);
-    authz_audit_free(&svc->audit);
-    authz_recent_free(&svc->recent);
     authz_shadow_free(&svc->shadow, svc->rules);
     rpc_identity_free(&svc->identity);
     arena_deinit(&svc->arena);
@@ -617,7 +606,6 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     svc->first_config = config_ref(config);
     svc->identity = rpc_identity_new(config->keys, RPC_AUTHORIZE);
     svc->identities = authz_identities_new();
-    svc->audit = authz_audit_new();
     svc->recent = authz_recent_new();
     svc->shadow = authz_shadow_new(svc->rules);
     arena_init(&svc->arena);
@@ -626,14 +614,22 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     CHECK(pthread_mutex_init(&svc->mutex, NULL) == 0);
     CHECK(pthread_cond_init(&svc->done, NULL) == 0);
     svc->rpc = rpc_new(NULL);
+    const struct authz_answers_opts answers = { .rpc = svc->rpc,
+                                                .config = config,
+                                                .on_more = on_more };
+    enum err err = authz_answers_new(&answers, &svc->answers, d);
+
+    if (err != ERR_OK) {
+        (void)service_end(svc);
+        return err;
+    }
     on_check_thread(svc, begin); /* before the first check can come */
     const struct rpc_server_opts server = { .address = opts->listen,
                                             .identity = svc->identity,
                                             .methods = methods,
                                             .n_methods = ARRAY_LEN(methods),
                                             .arg = svc };
-    enum err err = rpc_server_new(svc->rpc, &server, &svc->server, d);
-
+    err = rpc_server_new(svc->rpc, &server, &svc->server, d);
     if (err != ERR_OK) {
         on_check_thread(svc, quiesce);
         (void)service_end(svc);

@@ -638,10 +638,12 @@ static void new_rules_decide_at_once(void **state)
     struct config *config =
         config_of("30s", "    policy: [{allow: {and: [{email: {is: bob@example.com}}]}}]\n");
 
+    struct diag d = { .line = 0 };
+
     (void)state;
     assert_int_equal(check(s, "app", "s-ann", ann).decision, POSTERN__DECISION__ALLOW);
     assert_int_equal(authz_rules_new(config, NULL, &rules, NULL), ERR_OK);
-    authz_service_set_rules(s->service, rules);
+    assert_int_equal(authz_service_set_rules(s->service, rules, &d), ERR_OK);
     assert_true(changed_comes(s, NULL));
     assert_int_equal(check(s, "app", "s-ann", ann).decision, POSTERN__DECISION__DENY);
     config_unref(&config);
