@@ -8,6 +8,7 @@ static enum err lease_read(struct broker_op *op, const char *name, const char *i
 {
     enum err err = ERR_OK;
 
+    op->type = SV("lease");
     op->write.lease_name = arena_sv(&op->arena, sv_from(name));
     err = broker_name_check(op->write.lease_name, "name", &op->d);
     if (err == ERR_OK && id != NULL) {
@@ -25,7 +26,6 @@ static void reply_acquire(struct broker_op *op)
         broker_op_fail(op);
         return;
     }
-    broker_op_audit(op, "acquire-lease", SV("lease"), op->write.lease_name, 0);
     response.id = op->write.lease_id_out;
     broker_op_reply(op, &response.base);
 }
@@ -48,10 +48,10 @@ void broker_on_acquire(struct rpc_call *call, const ProtobufCMessage *request, v
         broker_op_fail(op);
         return;
     }
-    broker_op_write(op, BROKER_WRITE_LEASE_ACQUIRE, reply_acquire);
+    broker_op_write(op, BROKER_WRITE_LEASE_ACQUIRE, "acquire-lease", reply_acquire);
 }
 
-static void reply_empty(struct broker_op *op, const char *action)
+static void reply_empty(struct broker_op *op)
 {
     Google__Protobuf__Empty response = GOOGLE__PROTOBUF__EMPTY__INIT;
 
@@ -59,18 +59,7 @@ static void reply_empty(struct broker_op *op, const char *action)
         broker_op_fail(op);
         return;
     }
-    broker_op_audit(op, action, SV("lease"), op->write.lease_name, 0);
     broker_op_reply(op, &response.base);
-}
-
-static void reply_renew(struct broker_op *op)
-{
-    reply_empty(op, "renew-lease");
-}
-
-static void reply_release(struct broker_op *op)
-{
-    reply_empty(op, "release-lease");
 }
 
 void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -91,7 +80,7 @@ void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, voi
         broker_op_fail(op);
         return;
     }
-    broker_op_write(op, BROKER_WRITE_LEASE_RENEW, reply_renew);
+    broker_op_write(op, BROKER_WRITE_LEASE_RENEW, "renew-lease", reply_empty);
 }
 
 void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -108,5 +97,5 @@ void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, v
         broker_op_fail(op);
         return;
     }
-    broker_op_write(op, BROKER_WRITE_LEASE_RELEASE, reply_release);
+    broker_op_write(op, BROKER_WRITE_LEASE_RELEASE, "release-lease", reply_empty);
 }

@@ -75,6 +75,9 @@ static enum err databroker_start(struct service *service, const struct config *c
     }
     err = broker_service_new(service_loop(service), &broker_store_sqlite, &store, &db->broker, d);
     if (err == ERR_OK) {
+        err = broker_service_audit(db->broker, config, d);
+    }
+    if (err == ERR_OK) {
         db->identity = rpc_identity_new(config->keys, RPC_DATABROKER);
         db->rpc = rpc_new(service_loop(service));
         err = open_server(db, d);
@@ -91,13 +94,12 @@ static enum err databroker_start(struct service *service, const struct config *c
     return ERR_OK;
 }
 
-/* Nothing of the databroker's settings changes while it runs. */
+/* Nothing of the databroker's settings but the audit's changes while it runs. */
 static enum err databroker_reload(void *state, const struct config *config, struct diag *d)
 {
-    (void)state;
-    (void)config;
-    (void)d;
-    return ERR_OK;
+    struct databroker *db = state;
+
+    return broker_service_audit(db->broker, config, d);
 }
 
 static void on_stopped(void *arg)

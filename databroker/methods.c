@@ -146,17 +146,13 @@ void broker_on_query(struct rpc_call *call, const ProtobufCMessage *request, voi
 
 /* ---- Put ------------------------------------------------------------------------------------- */
 
-static void audit_records(const struct broker_op *op, const struct broker_records *list,
-                          const char *action)
+static enum err may_put(struct broker_op *op, const char *action)
 {
-    size_t i = 0;
-
-    for (i = 0; i < list->count; i++) {
-        const struct broker_record *record = &list->items[i];
-
-        broker_op_audit(op, record->deleted_us != 0 ? "delete" : action, record->type, record->id,
-                        record->version);
+    op->err = broker_access_put(op->role, &op->in, &op->d);
+    if (op->err != ERR_OK) {
+        broker_audit_refused(op, action, &op->in);
     }
+    return op->err;
 }
 
 static void answer_put(struct broker_op *op)
@@ -175,7 +171,6 @@ static void reply_put(struct broker_op *op)
         broker_op_fail(op);
         return;
     }
-    audit_records(op, &op->in, "put");
     op->reply = answer_put;
     broker_confirm_wait(op);
 }
@@ -190,14 +185,14 @@ void broker_on_put(struct rpc_call *call, const ProtobufCMessage *request, void 
     }
     op->err = broker_wire_read_all(in->records, in->n_records, &op->in, &op->d);
     if (op->err == ERR_OK) {
-        op->err = broker_access_put(op->role, &op->in, &op->d);
+        op->err = may_put(op, "put");
     }
     if (op->err != ERR_OK) {
         broker_op_fail(op);
         return;
     }
     op->write.records = &op->in;
-    broker_op_write(op, BROKER_WRITE_PUT, reply_put);
+    broker_op_write(op, BROKER_WRITE_PUT, "put", reply_put);
 }
 
 /* ---- Patch: read, merge, write if nobody else wrote meanwhile, else again -------------------- */
@@ -254,14 +249,15 @@ static void reply_patch(struct broker_op *op)
         broker_op_read(op, read_patch, write_patch);
         return;
     }
+    if (op->err == ERR_ABORTED) {
+        diag_set(&op->d, "others write this record all the time");
+        broker_audit_done(op, broker_op_fail);
+        return;
+    }
     if (op->err != ERR_OK) {
-        if (op->err == ERR_ABORTED) {
-            diag_set(&op->d, "others write this record all the time");
-        }
         broker_op_fail(op);
         return;
     }
-    audit_records(op, &op->out, "patch");
     response.server_version =
         op->out.count > 0 ? op->write.server_version_out : op->out.server_version;
     response.records = broker_wire_records(&op->arena, &op->out);
@@ -276,7 +272,7 @@ static void write_patch(struct broker_op *op)
         return;
     }
     op->write.records = &op->out;
-    broker_op_write(op, BROKER_WRITE_PUT, reply_patch);
+    broker_op_write(op, BROKER_WRITE_PUT, "patch", reply_patch);
 }
 
 /* All records of one call have one type of data: the mask means the same for each. */
@@ -314,7 +310,7 @@ void broker_on_patch(struct rpc_call *call, const ProtobufCMessage *request, voi
     }
     op->err = patch_check(op, in);
     if (op->err == ERR_OK) {
-        op->err = broker_access_put(op->role, &op->in, &op->d);
+        op->err = may_put(op, "patch");
     }
     if (op->err != ERR_OK) {
         broker_op_fail(op);
@@ -400,13 +396,14 @@ static void reply_set_options(struct broker_op *op)
 {
     Databroker__SetOptionsResponse response = DATABROKER__SET_OPTIONS_RESPONSE__INIT;
 
+    if (op->write.err == ERR_OK) { /* even where it is not audited */
+        op->service->options_generation++;
+        broker_sync_wake(op->service);
+    }
     if (op->err != ERR_OK) {
         broker_op_fail(op);
         return;
     }
-    broker_op_audit(op, "set-options", op->type, SV(""), 0);
-    op->service->options_generation++;
-    broker_sync_wake(op->service);
     response.options = broker_wire_options(&op->arena, op->write.options.bytes);
     broker_op_reply(op, &response.base);
 }
@@ -454,7 +451,7 @@ void broker_on_set_options(struct rpc_call *call, const ProtobufCMessage *reques
         broker_op_fail(op);
         return;
     }
-    broker_op_write(op, BROKER_WRITE_OPTIONS, reply_set_options);
+    broker_op_write(op, BROKER_WRITE_OPTIONS, "set-options", reply_set_options);
 }
 
 static void read_info(struct broker_op *op)
@@ -494,7 +491,6 @@ static void reply_clear(struct broker_op *op)
         broker_op_fail(op);
         return;
     }
-    broker_op_audit(op, "clear", SV(""), SV(""), 0);
     response.old_server_version = op->write.old_server_version_out;
     response.new_server_version = op->write.server_version_out;
     broker_op_reply(op, &response.base);
@@ -506,6 +502,6 @@ void broker_on_clear(struct rpc_call *call, const ProtobufCMessage *request, voi
 
     (void)request;
     if (op != NULL) {
-        broker_op_write(op, BROKER_WRITE_CLEAR, reply_clear);
+        broker_op_write(op, BROKER_WRITE_CLEAR, "clear", reply_clear);
     }
 }

@@ -171,14 +171,6 @@ void broker_op_fail(struct broker_op *op)
     broker_op_free(&op);
 }
 
-void broker_op_audit(const struct broker_op *op, const char *action, struct sv type, struct sv id,
-                     uint64_t version)
-{
-    log_info("databroker.write", KV_STR("action", action), KV_STR("role", rpc_role_name(op->role)),
-             KV_STR("caller", op->who), KV_SV("type", type), KV_SV("id", id),
-             KV_U64("version", version));
-}
-
 static void run_read(void *arg)
 {
     struct broker_op *op = arg;
@@ -212,7 +204,11 @@ static void write_done(void *arg)
     struct broker_op *op = arg;
 
     op->err = op->write.err;
-    op->reply(op);
+    if (op->err == ERR_ABORTED) { /* a Patch that lost against another: it tries again */
+        op->reply(op);
+    } else {
+        broker_audit_done(op, op->reply);
+    }
 }
 
 /* On the writer's thread. */
@@ -223,21 +219,29 @@ static void on_written(struct broker_write *w)
     loop_post(op->service->loop, write_done, op);
 }
 
-void broker_op_write(struct broker_op *op, enum broker_write_kind kind,
-                     void (*reply)(struct broker_op *op))
+static void submit_write(struct broker_op *op)
 {
-    enum err err = ERR_OK;
-
-    op->reply = reply;
-    op->write.kind = kind;
+    if (op->err != ERR_OK) { /* its audit line cannot be written */
+        broker_op_fail(op);
+        return;
+    }
+    op->asked_for = true;
     op->write.deadline_ms = clock_mono_ms() + BROKER_WRITE_MS;
     op->write.done = on_written;
     op->write.arg = op;
-    err = op->service->ops->submit(op->service->store, &op->write);
-    if (err != ERR_OK) {
-        op->err = err;
-        broker_op_fail(op);
+    op->err = op->service->ops->submit(op->service->store, &op->write);
+    if (op->err != ERR_OK) {
+        broker_audit_done(op, broker_op_fail);
     }
+}
+
+void broker_op_write(struct broker_op *op, enum broker_write_kind kind, const char *action,
+                     void (*reply)(struct broker_op *op))
+{
+    op->reply = reply;
+    op->action = action;
+    op->write.kind = kind;
+    broker_audit_asked(op, submit_write);
 }
 
 /* ---- the writer's health --------------------------------------------------------------------- */
@@ -347,12 +351,14 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->options_generation = 1;
     list_init(&service->followers);
     broker_confirm_init(service);
+    broker_audit_init(service);
     own.readers = READERS;
     own.on_commit = on_commit;
     own.arg = service;
     err = ops->open(&own, &service->store, d);
     if (err != ERR_OK) {
         broker_confirm_deinit(service);
+        broker_audit_deinit(service);
         mem_free(&service);
         return err;
     }
@@ -387,6 +393,7 @@ void broker_service_free(struct broker_service **service)
     }
     event_free(s->probe_timer);
     broker_confirm_deinit(s);
+    broker_audit_deinit(s);
     job_pool_free(&s->pool);
     s->ops->close(&s->store);
     mem_free(&s);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/base.h"
+#include "common/config/config.h"
 #include "common/loop.h"
 #include "common/rpc/server.h"
 #include "databroker/store.h"
@@ -15,6 +16,11 @@ MUST_CHECK enum err broker_service_new(struct loop *loop, const struct broker_st
                                        struct broker_service **service_out, struct diag *d);
 /* After broker_service_stop has said so and the server is gone. Closes the store. */
 void broker_service_free(struct broker_service **service);
+
+/* Where the lines of changes go, first and after each reload; without it there are none. Errors:
+ * audit_new, audit_set. */
+MUST_CHECK enum err broker_service_audit(struct broker_service *service,
+                                         const struct config *config, struct diag *d);
 
 /* The rows for rpc_server_opts; their arg is the service. */
 const struct rpc_method *broker_service_methods(size_t *n_out);

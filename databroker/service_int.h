@@ -8,6 +8,7 @@
 #include "databroker.pb-c.h"
 
 #include "common/arena.h"
+#include "common/audit/audit.h"
 #include "common/job.h"
 #include "common/list.h"
 #include "databroker/patch.h"
@@ -19,6 +20,7 @@ enum {
     BROKER_READ_MS = 5000,    /* a read's deadline */
     BROKER_WRITE_MS = 5000,   /* a write that has not begun by then is not done */
     BROKER_CONFIRM_MS = 1000, /* an acknowledged deletion waits for replicas no longer */
+    BROKER_AUDIT_MS = 3000,   /* a change waits for its audit line no longer */
     BROKER_FOLLOWERS_MAX = 256
 };
 
@@ -38,6 +40,12 @@ struct broker_service {
     int wake_posted;             /* atomic: a wake of the followers is on its way */
     struct list unconfirmed; /* ops whose deletions a replica has not taken in yet, oldest first */
     struct event *confirm_timer;
+
+    struct audit *audit; /* NULL: none was set */
+    enum config_audit_required audit_required;
+    struct list unaudited; /* ops whose audit lines are not written yet */
+    struct event *audit_timer;
+    int audit_news; /* atomic: word from its thread is on its way */
 
     struct event *probe_timer;
     struct broker_write probe;
@@ -63,6 +71,12 @@ struct broker_op {
     struct broker_patch patch;
     unsigned tries;
     struct broker_info info;
+    const char *action; /* of a write, for the audit: "put" … */
+    bool asked_for;     /* its line before the deed is written, or the deed is done */
+    struct list in_unaudited;
+    uint64_t audit_number;
+    int64_t audit_until_ms;
+    void (*audited)(struct broker_op *op);
     struct list in_unconfirmed;
     uint64_t confirm_version;
     int64_t confirm_until_ms;
@@ -77,14 +91,12 @@ struct broker_op *broker_op_new(struct broker_service *service, struct rpc_call 
 void broker_op_free(struct broker_op **op);
 void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
                     void (*reply)(struct broker_op *op));
-void broker_op_write(struct broker_op *op, enum broker_write_kind kind,
+/* action: what it is called in the audit. */
+void broker_op_write(struct broker_op *op, enum broker_write_kind kind, const char *action,
                      void (*reply)(struct broker_op *op));
 /* Answers and frees. */
 void broker_op_reply(struct broker_op *op, const ProtobufCMessage *response);
 void broker_op_fail(struct broker_op *op);
-/* One line for the audit. */
-void broker_op_audit(const struct broker_op *op, const char *action, struct sv type, struct sv id,
-                     uint64_t version);
 void broker_service_call_over(struct broker_service *service);
 /* What a client is told about err, where nothing better is known. */
 const char *broker_err_text(enum err err);
@@ -97,6 +109,16 @@ void broker_sync_stop(struct broker_service *service);
 uint64_t broker_sync_confirmed(struct broker_service *service);
 /* False: there is no such follower. */
 bool broker_sync_confirm(struct broker_service *service, struct sv follower, uint64_t version);
+
+/* audit.c. Calls audited when the lines of op's write are written, now or later; where they cannot be,
+ * op->err says so: before the deed, and after it. */
+void broker_audit_asked(struct broker_op *op, void (*audited)(struct broker_op *op));
+void broker_audit_done(struct broker_op *op, void (*audited)(struct broker_op *op));
+/* The caller may not: nobody waits for these lines. */
+void broker_audit_refused(struct broker_op *op, const char *action,
+                          const struct broker_records *records);
+void broker_audit_init(struct broker_service *service);
+void broker_audit_deinit(struct broker_service *service);
 
 /* confirm.c. Calls op->reply when the deletions of op->in are in every replica, now or later. */
 void broker_confirm_wait(struct broker_op *op);
