@@ -18,6 +18,7 @@
 enum { AUTHN_IDP_ID_SIZE = 17, AUTHN_COOKIE_NAME_MAX = 128 };
 
 struct authn_http;
+struct authn_keyset;
 struct authn_oidc;
 
 struct authn {
@@ -45,6 +46,10 @@ struct authn {
     struct rpc_pending *probe;
     struct event *probe_timer;
     struct list redemptions; /* Redeem calls that wait for the databroker */
+    struct list proofs;      /* Token calls under way */
+    size_t n_proofs;
+    struct authn_keyset **keysets; /* of config's issuers, in their order */
+    size_t n_keysets;
 
     struct authn_http *http;
     struct job_pool *pool;

@@ -69,48 +69,25 @@ static struct sv text_of(const json_t *object, const char *name)
     return sv_of(json_string_value(v), json_string_length(v));
 }
 
-/* Only an address that the provider does not call unverified identifies anybody. */
 static struct sv email_of(struct authn_request *req, json_t *claims)
 {
-    const json_t *verified = json_object_get(claims, "email_verified");
-    bool denied = json_is_false(verified) || sv_ieq(text_of(claims, "email_verified"), SV("false"));
-    char email[AUTHN_EMAIL_MAX + 1];
+    const char *why_not = NULL;
+    struct sv email = authn_claims_email(claims, "email", &req->arena, &why_not);
 
-    if (json_object_get(claims, "email") == NULL) {
-        return SV("");
-    }
-    if (denied || authn_email_canonical(text_of(claims, "email"), email) != ERR_OK) {
-        log_info("login.email_not_used", KV_STR("why", denied ? "not verified" : "not an address"),
+    if (why_not != NULL) {
+        log_info("login.email_not_used", KV_STR("why", why_not),
                  KV_SV("request_id", req->request_id));
-        (void)json_object_del(claims, "email");
-        return SV("");
     }
-    CHECK(json_object_set_new(claims, "email", json_string(email)) == 0);
-    return arena_sv(&req->arena, sv_from(email));
-}
-
-static void add_group(json_t *groups, const json_t *given)
-{
-    if (json_is_string(given) && json_array_size(groups) < AUTHN_CLAIM_VALUES_MAX) {
-        (void)json_array_append_new(
-            groups, json_stringn(json_string_value(given), json_string_length(given)));
-    }
+    return email;
 }
 
 static json_t *groups_of(struct authn_request *req, const json_t *claims)
 {
-    const json_t *given = json_object_get(claims, "groups");
-    json_t *groups = json_array();
-
-    add_group(groups, given);
-    for (size_t i = 0; i < json_array_size(given); i++) {
-        add_group(groups, json_array_get(given, i));
-    }
     if (json_object_get(json_object_get(claims, "_claim_names"), "groups") != NULL) {
         log_warn("login.groups_incomplete", KV_STR("why", "the provider sent a reference to them"),
                  KV_SV("request_id", req->request_id));
     }
-    return groups;
+    return authn_claims_groups(claims, "groups");
 }
 
 static void finish(struct authn_request *req)
@@ -208,7 +185,14 @@ static void userinfo(struct authn_request *req)
 
 /* --- ID token ------------------------------------------------------------------------------------- */
 
-static void verify(struct authn_request *req, enum err err);
+static void verify(struct authn_request *req);
+
+/* With or without the refresh the keys at hand decide. */
+static void verify_again(struct authn_waiter *waiter, enum err err)
+{
+    (void)err;
+    verify(CONTAINER_OF(waiter, struct authn_request, waiter));
+}
 
 static bool header_ok(const json_t *header)
 {
@@ -242,7 +226,7 @@ static void claims_check(struct authn_request *req, struct sv payload)
     }
 }
 
-static void verify(struct authn_request *req, enum err err)
+static void verify(struct authn_request *req)
 {
     struct authn_exchange *x = req->exchange;
     const struct jose_keys *keys = req->app->oidc == NULL ? NULL : authn_oidc_keys(req->app->oidc);
@@ -250,8 +234,8 @@ static void verify(struct authn_request *req, enum err err)
     json_t *header = NULL;
     struct diag d = { .line = 0 };
     CLEANUP(buf_deinit) struct buf payload;
+    enum err err = ERR_OK;
 
-    (void)err; /* of the refresh: with or without it the keys at hand decide */
     buf_init(&payload, JOSE_TOKEN_MAX);
     if (keys == NULL) {
         authn_oidc_down(req);
@@ -262,7 +246,8 @@ static void verify(struct authn_request *req, enum err err)
         jose_token_kid(x->tokens.id_token, kid) == ERR_OK &&
         (err == ERR_NOT_FOUND || (err == ERR_CRYPTO && kid[0] == '\0'))) {
         x->looked_again = true; /* the provider may have new keys */
-        authn_oidc_refresh(req->app->oidc, req, sv_from(kid), verify);
+        req->waiter.next = verify_again;
+        authn_oidc_refresh(req->app->oidc, &req->waiter, sv_from(kid));
         return;
     }
     if (err == ERR_OK && !header_ok(header)) {
@@ -310,7 +295,7 @@ static void on_tokens(void *arg, const struct fetch_answer *answer)
     if (req->exchange->tokens.expires_in_s > 0) {
         req->exchange->access_expires_at_s = clock_wall_s() + req->exchange->tokens.expires_in_s;
     }
-    verify(req, ERR_OK);
+    verify(req);
 }
 
 /* RFC 6749 §2.3.1: id and secret are form-encoded before they become user and password. */
@@ -407,6 +392,11 @@ static void judge(struct authn_request *req, enum err err)
     }
 }
 
+static void judge_refreshed(struct authn_waiter *waiter, enum err err)
+{
+    judge(CONTAINER_OF(waiter, struct authn_request, waiter), err);
+}
+
 static void callback_found(struct authn_request *req, enum err err)
 {
     struct sv browser;
@@ -429,7 +419,8 @@ static void callback_found(struct authn_request *req, enum err err)
     } else if (browser.n == 0 || !secret_same(browser, req->flow.browser)) {
         authn_login_again(req, "cookie-not-returned");
     } else if (provider_of(req) == NULL) {
-        authn_oidc_refresh(req->app->oidc, req, (struct sv){ .p = NULL }, judge);
+        req->waiter.next = judge_refreshed;
+        authn_oidc_refresh(req->app->oidc, &req->waiter, (struct sv){ .p = NULL });
     } else {
         judge(req, ERR_OK);
     }

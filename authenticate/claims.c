@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "authenticate/users.h"
 #include "common/buf.h"
 
 struct flattening {
@@ -158,4 +159,51 @@ struct sv authn_claims_first(const json_t *flat, const char *name)
     const json_t *first = json_array_get(json_object_get(flat, name), 0);
 
     return sv_of(json_string_value(first), json_string_length(first));
+}
+
+static struct sv text_of(const json_t *object, const char *name)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return sv_of(json_string_value(v), json_string_length(v));
+}
+
+struct sv authn_claims_email(json_t *claims, const char *name, struct arena *arena,
+                             const char **why_not_out)
+{
+    bool denied = json_is_false(json_object_get(claims, "email_verified")) ||
+                  sv_ieq(text_of(claims, "email_verified"), SV("false"));
+    char email[AUTHN_EMAIL_MAX + 1];
+
+    *why_not_out = NULL;
+    if (json_object_get(claims, name) == NULL) {
+        return SV("");
+    }
+    if (denied || authn_email_canonical(text_of(claims, name), email) != ERR_OK) {
+        *why_not_out = denied ? "not verified" : "not an address";
+        (void)json_object_del(claims, name);
+        return SV("");
+    }
+    CHECK(json_object_set_new(claims, name, json_string(email)) == 0);
+    return arena_sv(arena, sv_from(email));
+}
+
+static void add_group(json_t *groups, const json_t *given)
+{
+    if (json_is_string(given) && json_array_size(groups) < AUTHN_CLAIM_VALUES_MAX) {
+        (void)json_array_append_new(
+            groups, json_stringn(json_string_value(given), json_string_length(given)));
+    }
+}
+
+json_t *authn_claims_groups(const json_t *claims, const char *name)
+{
+    const json_t *given = json_object_get(claims, name);
+    json_t *groups = json_array();
+
+    add_group(groups, given);
+    for (size_t i = 0; i < json_array_size(given); i++) {
+        add_group(groups, json_array_get(given, i));
+    }
+    return groups;
 }

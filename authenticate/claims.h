@@ -41,5 +41,12 @@ json_t *authn_claims_flatten(json_t *claims, bool *cut_out);
 /* Entries for the records, in arena. */
 void authn_claims_to_session(json_t *flat, struct arena *arena, Session__Session *session);
 void authn_claims_to_user(json_t *flat, struct arena *arena, User__User *user);
+/* The e-mail address that a claim of that name holds, canonical and in arena, and in claims from now on; ""
+ * where there is none, it is no address, or email_verified says that nobody checked it: such a claim
+ * is taken out, *why_not_out says why. */
+struct sv authn_claims_email(json_t *claims, const char *name, struct arena *arena,
+                             const char **why_not_out);
+/* A new list of the texts in a claim, at most AUTHN_CLAIM_VALUES_MAX. */
+json_t *authn_claims_groups(const json_t *claims, const char *name);
 /* First text of a flat claim, "" where there is none. */
 struct sv authn_claims_first(const json_t *flat, const char *name);

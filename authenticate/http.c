@@ -43,7 +43,7 @@ static void request_free(struct authn_request *req)
     fetch_cancel(&req->fetch);
     authn_exchange_free(&req->exchange);
     list_remove(&req->node);
-    list_remove(&req->waiting);
+    list_remove(&req->waiter.node);
     http->n_open--;
     arena_deinit(&req->arena);
     config_unref(&req->config);
@@ -164,7 +164,7 @@ static void on_request(struct evhttp_request *raw, void *arg)
     req->config = config_ref(http->app->config);
     arena_init(&req->arena);
     list_push_back(&http->open, &req->node);
-    list_init(&req->waiting);
+    list_init(&req->waiter.node);
     http->n_open++;
     req->target = arena_sv(&req->arena, sv_from(evhttp_request_get_uri(raw)));
     rest = req->target;

@@ -7,6 +7,7 @@
 #include "authenticate/http.h"
 #include "authenticate/local.h"
 #include "authenticate/oidc.h"
+#include "authenticate/proof.h"
 #include "authenticate/redeem.h"
 #include "common/b64.h"
 #include "common/log.h"
@@ -90,7 +91,12 @@ static enum err adopt(struct authn *app, const struct config *config, struct dia
     enum err err = assertion_make(config, &assertion, d);
     bool same_idp = false;
 
+    if (err == ERR_OK) {
+        err = authn_proof_adopt(app, config,
+                                d); /* its texts live as long as config, which is ours below */
+    }
     if (err != ERR_OK) {
+        assertion_keys_free(&assertion);
         return err;
     }
     same_idp = app->config != NULL && same_provider(app->config, config);
@@ -156,6 +162,7 @@ static void app_free(void *state)
     struct authn *app = state;
 
     authn_redeem_cancel(app);
+    authn_proof_cancel(app);
     rpc_server_free(&app->server);
     rpc_pending_cancel(&app->probe);
     if (app->probe_timer != NULL) {
@@ -163,6 +170,7 @@ static void app_free(void *state)
     }
     job_pool_free(&app->pool);
     authn_oidc_free(&app->oidc);
+    authn_proof_free(app);
     authn_http_free(&app->http);
     fetcher_free(&app->fetcher);
     authn_store_free(&app->store);
@@ -218,6 +226,7 @@ static enum err app_start(struct service *service, const struct config *config, 
     app->boot = config_ref(config);
     app->throttle = authn_throttle_new();
     list_init(&app->redemptions);
+    list_init(&app->proofs);
     app->pool = job_pool_new(app->loop, JOB_THREADS, JOBS_WAITING);
     app->part_http = service_part_new(service, "http");
     app->part_store = service_part_new(service, "databroker");

@@ -18,17 +18,8 @@
 enum {
     BACKOFF_FIRST_MS = 500,
     BACKOFF_LAST_MS = 4000,
-    FRESH_MS = 3600000,      /* then the next login refreshes, without waiting for it */
-    FORCED_MAX = 3,          /* refreshes for unknown keys that may follow each other … */
-    FORCED_EVERY_MS = 20000, /* … and how fast the right to them comes back */
-    UNKNOWN_MAX = 32,
-    UNKNOWN_MS = 60000,
+    FRESH_MS = 3600000, /* then the next login refreshes, without waiting for it */
     NONCE_BYTES = 32
-};
-
-struct unknown_kid {
-    int64_t until_ms;
-    char kid[JOSE_KID_MAX + 1];
 };
 
 struct authn_oidc {
@@ -43,14 +34,11 @@ struct authn_oidc {
     struct buf metadata; /* what it has so far */
     struct arena next_arena;
     struct authn_provider next_provider;
-    struct list waiting; /* authn_request.waiting */
+    struct list waiting; /* authn_waiter.node */
 
     int64_t backoff_ms;
     int64_t not_before_ms; /* of the next refresh after a failure */
-    int64_t forced_at_ms;
-    unsigned forced; /* used of FORCED_MAX */
-    struct unknown_kid unknown[UNKNOWN_MAX];
-    size_t next_unknown;
+    struct authn_kids kids;
     struct rpc_pending *keep; /* reading or writing the copy */
 };
 
@@ -66,32 +54,13 @@ const struct jose_keys *authn_oidc_keys(const struct authn_oidc *oidc)
 
 /* --- refresh -------------------------------------------------------------------------------------- */
 
-static void wake(struct authn_oidc *o, enum err err)
-{
-    struct list all;
-
-    list_init(&all);
-    while (!list_empty(&o->waiting)) { /* whoever waits again joins the next round */
-        struct list *node = o->waiting.next;
-
-        list_remove(node);
-        list_push_back(&all, node);
-    }
-    while (!list_empty(&all)) {
-        struct authn_request *req = LIST_ENTRY(all.next, struct authn_request, waiting);
-
-        list_remove(&req->waiting);
-        req->next(req, err);
-    }
-}
-
 static void failed(struct authn_oidc *o, const char *what, const char *why)
 {
     o->backoff_ms = o->backoff_ms == 0 ? BACKOFF_FIRST_MS : MIN(o->backoff_ms * 2, BACKOFF_LAST_MS);
     o->not_before_ms = clock_mono_ms() + o->backoff_ms;
     log_warn("provider.unavailable", KV_SV("provider", o->app->config->idp_provider_url),
              KV_STR("what", what), KV_STR("why", why), KV_I64("retry_ms", o->backoff_ms));
-    wake(o, ERR_UNAVAILABLE);
+    authn_waiters_wake(&o->waiting, ERR_UNAVAILABLE);
 }
 
 static void on_kept(void *arg, enum rpc_status status, const char *text,
@@ -156,7 +125,7 @@ static void on_jwks(void *arg, const struct fetch_answer *answer)
     keep_copy(o, answer->body);
     log_info("provider.known", KV_SV("provider", o->provider.issuer),
              KV_U64("keys", jose_keys_count(o->keys)));
-    wake(o, ERR_OK);
+    authn_waiters_wake(&o->waiting, ERR_OK);
 }
 
 static void on_metadata(void *arg, const struct fetch_answer *answer)
@@ -196,53 +165,17 @@ static void refresh_start(struct authn_oidc *o)
     o->fetch = fetch_start(o->app->fetcher, &request, on_metadata, o);
 }
 
-static bool kid_is_unknown(struct authn_oidc *o, struct sv kid)
-{
-    for (size_t i = 0; i < UNKNOWN_MAX; i++) {
-        if (o->unknown[i].until_ms > clock_mono_ms() && sv_eq(sv_from(o->unknown[i].kid), kid)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A refresh for a key that was not there: a bucket, so that forged tokens cannot make us hammer. */
-static bool may_force(struct authn_oidc *o, struct sv kid)
+void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_waiter *waiter, struct sv kid)
 {
     int64_t now_ms = clock_mono_ms();
-    struct unknown_kid *u = &o->unknown[o->next_unknown];
 
-    if (kid_is_unknown(o, kid)) {
-        return false;
-    }
-    if (now_ms - o->forced_at_ms >= FORCED_EVERY_MS) {
-        o->forced = 0;
-    }
-    if (o->forced >= FORCED_MAX) {
-        return false;
-    }
-    o->forced++;
-    o->forced_at_ms = now_ms;
-    if (kid.n > 0 && kid.n <= JOSE_KID_MAX) {
-        memcpy(u->kid, kid.p, kid.n);
-        u->kid[kid.n] = '\0';
-        u->until_ms = now_ms + UNKNOWN_MS;
-        o->next_unknown = (o->next_unknown + 1) % UNKNOWN_MAX;
-    }
-    return true;
-}
-
-void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_request *req, struct sv kid,
-                        void (*next)(struct authn_request *req, enum err err))
-{
     /* A provider that just answered with a token is there: no back-off for its keys. */
-    if (oidc->fetch == NULL &&
-        (oidc->known ? !may_force(oidc, kid) : clock_mono_ms() < oidc->not_before_ms)) {
-        next(req, ERR_UNAVAILABLE);
+    if (oidc->fetch == NULL && (oidc->known ? !authn_kids_may_ask(&oidc->kids, kid, now_ms)
+                                            : now_ms < oidc->not_before_ms)) {
+        waiter->next(waiter, ERR_UNAVAILABLE);
         return;
     }
-    req->next = next;
-    list_push_back(&oidc->waiting, &req->waiting);
+    list_push_back(&oidc->waiting, &waiter->node);
     if (oidc->fetch == NULL) {
         refresh_start(oidc);
     }
@@ -313,7 +246,7 @@ void authn_oidc_free(struct authn_oidc **oidc)
     }
     fetch_cancel(&(*oidc)->fetch);
     rpc_pending_cancel(&(*oidc)->keep);
-    wake(*oidc, ERR_UNAVAILABLE);
+    authn_waiters_wake(&(*oidc)->waiting, ERR_UNAVAILABLE);
     jose_keys_free(&(*oidc)->keys);
     arena_deinit(&(*oidc)->arena);
     arena_deinit(&(*oidc)->next_arena);
@@ -433,8 +366,10 @@ static void leave(struct authn_request *req)
     authn_reply_redirect(req, buf_sv(&url));
 }
 
-static void ask_refreshed(struct authn_request *req, enum err err)
+static void ask_refreshed(struct authn_waiter *waiter, enum err err)
 {
+    struct authn_request *req = CONTAINER_OF(waiter, struct authn_request, waiter);
+
     if (err != ERR_OK || req->app->oidc == NULL || !req->app->oidc->known) {
         authn_oidc_down(req);
         return;
@@ -448,7 +383,8 @@ void authn_oidc_ask(struct authn_request *req)
     int64_t now_ms = clock_mono_ms();
 
     if (!o->known) {
-        authn_oidc_refresh(o, req, (struct sv){ .p = NULL }, ask_refreshed);
+        req->waiter.next = ask_refreshed;
+        authn_oidc_refresh(o, &req->waiter, (struct sv){ .p = NULL });
         return;
     }
     if (o->fetch == NULL && now_ms >= o->not_before_ms &&

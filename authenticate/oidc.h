@@ -26,7 +26,7 @@ bool authn_oidc_logout_url(const struct authn_oidc *oidc, const struct config *c
                            struct sv id_token, struct buf *url);
 void authn_exchange_free(struct authn_exchange **exchange);
 
-/* --- between oidc.c and callback.c --------------------------------------------------------------- */
+/* --- for callback.c and proof.c ------------------------------------------------------------------ */
 
 struct authn_provider;
 struct jose_keys;
@@ -34,10 +34,8 @@ struct jose_keys;
 /* NULL: not known (yet). */
 const struct authn_provider *authn_oidc_provider(const struct authn_oidc *oidc);
 const struct jose_keys *authn_oidc_keys(const struct authn_oidc *oidc);
-/* Goes on with next(req, err) after a refresh; ERR_UNAVAILABLE: it failed, or it is too early for
- * another. kid: what is looked for, "" nothing: a kid that a refresh did not bring is not looked for
- * again for a minute. */
-void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_request *req, struct sv kid,
-                        void (*next)(struct authn_request *req, enum err err));
+/* Goes on with waiter->next after a refresh; ERR_UNAVAILABLE: it failed, or it is too early for another.
+ * kid: what is looked for, "" nothing. */
+void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_waiter *waiter, struct sv kid);
 /* 503 page that names the provider. */
 void authn_oidc_down(struct authn_request *req);

@@ -189,16 +189,15 @@ static enum err times_check(const json_t *claims, int64_t now_s, struct diag *d)
 
     if (!seconds_of(claims, "exp", &exp) || !seconds_of(claims, "iat", &iat) ||
         (json_object_get(claims, "nbf") != NULL && !seconds_of(claims, "nbf", &nbf))) {
-        diag_set(d, "the ID token lacks exp or iat");
+        diag_set(d, "the token lacks exp or iat");
         return ERR_INVALID;
     }
     if (exp + AUTHN_LEEWAY_S <= now_s) {
-        diag_set(d, "the ID token ended %lld s ago: do the clocks differ?",
-                 (long long)(now_s - exp));
+        diag_set(d, "the token ended %lld s ago: do the clocks differ?", (long long)(now_s - exp));
         return ERR_EXPIRED;
     }
     if (iat - AUTHN_LEEWAY_S > now_s || nbf - AUTHN_LEEWAY_S > now_s) {
-        diag_set(d, "the ID token begins %lld s from now: the provider's clock is ahead of ours",
+        diag_set(d, "the token begins %lld s from now: the issuer's clock is ahead of ours",
                  (long long)(MAX(iat, nbf) - now_s));
         return ERR_EXPIRED;
     }
@@ -222,6 +221,51 @@ enum err authn_id_check(const json_t *claims, const struct authn_id_expected *ex
     }
     if (!subject_ok(text_of(claims, "sub"))) {
         diag_set(d, "the ID token has no usable sub");
+        return ERR_INVALID;
+    }
+    return times_check(claims, expected->now_s, d);
+}
+
+static bool audience_among(const json_t *claims, struct config_strings audiences)
+{
+    const json_t *aud = json_object_get(claims, "aud");
+
+    for (size_t i = 0; i < audiences.n; i++) {
+        bool found = json_is_string(aud) && sv_eq(text_of(claims, "aud"), audiences.v[i]);
+
+        for (size_t k = 0; k < json_array_size(aud) && !found; k++) {
+            const json_t *item = json_array_get(aud, k);
+
+            found = json_is_string(item) &&
+                    sv_eq(sv_of(json_string_value(item), json_string_length(item)), audiences.v[i]);
+        }
+        if (found && audiences.v[i].n != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum err authn_bearer_check(const json_t *claims, const struct authn_bearer_expected *expected,
+                            struct diag *d)
+{
+    int64_t exp = 0;
+
+    if (expected->issuer.n == 0 || !sv_eq(text_of(claims, "iss"), expected->issuer)) {
+        diag_set(d, "the token is of another issuer");
+        return ERR_DENIED;
+    }
+    if (expected->client_id.n != 0 ? !audience_ok(claims, expected->client_id)
+                                   : !audience_among(claims, expected->audiences)) {
+        diag_set(d, "the token is for somebody else (aud, azp)");
+        return ERR_DENIED;
+    }
+    if (!subject_ok(text_of(claims, "sub"))) {
+        diag_set(d, "the token has no usable sub");
+        return ERR_INVALID;
+    }
+    if (seconds_of(claims, "exp", &exp) && exp - expected->now_s > AUTHN_BEARER_LIFE_MAX_S) {
+        diag_set(d, "the token lives longer than %d days", AUTHN_BEARER_LIFE_MAX_S / 86400);
         return ERR_INVALID;
     }
     return times_check(claims, expected->now_s, d);

@@ -7,6 +7,7 @@
 
 #include "common/arena.h"
 #include "common/base.h"
+#include "common/config/config.h"
 #include "common/diag.h"
 #include "common/sv.h"
 
@@ -53,5 +54,20 @@ struct authn_id_expected {
  * ERR_EXPIRED: over, or not yet valid: d names the difference in seconds. */
 MUST_CHECK enum err authn_id_check(const json_t *claims, const struct authn_id_expected *expected,
                                    struct diag *d);
+
+/* A token that a program shows. */
+struct authn_bearer_expected {
+    struct sv issuer;
+    struct sv client_id;             /* an ID token's; "": audiences count */
+    struct config_strings audiences; /* one of them */
+    int64_t now_s;
+};
+
+/* As authn_id_check. A token that ends in more than AUTHN_BEARER_LIFE_MAX_S is ERR_INVALID: it could not
+ * be told from one that was revoked for so long. */
+enum { AUTHN_BEARER_LIFE_MAX_S = 30 * 86400 };
+MUST_CHECK enum err authn_bearer_check(const json_t *claims,
+                                       const struct authn_bearer_expected *expected,
+                                       struct diag *d);
 /* Adds what userinfo tells beyond the ID token. ERR_DENIED: it is about another subject. */
 MUST_CHECK enum err authn_userinfo_merge(json_t *claims, struct sv json, struct diag *d);

@@ -6,6 +6,7 @@
 
 #include "authenticate/app.h"
 #include "authenticate/flow.h"
+#include "authenticate/proof.h"
 #include "common/b64.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -142,5 +143,9 @@ const struct rpc_method authn_redeem_methods[] = {
       .roles = BIT(RPC_PROXY),
       .request = &postern__redeem_request__descriptor,
       .handler = on_redeem },
+    { .path = "/postern.Login/Token",
+      .roles = BIT(RPC_PROXY),
+      .request = &postern__token_request__descriptor,
+      .handler = authn_proof_on_token },
 };
 const size_t authn_redeem_n_methods = ARRAY_LEN(authn_redeem_methods);

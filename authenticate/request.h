@@ -10,6 +10,7 @@
 
 #include "authenticate/app.h"
 #include "authenticate/flow.h"
+#include "authenticate/kids.h"
 #include "common/arena.h"
 #include "common/http/page.h"
 #include "common/list.h"
@@ -27,7 +28,7 @@ struct evhttp_request;
 
 struct authn_request {
     struct list node;
-    struct list waiting; /* for a refresh of the provider */
+    struct authn_waiter waiter; /* for a refresh of the provider */
     struct authn *app;
     struct evhttp_request *http;
     struct config *config; /* this request's; referenced */

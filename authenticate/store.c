@@ -72,6 +72,11 @@ static const Databroker__Record *record_of(enum rpc_status status, const Protobu
                : get->record;
 }
 
+bool authn_store_has(enum rpc_status status, const ProtobufCMessage *response)
+{
+    return record_of(status, response) != NULL;
+}
+
 enum err authn_store_session(enum rpc_status status, const ProtobufCMessage *response,
                              int64_t now_s, struct arena *arena, Session__Session **session_out,
                              uint64_t *version_out)
@@ -281,7 +286,8 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
     records[1] = directory_record(login->identity, arena);
     records[2] = record_new(AUTHN_TYPE_SESSION, login->session_id,
                             any(AUTHN_TYPE_SESSION, &session.base, arena), arena);
-    return put(store, records, ARRAY_LEN(records), done, arg);
+    return login->session_only ? put(store, records + 2, 1, done, arg)
+                               : put(store, records, ARRAY_LEN(records), done, arg);
 }
 
 struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Session *session,

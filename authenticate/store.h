@@ -24,6 +24,8 @@ void authn_store_free(struct authn_store **store);
 
 struct rpc_pending *authn_store_get(struct authn_store *store, const char *type, struct sv id,
                                     rpc_done_fn done, void *arg);
+/* Whether a Get's answer holds a record, whatever is in it. */
+bool authn_store_has(enum rpc_status status, const ProtobufCMessage *response);
 /* The session of a Get's answer, in arena. ERR_NOT_FOUND: none, deleted or over at now_s;
  * ERR_UNAVAILABLE: the databroker did not answer; ERR_INVALID: not a session. */
 MUST_CHECK enum err authn_store_session(enum rpc_status status, const ProtobufCMessage *response,
@@ -36,6 +38,7 @@ struct authn_store_login {
     int64_t now_s;
     int64_t expires_at_s;
     struct sealer *rest; /* KEYS_TOKEN_AT_REST: seals the provider's tokens, with the session id */
+    bool session_only;   /* the person is known already, and better */
 };
 
 /* Puts the user, their groups and the session, in that order. */

@@ -14,6 +14,8 @@
 
 enum { PROXY_WORKERS_MAX = 64 };
 
+struct proxy_asking;
+
 struct proxy_app {
     struct service *service;
     struct rpc *rpc;
@@ -57,4 +59,6 @@ struct proxy_redeem {
 
 /* Worker's thread; the answer comes to proxy_login_redeemed or _program_ there, unless exchange became NULL. */
 void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem);
+/* Worker's thread; the answer comes to proxy_bearer_answered there. */
+void proxy_app_ask(struct proxy_app *app, struct proxy_asking *asking);
 void proxy_redeem_free(struct proxy_redeem **redeem);

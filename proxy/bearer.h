@@ -1,7 +1,9 @@
 /* proxy_bearer: what the token that a program shows is worth. Our own tokens open here, without I/O: a
- * session handle bound to this host or tunnel, the token of a service account. What opened is remembered
- * for a minute by its SHA-256, with what it was opened for; whether its session still lives is
- * authorize's word each time. Owned by one worker.
+ * session handle bound to this host or tunnel, the token of a service account. Those of others, where
+ * the route takes them, are shown to authenticate, once for all who wait, which makes a session of each.
+ * What opened is remembered for a minute by its SHA-256, with what it was opened for; whether its
+ * session still lives is authorize's word each time. What did not is remembered for two seconds. At most
+ * 1024 are remembered, at most 64 are asked about at once. Owned by one worker.
  *
  * A token that is shown must hold: a bad one is 401 whatever cookie came with it, and one that belongs
  * to another session than the cookie is 400, so that nobody has to guess who acts. */
@@ -12,9 +14,30 @@
 
 struct proxy_bearers;
 
+/* A token on its way to authenticate and back. */
+struct proxy_asking {
+    struct list in_bearers;
+    struct list waiting; /* proxy_exchange.in_asking */
+    struct proxy_worker *worker;
+    unsigned char key[32]; /* what it is remembered by */
+    char *token;
+    size_t n_token;
+    uint64_t route;
+    /* the answer */
+    enum rpc_status status;
+    const char *code; /* constant; NULL: it holds */
+    struct handle handle;
+    int64_t expires_at_s;
+};
+
 struct proxy_bearers *proxy_bearers_new(const struct keys *keys); /* keys outlive it */
 void proxy_bearers_free(struct proxy_bearers **bearers);
-/* Opens what the request shows, cookie or token, into x->handle. False: x was answered. */
+/* Opens what the request shows, cookie or token, into x->handle. False: x was answered, or goes on in
+ * proxy_request_identified when authenticate has answered. */
 MUST_CHECK bool proxy_bearer_identify(struct proxy_exchange *x);
+/* x is over, or was told. */
+void proxy_bearer_leave(struct proxy_exchange *x);
+/* Worker's thread: authenticate has answered. */
+void proxy_bearer_answered(struct proxy_asking *asking);
 /* A field that is for us, never for an upstream. */
 bool proxy_bearer_is_ours(struct proxy_exchange *x, const struct http_field *field);

@@ -4,6 +4,7 @@
 #include "common/mem.h"
 #include "proxy/access.h"
 #include "proxy/app.h"
+#include "proxy/bearer.h"
 #include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/reply.h"
@@ -117,6 +118,7 @@ void proxy_exchange_end(struct proxy_exchange *x)
         x->redeem->exchange = NULL;
         x->redeem = NULL;
     }
+    proxy_bearer_leave(x);
     proxy_upstream_close(&x->up);
     proxy_h2_release(&x->server, NGHTTP2_CANCEL);
     proxy_h2_release(&x->stream, NGHTTP2_CANCEL);

@@ -46,6 +46,7 @@ enum proxy_service { /* what an exchange is for */
 
 enum { PROXY_REASONS_MAX = 16 };
 
+struct proxy_asking;
 struct proxy_redeem;
 struct proxy_h2_stream;
 
@@ -71,13 +72,15 @@ struct proxy_exchange {
     struct proxy_route *route;
     struct handle handle; /* session "" : none */
     bool handle_valid;
-    bool by_token;              /* a program shows a token: no page of ours is for it */
-    bool verdict_redirects;     /* PROXY_FOR_VERDICT: who asks passes a 302 on */
-    uint64_t check;             /* open, or 0 */
-    uint64_t recheck;           /* open, or 0 */
-    bool again;                 /* something changed while a check was under way */
-    int64_t undecided_since_ms; /* rechecks give no verdict since then; 0: they do */
-    int64_t recheck_at_ms;      /* session's end on the monotonic clock; INT64_MAX: none */
+    struct list in_asking;       /* while authenticate is asked about its token */
+    struct proxy_asking *asking; /* NULL: it is not */
+    bool by_token;               /* a program shows a token: no page of ours is for it */
+    bool verdict_redirects;      /* PROXY_FOR_VERDICT: who asks passes a 302 on */
+    uint64_t check;              /* open, or 0 */
+    uint64_t recheck;            /* open, or 0 */
+    bool again;                  /* something changed while a check was under way */
+    int64_t undecided_since_ms;  /* rechecks give no verdict since then; 0: they do */
+    int64_t recheck_at_ms;       /* session's end on the monotonic clock; INT64_MAX: none */
     enum proxy_verdict verdict;
     uint32_t reasons[PROXY_REASONS_MAX];
     size_t n_reasons;
@@ -138,6 +141,8 @@ void proxy_exchange_pool_turn(struct proxy_worker *worker);
 
 /* request.c: a head is complete. */
 void proxy_request_start(struct proxy_exchange *x);
+/* It is known who asks, by x->handle: the check is next. */
+void proxy_request_identified(struct proxy_exchange *x);
 /* OPTIONS by which a browser asks whether another origin may use the route. */
 bool proxy_request_is_preflight(const struct proxy_exchange *x);
 /* What it was allowed by may have changed: ask again. */

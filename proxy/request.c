@@ -340,12 +340,8 @@ static bool is_in_crowd(const struct proxy_exchange *x)
            x->began_us - LIST_ENTRY(it, struct proxy_exchange, in_worker)->began_us < MOMENT_US;
 }
 
-static void begin_check(struct proxy_exchange *x)
+void proxy_request_identified(struct proxy_exchange *x)
 {
-    pace_note(&x->worker->pace, is_in_crowd(x));
-    if (!proxy_bearer_identify(x)) {
-        return;
-    }
     x->phase = PROXY_CHECK;
     x->deadline_ms = INT64_MAX; /* the check has its own */
     x->check = send_check(x, false, on_answer);
@@ -354,6 +350,14 @@ static void begin_check(struct proxy_exchange *x)
     }
     if (x->check == 0) {
         proxy_reply_fault(x, 503, "too-many-checks");
+    }
+}
+
+static void begin_check(struct proxy_exchange *x)
+{
+    pace_note(&x->worker->pace, is_in_crowd(x));
+    if (proxy_bearer_identify(x)) {
+        proxy_request_identified(x);
     }
 }
 

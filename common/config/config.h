@@ -283,6 +283,27 @@ struct config_cors {
     struct sv max_age_text;
 };
 
+/* What `Authorization: Bearer` is on a route. */
+enum config_bearer {
+    CONFIG_BEARER_DEFAULT = 0,  /* the application's, but for our own forms */
+    CONFIG_BEARER_IDP_ACCESS,   /* an access token of the identity provider */
+    CONFIG_BEARER_IDP_IDENTITY, /* an ID token of it */
+    CONFIG_BEARER_JWT           /* a token of one of identity_providers */
+};
+
+/* One of identity_providers: vouches for programs (Kubernetes, CI systems). */
+struct config_issuer {
+    struct sv name; /* in front of its user ids */
+    struct sv issuer;
+    struct config_strings audiences;
+    struct config_strings algs;
+    struct sv jwks_url; /* not set: jwks has them */
+    struct sv jwks;     /* authenticate only */
+    struct sv ca_file;
+    struct sv email_claim;
+    struct sv groups_claim;
+};
+
 /* What a route carries. */
 enum config_route_kind {
     CONFIG_ROUTE_HTTP = 0,
@@ -397,6 +418,10 @@ struct config_route {
 
     struct config_strings policy_headers; /* that its policies, central ones included, may ask for;
                                              lower case, at most CONFIG_POLICY_HEADERS_MAX */
+    enum config_bearer bearer;                /* the route's, else the global */
+    struct config_strings identity_providers; /* JWT: names; none: all */
+    struct config_strings access_audiences;   /* IDP_ACCESS; the route's, else the global */
+
     bool cors_allow_preflight;
     bool allow_public_unauthenticated_access;
     bool allow_any_authenticated_user;
@@ -597,6 +622,12 @@ struct config {
     struct sv idp_ca_file;          /* PEM bundle to verify the provider with; not set: system's */
     struct sv idp_local_users_file; /* LOCAL */
 
+    /* --- tokens of others --- */
+    enum config_bearer bearer; /* of routes that say nothing */
+    struct config_strings access_audiences;
+    struct config_issuer *issuers;
+    size_t n_issuers;
+
     /* --- identity headers --- */
     bool pass_identity_headers;
     struct config_pairs jwt_claims_headers; /* name: header, value: claim */
@@ -655,6 +686,10 @@ const struct config_route *config_route_by_id(const struct config *config, uint6
  * several go by it; d says which, and what to do. Looks through all. */
 MUST_CHECK enum err config_route_named(const struct config *config, struct sv name,
                                        const struct config_route **route_out, struct diag *d);
+/* The one of identity_providers whose tokens have that iss, if the route takes them; NULL. */
+const struct config_issuer *config_issuer_of_route(const struct config *config,
+                                                   const struct config_route *route,
+                                                   struct sv issuer);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */
 bool config_route_has_host(const struct config_route *route, struct sv host);
 /* Appends host:port as config_route.tunnel spells it. */

@@ -243,6 +243,8 @@ void config_docs(struct buf *out)
     add_table(out, &config_rows_cors);
     buf_add_str(out, "\n## One of `policies`\n\n");
     add_table(out, &config_rows_named_policy);
+    buf_add_str(out, "\n## One of `identity_providers`\n\n");
+    add_table(out, &config_rows_issuer);
     buf_add_str(out, "\n## downstream_mtls\n\nIn the environment `DOWNSTREAM_MTLS_CA` and so on. "
                      "What it does: [tls.md](tls.md).\n\n");
     add_table(out, &config_rows_mtls);

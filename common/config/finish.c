@@ -224,6 +224,7 @@ static void finish_route(struct config_reader *r, size_t i)
     }
     config_finish_limits(r, route);
     config_finish_policy_headers(r, route);
+    config_finish_bearer(r, i);
     route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);
     route->set_response_headers = overlay(r, c->set_response_headers, route->set_response_headers);
     if (route->prefix_rewrite.n == 0 && route->rewrite == NULL &&

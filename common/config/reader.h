@@ -199,6 +199,9 @@ void config_read_templates(struct config_reader *r, const struct config_value *v
                            struct config_route *route);
 void config_check_kubernetes(struct config_reader *r, const struct config_value *v,
                              const struct config_route *route);
+void config_read_issuers(struct config_reader *r, const struct config_value *v, void *base);
+/* What Authorization: Bearer is on the i-th route. */
+void config_finish_bearer(struct config_reader *r, size_t i);
 void config_read_claims(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_least_request(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_ring_hash(struct config_reader *r, const struct config_value *v, void *base);

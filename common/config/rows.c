@@ -9,6 +9,14 @@
 #define RD(member) offsetof(struct config_redirect, member)
 #define M(member)  offsetof(struct config_mtls, member)
 
+static const struct config_choice choices_bearer[] = {
+    { "default", CONFIG_BEARER_DEFAULT },
+    { "idp_access_token", CONFIG_BEARER_IDP_ACCESS },
+    { "idp_identity_token", CONFIG_BEARER_IDP_IDENTITY },
+    { "jwt", CONFIG_BEARER_JWT },
+    { NULL, 0 }
+};
+
 static const struct config_choice choices_idp[] = { { "local", CONFIG_IDP_LOCAL },
                                                     { "oidc", CONFIG_IDP_OIDC },
                                                     { NULL, 0 } };
@@ -299,6 +307,14 @@ static const struct config_row global_rows[] = {
           "needs for groups." },
     { "idp_request_params", CFG_PAIRS, CFG_RELOAD, G(idp_request_params),
       .doc = "`oidc`: more parameters of the authorization request." },
+    { "bearer_token_format", CFG_ENUM, CFG_RELOAD, G(bearer), .choices = choices_bearer,
+      .doc =
+          "What `Authorization: Bearer` is, see [tokens.md](tokens.md): the application's own, or "
+          "a token of the identity provider, or of one of `identity_providers`." },
+    { "identity_providers", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_issuers,
+      .doc = "Who else may vouch for programs, by name, see below." },
+    { "idp_access_token_allowed_audiences", CFG_STRINGS, CFG_RELOAD, G(access_audiences),
+      .doc = "`idp_access_token`: a token must be for one of these (`aud`)." },
     { "idp_ca_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN, G(idp_ca_file),
       .doc = "`oidc`: certificates (PEM) to verify the provider with, instead of the system's." },
     { "idp_local_users_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN,
@@ -356,9 +372,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("override_certificate_name"),
     UNSUPPORTED("tls_derive"),
     UNSUPPORTED("http3_advertise_port"),
-    UNSUPPORTED("idp_access_token_allowed_audiences"),
-    UNSUPPORTED("identity_providers"),
-    UNSUPPORTED("bearer_token_format"),
     UNSUPPORTED("authorize_internal_service_url"),
     UNSUPPORTED("databroker_internal_service_url"),
     UNSUPPORTED("databroker_storage_connection_string_file"),
@@ -564,6 +577,12 @@ static const struct config_row route_rows[] = {
       .doc = "People with an e-mail address there may." },
     { "allowed_idp_claims", CFG_OBJECT, CFG_TUNNEL, SIZE_MAX, .read = config_read_claims,
       .doc = "People with one of these values in these claims may: `claim: [value, …]`." },
+    { "bearer_token_format", CFG_ENUM, 0, R(bearer), .choices = choices_bearer,
+      .def_shown = "the global one", .doc = "As the global setting." },
+    { "identity_providers", CFG_STRINGS, 0, R(identity_providers), .def_shown = "all of them",
+      .doc = "`jwt`: which of the global `identity_providers` count here, by name." },
+    { "idp_access_token_allowed_audiences", CFG_STRINGS, 0, R(access_audiences),
+      .def_shown = "the global ones", .doc = "As the global setting." },
     { "cors_allow_preflight", CFG_BOOL, 0, R(cors_allow_preflight),
       .doc = "CORS preflight requests need no login." },
     { "cors", CFG_OBJECT, CFG_OURS, SIZE_MAX, .read = config_read_cors,
@@ -587,9 +606,6 @@ static const struct config_row route_rows[] = {
     UNSUPPORTED("depends_on"),
     UNSUPPORTED("idp_client_id"),
     UNSUPPORTED("idp_client_secret"),
-    UNSUPPORTED("idp_access_token_allowed_audiences"),
-    UNSUPPORTED("identity_providers"),
-    UNSUPPORTED("bearer_token_format"),
     UNSUPPORTED("enable_google_cloud_serverless_authentication"),
     UNSUPPORTED("upstream_tunnel"),
     UNSUPPORTED("mcp"),

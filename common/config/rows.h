@@ -108,6 +108,7 @@ extern const struct config_rows config_rows_response;
 extern const struct config_rows config_rows_cors;
 extern const struct config_rows config_rows_header_rewrite;
 extern const struct config_rows config_rows_mtls;
+extern const struct config_rows config_rows_issuer;
 extern const struct config_rows config_rows_named_policy;
 extern const struct config_rows config_rows_audit; /* in audit.c; base: struct config_audit */
 

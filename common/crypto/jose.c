@@ -249,14 +249,14 @@ static enum err part_decode(struct sv text, struct buf *out)
     return err == ERR_OK ? ERR_OK : ERR_INVALID;
 }
 
-static enum err header_parse(struct sv text, json_t **header_out)
+static enum err part_parse(struct sv text, json_t **object_out)
 {
     CLEANUP(buf_deinit) struct buf bytes;
     enum err err = ERR_OK;
 
     buf_init(&bytes, JOSE_TOKEN_MAX);
     err = part_decode(text, &bytes);
-    return err == ERR_OK ? jose_object_parse(buf_sv(&bytes), JOSE_TOKEN_MAX, header_out) : err;
+    return err == ERR_OK ? jose_object_parse(buf_sv(&bytes), JOSE_TOKEN_MAX, object_out) : err;
 }
 
 enum err jose_token_kid(struct sv token, char kid[JOSE_KID_MAX + 1])
@@ -267,7 +267,7 @@ enum err jose_token_kid(struct sv token, char kid[JOSE_KID_MAX + 1])
     enum err err = token_split(token, &parts);
 
     kid[0] = '\0';
-    if (err != ERR_OK || header_parse(parts.header, &header) != ERR_OK) {
+    if (err != ERR_OK || part_parse(parts.header, &header) != ERR_OK) {
         return ERR_INVALID;
     }
     text = text_member(header, "kid");
@@ -277,6 +277,30 @@ enum err jose_token_kid(struct sv token, char kid[JOSE_KID_MAX + 1])
         err = ERR_INVALID;
     }
     json_decref(header);
+    return err;
+}
+
+enum err jose_token_issuer(struct sv token, struct buf *issuer)
+{
+    struct token_parts parts;
+    json_t *claims = NULL;
+    const json_t *iss = NULL;
+    enum err err = token_split(token, &parts);
+
+    if (err == ERR_OK) {
+        err = part_parse(parts.payload, &claims);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    iss = json_object_get(claims, "iss");
+    if (json_is_string(iss)) {
+        buf_add_sv(issuer, sv_of(json_string_value(iss), json_string_length(iss)));
+        err = issuer->err;
+    } else {
+        err = ERR_INVALID;
+    }
+    json_decref(claims);
     return err;
 }
 
@@ -357,7 +381,7 @@ enum err jose_verify(const struct jose_keys *keys, struct sv token, struct buf *
     enum err err = token_split(token, &parts);
 
     if (err == ERR_OK) {
-        err = header_parse(parts.header, &header);
+        err = part_parse(parts.header, &header);
     }
     if (err != ERR_OK) {
         diag_set(d, "not a compact signed token");

@@ -37,6 +37,10 @@ MUST_CHECK enum err jose_verify(const struct jose_keys *keys, struct sv token, s
 /* The kid a token asks for, "" for none; into room of JOSE_KID_MAX + 1. ERR_INVALID. */
 MUST_CHECK enum err jose_token_kid(struct sv token, char kid[JOSE_KID_MAX + 1]);
 
+/* The iss that a token claims, in issuer; nothing is verified: it tells whose keys to try, no more.
+ * ERR_INVALID, ERR_LIMIT. */
+MUST_CHECK enum err jose_token_issuer(struct sv token, struct buf *issuer);
+
 /* JSON from outside: an object, without duplicate members, NUL or nesting over JOSE_DEPTH_MAX.
  * *object_out: one reference. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err jose_object_parse(struct sv text, size_t max, json_t **object_out);

@@ -18,6 +18,15 @@ ROUTES = """
     to: http://127.0.0.1:UP
     pass_identity_headers: true
     policy: [{allow: {or: [{email: {is: dana@example.com}}]}}]
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:UP
+    bearer_token_format: idp_identity_token
+    policy: [{allow: {or: [{email: {is: dana@example.com}}]}}]
+  - from: https://admin.localhost:PORT
+    to: http://127.0.0.1:UP
+    bearer_token_format: idp_access_token
+    idp_access_token_allowed_audiences: [https://api.example]
+    policy: [{allow: {or: [{email: {is: dana@example.com}}]}}]
 """
 
 
@@ -248,3 +257,61 @@ def test_what_was_known_of_the_provider_outlives_a_restart(world):
     stand.start_one("authenticate")
     stand.wait_ready()
     wait_for("a login by the kept copy", lambda: stand.browser().get(stand.url("app")).status_code == 200)
+
+
+def bearer(stand, token, host="other"):
+    return stand.browser().fetch(stand.url(host), headers={"Authorization": "Bearer " + token})
+
+
+def test_an_id_token_of_the_provider_gets_in_where_the_route_says_so(world, upstream):
+    stand, provider = world
+    stand.start()
+    answer = bearer(stand, provider.token("any"))
+    assert answer.status_code == 200 and "Bearer" not in answer.text
+    assert bearer(stand, provider.token("any"), "app").status_code == 401  # there it is the application's
+    assert b"\r\nAuthorization: Bearer" not in upstream.heads[-1]
+    for wrong in ({"aud": "another"}, {"aud": ["postern", "another"]}, {"azp": "another"}, {"exp": lambda now: now - 100},
+                  {"iss": "https://evil.example"}, {"sub": ""}):
+        provider.claims = wrong
+        assert bearer(stand, provider.token("any")).status_code == 401, wrong
+    provider.claims = {"email": "eve@example.com", "sub": "eve"}
+    assert bearer(stand, provider.token("any")).status_code == 403
+    provider.claims, provider.sign = {}, lambda claims: jwt.encode(claims, "a secret that is long enough for it", "HS256", {"kid": "one"})
+    assert bearer(stand, provider.token("any")).status_code == 401
+
+
+def test_a_token_with_less_in_it_takes_nothing_from_the_person(world):
+    """What the login told stays: a session in the browser must not lose its e-mail address or groups."""
+    stand, provider = world
+    stand.start()
+    b = stand.browser()
+    assert b.get(stand.url("app")).status_code == 200
+    provider.claims = {"email": "mallory@example.com"}
+    assert bearer(stand, provider.token("any")).status_code == 200
+    assert b.fetch(stand.url("app")).status_code == 200
+
+
+def test_an_access_token_must_be_for_us(world):
+    stand, provider = world
+    stand.start()
+    provider.claims = {"aud": "https://api.example", "scope": "openid"}
+    provider.sign = lambda claims: jwt.encode(claims, provider.key, "RS256", {"kid": "one", "typ": "at+jwt"})
+    assert bearer(stand, provider.token("any"), "admin").status_code == 200
+    assert bearer(stand, provider.token("any")).status_code == 401  # no ID token
+    provider.claims = {"aud": "https://else.example"}
+    assert bearer(stand, provider.token("any"), "admin").status_code == 401
+    provider.claims = {}
+    provider.sign = lambda claims: jwt.encode(claims, provider.key, "RS256", {"kid": "one"})
+    assert bearer(stand, provider.token("any"), "admin").status_code == 401  # an ID token is no access token
+    assert bearer(stand, "opaque", "admin").status_code == 401
+
+
+def test_without_the_provider_such_a_token_is_not_decided(world):
+    stand, provider = world
+    provider.open.set()
+    provider.known = False
+    stand.start()
+    answer = bearer(stand, provider.token("any"))
+    assert answer.status_code == 503 and answer.json()["code"] == "token-not-verified"
+    provider.known = True
+    wait_for("the provider", lambda: bearer(stand, provider.token("any")).status_code == 200)

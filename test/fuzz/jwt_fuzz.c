@@ -18,6 +18,15 @@ static void kid_is_bounded(struct sv token)
     CHECK(jose_token_kid(token, kid) != ERR_OK || strlen(kid) <= JOSE_KID_MAX);
 }
 
+static void issuer_is_bounded(struct sv token)
+{
+    struct buf issuer;
+
+    buf_init(&issuer, 64);
+    CHECK(jose_token_issuer(token, &issuer) != ERR_OK || issuer.n <= 64);
+    buf_deinit(&issuer);
+}
+
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -37,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(d.text[0] != '\0' && payload.n == 0);
     }
     kid_is_bounded(sv_of(data, size));
+    issuer_is_bounded(sv_of(data, size));
     json_decref(header);
     buf_deinit(&payload);
     return 0;

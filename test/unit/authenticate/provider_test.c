@@ -37,6 +37,62 @@ static enum err check(const char *changes, struct diag *d)
     return err;
 }
 
+static enum err bearer(const char *json, bool id_token)
+{
+    static struct sv audiences[] = { { "api", 3 }, { "", 0 }, { "two", 3 } };
+    json_t *claims = json_loads(json, 0, NULL);
+    const struct authn_bearer_expected expected = {
+        .issuer = SV("https://ci"),
+        .client_id = id_token ? SV("me") : SV(""),
+        .audiences = { audiences, ARRAY_LEN(audiences) },
+        .now_s = NOW,
+    };
+    struct diag d = { .line = 0 };
+    enum err err = ERR_OK;
+
+    assert_non_null(claims);
+    err = authn_bearer_check(claims, &expected, &d);
+    assert_true(err == ERR_OK || d.text[0] != '\0');
+    json_decref(claims);
+    return err;
+}
+
+#define CLAIMS(rest) "{\"iss\":\"https://ci\",\"sub\":\"s\",\"iat\":1700000000," rest "}"
+
+static void a_program_s_token_is_for_us_and_for_now(void **state)
+{
+    static const struct {
+        const char *claims;
+        bool id_token;
+        enum err err;
+    } rows[] = {
+        { CLAIMS("\"aud\":\"api\",\"exp\":1700000300"), false, ERR_OK },
+        { CLAIMS("\"aud\":[\"x\",\"two\"],\"exp\":1700000300"), false, ERR_OK },
+        { CLAIMS("\"aud\":\"api\",\"azp\":\"x\",\"exp\":1700000300"), false, ERR_OK },
+        { CLAIMS("\"aud\":\"\",\"exp\":1700000300"), false, ERR_DENIED },
+        { CLAIMS("\"aud\":\"me\",\"exp\":1700000300"), false, ERR_DENIED },
+        { CLAIMS("\"aud\":{\"api\":1},\"exp\":1700000300"), false, ERR_DENIED },
+        { CLAIMS("\"exp\":1700000300"), false, ERR_DENIED },
+        { CLAIMS("\"aud\":\"api\""), false, ERR_INVALID },
+        { CLAIMS("\"aud\":\"api\",\"exp\":1699999940"), false, ERR_EXPIRED },
+        { CLAIMS("\"aud\":\"api\",\"exp\":1702592001"), false, ERR_INVALID },
+        { CLAIMS("\"aud\":\"api\",\"exp\":1702592000"), false, ERR_OK },
+        { CLAIMS("\"aud\":\"api\",\"exp\":1700000300,\"nbf\":1700000061"), false, ERR_EXPIRED },
+        { CLAIMS("\"aud\":\"me\",\"exp\":1700000300"), true, ERR_OK },
+        { CLAIMS("\"aud\":\"api\",\"exp\":1700000300"), true, ERR_DENIED },
+        { CLAIMS("\"aud\":[\"me\",\"api\"],\"exp\":1700000300"), true, ERR_DENIED },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        enum err err = bearer(rows[i].claims, rows[i].id_token);
+
+        if (err != rows[i].err) {
+            fail_msg("%s: %d", rows[i].claims, err);
+        }
+    }
+}
+
 static void id_tokens_are_for_this_client_login_and_time(void **state)
 {
     static const struct {
@@ -188,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(id_tokens_are_for_this_client_login_and_time),
+        cmocka_unit_test(a_program_s_token_is_for_us_and_for_now),
         cmocka_unit_test(the_skew_is_named_in_seconds),
         cmocka_unit_test(discovery_must_be_of_the_issuer_and_over_https),
         cmocka_unit_test(userinfo_adds_but_never_replaces),
