@@ -160,7 +160,9 @@ static enum err open_ours(struct proxy_exchange *x, struct sv text, struct handl
 static const struct config_route *taker(const struct proxy_exchange *x)
 {
     const struct config_route *c =
-        x->service == PROXY_FOR_ROUTE && x->route != NULL ? x->route->config : NULL;
+        (x->service == PROXY_FOR_ROUTE || x->service == PROXY_FOR_VERDICT) && x->route != NULL
+            ? x->route->config
+            : NULL;
 
     return c == NULL || c->bearer == CONFIG_BEARER_DEFAULT ? NULL : c;
 }

@@ -418,7 +418,7 @@ struct config_route {
 
     struct config_strings policy_headers; /* that its policies, central ones included, may ask for;
                                              lower case, at most CONFIG_POLICY_HEADERS_MAX */
-    enum config_bearer bearer;                /* the route's, else the global */
+    enum config_bearer bearer;            /* the route's, else the global */
     struct config_strings identity_providers; /* JWT: names; none: all */
     struct config_strings access_audiences;   /* IDP_ACCESS; the route's, else the global */
 
