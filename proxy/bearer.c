@@ -8,10 +8,10 @@
 
 #include "common/clock.h"
 #include "common/crypto/token.h"
+#include "common/http/credential.h"
 #include "common/mem.h"
 #include "common/secret.h"
 #include "proxy/app.h"
-#include "proxy/credential.h"
 #include "proxy/login.h"
 #include "proxy/reply.h"
 
@@ -170,7 +170,7 @@ static const struct config_route *taker(const struct proxy_exchange *x)
 bool proxy_bearer_is_ours(struct proxy_exchange *x, const struct http_field *field)
 {
     return field->id == HTTP_H_AUTHORIZATION &&
-           proxy_credential_read(field->value, taker(x) != NULL, &x->arena, NULL);
+           http_credential_read(field->value, taker(x) != NULL, &x->arena, NULL);
 }
 
 /* The token says who it is; a cookie must not say that somebody else is there. False: x was answered. */
@@ -298,8 +298,8 @@ void proxy_bearer_answered(struct proxy_asking *asking)
 
 bool proxy_bearer_identify(struct proxy_exchange *x)
 {
-    const struct proxy_credential shown =
-        proxy_credential_find(&x->head, taker(x) != NULL, &x->arena);
+    const struct http_credential shown =
+        http_credential_find(&x->head, taker(x) != NULL, &x->arena);
     struct handle handle;
     enum err err = ERR_OK;
 

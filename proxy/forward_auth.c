@@ -189,7 +189,7 @@ static bool may_ask(const struct proxy_exchange *x)
     const struct proxy_snapshot *s = x->snapshot;
 
     return proxy_peer_is_in(&x->conn->peer, &s->config->forward_auth_from) &&
-           !proxy_router_has_host(s->router, x->req.host) &&
+           !route_table_has_host(s->table, x->req.host) &&
            !sv_eq(x->req.host, sv_from(s->authenticate_host));
 }
 
@@ -241,7 +241,7 @@ static void add_cookie(struct proxy_exchange *x, struct proxy_fields *fields)
 
         if (x->head.fields[i].id == HTTP_H_COOKIE) {
             buf_reset(&one);
-            left = http_cookie_strip(value, &x->snapshot->cookies, &one);
+            left = http_cookie_strip(value, &x->snapshot->cookies.names, &one);
         }
         if (left != HTTP_COOKIE_EMPTY) {
             buf_add_str(&all, all.n == 0 ? "" : "; ");

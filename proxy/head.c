@@ -84,7 +84,7 @@ static void add_cookie(struct proxy_exchange *x, struct proxy_emit *e, struct sv
                         .cap = value.n + 1,
                         .max = value.n };
 
-    switch (http_cookie_strip(value, &x->snapshot->cookies, &rest)) {
+    switch (http_cookie_strip(value, &x->snapshot->cookies.names, &rest)) {
     case HTTP_COOKIE_EMPTY:
         break;
     case HTTP_COOKIE_SAME:
@@ -272,7 +272,7 @@ static bool sets_our_cookie(const struct proxy_exchange *x, const struct http_fi
     struct sv name = sv_trim(sv_cut(&value, '='));
 
     return f->id == HTTP_H_SET_COOKIE && x->service == PROXY_FOR_ROUTE &&
-           http_cookie_is_ours(&x->snapshot->cookies, name);
+           http_cookie_is_ours(&x->snapshot->cookies.names, name);
 }
 
 /* On routes with a cors block the upstream says nothing about CORS, but to the preflights that the

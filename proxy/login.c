@@ -64,7 +64,7 @@ void proxy_login_identify(struct proxy_exchange *x)
     if (x->head.method == HTTP_CONNECT) {
         return; /* no browser comes here: its cookies are for requests */
     }
-    n = http_cookie_find(&x->head, sv_from(x->snapshot->cookie_name), values, HANDLES_MAX);
+    n = http_cookie_find(&x->head, sv_from(x->snapshot->cookies.session), values, HANDLES_MAX);
     for (i = 0; i < MIN(n, (size_t)HANDLES_MAX) && !x->handle_valid; i++) {
         x->handle_valid =
             proxy_handles_open(x->worker->handles, values[i], shown_host(x), &x->handle) == ERR_OK;
@@ -93,7 +93,7 @@ static bool read_cookie(const struct proxy_exchange *x, struct login_cookie *coo
     struct sv random = { 0 };
     struct sv rounds = { 0 };
 
-    if (http_cookie_find(&x->head, sv_from(x->snapshot->login_name), &value, 1) != 1) {
+    if (http_cookie_find(&x->head, sv_from(x->snapshot->cookies.login), &value, 1) != 1) {
         return false;
     }
     random = sv_cut(&value, '.');
@@ -128,7 +128,7 @@ static bool add_cookie(struct proxy_exchange *x, struct proxy_fields *fields, co
                                       .value = value,
                                       .max_age_s = life_s,
                                       /* The login cookie comes back by a link from elsewhere. */
-                                      .same_site = name == x->snapshot->login_name
+                                      .same_site = name == x->snapshot->cookies.login
                                                        ? HTTP_SAME_SITE_LAX
                                                        : same_site[c->cookie_same_site],
                                       .script_readable = !c->cookie_http_only };
@@ -148,7 +148,7 @@ static bool add_login_cookie(struct proxy_exchange *x, struct proxy_fields *fiel
 
     (void)snprintf(value, sizeof(value), "%s.%llu.%llu", cookie->random,
                    (unsigned long long)cookie->rounds, (unsigned long long)cookie->since_s);
-    return add_cookie(x, fields, x->snapshot->login_name, sv_from(value), COOKIE_LIFE_S);
+    return add_cookie(x, fields, x->snapshot->cookies.login, sv_from(value), COOKIE_LIFE_S);
 }
 
 /* ---- to authenticate ------------------------------------------------------------------------- */
@@ -335,7 +335,7 @@ static void let_in(struct proxy_exchange *x, const struct proxy_redeem *redeem)
         proxy_reply_fault(x, 500, "internal-error");
         return;
     }
-    if (!add_cookie(x, &fields, x->snapshot->cookie_name, buf_sv(&text),
+    if (!add_cookie(x, &fields, x->snapshot->cookies.session, buf_sv(&text),
                     x->snapshot->config->cookie_expire_ms / 1000)) {
         proxy_reply_fault(x, 500, "internal-error");
         return;
@@ -393,7 +393,7 @@ void proxy_login_sign_out(struct proxy_exchange *x)
     buf_add_str(&url, "/.pomerium/sign_out");
     /* A foreign page may send people here, but not sign them out: authenticate asks them first. */
     if (!foreign) {
-        (void)add_cookie(x, &fields, x->snapshot->cookie_name, SV("x"), -1);
+        (void)add_cookie(x, &fields, x->snapshot->cookies.session, SV("x"), -1);
         proxy_login_identify(x);
         if (x->handle_valid) {
             buf_add_char(&url, '?');

@@ -81,14 +81,6 @@ static void jwks(struct proxy_exchange *x)
                                           .fields = &fields });
 }
 
-bool proxy_own_path(struct sv path)
-{
-    return sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz")) ||
-           sv_eq(path, SV("/.pomerium")) || sv_starts(path, SV("/.pomerium/")) ||
-           sv_eq(path, SV("/.well-known/pomerium")) ||
-           sv_starts(path, SV("/.well-known/pomerium/"));
-}
-
 bool proxy_own_serve(struct proxy_exchange *x)
 {
     struct sv path = x->req.decoded;

@@ -4,8 +4,6 @@
 
 #include "proxy/exchange.h"
 
-/* Whether a path is one of ours, on every host: canonical and decoded. */
-bool proxy_own_path(struct sv path);
 /* True: answered. False: a page for somebody who is logged in. */
 bool proxy_own_serve(struct proxy_exchange *x);
 /* That page, after an ALLOW. True: answered. False: authenticate renders it. */

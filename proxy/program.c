@@ -30,14 +30,14 @@ static void text(struct proxy_exchange *x, struct sv body)
 struct served {
     bool requests;
     size_t n_tunnels;
-    const struct proxy_route *tunnel;
+    const struct config_route *tunnel;
 };
 
-static void count(struct proxy_route *route, void *arg)
+static void count(const struct config_route *route, void *arg)
 {
     struct served *s = arg;
 
-    if (route->config->kind == CONFIG_ROUTE_TCP) {
+    if (route->kind == CONFIG_ROUTE_TCP) {
         s->n_tunnels++;
         s->tunnel = route;
     } else {
@@ -46,19 +46,19 @@ static void count(struct proxy_route *route, void *arg)
 }
 
 /* The tunnel that was asked for, if clients come to it by this host. */
-static const struct proxy_route *named_tunnel(const struct proxy_exchange *x, struct sv name)
+static const struct config_route *named_tunnel(const struct proxy_exchange *x, struct sv name)
 {
     struct http_authority auth = { 0 };
     char room[HTTP_HOST_MAX + 1];
     struct sv host = { 0 };
-    const struct proxy_route *route = NULL;
+    const struct config_route *route = NULL;
 
     if (http_authority_parse(name, &auth) != ERR_OK ||
         http_host_canonical(auth.host, room, &host) != ERR_OK) {
         return NULL;
     }
-    route = proxy_router_tunnel(x->snapshot->router, host, auth.port);
-    return route != NULL && sv_eq(route->config->host, x->req.host) ? route : NULL;
+    route = route_table_tunnel(x->snapshot->table, host, auth.port);
+    return route != NULL && sv_eq(route->host, x->req.host) ? route : NULL;
 }
 
 /* Programs that know nothing of tunnels name none: then it is the host's requests, or its one
@@ -74,17 +74,17 @@ static bool find_holder(struct proxy_exchange *x, const struct http_form_value *
             proxy_reply_fault(x, 404, "route-not-found");
             return false;
         }
-        *holder_out = proxy_login_tunnel_holder(x, served.tunnel->config->tunnel);
+        *holder_out = proxy_login_tunnel_holder(x, served.tunnel->tunnel);
         return true;
     }
-    proxy_router_each(x->snapshot->router, x->req.host, count, &served);
+    route_table_each(x->snapshot->table, x->req.host, count, &served);
     if (!served.requests && served.n_tunnels > 1) {
         proxy_reply_fault(x, 400, "tunnel-not-named");
         return false;
     }
     *holder_out = served.requests || served.tunnel == NULL
                       ? x->req.authority
-                      : proxy_login_tunnel_holder(x, served.tunnel->config->tunnel);
+                      : proxy_login_tunnel_holder(x, served.tunnel->tunnel);
     return true;
 }
 

@@ -1,11 +1,12 @@
 /* From a complete head to a decision: canonical form, route, identity, check, verdict. */
 #include <string.h>
 
+#include "common/authz_headers.h"
 #include "common/clock.h"
 #include "common/http/accept.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/policy/input.h"
+#include "common/route/settle.h"
 #include "proxy/bearer.h"
 #include "proxy/client_cert.h"
 #include "proxy/exchange.h"
@@ -15,7 +16,6 @@
 #include "proxy/login.h"
 #include "proxy/own.h"
 #include "proxy/reply.h"
-#include "proxy/settle.h"
 #include "proxy/tls.h"
 
 enum { RECHECK_RETRY_MS = 1000 };
@@ -57,57 +57,11 @@ static Postern__ClientCertificate *client_certificate(const struct proxy_exchang
                                  x->conn->peer.text);
 }
 
-/* Headers for a check; filled where the route's policies ask for any. */
-struct header_room {
-    Postern__RequestHeader v[AUTHZ_HEADERS_MAX];
-    Postern__RequestHeader *p[AUTHZ_HEADERS_MAX];
-};
-
-_Static_assert((int)CONFIG_POLICY_HEADERS_MAX <= (int)AUTHZ_HEADERS_MAX,
-               "a check has room for what a route asks for");
-
-static void find_header(const struct http_head *head, struct sv name, Postern__RequestHeader *out)
-{
-    struct sv value = SV("");
-    size_t n = 0;
-    size_t i = 0;
-
-    for (i = 0; i < head->n; i++) {
-        if (sv_ieq(head->fields[i].name, name)) {
-            value = head->fields[i].value;
-            n++;
-        }
-    }
-    *out = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
-    out->name = bytes_of(name);
-    if (n > 1) {
-        out->state = POSTERN__REQUEST_HEADER__STATE__REPEATED;
-    } else if (value.n > POLICY_HEADER_VALUE_MAX) {
-        out->state = POSTERN__REQUEST_HEADER__STATE__TOO_LARGE;
-    } else {
-        out->state = POSTERN__REQUEST_HEADER__STATE__TOLD;
-        out->value = bytes_of(value);
-    }
-}
-
-static void add_headers(const struct http_head *head, const struct proxy_route *route,
-                        struct header_room *room, Postern__CheckRequest *check)
-{
-    size_t i = 0;
-
-    for (i = 0; route != NULL && i < route->config->policy_headers.n; i++) {
-        find_header(head, route->config->policy_headers.v[i], &room->v[i]);
-        room->p[i] = &room->v[i];
-        check->n_headers++;
-    }
-    check->headers = room->p;
-}
-
 static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_fn fn)
 {
     Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
     const struct proxy_route *route = route_now(x);
-    struct header_room room; /* not set but where it is asked for */
+    struct authz_headers room; /* not set but where it is asked for */
 
     check.route = x->route != NULL && x->route->config != NULL ? x->route->config->id : 0;
     check.request_id = bytes_of(sv_from(x->request_id));
@@ -125,7 +79,7 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.recheck = recheck;
     check.internal = x->service == PROXY_FOR_PAGES;
     check.client_certificate = client_certificate(x, route);
-    add_headers(&x->head, route, &room, &check);
+    authz_headers_add(&x->head, route == NULL ? NULL : route->config, &room, &check);
     return proxy_authz_check(x->worker->authz, &check, fn, x);
 }
 
@@ -372,14 +326,15 @@ static void refuse_fault(struct proxy_exchange *x, enum http_fault fault)
 static bool settle(struct proxy_exchange *x, const struct proxy_route *route)
 {
     const struct proxy_snapshot *s = x->snapshot;
-    enum http_fault fault = proxy_settle_names(
+    enum http_fault fault = route_settle_names(
         &x->head, route == NULL ? s->config->headers_with_underscores_action
                                 : route->config->headers_with_underscores_action);
 
-    if (fault == HTTP_FAULT_NONE && proxy_settle_needed(&x->req)) {
+    if (fault == HTTP_FAULT_NONE && route_settle_needed(&x->req)) {
         struct sv path = x->req.path;
 
-        fault = proxy_settle_path(s->router, route, &s->canon, &x->arena, &x->req);
+        fault = route_settle_path(s->table, route == NULL ? NULL : route->config, &s->canon,
+                                  &x->arena, &x->req);
         if (x->service == PROXY_FOR_VERDICT && !sv_eq(path, x->req.path)) {
             fault = HTTP_FAULT_PATH_SLASH; /* who asks forwards the other reading */
         }
@@ -427,7 +382,7 @@ static void dispatch(struct proxy_exchange *x)
         }
         return;
     }
-    if (proxy_own_path(x->req.decoded) && proxy_router_has_host(s->router, x->req.host)) {
+    if (route_own_path(x->req.decoded) && route_table_has_host(s->table, x->req.host)) {
         if (settle(x, NULL) && !proxy_own_serve(x)) {
             x->service = PROXY_FOR_PAGES;
             begin_check(x);
@@ -442,7 +397,8 @@ static void dispatch_route(struct proxy_exchange *x)
     bool unclear = false;
 
     x->route =
-        proxy_router_find(x->snapshot->router, x->req.host, x->req.port, x->req.decoded, &unclear);
+        proxy_snapshot_route(x->snapshot, route_table_find(x->snapshot->table, x->req.host,
+                                                           x->req.port, x->req.decoded, &unclear));
     if (unclear) {
         x->close_after = true;
         proxy_reply_fault(x, 400, "path-parameter");
@@ -500,7 +456,8 @@ static void dispatch_connect(struct proxy_exchange *x)
         refuse_fault(x, HTTP_FAULT_TARGET_FORM);
         return;
     }
-    x->route = proxy_router_tunnel(x->snapshot->router, x->req.host, x->req.port);
+    x->route = proxy_snapshot_route(
+        x->snapshot, route_table_tunnel(x->snapshot->table, x->req.host, x->req.port));
     if (x->route == NULL) {
         proxy_reply_fault(x, 404, "route-not-found");
         return;

@@ -5,9 +5,9 @@
 
 #include "common/map.h"
 #include "common/mem.h"
+#include "common/route/settle.h"
 #include "proxy/emit.h"
 #include "proxy/pipe.h"
-#include "proxy/settle.h"
 #include "proxy/tls.h"
 
 /* Request fields that we alone may tell an upstream. */
@@ -164,7 +164,7 @@ static enum err build_routes(struct proxy_snapshot *s, struct proxy_clusters *cl
             return err;
         }
     }
-    s->router = proxy_router_new(s->routes, s->n_routes);
+    s->table = route_table_new(s->config->routes, s->n_routes);
     return ERR_OK;
 }
 
@@ -217,9 +217,10 @@ struct trusts {
     uint64_t set;
 };
 
-static void add_trust(struct proxy_route *route, void *arg)
+static void add_trust(const struct config_route *config, void *arg)
 {
     struct trusts *t = arg;
+    const struct proxy_route *route = proxy_snapshot_route(t->snapshot, config);
     size_t i = 0;
 
     for (i = 0; i < t->snapshot->n_trusts; i++) {
@@ -231,7 +232,7 @@ uint64_t proxy_snapshot_trusts_of(const struct proxy_snapshot *snapshot, struct 
 {
     struct trusts t = { .snapshot = snapshot };
 
-    proxy_router_each(snapshot->router, host, add_trust, &t);
+    route_table_each(snapshot->table, host, add_trust, &t);
     return t.set;
 }
 
@@ -245,12 +246,18 @@ const struct proxy_route *proxy_snapshot_same_route(const struct proxy_snapshot 
 
 /* ---- https ----------------------------------------------------------------------------------- */
 
-static void take_first(struct proxy_route *route, void *arg)
-{
-    const struct proxy_route **first = arg;
+struct first {
+    const struct route_table *table;
+    const struct config_route *route; /* NULL: none yet */
+};
 
-    if (*first == NULL || route->rank < (*first)->rank) {
-        *first = route;
+static void take_first(const struct config_route *route, void *arg)
+{
+    struct first *first = arg;
+
+    if (first->route == NULL ||
+        route_table_rank(first->table, route) < route_table_rank(first->table, first->route)) {
+        first->route = route;
     }
 }
 
@@ -258,15 +265,15 @@ bool proxy_snapshot_https_port(const struct proxy_snapshot *snapshot, struct sv 
                                uint16_t *port_out)
 {
     const struct config_url *login = &snapshot->config->authenticate_service_url;
-    const struct proxy_route *first = NULL;
+    struct first first = { .table = snapshot->table };
 
     if (login->scheme != CONFIG_SCHEME_NONE && sv_eq(login->host, host)) {
         *port_out = login->port_given ? login->port : 0;
         return true;
     }
-    proxy_router_each(snapshot->router, host, take_first, &first);
-    *port_out = first == NULL ? 0 : first->config->port;
-    return first != NULL;
+    route_table_each(snapshot->table, host, take_first, &first);
+    *port_out = first.route == NULL ? 0 : first.route->port;
+    return first.route != NULL;
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -287,13 +294,7 @@ static enum err build_names(struct proxy_snapshot *s)
     for (i = 0; i < s->config->jwt_claims_headers.n && err == ERR_OK; i++) {
         err = http_name_set_add(s->ours, s->config->jwt_claims_headers.v[i].name);
     }
-    (void)snprintf(s->cookie_name, sizeof(s->cookie_name), "__Host-%s", s->config->cookie_name.p);
-    (void)snprintf(s->login_name, sizeof(s->login_name), "%s_login", s->cookie_name);
-    s->cookies.exact[0] = sv_from(s->cookie_name);
-    s->cookies.exact[1] = s->config->cookie_name;
-    s->cookies.n_exact = 2;
-    s->cookies.prefix[0] = sv_from(s->cookie_name);
-    s->cookies.n_prefix = 1;
+    http_session_cookies_init(&s->cookies, s->config->cookie_name);
     return err;
 }
 
@@ -330,7 +331,7 @@ enum err proxy_snapshot_new(const struct config *config, struct proxy_clusters *
 
     s->refs = 1;
     s->config = config_ref(config);
-    proxy_settle_rules(config, &s->canon, &s->head);
+    route_settle_rules(config, &s->canon, &s->head);
     err = build_names(s);
     err = err != ERR_OK ? err : build_routes(s, clusters, d);
     err = err != ERR_OK ? err : build_trusts(s, d);
@@ -379,7 +380,7 @@ static void snapshot_free(void *arg)
     struct proxy_snapshot *s = arg;
     size_t i = 0;
 
-    proxy_router_free(&s->router);
+    route_table_free(&s->table);
     for (i = 0; s->routes != NULL && i < s->n_routes; i++) {
         route_deinit(s, &s->routes[i]);
     }

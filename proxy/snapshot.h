@@ -14,8 +14,8 @@
 #include "common/http/cookie.h"
 #include "common/http/name.h"
 #include "common/loop.h"
+#include "common/route/table.h"
 #include "proxy/cluster.h"
-#include "proxy/router.h"
 #include "proxy/trust.h"
 
 /* What a configuration says in the answers of its routes, in one place for all that say the same. */
@@ -27,7 +27,6 @@ struct proxy_answer_rules {
 
 struct proxy_route {
     const struct config_route *config;  /* NULL: an internal route of ours */
-    size_t rank;                        /* set by the router */
     struct proxy_cluster *cluster;      /* NULL: nothing is forwarded */
     struct proxy_trust *trust;          /* for client certificates, borrowed; NULL: none applies */
     struct http_name_set *drop;         /* request fields that it sets or removes; NULL: none */
@@ -36,7 +35,7 @@ struct proxy_route {
 
 struct proxy_snapshot {
     struct config *config;
-    struct proxy_router *router;
+    struct route_table *table;
     struct proxy_route *routes;
     size_t n_routes;
     struct proxy_route authenticate; /* the login host; cluster NULL: none */
@@ -49,9 +48,7 @@ struct proxy_snapshot {
     struct proxy_trust *trust; /* of routes that have no CA of their own; NULL: none applies */
     struct proxy_answer_rules *answers; /* of routes that set no answer fields of their own */
     struct http_name_set *ours;         /* request fields that nobody may bring along */
-    struct http_cookie_names cookies;
-    char cookie_name[128]; /* __Host-… */
-    char login_name[136];  /* __Host-…_login */
+    struct http_session_cookies cookies;
     struct http_canon_rules canon;
     struct http_rules head;
     struct assertion_keys *assertion;
@@ -72,6 +69,14 @@ bool proxy_snapshot_https_port(const struct proxy_snapshot *snapshot, struct sv 
                                uint16_t *port_out);
 /* Which of trusts (bit i for trusts[i], modulo 64) the routes of host ask by. */
 uint64_t proxy_snapshot_trusts_of(const struct proxy_snapshot *snapshot, struct sv host);
+
+/* Its part here; of NULL: NULL. */
+static inline struct proxy_route *proxy_snapshot_route(const struct proxy_snapshot *snapshot,
+                                                       const struct config_route *route)
+{
+    return route == NULL ? NULL : &snapshot->routes[route->index];
+}
+
 /* The same route in a newer snapshot; NULL: gone. */
 const struct proxy_route *proxy_snapshot_same_route(const struct proxy_snapshot *snapshot,
                                                     const struct proxy_route *route);

@@ -1,5 +1,7 @@
 #include "common/http/cookie.h"
 
+#include <stdio.h>
+
 #include "common/http/chars.h"
 #include "common/http/name.h"
 
@@ -50,6 +52,18 @@ size_t http_cookie_find(const struct http_head *head, struct sv name, struct sv 
         }
     }
     return found;
+}
+
+void http_session_cookies_init(struct http_session_cookies *cookies, struct sv name)
+{
+    struct http_cookie_names *names = &cookies->names;
+
+    (void)snprintf(cookies->session, sizeof(cookies->session), "__Host-%.*s", SV_ARG(name));
+    (void)snprintf(cookies->login, sizeof(cookies->login), "%s_login", cookies->session);
+    *names = (struct http_cookie_names){ .n_exact = 2, .n_prefix = 1 };
+    names->exact[0] = sv_from(cookies->session);
+    names->exact[1] = name;
+    names->prefix[0] = sv_from(cookies->session);
 }
 
 bool http_cookie_is_ours(const struct http_cookie_names *ours, struct sv name)

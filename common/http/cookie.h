@@ -26,6 +26,16 @@ struct http_cookie_names {
     size_t n_prefix;
 };
 
+/* The session's cookie and the login's, as the setting cookie_name makes them, and how to tell ours. */
+struct http_session_cookies {
+    char session[128]; /* __Host-… */
+    char login[136];   /* __Host-…_login */
+    struct http_cookie_names names;
+};
+
+/* name outlives them. They point into themselves: not to be copied. */
+void http_session_cookies_init(struct http_session_cookies *cookies, struct sv name);
+
 bool http_cookie_is_ours(const struct http_cookie_names *ours, struct sv name);
 
 enum http_cookie_strip {

@@ -4,9 +4,9 @@
 #include "common/crypto/handle.h"
 #include "common/crypto/link.h"
 #include "common/crypto/token.h"
+#include "common/http/credential.h"
 #include "common/rpc/proof.h"
 #include "common/secret.h"
-#include "proxy/credential.h"
 #include "test/fuzz/http_must.h"
 
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
@@ -87,9 +87,9 @@ static void check_authorization(struct sv text)
     struct sv token = { 0 };
 
     arena_init(&arena);
-    if (proxy_credential_read(text, false, &arena, &token)) {
+    if (http_credential_read(text, false, &arena, &token)) {
         must(token.n <= text.n);
-        must(proxy_credential_read(text, true, &arena, NULL));
+        must(http_credential_read(text, true, &arena, NULL));
         must(sv_istarts(text, SV("Pomerium")) || sv_istarts(text, SV("Bearer")) ||
              sv_istarts(text, SV("Basic")));
     }

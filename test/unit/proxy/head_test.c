@@ -88,7 +88,8 @@ static struct world *world_new(const char *request)
                      HTTP_FAULT_NONE);
     x->service = PROXY_FOR_ROUTE;
     x->route =
-        proxy_router_find(x->snapshot->router, x->req.host, x->req.port, x->req.decoded, &unclear);
+        proxy_snapshot_route(x->snapshot, route_table_find(x->snapshot->table, x->req.host,
+                                                           x->req.port, x->req.decoded, &unclear));
     if (x->route == NULL) {
         x->service = PROXY_FOR_AUTHENTICATE;
     }

@@ -106,9 +106,9 @@ static void test_the_first_route_that_fits_is_taken(void **state)
     (void)state;
     for (i = 0; i < ARRAY_LEN(rows); i++) {
         bool unclear = false;
-        struct proxy_route *route = proxy_router_find(
-            s->router, sv_from(rows[i].host), rows[i].port, sv_from(rows[i].path), &unclear);
-        struct sv name = route == NULL ? SV("(none)") : route->config->name;
+        const struct config_route *route = route_table_find(
+            s->table, sv_from(rows[i].host), rows[i].port, sv_from(rows[i].path), &unclear);
+        struct sv name = route == NULL ? SV("(none)") : route->name;
 
         if (!sv_eq(name, sv_from(rows[i].name == NULL ? "(none)" : rows[i].name))) {
             fail_msg("%s:%u%s gives %.*s", rows[i].host, rows[i].port, rows[i].path, SV_ARG(name));
@@ -129,14 +129,14 @@ static void test_a_path_parameter_never_changes_the_route(void **state)
 
     (void)state;
     for (i = 0; i < ARRAY_LEN(refused); i++) {
-        if (proxy_router_find(s->router, SV("a.example.com"), 0, sv_from(refused[i]), &unclear) !=
+        if (route_table_find(s->table, SV("a.example.com"), 0, sv_from(refused[i]), &unclear) !=
                 NULL ||
             !unclear) {
             fail_msg("%s passes", refused[i]);
         }
     }
     for (i = 0; i < ARRAY_LEN(kept); i++) {
-        if (proxy_router_find(s->router, SV("a.example.com"), 0, sv_from(kept[i]), &unclear) ==
+        if (route_table_find(s->table, SV("a.example.com"), 0, sv_from(kept[i]), &unclear) ==
                 NULL ||
             unclear) {
             fail_msg("%s is refused", kept[i]);
@@ -150,10 +150,10 @@ static void test_hosts_are_known_with_and_without_wildcard(void **state)
     struct proxy_snapshot *s = make(routes);
 
     (void)state;
-    assert_true(proxy_router_has_host(s->router, SV("a.example.com")));
-    assert_true(proxy_router_has_host(s->router, SV("q.wild.example.com")));
-    assert_false(proxy_router_has_host(s->router, SV("example.com")));
-    assert_false(proxy_router_has_host(s->router, SV("")));
+    assert_true(route_table_has_host(s->table, SV("a.example.com")));
+    assert_true(route_table_has_host(s->table, SV("q.wild.example.com")));
+    assert_false(route_table_has_host(s->table, SV("example.com")));
+    assert_false(route_table_has_host(s->table, SV("")));
     proxy_snapshot_unref(&s);
 }
 
@@ -161,8 +161,8 @@ static void test_upstreams_take_turns(void **state)
 {
     struct proxy_snapshot *s = make(routes);
     bool unclear = false;
-    struct proxy_route *route =
-        proxy_router_find(s->router, SV("turn.example.com"), 0, SV("/"), &unclear);
+    struct proxy_route *route = proxy_snapshot_route(
+        s, route_table_find(s->table, SV("turn.example.com"), 0, SV("/"), &unclear));
     struct proxy_view *view = NULL;
     unsigned seen[3] = { 0 };
     unsigned i = 0;
@@ -255,10 +255,10 @@ static void test_fields_we_speak_for_are_known_in_every_spelling(void **state)
             fail_msg("%s is taken away", foreign[i]);
         }
     }
-    assert_true(http_cookie_is_ours(&s->cookies, SV("__Host-_pomerium")));
-    assert_true(http_cookie_is_ours(&s->cookies, SV("__Host-_pomerium_login")));
-    assert_true(http_cookie_is_ours(&s->cookies, SV("_pomerium")));
-    assert_false(http_cookie_is_ours(&s->cookies, SV("session")));
+    assert_true(http_cookie_is_ours(&s->cookies.names, SV("__Host-_pomerium")));
+    assert_true(http_cookie_is_ours(&s->cookies.names, SV("__Host-_pomerium_login")));
+    assert_true(http_cookie_is_ours(&s->cookies.names, SV("_pomerium")));
+    assert_false(http_cookie_is_ours(&s->cookies.names, SV("session")));
     proxy_snapshot_unref(&s);
 }
 
@@ -280,14 +280,14 @@ static void test_many_hosts_are_found(void **state)
     for (i = 0; i < HOSTS; i += 97) {
         char host[64];
         char name[16];
-        struct proxy_route *route = NULL;
+        const struct config_route *route = NULL;
         bool unclear = false;
 
         (void)snprintf(host, sizeof(host), "h%u.example.com", i);
         (void)snprintf(name, sizeof(name), "n%u", i);
-        route = proxy_router_find(s->router, sv_from(host), 0, SV("/"), &unclear);
+        route = route_table_find(s->table, sv_from(host), 0, SV("/"), &unclear);
         assert_non_null(route);
-        assert_true(sv_eq(route->config->name, sv_from(name)));
+        assert_true(sv_eq(route->name, sv_from(name)));
     }
     proxy_snapshot_unref(&s);
 }

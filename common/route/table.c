@@ -1,4 +1,4 @@
-#include "proxy/router.h"
+#include "common/route/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,13 +7,17 @@
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/pattern.h"
-#include "proxy/snapshot.h"
 
 enum { LINEAR_MAX = 16 /* up to here looking at each is faster than an index */ };
 
+struct entry {
+    const struct config_route *config;
+    size_t rank; /* its place among all */
+};
+
 /* Routes by rank. */
 struct row {
-    struct proxy_route **v;
+    struct entry **v;
     size_t n;
     size_t cap;
 };
@@ -30,11 +34,12 @@ struct site {
     struct row patterns;
 };
 
-struct proxy_router {
-    struct map *tunnels; /* host:port → struct proxy_route */
-    struct map *hosts;   /* host → struct site */
-    struct map *endings; /* what stands behind the last '*', from its first dot → struct site */
-    struct site rest;    /* wildcard hosts that end otherwise */
+struct route_table {
+    struct entry *entries; /* by config_route.index */
+    struct map *tunnels;   /* host:port → struct entry */
+    struct map *hosts;     /* host → struct site */
+    struct map *endings;   /* what stands behind the last '*', from its first dot → struct site */
+    struct site rest;      /* wildcard hosts that end otherwise */
 };
 
 /* What is asked for. */
@@ -47,7 +52,7 @@ struct question {
 
 /* ---- finding --------------------------------------------------------------------------------- */
 
-static bool host_fits(const struct proxy_route *route, const struct question *q)
+static bool host_fits(const struct entry *route, const struct question *q)
 {
     return (route->config->port == 0 || route->config->port == q->port) &&
            (!route->config->wildcard || config_route_has_host(route->config, q->host));
@@ -55,7 +60,7 @@ static bool host_fits(const struct proxy_route *route, const struct question *q)
 
 /* A pattern at its bounds counts as a match that ends the search: a later, more open route must not
  * take the request. */
-static bool pattern_takes(const struct proxy_route *route, struct question *q)
+static bool pattern_takes(const struct entry *route, struct question *q)
 {
     switch (pattern_fits(route->config->regex, q->path)) {
     case PATTERN_NO:
@@ -69,7 +74,7 @@ static bool pattern_takes(const struct proxy_route *route, struct question *q)
     return true;
 }
 
-static bool path_fits(const struct proxy_route *route, struct question *q)
+static bool path_fits(const struct entry *route, struct question *q)
 {
     const struct config_route *c = route->config;
 
@@ -85,8 +90,7 @@ static bool path_fits(const struct proxy_route *route, struct question *q)
 }
 
 /* The first of a row whose paths fit already, if it stands before best. */
-static struct proxy_route *earlier(const struct row *row, const struct question *q,
-                                   struct proxy_route *best)
+static struct entry *earlier(const struct row *row, const struct question *q, struct entry *best)
 {
     for (size_t i = 0; row != NULL && i < row->n; i++) {
         if (best != NULL && row->v[i]->rank > best->rank) {
@@ -99,15 +103,15 @@ static struct proxy_route *earlier(const struct row *row, const struct question 
     return best;
 }
 
-static struct proxy_route *find_indexed(const struct site *site, struct question *q)
+static struct entry *find_indexed(const struct site *site, struct question *q)
 {
-    struct proxy_route *best = earlier(map_get(site->paths, q->path), q, NULL);
+    struct entry *best = earlier(map_get(site->paths, q->path), q, NULL);
 
     for (size_t i = 0; i < site->n_lengths && site->lengths[i] <= q->path.n; i++) {
         best = earlier(map_get(site->prefixes, sv_head(q->path, site->lengths[i])), q, best);
     }
     for (size_t i = 0; i < site->patterns.n; i++) {
-        struct proxy_route *route = site->patterns.v[i];
+        struct entry *route = site->patterns.v[i];
 
         if (best != NULL && route->rank > best->rank) {
             break;
@@ -119,13 +123,13 @@ static struct proxy_route *find_indexed(const struct site *site, struct question
     return best;
 }
 
-static struct proxy_route *find_in(const struct site *site, struct question *q)
+static struct entry *find_in(const struct site *site, struct question *q)
 {
     if (site->paths != NULL) {
         return find_indexed(site, q);
     }
     for (size_t i = 0; i < site->routes.n; i++) {
-        struct proxy_route *route = site->routes.v[i];
+        struct entry *route = site->routes.v[i];
 
         if (host_fits(route, q) && path_fits(route, q)) {
             return route;
@@ -145,7 +149,7 @@ static bool serves_port(const struct site *site, uint16_t port)
 }
 
 /* Calls fn for the wildcard sites that may hold host, until it says false. */
-static void each_wild(const struct proxy_router *r, struct sv host,
+static void each_wild(const struct route_table *r, struct sv host,
                       bool (*fn)(const struct site *site, void *arg), void *arg)
 {
     if (!fn(&r->rest, arg)) {
@@ -166,14 +170,14 @@ static void each_wild(const struct proxy_router *r, struct sv host,
 
 struct search {
     struct question *q;
-    struct proxy_route *best;
+    struct entry *best;
 };
 
 static bool search_site(const struct site *site, void *arg)
 {
     struct search *s = arg;
     struct question q = *s->q;
-    struct proxy_route *route = find_in(site, &q);
+    struct entry *route = find_in(site, &q);
 
     if (route != NULL && (s->best == NULL || route->rank < s->best->rank)) {
         s->best = route;
@@ -184,7 +188,7 @@ static bool search_site(const struct site *site, void *arg)
 
 /* A host with routes of its own is served by those alone, as in Pomerium: what they leave out must
  * not become reachable because somebody wrote a route for every host. */
-static struct proxy_route *find(const struct proxy_router *r, struct question *q)
+static struct entry *find(const struct route_table *r, struct question *q)
 {
     const struct site *own = map_get(r->hosts, q->host);
     struct search s = { .q = q };
@@ -214,31 +218,37 @@ static struct sv without_params(struct sv path, char *out)
     return sv_of(out, n);
 }
 
-struct proxy_route *proxy_router_find(const struct proxy_router *router, struct sv host,
-                                      uint16_t port, struct sv path, bool *unclear_out)
+static const struct config_route *config_of(const struct entry *entry)
+{
+    return entry == NULL ? NULL : entry->config;
+}
+
+const struct config_route *route_table_find(const struct route_table *table, struct sv host,
+                                            uint16_t port, struct sv path, bool *unclear_out)
 {
     struct question q = { .host = host, .port = port, .path = path };
-    struct proxy_route *route = find(router, &q);
+    struct entry *route = find(table, &q);
 
     *unclear_out = q.gave_up;
     if (!q.gave_up && route != NULL && sv_find(path, ';') != SIZE_MAX) {
         char *room = mem_alloc(path.n);
 
         q.path = without_params(path, room);
-        *unclear_out = find(router, &q) != route || q.gave_up;
+        *unclear_out = find(table, &q) != route || q.gave_up;
         mem_free(&room);
     }
-    return *unclear_out ? NULL : route;
+    return *unclear_out ? NULL : config_of(route);
 }
 
-struct proxy_route *proxy_router_tunnel(const struct proxy_router *router, struct sv host,
-                                        uint16_t port)
+const struct config_route *route_table_tunnel(const struct route_table *table, struct sv host,
+                                              uint16_t port)
 {
     char room[CONFIG_TUNNEL_MAX];
     int n = snprintf(room, sizeof(room), "%.*s:%u", SV_ARG(host), port);
 
-    return n < 0 || (size_t)n >= sizeof(room) ? NULL
-                                              : map_get(router->tunnels, sv_of(room, (size_t)n));
+    return n < 0 || (size_t)n >= sizeof(room)
+               ? NULL
+               : config_of(map_get(table->tunnels, sv_of(room, (size_t)n)));
 }
 
 static bool site_has_host(const struct site *site, void *arg)
@@ -253,21 +263,21 @@ static bool site_has_host(const struct site *site, void *arg)
     return s->best == NULL;
 }
 
-bool proxy_router_has_host(const struct proxy_router *router, struct sv host)
+bool route_table_has_host(const struct route_table *table, struct sv host)
 {
     struct question q = { .host = host };
     struct search s = { .q = &q };
 
-    if (map_get(router->hosts, host) != NULL) {
+    if (map_get(table->hosts, host) != NULL) {
         return true;
     }
-    each_wild(router, host, site_has_host, &s);
+    each_wild(table, host, site_has_host, &s);
     return s.best != NULL;
 }
 
 struct each {
     struct sv host;
-    proxy_router_each_fn fn;
+    route_table_each_fn fn;
     void *arg;
 };
 
@@ -277,30 +287,35 @@ static bool site_each(const struct site *site, void *arg)
 
     for (size_t i = 0; i < site->routes.n; i++) {
         if (config_route_has_host(site->routes.v[i]->config, e->host)) {
-            e->fn(site->routes.v[i], e->arg);
+            e->fn(site->routes.v[i]->config, e->arg);
         }
     }
     for (size_t i = 0; i < site->tunnels.n; i++) { /* exact hosts */
-        e->fn(site->tunnels.v[i], e->arg);
+        e->fn(site->tunnels.v[i]->config, e->arg);
     }
     return true;
 }
 
-void proxy_router_each(const struct proxy_router *router, struct sv host, proxy_router_each_fn fn,
-                       void *arg)
+size_t route_table_rank(const struct route_table *table, const struct config_route *route)
+{
+    return table->entries[route->index].rank;
+}
+
+void route_table_each(const struct route_table *table, struct sv host, route_table_each_fn fn,
+                      void *arg)
 {
     struct each e = { .host = host, .fn = fn, .arg = arg };
-    const struct site *own = map_get(router->hosts, host);
+    const struct site *own = map_get(table->hosts, host);
 
     if (own != NULL) {
         (void)site_each(own, &e);
     }
-    each_wild(router, host, site_each, &e);
+    each_wild(table, host, site_each, &e);
 }
 
 /* ---- building -------------------------------------------------------------------------------- */
 
-static void row_add(struct row *row, struct proxy_route *route)
+static void row_add(struct row *row, struct entry *route)
 {
     if (row->n == row->cap) {
         row->cap = row->cap == 0 ? 1 : row->cap * 2;
@@ -310,7 +325,7 @@ static void row_add(struct row *row, struct proxy_route *route)
     row->v[row->n++] = route;
 }
 
-static void row_map_add(struct map *map, struct sv key, struct proxy_route *route)
+static void row_map_add(struct map *map, struct sv key, struct entry *route)
 {
     struct row *row = map_get(map, key);
 
@@ -351,7 +366,7 @@ static void index_site(struct site *site)
     site->prefixes = map_new();
     site->lengths = mem_array(site->routes.n, sizeof(*site->lengths));
     for (size_t i = 0; i < site->routes.n; i++) {
-        struct proxy_route *route = site->routes.v[i];
+        struct entry *route = site->routes.v[i];
 
         switch (route->config->match) {
         case CONFIG_MATCH_PREFIX:
@@ -369,7 +384,7 @@ static void index_site(struct site *site)
     index_lengths(site);
 }
 
-static struct site *site_of(struct proxy_router *r, const struct config_route *c)
+static struct site *site_of(struct route_table *r, const struct config_route *c)
 {
     struct map *map = c->wildcard ? r->endings : r->hosts;
     struct sv key = c->wildcard ? sv_from_at(c->host, sv_rfind(c->host, '*') + 1) : c->host;
@@ -386,7 +401,7 @@ static struct site *site_of(struct proxy_router *r, const struct config_route *c
     return site;
 }
 
-static bool has_priority(const struct proxy_route *route)
+static bool has_priority(const struct entry *route)
 {
     return route->config->match == CONFIG_MATCH_REGEX && route->config->regex_priority != 0;
 }
@@ -394,8 +409,8 @@ static bool has_priority(const struct proxy_route *route)
 /* Highest first; equal ones as in the file. */
 static int by_priority(const void *a, const void *b)
 {
-    const struct config_route *x = (*(struct proxy_route *const *)a)->config;
-    const struct config_route *y = (*(struct proxy_route *const *)b)->config;
+    const struct config_route *x = (*(struct entry *const *)a)->config;
+    const struct config_route *y = (*(struct entry *const *)b)->config;
 
     if (x->regex_priority != y->regex_priority) {
         return x->regex_priority > y->regex_priority ? -1 : 1;
@@ -405,8 +420,8 @@ static int by_priority(const void *a, const void *b)
 
 static int by_from(const void *a, const void *b)
 {
-    const struct config_route *x = (*(struct proxy_route *const *)a)->config;
-    const struct config_route *y = (*(struct proxy_route *const *)b)->config;
+    const struct config_route *x = (*(struct entry *const *)a)->config;
+    const struct config_route *y = (*(struct entry *const *)b)->config;
     int order = sv_cmp(x->from, y->from);
 
     return order != 0 ? order : by_priority(a, b);
@@ -414,14 +429,14 @@ static int by_from(const void *a, const void *b)
 
 static int by_rank(const void *a, const void *b)
 {
-    const struct proxy_route *x = *(struct proxy_route *const *)a;
-    const struct proxy_route *y = *(struct proxy_route *const *)b;
+    const struct entry *x = *(struct entry *const *)a;
+    const struct entry *y = *(struct entry *const *)b;
 
     return x->rank < y->rank ? -1 : 1;
 }
 
 /* The n routes of one `from` that have a priority swap places among themselves. */
-static void rank_group(struct proxy_route **group, size_t n)
+static void rank_group(struct entry **group, size_t n)
 {
     size_t *ranks = mem_array(n, sizeof(*ranks));
 
@@ -435,10 +450,10 @@ static void rank_group(struct proxy_route **group, size_t n)
     mem_free(&ranks);
 }
 
-static void rank_all(struct proxy_route *routes, size_t n)
+static void rank_all(struct entry *routes, size_t n)
 {
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    struct proxy_route **with = mem_array(n + 1, sizeof(*with));
+    struct entry **with = mem_array(n + 1, sizeof(*with));
     size_t count = 0;
     size_t from = 0;
 
@@ -466,19 +481,22 @@ static void finish_site(struct sv key, void *value, void *arg)
     index_site(value);
 }
 
-struct proxy_router *proxy_router_new(struct proxy_route *routes, size_t n)
+struct route_table *route_table_new(const struct config_route *routes, size_t n)
 {
-    struct proxy_router *r = MEM_NEW(struct proxy_router);
+    struct route_table *r = MEM_NEW(struct route_table);
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
-    struct proxy_route **order = mem_array(n + 1, sizeof(*order));
+    struct entry **order = mem_array(n + 1, sizeof(*order));
 
     r->tunnels = map_new();
     r->hosts = map_new();
     r->endings = map_new();
-    rank_all(routes, n);
+    r->entries = mem_array(n + 1, sizeof(*r->entries));
     for (size_t i = 0; i < n; i++) {
-        order[i] = &routes[i];
+        CHECK(routes[i].index == i);
+        r->entries[i].config = &routes[i];
+        order[i] = &r->entries[i];
     }
+    rank_all(r->entries, n);
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): likewise */
     qsort(order, n, sizeof(*order), by_rank);
     for (size_t i = 0; i < n; i++) {
@@ -533,9 +551,9 @@ static void free_site(struct sv key, void *value, void *arg)
     mem_free(&site);
 }
 
-void proxy_router_free(struct proxy_router **router)
+void route_table_free(struct route_table **table)
 {
-    struct proxy_router *r = TAKE(*router);
+    struct route_table *r = TAKE(*table);
 
     if (r == NULL) {
         return;
@@ -546,5 +564,6 @@ void proxy_router_free(struct proxy_router **router)
     map_free(&r->hosts);
     map_free(&r->endings);
     site_deinit(&r->rest);
+    mem_free(&r->entries);
     mem_free(&r);
 }

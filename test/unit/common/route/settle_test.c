@@ -1,12 +1,11 @@
 /* settle: a path with an escaped slash belongs to one route in both readings, or to none. */
-#include "proxy/settle.h"
+#include "common/route/settle.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "common/mem.h"
 #include "common/pattern.h"
-#include "proxy/snapshot.h"
 #include "test/support/cmocka.h"
 
 #define HEAD                                                        \
@@ -44,8 +43,7 @@ static void both_readings_must_be_one_route(void **state)
     const struct config_opts opts = { .file = "test.yaml", .part = CONFIG_PART_PROXY };
     struct config_errors *errors = NULL;
     struct config *config = NULL;
-    struct proxy_route *all = NULL;
-    struct proxy_router *router = NULL;
+    struct route_table *table = NULL;
     struct http_canon_rules canon = { 0 };
     struct http_rules head = { 0 };
 
@@ -53,12 +51,8 @@ static void both_readings_must_be_one_route(void **state)
     if (config_parse(sv_from(routes), &opts, &config, &errors) != ERR_OK) {
         fail_msg("%s", config_errors_text(errors, 0));
     }
-    all = mem_array(config->n_routes, sizeof(*all));
-    for (size_t i = 0; i < config->n_routes; i++) {
-        all[i].config = &config->routes[i];
-    }
-    router = proxy_router_new(all, config->n_routes);
-    proxy_settle_rules(config, &canon, &head);
+    table = route_table_new(config->routes, config->n_routes);
+    route_settle_rules(config, &canon, &head);
     assert_int_equal(canon.escaped_slashes, HTTP_SLASH_KEEP);
     assert_int_equal(head.underscores, HTTP_UNDERSCORE_ALLOW);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -71,21 +65,20 @@ static void both_readings_must_be_one_route(void **state)
         assert_int_equal(http_canon_path(req.target, &canon, &arena, &req.path, NULL),
                          HTTP_FAULT_NONE);
         http_canon_set_path(&req, req.path, &arena);
-        assert_true(proxy_settle_needed(&req));
+        assert_true(route_settle_needed(&req));
         fault =
-            proxy_settle_path(router, proxy_router_find(router, req.host, 0, req.decoded, &unclear),
+            route_settle_path(table, route_table_find(table, req.host, 0, req.decoded, &unclear),
                               &canon, &arena, &req);
         if ((fault == HTTP_FAULT_NONE) != (rows[i].forward != NULL) ||
             (fault == HTTP_FAULT_NONE &&
              (!sv_eq(req.forward, sv_from(rows[i].forward)) || req.redirect != rows[i].redirect))) {
             fail_msg("%s: %s, %.*s", rows[i].path, http_fault_name(fault), SV_ARG(req.forward));
         }
-        assert_int_equal(proxy_settle_path(router, NULL, &canon, &arena, &req),
+        assert_int_equal(route_settle_path(table, NULL, &canon, &arena, &req),
                          HTTP_FAULT_PATH_SLASH);
         arena_deinit(&arena);
     }
-    proxy_router_free(&router);
-    mem_free(&all);
+    route_table_free(&table);
     config_unref(&config);
     pattern_thread_end();
 }
@@ -102,7 +95,7 @@ static void one_action_for_all_is_applied_at_once(void **state)
     assert_int_equal(config_parse(SV(HEAD ROUTE("/a", "name: a") ROUTE("/b", "name: b")), &opts,
                                   &config, &errors),
                      ERR_OK);
-    proxy_settle_rules(config, &canon, &head);
+    route_settle_rules(config, &canon, &head);
     assert_int_equal(canon.escaped_slashes, HTTP_SLASH_REJECT);
     assert_int_equal(head.underscores, HTTP_UNDERSCORE_REJECT);
     config_unref(&config);
@@ -115,10 +108,10 @@ static void marked_names_are_refused_dropped_or_passed(void **state)
     struct http_head head = { .fields = fields, .n = 2 };
 
     (void)state;
-    assert_int_equal(proxy_settle_names(&head, CONFIG_UNDERSCORES_ALLOW), HTTP_FAULT_NONE);
+    assert_int_equal(route_settle_names(&head, CONFIG_UNDERSCORES_ALLOW), HTTP_FAULT_NONE);
     assert_int_equal(fields[0].flags & HTTP_F_DROP, 0);
-    assert_int_equal(proxy_settle_names(&head, CONFIG_UNDERSCORES_REJECT), HTTP_FAULT_UNDERSCORE);
-    assert_int_equal(proxy_settle_names(&head, CONFIG_UNDERSCORES_DROP), HTTP_FAULT_NONE);
+    assert_int_equal(route_settle_names(&head, CONFIG_UNDERSCORES_REJECT), HTTP_FAULT_UNDERSCORE);
+    assert_int_equal(route_settle_names(&head, CONFIG_UNDERSCORES_DROP), HTTP_FAULT_NONE);
     assert_int_equal(fields[0].flags & HTTP_F_DROP, HTTP_F_DROP);
     assert_int_equal(fields[1].flags, 0);
 }

@@ -1,7 +1,4 @@
-#include "proxy/settle.h"
-
-#include "proxy/own.h"
-#include "proxy/snapshot.h"
+#include "common/route/settle.h"
 
 static const enum http_underscores underscores[] = {
     [CONFIG_UNDERSCORES_REJECT] = HTTP_UNDERSCORE_REJECT,
@@ -16,7 +13,15 @@ static const enum http_escaped_slashes slashes[] = {
     [CONFIG_SLASHES_UNESCAPE_FORWARD] = HTTP_SLASH_UNESCAPE_FORWARD,
 };
 
-void proxy_settle_rules(const struct config *config, struct http_canon_rules *canon_out,
+bool route_own_path(struct sv path)
+{
+    return sv_eq(path, SV("/ping")) || sv_eq(path, SV("/healthz")) ||
+           sv_eq(path, SV("/.pomerium")) || sv_starts(path, SV("/.pomerium/")) ||
+           sv_eq(path, SV("/.well-known/pomerium")) ||
+           sv_starts(path, SV("/.well-known/pomerium/"));
+}
+
+void route_settle_rules(const struct config *config, struct http_canon_rules *canon_out,
                         struct http_rules *head_out)
 {
     const struct config *c = config;
@@ -42,7 +47,7 @@ void proxy_settle_rules(const struct config *config, struct http_canon_rules *ca
     };
 }
 
-enum http_fault proxy_settle_names(struct http_head *head, enum config_underscores action)
+enum http_fault route_settle_names(struct http_head *head, enum config_underscores action)
 {
     for (uint32_t i = 0; i < head->n && action != CONFIG_UNDERSCORES_ALLOW; i++) {
         if ((head->fields[i].flags & HTTP_F_UNDERSCORE) == 0) {
@@ -56,14 +61,13 @@ enum http_fault proxy_settle_names(struct http_head *head, enum config_underscor
     return HTTP_FAULT_NONE;
 }
 
-bool proxy_settle_needed(const struct http_request *req)
+bool route_settle_needed(const struct http_request *req)
 {
     return req->decoded.p != req->path.p && (sv_search(req->path, SV("%2F")) != SIZE_MAX ||
                                              sv_search(req->path, SV("%5C")) != SIZE_MAX);
 }
 
-enum http_fault proxy_settle_path(const struct proxy_router *router,
-                                  const struct proxy_route *route,
+enum http_fault route_settle_path(const struct route_table *table, const struct config_route *route,
                                   const struct http_canon_rules *rules, struct arena *arena,
                                   struct http_request *req)
 {
@@ -78,11 +82,11 @@ enum http_fault proxy_settle_path(const struct proxy_router *router,
         return HTTP_FAULT_PATH_SLASH;
     }
     decoded = http_canon_decode(path, arena);
-    if (proxy_own_path(decoded) ||
-        proxy_router_find(router, req->host, req->port, decoded, &unclear) != route) {
+    if (route_own_path(decoded) ||
+        route_table_find(table, req->host, req->port, decoded, &unclear) != route) {
         return HTTP_FAULT_PATH_SLASH;
     }
-    switch (route->config->path_with_escaped_slashes_action) {
+    switch (route->path_with_escaped_slashes_action) {
     case CONFIG_SLASHES_REJECT:
         return HTTP_FAULT_PATH_SLASH;
     case CONFIG_SLASHES_KEEP:

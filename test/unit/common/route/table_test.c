@@ -1,12 +1,11 @@
-/* router: the index finds what looking at one route after the other finds. */
-#include "proxy/router.h"
+/* table: the index finds what looking at one route after the other finds. */
+#include "common/route/table.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "common/mem.h"
 #include "common/pattern.h"
-#include "proxy/snapshot.h"
 #include "test/support/cmocka.h"
 
 #define HEAD                                                        \
@@ -17,8 +16,7 @@
 
 struct fixture {
     struct config *config;
-    struct proxy_route *routes;
-    struct proxy_router *router;
+    struct route_table *table;
 };
 
 static struct fixture make(const char *text)
@@ -30,18 +28,13 @@ static struct fixture make(const char *text)
     if (config_parse(sv_from(text), &opts, &f.config, &errors) != ERR_OK) {
         fail_msg("%s", config_errors_text(errors, 0));
     }
-    f.routes = mem_array(f.config->n_routes, sizeof(*f.routes));
-    for (size_t i = 0; i < f.config->n_routes; i++) {
-        f.routes[i].config = &f.config->routes[i];
-    }
-    f.router = proxy_router_new(f.routes, f.config->n_routes);
+    f.table = route_table_new(f.config->routes, f.config->n_routes);
     return f;
 }
 
 static void drop(struct fixture *f)
 {
-    proxy_router_free(&f->router);
-    mem_free(&f->routes);
+    route_table_free(&f->table);
     config_unref(&f->config);
     pattern_thread_end();
 }
@@ -49,10 +42,10 @@ static void drop(struct fixture *f)
 static int found(const struct fixture *f, const char *host, uint16_t port, const char *path)
 {
     bool unclear = false;
-    const struct proxy_route *route =
-        proxy_router_find(f->router, sv_from(host), port, sv_from(path), &unclear);
+    const struct config_route *route =
+        route_table_find(f->table, sv_from(host), port, sv_from(path), &unclear);
 
-    return route == NULL ? (unclear ? -2 : -1) : (int)route->config->index;
+    return route == NULL ? (unclear ? -2 : -1) : (int)route->index;
 }
 
 /* ---- against the definition ------------------------------------------------------------------- */
@@ -199,11 +192,11 @@ static void a_pattern_at_its_bounds_lets_no_later_route_take_the_request(void **
     }
 }
 
-static void count(struct proxy_route *route, void *arg)
+static void count(const struct config_route *route, void *arg)
 {
     unsigned *bits = arg;
 
-    *bits |= BIT(route->config->index);
+    *bits |= BIT(route->index);
 }
 
 static void all_routes_of_a_host_are_told(void **state)
@@ -214,10 +207,10 @@ static void all_routes_of_a_host_are_told(void **state)
     unsigned bits = 0;
 
     (void)state;
-    proxy_router_each(f.router, SV("a.b.com"), count, &bits);
+    route_table_each(f.table, SV("a.b.com"), count, &bits);
     assert_int_equal(bits, BIT(0) | BIT(1) | BIT(2));
     bits = 0;
-    proxy_router_each(f.router, SV("b.com"), count, &bits);
+    route_table_each(f.table, SV("b.com"), count, &bits);
     assert_int_equal(bits, BIT(2) | BIT(3));
     drop(&f);
 }
@@ -232,13 +225,13 @@ static void tunnels_are_found_by_host_and_port_alone(void **state)
                   "  - {from: 'https://*.example.com', " PUBLIC);
 
     (void)state;
-    assert_ptr_equal(proxy_router_tunnel(f.router, SV("db.example.com"), 5432), &f.routes[0]);
-    assert_ptr_equal(proxy_router_tunnel(f.router, SV("inner"), 22), &f.routes[1]);
-    assert_null(proxy_router_tunnel(f.router, SV("db.example.com"), 5433));
-    assert_null(proxy_router_tunnel(f.router, SV("bastion.example.com"), 22));
-    assert_null(proxy_router_tunnel(f.router, SV("x.example.com"), 443));
-    assert_true(proxy_router_has_host(f.router, SV("bastion.example.com")));
-    assert_false(proxy_router_has_host(f.router, SV("inner")));
+    assert_ptr_equal(route_table_tunnel(f.table, SV("db.example.com"), 5432), &f.config->routes[0]);
+    assert_ptr_equal(route_table_tunnel(f.table, SV("inner"), 22), &f.config->routes[1]);
+    assert_null(route_table_tunnel(f.table, SV("db.example.com"), 5433));
+    assert_null(route_table_tunnel(f.table, SV("bastion.example.com"), 22));
+    assert_null(route_table_tunnel(f.table, SV("x.example.com"), 443));
+    assert_true(route_table_has_host(f.table, SV("bastion.example.com")));
+    assert_false(route_table_has_host(f.table, SV("inner")));
     /* A tunnel takes no request, and does not hide who would. */
     assert_int_equal(found(&f, "db.example.com", 5432, "/"), 2);
     assert_int_equal(found(&f, "inner", 22, "/"), -1);

@@ -1,4 +1,4 @@
-/* proxy_settle: what could not be decided before the route was known: a request is read in the
+/* route_settle: what could not be decided before the route was known: a request is read in the
  * strictest way that tells its route, and the route's own settings then say what to make of the rest.
  *
  *   - Names of fields with '_' play no part in finding a route: they are marked, and refused, dropped
@@ -14,19 +14,21 @@
 #include "common/config/config.h"
 #include "common/http/canon.h"
 #include "common/http/head.h"
-#include "proxy/router.h"
+#include "common/route/table.h"
 
+/* Whether a path is one of Postern's own, on every host: canonical and decoded. */
+bool route_own_path(struct sv path);
 /* How to read before the route is known. */
-void proxy_settle_rules(const struct config *config, struct http_canon_rules *canon_out,
+void route_settle_rules(const struct config *config, struct http_canon_rules *canon_out,
                         struct http_rules *head_out);
 /* HTTP_FAULT_NONE, or why it is refused. */
-MUST_CHECK enum http_fault proxy_settle_names(struct http_head *head,
+MUST_CHECK enum http_fault route_settle_names(struct http_head *head,
                                               enum config_underscores action);
-/* True: the path holds an escaped slash, so that proxy_settle_path has something to say. */
-bool proxy_settle_needed(const struct http_request *req);
+/* True: the path holds an escaped slash, so that route_settle_path has something to say. */
+bool route_settle_needed(const struct http_request *req);
 /* route: found for req as it is read now; NULL: none of the configuration's, the request is refused.
  * Changes req's path to the other reading where the route wants that. */
-MUST_CHECK enum http_fault proxy_settle_path(const struct proxy_router *router,
-                                             const struct proxy_route *route,
+MUST_CHECK enum http_fault route_settle_path(const struct route_table *table,
+                                             const struct config_route *route,
                                              const struct http_canon_rules *rules,
                                              struct arena *arena, struct http_request *req);

@@ -1,5 +1,5 @@
 /* credential: which credentials are ours, and what two of them say together. */
-#include "proxy/credential.h"
+#include "common/http/credential.h"
 
 #include <stdio.h>
 
@@ -18,14 +18,14 @@ static void check_row(const struct row *row)
     struct http_field fields[16];
     struct http_head head;
     struct arena arena;
-    struct proxy_credential got;
+    struct http_credential got;
     char text[512];
 
     (void)snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", row->lines);
     arena_init(&arena);
     http_head_init(&head, HTTP_REQUEST, NULL, fields, ARRAY_LEN(fields));
     assert_int_equal(http_head_parse(&head, sv_from(text)), HTTP_DONE);
-    got = proxy_credential_find(&head, row->bearer, &arena);
+    got = http_credential_find(&head, row->bearer, &arena);
     if (got.shown != row->shown || got.differs != row->differs ||
         (!got.differs && !sv_eq(got.token, sv_from(row->token)))) {
         fail_msg("'%s' is %d %d '%.*s'", row->lines, got.shown, got.differs, SV_ARG(got.token));
@@ -79,7 +79,7 @@ static void two_tokens_must_be_one(void **state)
 
 static void a_token_beyond_the_bound_is_none(void **state)
 {
-    static char long_token[PROXY_CREDENTIAL_MAX + 2];
+    static char long_token[HTTP_CREDENTIAL_MAX + 2];
     struct http_field fields[4];
     struct http_head head;
     struct arena arena;
@@ -94,7 +94,7 @@ static void a_token_beyond_the_bound_is_none(void **state)
     buf_add_str(&text, "\r\n\r\n");
     http_head_init(&head, HTTP_REQUEST, NULL, fields, ARRAY_LEN(fields));
     assert_int_equal(http_head_parse(&head, buf_sv(&text)), HTTP_DONE);
-    struct proxy_credential got = proxy_credential_find(&head, false, &arena);
+    struct http_credential got = http_credential_find(&head, false, &arena);
 
     assert_true(got.shown);
     assert_int_equal(got.token.n, 0);

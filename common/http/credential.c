@@ -1,4 +1,4 @@
-#include "proxy/credential.h"
+#include "common/http/credential.h"
 
 #include "common/b64.h"
 #include "common/http/name.h"
@@ -12,7 +12,7 @@ static bool read_basic(struct sv text, struct arena *arena, struct sv *token_out
     size_t n = 0;
     struct sv rest = { 0 };
 
-    if (text.n == 0 || text.n > PROXY_CREDENTIAL_BASIC_MAX) {
+    if (text.n == 0 || text.n > HTTP_CREDENTIAL_BASIC_MAX) {
         return false;
     }
     room = arena_alloc(arena, b64_decoded_max(text.n));
@@ -28,7 +28,7 @@ static bool read_basic(struct sv text, struct arena *arena, struct sv *token_out
     return true;
 }
 
-bool proxy_credential_read(struct sv value, bool bearer, struct arena *arena, struct sv *token_out)
+bool http_credential_read(struct sv value, bool bearer, struct arena *arena, struct sv *token_out)
 {
     size_t n = 0;
     struct sv scheme = { 0 };
@@ -56,10 +56,10 @@ bool proxy_credential_read(struct sv value, bool bearer, struct arena *arena, st
     return ours;
 }
 
-struct proxy_credential proxy_credential_find(const struct http_head *head, bool bearer,
-                                              struct arena *arena)
+struct http_credential http_credential_find(const struct http_head *head, bool bearer,
+                                            struct arena *arena)
 {
-    struct proxy_credential found = { .shown = false };
+    struct http_credential found = { .shown = false };
     const struct http_field *own = http_head_get(head, HTTP_H_X_POMERIUM_AUTHORIZATION);
     const struct http_field *authorization = http_head_get(head, HTTP_H_AUTHORIZATION);
     struct sv token = { 0 };
@@ -69,12 +69,12 @@ struct proxy_credential proxy_credential_find(const struct http_head *head, bool
         found.token = sv_trim(own->value);
     }
     if (authorization != NULL &&
-        proxy_credential_read(authorization->value, bearer, arena, &token)) {
+        http_credential_read(authorization->value, bearer, arena, &token)) {
         found.differs = found.shown && !sv_eq(found.token, token);
         found.shown = true;
         found.token = token;
     }
-    if (found.token.n > PROXY_CREDENTIAL_MAX) {
+    if (found.token.n > HTTP_CREDENTIAL_MAX) {
         found.token = SV("");
     }
     return found;

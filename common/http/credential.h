@@ -1,4 +1,4 @@
-/* proxy_credential: where a program shows who it is. A token of ours stands in one of
+/* http_credential: where a program shows who it is. A token of ours stands in one of
  *
  *   X-Pomerium-Authorization: TOKEN
  *   Authorization: Pomerium TOKEN
@@ -15,17 +15,17 @@
 #include "common/http/head.h"
 #include "common/sv.h"
 
-enum { PROXY_CREDENTIAL_MAX = 16384, PROXY_CREDENTIAL_BASIC_MAX = 8192 };
+enum { HTTP_CREDENTIAL_MAX = 16384, HTTP_CREDENTIAL_BASIC_MAX = 8192 };
 
 /* Whether a value of Authorization is for us. bearer: so is every Bearer. *token_out (may be NULL):
  * the token, which points into value or, where it had to be decoded, lies in arena. */
-bool proxy_credential_read(struct sv value, bool bearer, struct arena *arena, struct sv *token_out);
+bool http_credential_read(struct sv value, bool bearer, struct arena *arena, struct sv *token_out);
 
-struct proxy_credential {
+struct http_credential {
     bool shown;      /* there is one, good or bad */
     bool differs;    /* there are two, and they are not the same: neither counts */
     struct sv token; /* "": empty, or too long */
 };
 
-struct proxy_credential proxy_credential_find(const struct http_head *head, bool bearer,
-                                              struct arena *arena);
+struct http_credential http_credential_find(const struct http_head *head, bool bearer,
+                                            struct arena *arena);
