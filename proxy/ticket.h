@@ -9,7 +9,7 @@
  *
  * Only TLS 1.3: its resumption does a Diffie-Hellman of its own, so the shared secret, if it leaks,
  * opens no recorded conversation. A TLS 1.2 ticket would carry the keys themselves.
- * Any thread; no state. */
+ * Any thread; each remembers the keys that it derived last. */
 #pragma once
 
 #include <openssl/ssl.h>
@@ -19,5 +19,5 @@
 
 enum { PROXY_TICKET_SLICE_S = 4 * 3600, PROXY_TICKET_LIFE_S = PROXY_TICKET_SLICE_S };
 
-/* keys outlives every handshake of ctx. */
+/* Takes the ticket keys of the secrets into ctx, once. */
 void proxy_ticket_use(SSL_CTX *ctx, const struct keys *keys);
