@@ -19,6 +19,7 @@ struct authn_exchange {
     struct authn_tokens tokens;
     json_t *claims; /* of the verified ID token, later with userinfo */
     int64_t access_expires_at_s;
+    int64_t authenticated_at_s;
     bool looked_again; /* for an unknown key */
 };
 
@@ -113,6 +114,7 @@ static void finish(struct authn_request *req)
     who.id_token = x->tokens.id_token;
     who.access_token = x->tokens.access_token;
     who.refresh_token = x->tokens.refresh_token;
+    who.authenticated_at_s = x->authenticated_at_s;
     who.id_issued_at_s = iat;
     who.id_expires_at_s = exp;
     who.access_expires_at_s = x->access_expires_at_s;
@@ -201,6 +203,27 @@ static bool header_ok(const json_t *header)
     return typ == NULL || sv_ieq(text_of(header, "typ"), SV("JWT"));
 }
 
+/* When the person logged in, as the ID token says, else now. False: a fresh login was asked for and
+ * this is none; who went on would come back here at once, again and again. */
+static bool note_login_time(struct authn_request *req)
+{
+    struct authn_exchange *x = req->exchange;
+    const json_t *told = json_object_get(x->claims, "auth_time");
+
+    x->authenticated_at_s = clock_wall_s();
+    if (told != NULL) { /* what is no number tells nothing: then nobody knows */
+        x->authenticated_at_s = (int64_t)json_number_value(told);
+    }
+    if (!req->flow.fresh) {
+        return true;
+    }
+    if (x->authenticated_at_s < req->flow.issued_at_s - AUTHN_LEEWAY_S) {
+        return false;
+    }
+    x->authenticated_at_s = MAX(x->authenticated_at_s, req->flow.issued_at_s);
+    return true;
+}
+
 static void claims_check(struct authn_request *req, struct sv payload)
 {
     struct authn_exchange *x = req->exchange;
@@ -219,7 +242,12 @@ static void claims_check(struct authn_request *req, struct sv payload)
     if (err == ERR_OK) {
         err = authn_id_check(x->claims, &expected, &d);
     }
-    if (err == ERR_OK) {
+    if (err == ERR_OK && !note_login_time(req)) {
+        log_warn("provider.not_asked_again", KV_SV("provider", req->config->idp_provider_url),
+                 KV_SV("request_id", req->request_id));
+        refused(req, 403, "login-not-fresh",
+                "This page wants a fresh sign-in, and the identity provider did not ask for one.");
+    } else if (err == ERR_OK) {
         userinfo(req);
     } else {
         provider_fault(req, err == ERR_EXPIRED ? "clock" : "token-invalid", d.text);
@@ -405,7 +433,7 @@ static void callback_found(struct authn_request *req, enum err err)
         authn_reply_store_down(req);
         return;
     }
-    if (err == ERR_OK) {
+    if (err == ERR_OK && !req->flow.fresh) {
         authn_login_code(req); /* another tab was quicker: its session counts */
         return;
     }

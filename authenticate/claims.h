@@ -25,6 +25,8 @@ struct authn_identity {
 
     struct sv issuer; /* "local": the users file */
 
+    int64_t authenticated_at_s; /* when the person proved who they are; 0: nobody knows */
+
     /* of an OpenID provider */
     struct sv subject;
     struct sv id_token;

@@ -80,10 +80,10 @@ enum err authn_flow_seal(struct sealer *sealer, enum authn_flow_use use,
                          const struct authn_flow *flow, struct buf *out)
 {
     json_t *object =
-        json_pack("{s:s%,s:s%,s:s%,s:s%,s:s%,s:s%,s:I,s:I}", "r", TEXT(flow->redirect_uri), "b",
+        json_pack("{s:s%,s:s%,s:s%,s:s%,s:s%,s:s%,s:b,s:I,s:I}", "r", TEXT(flow->redirect_uri), "b",
                   TEXT(flow->binding), "p", TEXT(flow->program), "c", TEXT(flow->browser), "n",
-                  TEXT(flow->nonce), "v", TEXT(flow->verifier), "a", (json_int_t)flow->attempt, "t",
-                  (json_int_t)flow->issued_at_s);
+                  TEXT(flow->nonce), "v", TEXT(flow->verifier), "f", (int)flow->fresh, "a",
+                  (json_int_t)flow->attempt, "t", (json_int_t)flow->issued_at_s);
 
     return seal_object(sealer, use_label(use), object, out);
 }
@@ -101,6 +101,7 @@ enum err authn_flow_open(struct sealer *sealer, enum authn_flow_use use, struct 
                                          .browser = member(object, "c", arena),
                                          .nonce = member(object, "n", arena),
                                          .verifier = member(object, "v", arena),
+                                         .fresh = json_is_true(json_object_get(object, "f")),
                                          .attempt = (uint64_t)number(object, "a"),
                                          .issued_at_s = number(object, "t") };
     }

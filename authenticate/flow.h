@@ -34,6 +34,7 @@ struct authn_flow {
     struct sv browser;  /* hash of the browser's cookie on the authenticate host */
     struct sv nonce;    /* PROVIDER */
     struct sv verifier; /* PROVIDER: PKCE */
+    bool fresh;         /* the session that there is, is too old: the person logs in again */
     uint64_t attempt;   /* from 1 */
     int64_t issued_at_s;
 };

@@ -117,6 +117,7 @@ static void identity_of(struct authn_request *req, const struct authn_user *user
                                     .name = arena_sv(&req->arena, user->name),
                                     .idp_id = sv_from(req->app->idp_id),
                                     .issuer = SV("local"),
+                                    .authenticated_at_s = clock_wall_s(),
                                     .claims = flat,
                                     .groups = groups };
 }

@@ -121,7 +121,8 @@ static bool flow_read(struct authn_request *req)
     struct http_form_value v[] = { { .key = SV("pomerium_redirect_uri") },
                                    { .key = SV("pomerium_binding") },
                                    { .key = SV("pomerium_attempt") },
-                                   { .key = SV("pomerium_program") } };
+                                   { .key = SV("pomerium_program") },
+                                   { .key = SV("pomerium_fresh") } };
     bool bound = false;
 
     if (http_form_read(req->query, v, ARRAY_LEN(v), &req->arena) != ERR_OK) {
@@ -130,6 +131,7 @@ static bool flow_read(struct authn_request *req)
     req->flow.redirect_uri = v[0].value;
     req->flow.binding = v[1].value;
     req->flow.program = v[3].value;
+    req->flow.fresh = v[4].present;
     req->flow.attempt = 1;
     req->flow.issued_at_s = clock_wall_s();
     bound = is_binding(v[1].value) || (v[3].value.n != 0 && !v[1].present);
@@ -165,6 +167,10 @@ void authn_login_start(struct authn_request *req)
     }
     if (authn_redirect_flow_check(req->config, &req->flow, &redirect) != ERR_OK) {
         authn_login_redirect_refused(req);
+        return;
+    }
+    if (req->flow.fresh) {
+        authn_login_ask(req); /* whatever session there is, it is not enough */
         return;
     }
     authn_session_find(req, start_found);

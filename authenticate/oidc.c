@@ -327,6 +327,18 @@ static bool is_reserved(struct sv name)
     return false;
 }
 
+/* Whoever comes for a fresh login is to prove again who they are (OpenID Connect Core 3.1.2.1). */
+static void add_fresh(struct buf *url)
+{
+    http_form_add(url, SV("prompt"), SV("login"));
+    http_form_add(url, SV("max_age"), SV("0"));
+}
+
+static bool is_fresh_param(struct sv name)
+{
+    return sv_eq(name, SV("prompt")) || sv_eq(name, SV("max_age"));
+}
+
 static void leave(struct authn_request *req)
 {
     const struct authn_provider *p = &req->app->oidc->provider;
@@ -356,10 +368,13 @@ static void leave(struct authn_request *req)
     http_form_add(&url, SV("state"), buf_sv(&state));
     http_form_add(&url, SV("nonce"), req->flow.nonce);
     add_challenge(&url, req->flow.verifier);
+    if (req->flow.fresh) {
+        add_fresh(&url);
+    }
     for (size_t i = 0; i < req->config->idp_request_params.n; i++) {
         const struct config_pair *pair = &req->config->idp_request_params.v[i];
 
-        if (!is_reserved(pair->name)) {
+        if (!is_reserved(pair->name) && !(req->flow.fresh && is_fresh_param(pair->name))) {
             http_form_add(&url, pair->name, pair->value);
         }
     }

@@ -279,6 +279,8 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
     session.idp_id = arena_str(arena, login->identity->idp_id);
     session.issued_at = timestamp(login->now_s, arena);
     session.accessed_at = session.issued_at;
+    session.authenticated_at =
+        timestamp(MIN(login->identity->authenticated_at_s, login->now_s), arena);
     session.expires_at = timestamp(login->expires_at_s, arena);
     session_tokens(login, &session, arena);
     authn_claims_to_session(login->identity->claims, arena, &session);

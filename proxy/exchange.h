@@ -82,6 +82,7 @@ struct proxy_exchange {
     int64_t undecided_since_ms;  /* rechecks give no verdict since then; 0: they do */
     int64_t recheck_at_ms;       /* session's end on the monotonic clock; INT64_MAX: none */
     enum proxy_verdict verdict;
+    bool wants_fresh; /* LOGIN: there is a session, but the login is too long ago */
     uint32_t reasons[PROXY_REASONS_MAX];
     size_t n_reasons;
     struct proxy_identity *identity;

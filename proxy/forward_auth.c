@@ -1,6 +1,7 @@
 #include "proxy/forward_auth.h"
 
 #include "common/http/accept.h"
+#include "common/http/form.h"
 #include "common/http/reported.h"
 #include "common/http/sign_in.h"
 #include "common/log.h"
@@ -287,6 +288,9 @@ static void login_needed(struct proxy_exchange *x)
     }
     buf_init(&url, URL_MAX_N);
     http_sign_in_add(&url, &x->req);
+    if (x->wants_fresh) {
+        http_form_add(&url, SV(HTTP_SIGN_IN_FRESH), SV("true"));
+    }
     if (url.err != ERR_OK) {
         proxy_reply_fault(x, 414, "address-too-long");
     } else if (x->verdict_redirects) {

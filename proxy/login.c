@@ -158,7 +158,7 @@ static const char scheme[] = "https://";
 
 /* 302 to authenticate's sign_in; back is where the person wanted to go. */
 static void redirect_to_login(struct proxy_exchange *x, struct sv back, uint64_t attempt,
-                              const struct login_cookie *cookie)
+                              const struct login_cookie *cookie, bool fresh)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
     CLEANUP(buf_deinit) struct buf binding = { 0 };
@@ -176,6 +176,9 @@ static void redirect_to_login(struct proxy_exchange *x, struct sv back, uint64_t
     http_form_add(&url, SV("pomerium_redirect_uri"), back);
     http_form_add(&url, SV("pomerium_binding"), buf_sv(&binding));
     http_form_add(&url, SV("pomerium_attempt"), sv_from(number));
+    if (fresh) {
+        http_form_add(&url, SV(HTTP_SIGN_IN_FRESH), SV("true"));
+    }
     if (!add_login_cookie(x, &fields, cookie) ||
         link_sign(x->snapshot->config->keys, &url) != ERR_OK) {
         proxy_reply_fault(x, 414, "address-too-long");
@@ -201,7 +204,7 @@ static bool loops(struct proxy_exchange *x, struct login_cookie *cookie)
 }
 
 /* Sends the browser to log in, and then back. */
-static void begin(struct proxy_exchange *x, struct sv back)
+static void begin(struct proxy_exchange *x, struct sv back, bool fresh)
 {
     struct login_cookie cookie;
 
@@ -209,10 +212,10 @@ static void begin(struct proxy_exchange *x, struct sv back)
         new_cookie(&cookie);
     }
     if (loops(x, &cookie)) {
-        proxy_reply_fault(x, 403, "store-miss");
+        proxy_reply_fault(x, 403, fresh ? "login-not-fresh" : "store-miss");
         return;
     }
-    redirect_to_login(x, back, 1, &cookie);
+    redirect_to_login(x, back, 1, &cookie, fresh);
 }
 
 void proxy_login_needed(struct proxy_exchange *x)
@@ -227,12 +230,13 @@ void proxy_login_needed(struct proxy_exchange *x)
     }
     buf_init(&back, URL_MAX_N);
     http_sign_in_add_back(&back, &x->req);
-    begin(x, buf_sv(&back));
+    begin(x, buf_sv(&back), x->wants_fresh);
 }
 
 void proxy_login_sign_in(struct proxy_exchange *x)
 {
     struct sv back = { 0 };
+    struct sv fresh = { 0 };
 
     if (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) {
         proxy_reply_fault(x, 405, "method-not-allowed");
@@ -243,7 +247,9 @@ void proxy_login_sign_in(struct proxy_exchange *x)
         proxy_reply_fault(x, 400, "bad-redirect");
     } else {
         proxy_login_identify(x);
-        begin(x, back);
+        begin(x, back,
+              http_form_get(x->req.query, SV(HTTP_SIGN_IN_FRESH), &x->arena, &fresh) == ERR_OK &&
+                  fresh.n != 0);
     }
 }
 
@@ -284,7 +290,7 @@ static void begin_again(struct proxy_exchange *x, struct sv back)
         new_cookie(&cookie);
     }
     home(x, &url);
-    redirect_to_login(x, back.n != 0 ? back : buf_sv(&url), attempt, &cookie);
+    redirect_to_login(x, back.n != 0 ? back : buf_sv(&url), attempt, &cookie, false);
 }
 
 void proxy_login_callback(struct proxy_exchange *x)

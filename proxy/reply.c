@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/http/form.h"
+#include "common/http/sign_in.h"
 #include "common/policy/reason.h"
 #include "proxy/client.h"
 #include "proxy/cors.h"
@@ -89,20 +91,34 @@ void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv l
     proxy_reply(x, &(struct proxy_reply){ .status = status, .fields = &all });
 }
 
+static void add_page(struct buf *url, const struct proxy_exchange *x, const char *path)
+{
+    buf_add_str(url, "https://");
+    buf_add_sv(url, x->req.authority);
+    buf_add_str(url, path);
+}
+
 /* For a page whose call was refused: it sends its person there, who comes back logged in. The address of
  * the call is no place to send people to. */
 static struct sv login_url(struct proxy_exchange *x, unsigned status)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
+    CLEANUP(buf_deinit) struct buf back = { 0 };
 
     if (status != 401 || x->head.method == HTTP_CONNECT || x->snapshot == NULL ||
         x->snapshot->authenticate.cluster == NULL) {
         return SV("");
     }
-    buf_init(&url, 1024);
-    buf_add_str(&url, "https://");
-    buf_add_sv(&url, x->req.authority);
-    buf_add_str(&url, "/.pomerium/");
+    buf_init(&url, 2048);
+    buf_init(&back, 512);
+    add_page(&back, x, "/.pomerium/");
+    if (x->wants_fresh) {
+        add_page(&url, x, HTTP_SIGN_IN_PATH "?");
+        http_form_add(&url, SV(HTTP_SIGN_IN_BACK), buf_sv(&back));
+        http_form_add(&url, SV(HTTP_SIGN_IN_FRESH), SV("true"));
+    } else {
+        buf_add_sv(&url, buf_sv(&back));
+    }
     return url.err == ERR_OK ? arena_sv(&x->arena, buf_sv(&url)) : SV("");
 }
 
@@ -205,5 +221,5 @@ void proxy_reply_denied(struct proxy_exchange *x, unsigned status)
 
 void proxy_reply_login_needed(struct proxy_exchange *x)
 {
-    refuse(x, 401, SV("login-needed"));
+    refuse(x, 401, x->wants_fresh ? SV("auth-age-exceeded") : SV("login-needed"));
 }

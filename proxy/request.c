@@ -6,6 +6,8 @@
 #include "common/http/accept.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/policy/input.h"
+#include "common/policy/reason.h"
 #include "common/route/settle.h"
 #include "proxy/bearer.h"
 #include "proxy/client_cert.h"
@@ -151,6 +153,10 @@ static void act(struct proxy_exchange *x)
 static void note_answer(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
     x->verdict = answer->verdict;
+    x->wants_fresh = false;
+    for (size_t i = 0; i < answer->n_reasons; i++) {
+        x->wants_fresh |= answer->reasons[i] == POLICY_REASON_AUTH_AGE_EXCEEDED;
+    }
     x->n_reasons = MIN(answer->n_reasons, (size_t)PROXY_REASONS_MAX);
     if (x->n_reasons != 0) {
         memcpy(x->reasons, answer->reasons, x->n_reasons * sizeof(*x->reasons));

@@ -8,6 +8,8 @@
 
 #define HTTP_SIGN_IN_PATH "/.pomerium/sign_in"
 #define HTTP_SIGN_IN_BACK "pomerium_redirect_uri"
+/* Beside it, with any value: the session that there is, is too old; the person logs in again. */
+#define HTTP_SIGN_IN_FRESH "pomerium_fresh"
 
 /* Appends where req was going: https://host/path?query. Browsers never see us without TLS, whatever
  * stands before us. */

@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 import requests
+from broker import age_sessions
 from stand import Stand, header, make_certificate
 from trial import ROOT, Form, free_port, wait_for
 
@@ -64,6 +65,11 @@ def make_world(modules, upstream, alg="RS256"):
     policy:
       - allow:
           or: [{{groups: {{has: admins}}}}]
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    policy:
+      - allow:
+          and: [{{groups: staff}}, {{auth_age: {{less_than: 1h}}}}]
 """
     stand = Stand(routes, settings="idp_provider: oidc\n")
     provider = Provider(modules, f"https://authenticate.localhost:{stand.port}", alg)
@@ -124,6 +130,24 @@ def test_login_with_a_deep_link_and_sign_out(world, upstream):
         with open(stand.log_file(daemon), errors="replace") as f:
             text = f.read()
         assert "client-secret-canary" not in text and PASSWORD not in text and "eyJ" not in text, daemon
+
+
+def test_an_old_login_is_asked_for_again(world):
+    """The provider has a session of its own, and still shows its form."""
+    stand, provider = world
+    provider.start()
+    stand.start()
+    b, page = login(stand, provider, stand.url("app"))
+    assert page.status_code == 200 and b.get(stand.url("public")).status_code == 200
+    assert not any(url.startswith(provider.issuer) for _, url in b.trail)  # one login for all
+    age_sessions(stand, 7200)
+    assert b.get(stand.url("app")).status_code == 200
+    page = b.get(stand.url("public", "/x?y"))
+    assert f"idp.localhost:{provider.port}" in page.url and "password" in page.text, (page.url, page.text[:1000])
+    page = b.submit(page, login="dana", password=PASSWORD)
+    if f"idp.localhost:{provider.port}" in page.url:  # consent
+        page = b.submit(page)
+    assert page.status_code == 200 and page.url == stand.url("public", "/x?y"), (page.url, page.text[:1000])
 
 
 def test_everything_starts_with_the_provider_down(world):

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
-from sanitize import PATIENCE, assert_clean
+from sanitize import ANSWER_S, PATIENCE, assert_clean
 from trial import BIN, ROOT, free_port, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -160,3 +160,17 @@ class Broker:
                                        ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)])
         metadata = [("authorization", "Bearer " + self.identity.token(role))] if role in TOKENS else []
         return channel, metadata
+
+
+def age_sessions(stand, seconds):
+    pb, identity = stubs()["databroker"], Identity(base64.b64decode(stand.secret))
+    api = stubs()["rpc"].DataBrokerServiceStub(
+        grpc.insecure_channel(f"unix:{stand.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)]))
+    found = api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session", limit=1000), timeout=ANSWER_S,
+                      metadata=[("authorization", "Bearer " + identity.token("reader"))])
+    for record in found.records:
+        s = stubs()["session"].Session()
+        assert record.data.Unpack(s) and s.authenticated_at.seconds > 0
+        s.authenticated_at.seconds -= seconds
+        record.data.Pack(s)
+    api.Put(pb.PutRequest(records=found.records), metadata=identity.proof("authenticate", "databroker"), timeout=ANSWER_S)

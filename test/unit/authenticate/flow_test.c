@@ -48,6 +48,7 @@ static const struct authn_flow sample = { .redirect_uri = { "https://app.example
                                           .browser = { "brow", 4 },
                                           .nonce = { "nonce", 5 },
                                           .verifier = { "verifier", 8 },
+                                          .fresh = true,
                                           .attempt = 2,
                                           .issued_at_s = 1234567890123 };
 
@@ -65,6 +66,7 @@ static void a_flow_comes_back_as_it_left(void **state)
     assert_true(sv_eq(back.program, sample.program));
     assert_true(sv_eq(back.binding, sample.binding) && sv_eq(back.browser, sample.browser));
     assert_true(sv_eq(back.nonce, sample.nonce) && sv_eq(back.verifier, sample.verifier));
+    assert_true(back.fresh);
     assert_int_equal(back.attempt, 2);
     assert_int_equal(back.issued_at_s, 1234567890123);
 }
