@@ -9,7 +9,7 @@ enum { TICK_MS = 100 };
 struct authz_answers {
     struct authz_answers_opts opts;
     struct audit *audit;
-    enum config_audit_required required;
+    struct config *config; /* what is required, and which fields lines have */
     struct authz_hold hold;
     struct authz_replies scratch; /* of one answer that waits: without identities */
     bool urgent;                  /* somebody waits for a line that is not handed over */
@@ -181,7 +181,7 @@ static void on_news(void *arg)
 static bool needs_line(const struct authz_answers *a, const Postern__CheckRequest *req,
                        enum authz_decision decision)
 {
-    switch (a->required) {
+    switch (a->config->audit.required) {
     case CONFIG_AUDIT_DENIALS:
         return decision != AUTHZ_ALLOW && !req->recheck;
     case CONFIG_AUDIT_ALL:
@@ -202,7 +202,7 @@ void authz_answers_give(struct authz_answers *a, struct authz_to to,
     if (needed && (a->over || !audit_works(a->audit) || a->hold.n >= AUTHZ_HOLD_MAX)) {
         authz_check_unaudited(outcome);
     }
-    authz_audit_line(audit_line(a->audit), req, outcome, wall_ms);
+    authz_audit_line(audit_line(a->audit), req, outcome, wall_ms, &a->config->authorize_log_fields);
     line = audit_added(a->audit);
     if (needed && (outcome->decision == AUTHZ_DENY || outcome->decision == AUTHZ_LOGIN) &&
         audit_confirms(a->audit)) {
@@ -238,9 +238,10 @@ void authz_answers_give_up(struct authz_answers *a)
     a->over = true;
 }
 
-void authz_answers_require(struct authz_answers *a, enum config_audit_required required)
+void authz_answers_follow(struct authz_answers *a, const struct config *config)
 {
-    a->required = required;
+    config_unref(&a->config);
+    a->config = config_ref(config);
 }
 
 enum err authz_answers_set(struct authz_answers *a, const struct config *config, struct diag *d)
@@ -256,7 +257,7 @@ enum err authz_answers_new(const struct authz_answers_opts *opts,
     enum err err = ERR_OK;
 
     a->opts = *opts;
-    a->required = opts->config->audit.required;
+    a->config = config_ref(opts->config);
     authz_hold_init(&a->hold);
     authz_replies_init(&a->scratch);
     err = audit_new(&audit, &a->audit, d);
@@ -282,5 +283,6 @@ void authz_answers_free(struct authz_answers **answers)
     }
     audit_free(&a->audit);
     authz_replies_deinit(&a->scratch);
+    config_unref(&a->config);
     mem_free(&a);
 }

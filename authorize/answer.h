@@ -44,8 +44,8 @@ void authz_answers_free(struct authz_answers **answers);
 /* Where lines go from now on; any thread. On an error nothing has changed. */
 MUST_CHECK enum err authz_answers_set(struct authz_answers *answers, const struct config *config,
                                       struct diag *d);
-/* What is required from now on. */
-void authz_answers_require(struct authz_answers *answers, enum config_audit_required required);
+/* What is required, and which fields lines have, from now on. */
+void authz_answers_follow(struct authz_answers *answers, const struct config *config);
 /* Writes the line and answers, now or when the line is written. outcome may become UNAVAILABLE. */
 void authz_answers_give(struct authz_answers *answers, struct authz_to to,
                         const Postern__CheckRequest *req, struct authz_outcome *outcome,

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "authorize/audit_int.h"
 #include "common/log.h"
 
 enum { SUM_BYTES = 32 };
@@ -39,7 +40,7 @@ static char *put_octet(char *at, unsigned v)
     return at;
 }
 
-static void add_ip(struct buf *out, const ProtobufCBinaryData *ip)
+void authz_audit_add_ip(struct buf *out, const ProtobufCBinaryData *ip)
 {
     char text[INET6_ADDRSTRLEN] = "";
     char *end = text;
@@ -96,7 +97,7 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
 }
 
 /* Which certificate was shown, trusted or not; one that could not be read has no fingerprint. */
-static void add_certificate(struct buf *out, const Postern__ClientCertificate *c)
+void authz_audit_add_certificate(struct buf *out, const Postern__ClientCertificate *c)
 {
     static const char digits[] = "0123456789abcdef";
     size_t i = 0;
@@ -203,19 +204,30 @@ static void add_shadow(struct buf *out, const struct authz_outcome *o)
     add_reasons(out, o->shadow_reasons);
 }
 
-void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
-                      const struct authz_outcome *o, int64_t wall_ms)
+static void add_usual(struct buf *out, const Postern__CheckRequest *req,
+                      const struct authz_outcome *o)
 {
-    log_open(out, wall_ms, SV("authorize check"));
-    add_verdict(out, o);
     log_add_sv(out, LOG_KEY("request-id"), sv_of(req->request_id.data, req->request_id.len));
     log_add_sv(out, LOG_KEY("method"), sv_of(req->method.data, req->method.len));
     log_add_sv(out, LOG_KEY("host"), sv_of(req->host.data, req->host.len));
     log_add_sv(out, LOG_KEY("path"), sv_of(req->path.data, req->path.len));
-    add_ip(out, &req->client_ip);
-    add_certificate(out, req->client_certificate);
+    authz_audit_add_ip(out, &req->client_ip);
+    authz_audit_add_certificate(out, req->client_certificate);
     add_who(out, req, o);
     log_add_sv(out, LOG_KEY("route-id"), o->route != NULL ? o->route->id_text : SV(""));
+}
+
+void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
+                      const struct authz_outcome *o, int64_t wall_ms,
+                      const struct config_log_fields *fields)
+{
+    log_open(out, wall_ms, SV("authorize check"));
+    add_verdict(out, o);
+    if (fields->given) {
+        authz_audit_add_fields(out, req, o, fields);
+    } else {
+        add_usual(out, req, o);
+    }
     if (o->has_shadow && o->shadow != o->decision) {
         add_shadow(out, o);
     }

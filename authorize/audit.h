@@ -9,4 +9,5 @@
 
 /* Appends the line with its line break. */
 void authz_audit_line(struct buf *out, const Postern__CheckRequest *req,
-                      const struct authz_outcome *outcome, int64_t wall_ms);
+                      const struct authz_outcome *outcome, int64_t wall_ms,
+                      const struct config_log_fields *fields);

@@ -477,7 +477,7 @@ static void take_rules(void *arg)
     authz_sync_set_staleness(svc->sync,
                              authz_rules_config(svc->rules)->databroker_max_staleness_ms);
     authz_sync_keep_tokens(svc->sync, authz_rules_want_tokens(svc->rules));
-    authz_answers_require(svc->answers, authz_rules_config(svc->rules)->audit.required);
+    authz_answers_follow(svc->answers, authz_rules_config(svc->rules));
     tell_streams(svc, SV(""));
     mem_free(&n);
 }

@@ -26,7 +26,7 @@ enum {
     AUTHZ_CERT_NAMES_MAX = 64,
     AUTHZ_CERT_BYTES_MAX = 8 * 1024,
     /* Headers of the request in a check: those of the route's own policy and of central ones. */
-    AUTHZ_HEADERS_MAX = 64
+    AUTHZ_HEADERS_MAX = 80
 };
 
 static inline size_t authz_block_slot(uint64_t number)

@@ -2,8 +2,9 @@
 
 #include "common/policy/input.h"
 
-_Static_assert((int)CONFIG_POLICY_HEADERS_MAX <= (int)AUTHZ_HEADERS_MAX,
-               "a check has room for what a route asks for");
+_Static_assert((int)CONFIG_POLICY_HEADERS_MAX + (int)CONFIG_LOG_HEADERS_MAX <=
+                   (int)AUTHZ_HEADERS_MAX,
+               "a check has room for what a route and the audit ask for");
 
 static ProtobufCBinaryData bytes_of(struct sv s)
 {
@@ -34,13 +35,22 @@ static void find_header(const struct http_head *head, struct sv name, Postern__R
     }
 }
 
+void authz_headers_add_named(const struct http_head *head, const struct config_strings *names,
+                             struct authz_headers *room, Postern__CheckRequest *check)
+{
+    for (size_t i = 0; i < names->n; i++) {
+        size_t n = check->n_headers++;
+
+        find_header(head, names->v[i], &room->v[n]);
+        room->p[n] = &room->v[n];
+    }
+    check->headers = room->p;
+}
+
 void authz_headers_add(const struct http_head *head, const struct config_route *route,
                        struct authz_headers *room, Postern__CheckRequest *check)
 {
-    for (size_t i = 0; route != NULL && i < route->policy_headers.n; i++) {
-        find_header(head, route->policy_headers.v[i], &room->v[i]);
-        room->p[i] = &room->v[i];
-        check->n_headers++;
+    if (route != NULL) {
+        authz_headers_add_named(head, &route->policy_headers, room, check);
     }
-    check->headers = room->p;
 }

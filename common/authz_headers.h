@@ -17,3 +17,6 @@ struct authz_headers {
 /* route NULL: nothing is asked for. Texts are those of head and route. */
 void authz_headers_add(const struct http_head *head, const struct config_route *route,
                        struct authz_headers *room, Postern__CheckRequest *check);
+/* The same for those that others ask for: the audit's fields. */
+void authz_headers_add_named(const struct http_head *head, const struct config_strings *names,
+                             struct authz_headers *room, Postern__CheckRequest *check);

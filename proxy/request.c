@@ -82,6 +82,8 @@ static uint64_t send_check(struct proxy_exchange *x, bool recheck, proxy_answer_
     check.internal = x->service == PROXY_FOR_PAGES;
     check.client_certificate = client_certificate(x, route);
     authz_headers_add(&x->head, route == NULL ? NULL : route->config, &room, &check);
+    authz_headers_add_named(&x->head, &x->worker->snapshot->config->authorize_log_fields.headers,
+                            &room, &check);
     return proxy_authz_check(x->worker->authz, &check, fn, x);
 }
 

@@ -480,6 +480,50 @@ struct config_mtls {
     bool has_ca;               /* in every part */
 };
 
+/* --- the fields of log lines --- */
+
+enum config_log_field {
+    CONFIG_LOG_NONE = 0,
+    CONFIG_LOG_REQUEST_ID,
+    CONFIG_LOG_METHOD,
+    CONFIG_LOG_PATH,
+    CONFIG_LOG_IP,
+    CONFIG_LOG_QUERY,
+    CONFIG_LOG_USER,
+    CONFIG_LOG_EMAIL,
+    CONFIG_LOG_ROUTE_ID,
+    CONFIG_LOG_CLIENT_CERTIFICATE,
+    /* of authorize's line */
+    CONFIG_LOG_HOST,
+    CONFIG_LOG_SESSION_ID,
+    CONFIG_LOG_IMPERSONATE_SESSION_ID,
+    CONFIG_LOG_IMPERSONATE_USER_ID,
+    CONFIG_LOG_IMPERSONATE_EMAIL,
+    /* of the access line */
+    CONFIG_LOG_AUTHORITY,
+    CONFIG_LOG_USER_AGENT,
+    CONFIG_LOG_REFERER,
+    CONFIG_LOG_FORWARDED_FOR,
+    CONFIG_LOG_DURATION,
+    CONFIG_LOG_SIZE,
+    CONFIG_LOG_RESPONSE_CODE,
+    CONFIG_LOG_RESPONSE_CODE_DETAILS,
+    CONFIG_LOG_DECISION,
+    CONFIG_LOG_REASONS,
+    CONFIG_LOG_RECEIVED,
+    CONFIG_LOG_UPSTREAM_DURATION
+};
+
+#define CONFIG_LOG_BIT(field) (UINT64_C(1) << (unsigned)(field))
+
+enum { CONFIG_LOG_HEADERS_MAX = 16, CONFIG_LOG_HEADER_MAX = 128 };
+
+struct config_log_fields {
+    bool given; /* else the usual ones */
+    uint64_t set;
+    struct config_strings headers; /* names as written */
+};
+
 /* --- the audit --- */
 
 enum config_audit_sink { CONFIG_AUDIT_STDOUT = 0, CONFIG_AUDIT_FILE };
@@ -604,6 +648,8 @@ struct config {
     enum log_level log_level;
     bool access_log;
     struct config_audit audit;
+    struct config_log_fields access_log_fields;
+    struct config_log_fields authorize_log_fields;
 
     /* --- sessions --- */
     struct sv cookie_name; /* without the __Host- that is put before it */

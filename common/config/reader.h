@@ -156,6 +156,11 @@ const char *config_pem_unlisted(struct config_reader *r, struct sv cas, struct s
 /* PEM as it is, or the PEM in a base64 text; {NULL, 0}: neither. Kept. */
 struct sv config_pem_text(struct config_reader *r, struct sv text);
 
+/* log_fields.c */
+void config_read_access_fields(struct config_reader *r, const struct config_value *v, void *base);
+void config_read_authorize_fields(struct config_reader *r, const struct config_value *v,
+                                  void *base);
+
 /* audit.c */
 void config_read_audit(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_audit_env(struct config_reader *r);

@@ -273,6 +273,13 @@ static const struct config_row global_rows[] = {
     { "access_log", CFG_BOOL, CFG_RELOAD | CFG_OURS, G(access_log), .def = 1,
       .doc = "The proxy's line for each request. Authorize's line for each decision is always "
              "written." },
+    { "access_log_fields", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_access_fields,
+      .doc = "List of what the access line has, in place of the usual fields: see "
+             "[proxy.md](proxy.md#the-access-line)." },
+    { "authorize_log_fields", CFG_OBJECT, CFG_RELOAD, SIZE_MAX,
+      .read = config_read_authorize_fields,
+      .doc = "List of what authorize's line has besides the verdict, in place of the usual fields: "
+             "see [audit.md](audit.md#fields)." },
     { "audit", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_audit,
       .doc =
           "Where the lines of decisions and administration go, and what happens when they cannot "
@@ -365,8 +372,6 @@ static const struct config_row global_rows[] = {
     { "tracing_sample_rate", CFG_REMOVED, .doc = "Pomerium removed it" },
     UNSUPPORTED("installation_id"),
     UNSUPPORTED("proxy_log_level"),
-    UNSUPPORTED("access_log_fields"),
-    UNSUPPORTED("authorize_log_fields"),
     UNSUPPORTED("certificate_authority"),
     UNSUPPORTED("certificate_authority_file"),
     UNSUPPORTED("override_certificate_name"),

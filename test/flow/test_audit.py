@@ -14,7 +14,7 @@ import time
 import pytest
 from sanitize import PATIENCE
 from stand import Stand, Upstream, raw_request
-from trial import wait_for
+from trial import POSTERN, wait_for
 
 ROUTES = """  - from: https://public.localhost:PORT
     to: http://127.0.0.1:{up}
@@ -391,3 +391,62 @@ def test_without_room_for_its_line_an_administrator_changes_nothing(upstream, sm
         assert verify(s, log_name(s, "databroker"))[0] == 0
     finally:
         s.stop()
+
+
+# --- fields -------------------------------------------------------------------------------------
+
+
+def test_lines_have_the_fields_that_are_asked_for_and_never_a_secret(upstream):
+    s = stand_with(upstream, "sink: stdout")
+    s.settings += ("\naccess_log_fields: [request-id, path, query, referer, duration, headers.X-Team, client-certificate, upstream-cluster]"
+                   "\nauthorize_log_fields: [path, query, ip, user, headers.x-team, headers.X-None, envoy-route-id]")
+    s.write_config()
+    s.start()
+    try:
+        context = ssl.create_default_context(cafile=s.ca)
+        for host in ("public", "app"):
+            raw_request(s.port, f"GET /f?a=1&Access_Token=canary&pomerium_jwt=canary&b&%70omerium=canary HTTP/1.1\r\nHost: {host}.localhost:{s.port}\r\n"
+                        "Referer: https://x.example/p?code=canary\r\nX-Team: a\"b\r\nCookie: c=canary\r\nAuthorization: Bearer canary\r\n"
+                        "Connection: close\r\n\r\n".encode(), context, f"{host}.localhost", 20 * PATIENCE)
+        query = "a=1&Access_Token=…&pomerium_jwt=…&b&%70omerium=…"
+        wait_for("access lines", lambda: len([e for e in s.logs("proxy") if e.get("path") == "/f"]) == 2)
+        for line in [e for e in s.logs("proxy") if e.get("path") == "/f"]:
+            assert line.pop("duration") > 0 and line.pop("request-id") and line.pop("time")
+            assert line == {"service": "proxy", "event": "http-request", "path": "/f", "query": query, "referer": "https://x.example/p",
+                            "client-certificate": "", "headers.X-Team": 'a"b'}, line
+        lines = [e for e in s.logs("authorize") if e.get("path") == "/f"]
+        assert [e["decision"] for e in lines] == ["allow", "deny"]
+        for line in lines:
+            assert {k: v for k, v in line.items() if k not in ("time", "decision", "reasons") and not k.startswith(("allow", "deny"))} == {
+                "service": "authorize", "event": "authorize check", "path": "/f", "query": query, "ip": "127.0.0.1", "user": "",
+                "headers.x-team": 'a"b', "headers.X-None": ""}, line
+            assert "allow" in line and "deny" in line
+        for daemon in ("proxy", "authorize"):
+            with open(s.log_file(daemon)) as f:
+                assert "canary" not in f.read()
+        set_audit(s, "sink: stdout")  # the usual fields again
+        wait_for("the usual line", lambda: request(s, "app", "/usual")[0] == 403 and
+                 any(e.get("path") == "/usual" and "session-id" in e for e in s.logs("authorize")))
+    finally:
+        s.stop()
+
+
+@pytest.mark.parametrize("setting, why", [
+    ("access_log_fields: [headers.Cookie]", "the header Cookie holds what lets people in"),
+    ("access_log_fields: [headers.X-Api_Key]", "the header X-Api_Key holds what lets people in"),
+    ("authorize_log_fields: [headers.x-pomerium-jwt-assertion]", "holds what lets people in"),
+    ("authorize_log_fields: [headers]", "name those you want: headers.User-Agent"),
+    ("authorize_log_fields: [id-token]", "a token is a secret"),
+    ("authorize_log_fields: [user-agent]", 'there is no field "user-agent"'),
+    ("access_log_fields: yes", "expected a list of fields"),
+    ("audit: {sink: file}", "audit.folder is missing"),
+    ("audit: {folder: /tmp}", "audit.folder: it belongs to sink: file"),
+    ("audit: {sink: paper}", "stdout"),
+    ("audit: {snik: file}", "sink"),
+])
+def test_a_wrong_setting_is_refused_with_its_line_and_a_hint(tmp_path, setting, why):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"shared_secret: {'QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY='}\ninsecure_server: true\n{setting}\n")
+    done = subprocess.run([POSTERN, "validate", str(config)], capture_output=True, text=True)
+    assert done.returncode == 1 and f"{config}:3:" in done.stdout + done.stderr, done
+    assert why in done.stdout + done.stderr

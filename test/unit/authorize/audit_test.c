@@ -115,7 +115,7 @@ static void check_line(const struct authz_replica *replica, const char *session,
         struct buf out;
 
         buf_init(&out, 65536);
-        authz_audit_line(&out, &req, &o, 1234);
+        authz_audit_line(&out, &req, &o, 1234, &(struct config_log_fields){ .given = false });
         assert_int_equal(out.err, ERR_OK);
         assert_string_equal(buf_cstr(&out), expected);
         buf_deinit(&out);
