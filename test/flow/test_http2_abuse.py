@@ -213,6 +213,8 @@ def test_others_wait_at_most_three_times_as_long(stand, name):
     calm, stop = p99_ms(stand), threading.Event()
 
     def attack():
+        # Attackers compute on machines of their own: here, on what nobody else wants.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         while not stop.is_set():
             a = H2Client(stand.port)
             flood(a, FLOODS[name](a), 400)
