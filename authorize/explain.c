@@ -312,6 +312,38 @@ static enum err find_user(struct explain *e, struct sv who, Postern__CheckReques
     return ERR_OK;
 }
 
+/* The headers that a policy of the route asks for, of those that the question names: what it does not
+ * name, the request does not have. */
+struct told_headers {
+    Postern__RequestHeader headers[AUTHZ_HEADERS_MAX];
+    Postern__RequestHeader *list[AUTHZ_HEADERS_MAX];
+};
+
+static void tell_headers(const struct config_route *route, struct told_headers *told,
+                         Postern__CheckRequest *check)
+{
+    const struct config_strings *names = &route->policy_headers;
+    size_t given = check->n_headers;
+
+    for (size_t i = 0; i < MIN(names->n, (size_t)AUTHZ_HEADERS_MAX); i++) {
+        Postern__RequestHeader *header = &told->headers[i];
+
+        *header = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
+        header->state = POSTERN__REQUEST_HEADER__STATE__TOLD;
+        header->name = bytes(names->v[i].p, names->v[i].n);
+        for (size_t k = 0; k < given; k++) {
+            const ProtobufCBinaryData *name = &check->headers[k]->name;
+
+            if (sv_ieq(names->v[i], sv_of(name->data, name->len))) {
+                header->value = check->headers[k]->value;
+            }
+        }
+        told->list[i] = header;
+    }
+    check->headers = told->list;
+    check->n_headers = MIN(names->n, (size_t)AUTHZ_HEADERS_MAX);
+}
+
 static enum err explain_question(const struct authz_facts *facts,
                                  const Postern__ExplainRequest *question, struct buf *out,
                                  struct diag *d)
@@ -321,6 +353,7 @@ static enum err explain_question(const struct authz_facts *facts,
         .facts = facts, .check = &check, .time_ms = question->time_ms, .out = out
     };
     const struct config_route *route = NULL;
+    struct told_headers told;
     enum err err = ERR_OK;
 
     if (question->route[0] != '\0') {
@@ -330,6 +363,7 @@ static enum err explain_question(const struct authz_facts *facts,
             return err;
         }
         check.route = route->id;
+        tell_headers(route, &told, &check);
         if (check.host.len == 0) {
             check.host = bytes(route->host.p, route->host.n);
         }

@@ -18,7 +18,7 @@
 #include "common/policy/central.h"
 #include "common/policy/trace.h"
 
-enum { TIMEOUT_MS = 10000, TEXT_MAX = 8 << 20, FACTS_MAX = 1 << 20 };
+enum { HEADERS_MAX = 64, TIMEOUT_MS = 10000, TEXT_MAX = 8 << 20, FACTS_MAX = 1 << 20 };
 
 static const char help[] =
     "usage: postern explain REQUEST-ID\n"
@@ -56,6 +56,8 @@ struct ask {
     const char *host;
     const char *time;
     const char *facts;
+    const char *headers[HEADERS_MAX]; /* "Name: value" */
+    size_t n_headers;
     bool origin; /* the header fields that a preflight has */
     bool requested_method;
     bool json;
@@ -67,6 +69,24 @@ static ProtobufCBinaryData bytes_of(const char *text)
 {
     return (ProtobufCBinaryData){ .len = text == NULL ? 0 : strlen(text),
                                   .data = base_unconst(text) };
+}
+
+static size_t fill_headers(const struct ask *ask, Postern__RequestHeader *headers,
+                           Postern__RequestHeader **list)
+{
+    for (size_t i = 0; i < ask->n_headers; i++) {
+        struct sv value = sv_from(ask->headers[i]);
+        struct sv name = sv_trim(sv_cut(&value, ':'));
+
+        value = sv_trim(value);
+        headers[i] = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
+        headers[i].name.data = base_unconst(name.p);
+        headers[i].name.len = name.n;
+        headers[i].value.data = base_unconst(value.p);
+        headers[i].value.len = value.n;
+        list[i] = &headers[i];
+    }
+    return ask->n_headers;
 }
 
 /* False: something cannot be read, which was said. */
@@ -211,6 +231,7 @@ static enum err trace_facts(const struct config *config, const struct config_rou
     if (err != ERR_OK) {
         return err;
     }
+    cli_policy_facts_ask(&facts, policy);
     policy_trace(policy, &facts.in, 0, &trace, &v);
     buf_printf(out,
                "{\"verdict\":\"%s\",\"status\":%d,\"reasons\":", policy_outcome_name(v.outcome),
@@ -281,6 +302,8 @@ static int explain(const struct ask *ask, const struct config *config)
     Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
     Postern__ExplainRequest question = POSTERN__EXPLAIN_REQUEST__INIT;
     Postern__Explanation *answer = NULL;
+    Postern__RequestHeader headers[HEADERS_MAX];
+    Postern__RequestHeader *list[HEADERS_MAX];
     uint8_t ip[16];
     int code = 1;
 
@@ -294,6 +317,8 @@ static int explain(const struct ask *ask, const struct config *config)
     } else if (!fill(ask, ip, &check, &question)) {
         return 2;
     }
+    check.headers = list;
+    check.n_headers = fill_headers(ask, headers, list);
     answer = ask_authorize(ask, config, &question);
     if (answer == NULL) {
         return 1;
@@ -309,6 +334,9 @@ static void take_header(struct ask *ask, const char *line)
     struct sv name = sv_trim(sv_cut(&rest, ':'));
     bool filled = rest.p != NULL && sv_trim(rest).n != 0;
 
+    if (rest.p != NULL && ask->n_headers < HEADERS_MAX) {
+        ask->headers[ask->n_headers++] = line;
+    }
     ask->origin = ask->origin || (filled && sv_ieq(name, SV("origin")));
     ask->requested_method =
         ask->requested_method || (filled && sv_ieq(name, SV("access-control-request-method")));

@@ -1,3 +1,5 @@
+#include "cli/policy_cmd.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,7 @@ enum { FILE_MAX_BYTES = 64 * 1024 * 1024, DIFFERENCE_MAX_BYTES = 64 * 1024 };
 
 static const char usage[] =
     "Usage: postern policy test [--skip PREFIX[,PREFIX…]] FILE\n"
+    "       postern policy diff OLD NEW    which verdicts change between two configurations\n"
     "\n"
     "Asks policies what they answer, without any server, and compares with what you expect.\n"
     "Prints every case that differs and ends with \"N passed, N failed\".\n"
@@ -205,6 +208,9 @@ int cli_policy_main(int argc, char **argv)
     const char *file = NULL;
     int i = 0;
 
+    if (argc > 1 && strcmp(argv[1], "diff") == 0) {
+        return cli_policy_diff_main(argc - 1, argv + 1);
+    }
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             (void)fputs(usage, stdout);
@@ -212,7 +218,7 @@ int cli_policy_main(int argc, char **argv)
         }
     }
     if (argc < 2 || strcmp(argv[1], "test") != 0) {
-        return bad_usage(argc < 2 ? "which command?" : "the only command is test");
+        return bad_usage(argc < 2 ? "which command?" : "the commands are test and diff");
     }
     for (i = 2; i < argc; i++) {
         if (strcmp(argv[i], "--skip") == 0 && i + 1 < argc) {

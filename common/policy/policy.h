@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/diag.h"
 #include "common/policy/input.h"
 #include "common/policy/reason.h"
@@ -121,8 +122,14 @@ MUST_CHECK enum err policy_compile_shadow(const json_t *route, const struct yaml
                                           const struct policy_source *base,
                                           struct policy **policy_out, enum policy_fault *fault_out,
                                           struct diag *d);
-/* A policy for those who do not know some facts: where policy asks for criteria (bits of enum
- * policy_criterion), this one takes the answer that is best (hopeful) or worst for the visitor. Both
+/* What it asks of the request, the connection and the moment, not of who the visitor is: a bit for
+ * each criterion, with a name. */
+uint64_t policy_asks_of_request(const struct policy *policy);
+const char *policy_criterion_name(unsigned bit);
+/* Appends its rules that hold such criteria, as written: where two policies have the same, they hang on
+ * the request in the same way. */
+void policy_asks_text(const struct policy *policy, struct buf *out);
+/* A policy for those who do not know some facts: where policy asks for criteria (such bits), this one takes the answer that is best (hopeful) or worst for the visitor. Both
  * of one outcome: it does not hang on them. One reference for the caller. */
 struct policy *policy_suppose(struct policy *policy, uint64_t criteria, bool hopeful);
 /* The headers that it asks for, lower case; *n_out 0: none. They live as long as the policy. */

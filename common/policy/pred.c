@@ -621,6 +621,18 @@ static const struct row rows[] = {
       POLICY_REASON_AUTH_AGE_EXCEEDED, compile_age },
 };
 
+const char *policy_criterion_name(unsigned bit)
+{
+    size_t i = 0;
+
+    for (i = 0; i < ARRAY_LEN(rows); i++) {
+        if ((unsigned)rows[i].kind == bit) {
+            return rows[i].name;
+        }
+    }
+    return "?";
+}
+
 static enum err unknown_criterion(struct policy_scan *scan, struct sv name)
 {
     const char *known[ARRAY_LEN(rows)];

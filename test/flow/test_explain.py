@@ -29,6 +29,10 @@ ROUTES = """
     to: http://127.0.0.1:UPSTREAM
     id: public
     policy: [{allow: {or: [{day_of_week: mon-fri}]}}]
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:UPSTREAM
+    id: headers
+    policy: [{allow: {and: [{header/X-Client: {starts_with: build}}]}}]
 """
 
 
@@ -107,6 +111,13 @@ def test_questions_are_answered_by_the_running_rules(stand):
     assert text.startswith("DENIED (403): source-ip-ok") and "no longer: source_ip: 10.0.0.0/8" in text
     assert document(stand, "--route", "public", "--time", "2026-05-01T12:00:00Z")["verdict"] == "allow"
     assert document(stand, "--route", "public", "--time", "2026-05-02T12:00:00Z")["verdict"] == "deny"
+
+
+def test_headers_of_the_question_count(stand):
+    assert document(stand, "--route", "headers", "--header", "x-client: build-7", "--header", "X-Other: 1")["verdict"] == "allow"
+    for args in ((), ("--header", "X-Client: test")):
+        told = document(stand, "--route", "headers", *args)
+        assert told["verdict"] == "deny" and told["trace"]["allow"]["rules"][0]["criteria"][0]["name"] == "header/X-Client"
 
 
 def test_a_user_without_a_session_is_judged_as_after_a_login(stand):
