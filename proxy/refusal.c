@@ -13,24 +13,35 @@ struct words {
     const char *todo;
 };
 
-static struct words words_of(unsigned status, bool allowed)
+static struct words words_of_status(unsigned status, bool allowed)
 {
     switch (status) {
     case 401:
         return (struct words){ "Please log in", "This address needs a login.",
                                "Open it in a browser window and log in." };
     case 403:
-        return (
-            struct words){ "You are not allowed in here",
-                           "You are logged in, but the rules of this address do not let you in.",
-                           "If you need access, ask whoever runs this service and give them the "
-                           "request id below." };
+        return (struct words){
+            "You are not allowed in here", "The rules of this address do not let you in.",
+            "If you need access, ask whoever runs this service and give them the "
+            "request id below."
+        };
     case 404:
         return (struct words){ "Nothing is here", "No service is known at this address.",
                                "Check the address for typing errors." };
     case 408:
         return (struct words){ "That took too long", "The request did not arrive in time.",
                                "Try again." };
+    case 450:
+        return (struct words){ "This device may not come in",
+                               "This address wants a device that is registered and approved.",
+                               "Use such a device, or ask whoever runs this service." };
+    case 495:
+        return (struct words){ "A certificate is needed",
+                               "This address wants a certificate that it trusts, and was shown "
+                               "none.",
+                               "Close the browser, open the address again and choose the right "
+                               "certificate; if there is none to choose, ask whoever runs this "
+                               "service." };
     case 502:
         return (
             struct words){ "The service does not answer",
@@ -61,20 +72,72 @@ static struct words words_of(unsigned status, bool allowed)
     }
 }
 
+static struct words words_of(const struct proxy_refusal *r)
+{
+    if (r->status == 401 && sv_starts(r->code, SV("token-"))) {
+        return (struct words){ "This token does not get in",
+                               "The token that was shown is not valid here, or no more.",
+                               "Get a new one, or open the address in a browser and log in." };
+    }
+    if (sv_eq(r->code, SV("credentials-differ"))) {
+        return (struct words){ "Who is asking?",
+                               "The request shows two credentials that are not the same person's.",
+                               "Send one of them." };
+    }
+    return words_of_status(r->status, r->allowed);
+}
+
+/* mailto gets the request id as its subject: it is what whoever helps asks for first. */
+static struct sv support_link(const struct proxy_refusal *r, struct arena *arena)
+{
+    CLEANUP(buf_deinit) struct buf url;
+
+    buf_init(&url, TEXT_MAX);
+    if (r->support.n == 0 || !sv_starts(r->support, SV("mailto:")) ||
+        sv_find(r->support, '?') != SIZE_MAX) {
+        return r->support;
+    }
+    buf_add_sv(&url, r->support);
+    buf_add_str(&url, "?subject=Request%20");
+    buf_add_urlenc(&url, r->request_id);
+    return arena_sv(arena, buf_sv(&url));
+}
+
+/* Who is logged in, since it may be the wrong account. */
+static struct sv what_happened(const struct proxy_refusal *r, struct sv what, struct arena *arena)
+{
+    CLEANUP(buf_deinit) struct buf text;
+
+    buf_init(&text, TEXT_MAX);
+    if (r->who.n == 0 || (r->status != 403 && r->status != 450)) {
+        return what;
+    }
+    buf_add_str(&text, "You are logged in as ");
+    buf_add_sv(&text, r->who);
+    buf_add_str(&text, ". ");
+    buf_add_sv(&text, what);
+    return text.err == ERR_OK ? arena_sv(arena, buf_sv(&text)) : what;
+}
+
 static void page(const struct proxy_refusal *r, struct arena *arena, struct buf *body,
                  struct proxy_fields *fields)
 {
-    struct words w = words_of(r->status, r->allowed);
+    struct words w = words_of(r);
+    bool denied = r->status == 403 || r->status == 450;
+    bool other = denied && r->who.n != 0;
 
-    http_page_problem(
-        body, &(struct http_page_problem){
-                  .title = sv_from(w.title),
-                  .what = sv_from(w.what),
-                  .todo = sv_from(w.todo),
-                  .code = r->code,
-                  .request_id = r->request_id,
-                  .link = r->status == 403 ? SV("/.pomerium/") : (struct sv){ 0 },
-                  .link_text = r->status == 403 ? SV("Who am I here?") : (struct sv){ 0 } });
+    http_page_problem(body, &(struct http_page_problem){
+                                .title = sv_from(w.title),
+                                .what = what_happened(r, sv_from(w.what), arena),
+                                .todo = sv_from(w.todo),
+                                .code = r->code,
+                                .request_id = r->request_id,
+                                .link = denied ? SV("/.pomerium/") : (struct sv){ 0 },
+                                .link_text = SV("Who am I here?"),
+                                .note = r->note,
+                                .more = { { support_link(r, arena), SV("Ask for help") },
+                                          { other ? SV("/.pomerium/sign_out") : (struct sv){ 0 },
+                                            SV("Sign out, to log in as somebody else") } } });
     proxy_fields_add_page(fields, arena);
 }
 
@@ -98,7 +161,7 @@ static void json(const struct proxy_refusal *r, struct buf *body)
 /* For programs whose error has room for one text. */
 static void sentence(const struct proxy_refusal *r, struct buf *out)
 {
-    buf_add_str(out, words_of(r->status, r->allowed).what);
+    buf_add_str(out, words_of(r).what);
     buf_add_str(out, " Code: ");
     buf_add_sv(out, r->code);
     buf_add_str(out, ", request id: ");
@@ -111,6 +174,8 @@ static const char *kubernetes_reason(unsigned status)
 {
     switch (status) {
     case 401:
+    case 450:
+    case 495:
         return "Unauthorized";
     case 403:
         return "Forbidden";
@@ -149,8 +214,10 @@ static struct rpc_code rpc_code_of(unsigned status)
     case 400:
         return (struct rpc_code){ 13, "internal" };
     case 401:
+    case 495:
         return (struct rpc_code){ 16, "unauthenticated" };
     case 403:
+    case 450:
         return (struct rpc_code){ 7, "permission_denied" };
     case 404:
         return (struct rpc_code){ 12, "unimplemented" };
@@ -235,6 +302,26 @@ static void connect_stream(const struct proxy_refusal *r, struct buf *body)
     add_frame(body, FRAME_END_STREAM, buf_sv(&text));
 }
 
+/* ---- MCP ------------------------------------------------------------------------------------- */
+
+enum { RPC_REFUSED = -32001 }; /* of the codes that JSON-RPC 2.0 §5.1 leaves to servers */
+
+/* Without an id: the request's stands in a body that is not read before somebody may send one (Streamable
+ * HTTP, "Sending Messages to the Server", 4). */
+static void mcp(const struct proxy_refusal *r, struct buf *body)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    sentence(r, &text);
+    buf_printf(body, "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":%d,\"message\":",
+               (int)RPC_REFUSED);
+    buf_add_json(body, buf_sv(&text));
+    buf_add_str(body, ",\"data\":");
+    json(r, body);
+    buf_add_str(body, "}}\n");
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusal,
@@ -251,6 +338,14 @@ struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusa
     switch (r->media) {
     case HTTP_MEDIA_JSON:
         json(r, body);
+        break;
+    case HTTP_MEDIA_TEXT:
+        form.type = SV("text/plain; charset=utf-8");
+        sentence(r, body);
+        buf_add_char(body, '\n');
+        break;
+    case HTTP_MEDIA_MCP:
+        mcp(r, body);
         break;
     case HTTP_MEDIA_HTML:
         form.type = HTTP_PAGE_TYPE;

@@ -1,7 +1,8 @@
-/* proxy_refusal: one refusal in the words of whoever asked: a page for people, JSON for programs,
- * what gRPC, gRPC-Web, Connect and Kubernetes clients read as an error of their own. Pure functions;
- * any thread. Sources: gRPC's PROTOCOL-HTTP2 and PROTOCOL-WEB, the Connect protocol, Kubernetes'
- * meta/v1 Status. */
+/* proxy_refusal: one refusal in the words of whoever asked: a page for people, JSON or text for programs,
+ * what gRPC, gRPC-Web, Connect, Kubernetes and MCP clients read as an error of their own. It says what
+ * happened and what to do, never which group or rule would have let somebody in. Pure functions; any
+ * thread. Sources: gRPC's PROTOCOL-HTTP2 and PROTOCOL-WEB, the Connect protocol, Kubernetes' meta/v1
+ * Status, JSON-RPC 2.0. */
 #pragma once
 
 #include "common/arena.h"
@@ -18,6 +19,9 @@ struct proxy_refusal {
     struct sv code;  /* stable cause code */
     struct sv request_id;
     struct sv login_url; /* where a person can log in for this host; empty: nowhere */
+    struct sv who;       /* the person who is logged in; "": nobody, or not known */
+    struct sv note;      /* what the operator wants to say to people; "" nothing */
+    struct sv support;   /* where people get help: a URL; "" nowhere */
     bool allowed;        /* the policy let the visitor in: something else is wrong */
     enum http_media media;
 };

@@ -170,6 +170,9 @@ static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
         .code = code,
         .request_id = sv_from(x->request_id),
         .login_url = login_url(x, status),
+        .who = x->email.n != 0 ? x->email : x->user,
+        .note = x->snapshot->config->error_message_first_paragraph,
+        .support = x->snapshot->config->support_url,
         .allowed = x->verdict == PROXY_VERDICT_ALLOW,
         .media = media_of(x, status),
     };

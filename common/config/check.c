@@ -210,6 +210,17 @@ static void make_keys(struct config_reader *r)
     CHECK(keys_new(secrets, n, &r->c->keys) == ERR_OK);
 }
 
+static bool is_support_url(struct sv url)
+{
+    for (size_t i = 0; i < url.n; i++) {
+        if ((unsigned char)url.p[i] <= ' ' || url.p[i] == 0x7f) {
+            return false;
+        }
+    }
+    return sv_starts(url, SV("https://")) || sv_starts(url, SV("http://")) ||
+           (sv_starts(url, SV("mailto:")) && sv_find(url, '@') != SIZE_MAX);
+}
+
 void config_check(struct config_reader *r, const bool *given)
 {
     for (size_t i = 0; i < config_rows_global.n; i++) {
@@ -229,6 +240,9 @@ void config_check(struct config_reader *r, const bool *given)
     check_listener(r, given);
     check_login(r, given);
     config_check_mtls(r);
+    if (r->c->support_url.n != 0 && !is_support_url(r->c->support_url)) {
+        config_error(r, whole(r), "support_url: expected https://… or mailto:somebody@example.com");
+    }
     config_check_audit(r);
     if (is_given(given, "autocert_eab_key_id") != is_given(given, "autocert_eab_mac_key")) {
         config_error(r, whole(r),

@@ -674,6 +674,10 @@ struct config {
     struct config_issuer *issuers;
     size_t n_issuers;
 
+    /* --- what people read when they are refused --- */
+    struct sv error_message_first_paragraph;
+    struct sv support_url; /* https, http or mailto */
+
     /* --- identity headers --- */
     bool pass_identity_headers;
     struct config_pairs jwt_claims_headers; /* name: header, value: claim */

@@ -328,6 +328,12 @@ static const struct config_row global_rows[] = {
       G(idp_local_users_file), .doc = "`local`: the users, see [login.md](login.md)." },
 
     /* --- identity headers --- */
+    { "error_message_first_paragraph", CFG_TEXT, CFG_RELOAD, G(error_message_first_paragraph), 1,
+      1000, .doc = "What a page for somebody who is refused says first; plain text." },
+    { "support_url", CFG_TEXT, CFG_RELOAD | CFG_OURS, G(support_url), 8, 1024,
+      .doc =
+          "Whom such a page leads to for help: `https://…`, or `mailto:…`, to which the request id is "
+          "added." },
     { "pass_identity_headers", CFG_BOOL, CFG_RELOAD, G(pass_identity_headers),
       .doc = "Send `X-Pomerium-Jwt-Assertion` and the claim headers to upstreams." },
     { "jwt_claims_headers", CFG_CLAIM_HEADERS, CFG_RELOAD, G(jwt_claims_headers),
@@ -435,7 +441,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("darkmode_secondary_color"),
     UNSUPPORTED("logo_url"),
     UNSUPPORTED("favicon_url"),
-    UNSUPPORTED("error_message_first_paragraph"),
     UNSUPPORTED("directory_provider"),
     UNSUPPORTED("directory_provider_options"),
     UNSUPPORTED("directory_provider_refresh_interval"),

@@ -105,6 +105,22 @@ static bool has_field(const struct http_head *head, struct sv name)
     return false;
 }
 
+/* Streamable HTTP of the Model Context Protocol (2025-06-18): a POST of JSON that takes both forms of an
+ * answer, and tells the version once it was agreed upon. */
+static bool is_mcp(const struct http_head *head, struct sv type)
+{
+    struct sv accept = http_head_value(head, HTTP_H_ACCEPT);
+    bool events = false;
+    bool json = false;
+
+    if (head->method != HTTP_POST || !sv_ieq(type, SV("application/json"))) {
+        return false;
+    }
+    (void)http_accept_quality(accept, SV("text/event-stream"), &events);
+    (void)http_accept_quality(accept, SV("application/json"), &json);
+    return (events && json) || has_field(head, SV("mcp-protocol-version"));
+}
+
 /* JSON: none of them. */
 static enum http_media rpc_media(const struct http_head *head)
 {
@@ -125,8 +141,10 @@ static enum http_media rpc_media(const struct http_head *head)
     if (type_is(type, SV("application/connect"))) {
         return HTTP_MEDIA_CONNECT_STREAM;
     }
-    return type.n != 0 && has_field(head, SV("connect-protocol-version")) ? HTTP_MEDIA_CONNECT
-                                                                          : HTTP_MEDIA_JSON;
+    if (type.n != 0 && has_field(head, SV("connect-protocol-version"))) {
+        return HTTP_MEDIA_CONNECT;
+    }
+    return is_mcp(head, type) ? HTTP_MEDIA_MCP : HTTP_MEDIA_JSON;
 }
 
 bool http_accept_is_grpc(const struct http_head *head)
@@ -158,6 +176,18 @@ static bool names_html(const struct http_head *head)
         }
     }
     return false;
+}
+
+/* text/plain by name, and JSON not, or less. */
+static bool names_text(const struct http_head *head)
+{
+    struct sv accept = http_head_value(head, HTTP_H_ACCEPT);
+    bool has_text = false;
+    bool has_json = false;
+    unsigned text = http_accept_quality(accept, SV("text/plain"), &has_text);
+    unsigned json = http_accept_quality(accept, SV("application/json"), &has_json);
+
+    return has_text && text > 0 && (!has_json || json < text);
 }
 
 static bool is_prefetch(const struct http_head *head)
@@ -218,5 +248,8 @@ enum http_media http_accept_media(const struct http_head *head)
     if (rpc != HTTP_MEDIA_JSON) {
         return rpc;
     }
-    return names_html(head) ? HTTP_MEDIA_HTML : HTTP_MEDIA_JSON;
+    if (names_html(head)) {
+        return HTTP_MEDIA_HTML;
+    }
+    return names_text(head) ? HTTP_MEDIA_TEXT : HTTP_MEDIA_JSON;
 }

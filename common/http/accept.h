@@ -26,11 +26,14 @@ enum http_media {
     HTTP_MEDIA_CONNECT, /* unary calls */
     HTTP_MEDIA_CONNECT_STREAM,
     HTTP_MEDIA_CONNECT_STREAM_JSON,
-    HTTP_MEDIA_KUBERNETES /* kubectl and its kin, by their user agent */
+    HTTP_MEDIA_KUBERNETES, /* kubectl and its kin, by their user agent */
+    HTTP_MEDIA_MCP,        /* JSON-RPC of the Model Context Protocol */
+    HTTP_MEDIA_TEXT
 };
 
 /* For pages of our own (errors): HTML where the client ranks text/html over application/json,
- * JSON where not, also without Accept; the form of their own protocol for those who speak one. */
+ * JSON where not, also without Accept; text where only that is named; the form of their own protocol
+ * for those who speak one. */
 enum http_media http_accept_media(const struct http_head *head);
 /* application/grpc, with or without +proto, ;parameters; not grpc-web. */
 bool http_accept_is_grpc(const struct http_head *head);

@@ -96,9 +96,19 @@ static void paragraph(struct buf *b, const char *open, struct sv text)
     buf_add_str(b, "</p>\n");
 }
 
+static void add_link(struct buf *b, const struct http_page_link *link)
+{
+    buf_add_str(b, "<p><a href=\"");
+    buf_add_html(b, link->href);
+    buf_add_str(b, "\">");
+    buf_add_html(b, link->text);
+    buf_add_str(b, "</a></p>\n");
+}
+
 void http_page_problem(struct buf *b, const struct http_page_problem *problem)
 {
     http_page_begin(b, problem->title);
+    paragraph(b, "<p class=\"note\">", problem->note);
     paragraph(b, "<p>", problem->what);
     paragraph(b, "<p>", problem->todo);
     if (problem->code.n > 0) {
@@ -112,6 +122,11 @@ void http_page_problem(struct buf *b, const struct http_page_problem *problem)
         buf_add_str(b, "\">");
         buf_add_html(b, problem->link_text);
         buf_add_str(b, "</a></p>\n");
+    }
+    for (size_t i = 0; i < HTTP_PAGE_LINKS; i++) {
+        if (problem->more[i].href.n > 0) {
+            add_link(b, &problem->more[i]);
+        }
     }
     http_page_end(b, problem->request_id);
 }

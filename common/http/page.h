@@ -23,14 +23,23 @@ void http_page_begin(struct buf *b, struct sv title);
 /* Closes what begin opened; request_id is shown small at the bottom, "" leaves it out. */
 void http_page_end(struct buf *b, struct sv request_id);
 
+enum { HTTP_PAGE_LINKS = 2 };
+
+struct http_page_link {
+    struct sv href;
+    struct sv text;
+};
+
 struct http_page_problem {
     struct sv title;      /* short: "You may not open this page" */
     struct sv what;       /* one sentence: what happened */
     struct sv todo;       /* one sentence: what the reader can do; "" none */
     struct sv code;       /* stable cause code, for whoever is asked for help; "" none */
     struct sv request_id; /* "" none */
-    struct sv link;       /* where its one link goes (absolute or local path); "" none */
+    struct sv link;       /* where its main link goes (absolute or local path); "" none */
     struct sv link_text;  /* what the link says */
+    struct sv note;       /* what the operator wants to say, first; "" nothing */
+    struct http_page_link more[HTTP_PAGE_LINKS]; /* below the main one; "" none */
 };
 
 /* The whole page. */

@@ -71,6 +71,8 @@ static const struct phrase phrases[] = {
     { 428, "Precondition Required" },
     { 429, "Too Many Requests" },
     { 431, "Request Header Fields Too Large" },
+    { 450, "Device Not Authorized" },       /* Pomerium's */
+    { 495, "Client Certificate Required" }, /* nginx's */
     { 500, "Internal Server Error" },
     { 501, "Not Implemented" },
     { 502, "Bad Gateway" },

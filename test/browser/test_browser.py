@@ -87,11 +87,13 @@ def test_login_denial_and_sign_out(person, trial):
     fits(person)
     no_complaints(person)
     person.get(trial.url("admin"))
-    assert "403" in person.page_source or "not allowed" in person.page_source.lower()
+    text = person.find_element(By.TAG_NAME, "main").text
+    assert "not allowed" in text and f"You are logged in as {USER}." in text and "admins" not in person.page_source
+    assert [a.text for a in person.find_elements(By.CSS_SELECTOR, "main a")] == ["Who am I here?", "Sign out, to log in as somebody else"]
     shot(person, "denied")
     fits(person)
     no_complaints(person)
-    person.get(trial.url("demo", "/.pomerium/sign_out"))
+    person.find_element(By.LINK_TEXT, "Sign out, to log in as somebody else").click()
     WebDriverWait(person, 10).until(lambda d: "signed out" in d.page_source.lower())
     shot(person, "signed-out")
     fits(person)

@@ -159,6 +159,125 @@ static void connect_callers_get_their_error_in_a_body_or_the_last_envelope(void 
     drop(&r);
 }
 
+static enum http_media media_of(const char *head_text, struct http_field *fields, size_t n)
+{
+    struct http_head head;
+
+    http_head_init(&head, HTTP_REQUEST, NULL, fields, n);
+    assert_int_equal(http_head_parse(&head, sv_from(head_text)), HTTP_DONE);
+    return http_accept_media(&head);
+}
+
+#define GET(lines)  "GET / HTTP/1.1\r\nHost: a\r\n" lines "\r\n"
+#define POST(lines) "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n" lines "\r\n"
+#define TYPE(type)  "Content-Type: " type "\r\n"
+#define TAKES(type) "Accept: " type "\r\n"
+
+/* Who asks, what for, and the answer: its status, its type and what must stand in it. */
+static void everybody_is_refused_in_their_own_words(void **state)
+{
+    static const struct {
+        const char *head;
+        unsigned denial;
+        unsigned status;
+        const char *type;
+        const char *body;
+        const char *grpc; /* NULL: no grpc-status */
+    } rows[] = {
+        { GET(TAKES("text/html,*/*;q=0.8")), 403, 403, "text/html", "<h1>You are not", NULL },
+        { GET(TAKES("text/html")), 450, 450, "text/html", "device", NULL },
+        { GET(TAKES("text/html")), 495, 495, "text/html", "certificate", NULL },
+        { GET(""), 403, 403, "application/json", "\"status\":403", NULL },
+        { GET(TAKES("*/*")), 401, 401, "application/json", "\"code\":", NULL },
+        { GET(TAKES("application/json, text/plain, */*")), 403, 403, "application/json", "{",
+          NULL },
+        { GET(TAKES("text/html;q=0.4, application/json")), 403, 403, "application/json", "{",
+          NULL },
+        { GET(TAKES("application/xml")), 403, 403, "application/json", "{", NULL },
+        { GET(TAKES("text/plain")), 403, 403, "text/plain", "The rules of this address", NULL },
+        { GET(TAKES("text/plain, */*;q=0.1")), 495, 495, "text/plain", "certificate", NULL },
+        { GET(TAKES("text/plain;q=0, */*")), 403, 403, "application/json", "{", NULL },
+        { GET(TAKES("text/plain, text/html")), 403, 403, "text/html", "<h1>", NULL },
+        { POST(TYPE("application/grpc")), 403, 200, "application/grpc", "", "7" },
+        { POST(TYPE("application/grpc+proto") TAKES("text/html")), 401, 200, "application/grpc", "",
+          "16" },
+        { POST(TYPE("application/grpc")), 404, 200, "application/grpc", "", "12" },
+        { POST(TYPE("application/grpc")), 450, 200, "application/grpc", "", "7" },
+        { POST(TYPE("application/grpc")), 495, 200, "application/grpc", "", "16" },
+        { POST(TYPE("application/grpc")), 503, 200, "application/grpc", "", "14" },
+        { POST(TYPE("application/grpc-web+proto")), 403, 200, "application/grpc-web+proto",
+          "grpc-status:7", "7" },
+        { POST(TYPE("application/grpc-web-text")), 403, 200, "application/grpc-web-text+proto",
+          "gAAA", "7" },
+        { POST(TYPE("application/proto") "Connect-Protocol-Version: 1\r\n"), 403, 403,
+          "application/json", "\"permission_denied\"", NULL },
+        { POST(TYPE("application/json") "Connect-Protocol-Version: 1\r\n"), 495, 495,
+          "application/json", "\"unauthenticated\"", NULL },
+        { POST(TYPE("application/connect+json")), 401, 200, "application/connect+json",
+          "\"unauthenticated\"", NULL },
+        { GET("User-Agent: kubectl/v1.28 (linux/amd64) kubernetes/abc\r\n"), 403, 403,
+          "application/json", "\"reason\":\"Forbidden\"", NULL },
+        { GET("User-Agent: kubectl kubernetes/abc\r\n" TAKES("text/html")), 495, 495,
+          "application/json", "\"reason\":\"Unauthorized\"", NULL },
+        { POST("User-Agent: x kubernetes/abc\r\n" TYPE("application/grpc")), 401, 401,
+          "application/json", "\"kind\":\"Status\"", NULL },
+        { POST(TYPE("application/json") TAKES("application/json, text/event-stream")), 403, 403,
+          "application/json", "\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32001", NULL },
+        { POST(TYPE("application/json") "MCP-Protocol-Version: 2025-06-18\r\n"), 401, 401,
+          "application/json", "\"jsonrpc\"", NULL },
+        { GET(TAKES("application/json, text/event-stream")), 403, 403, "application/json",
+          "\"status\":403", NULL },
+        { POST(TYPE("application/json") TAKES("application/json")), 403, 403, "application/json",
+          "\"status\":403", NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct http_field fields[16];
+        struct result r;
+
+        write_refusal(&r, media_of(rows[i].head, fields, ARRAY_LEN(fields)), rows[i].denial);
+        if (r.form.status != rows[i].status || !sv_starts(r.form.type, sv_from(rows[i].type)) ||
+            sv_search(buf_sv(&r.body), sv_from(rows[i].body)) == SIZE_MAX ||
+            (rows[i].grpc != NULL && !has(&r, "grpc-status", rows[i].grpc))) {
+            fail_msg("%s %u gives %u %.*s %.*s", rows[i].head, rows[i].denial, r.form.status,
+                     SV_ARG(r.form.type), SV_ARG(buf_sv(&r.body)));
+        }
+        if (sv_starts(r.form.type, SV("application/json"))) {
+            json_decref(parse(buf_sv(&r.body)));
+        }
+        drop(&r);
+    }
+}
+
+static void a_page_says_who_is_there_and_whom_to_ask(void **state)
+{
+    struct result r;
+    const struct proxy_refusal refusal = { .status = 403,
+                                           .code = SV("groups-unauthorized"),
+                                           .request_id = SV("id-1"),
+                                           .who = SV("eve<b>@example.com"),
+                                           .note = SV("Ask <IT> first."),
+                                           .support = SV("mailto:help@example.com"),
+                                           .media = HTTP_MEDIA_HTML };
+
+    (void)state;
+    memset(&r, 0, sizeof(r));
+    arena_init(&r.arena);
+    buf_init(&r.body, PROXY_REFUSAL_MAX);
+    r.form = proxy_refusal_write(&refusal, &r.arena, &r.body, &r.fields);
+    assert_non_null(strstr(buf_cstr(&r.body), "logged in as eve&lt;b&gt;@example.com."));
+    assert_non_null(strstr(buf_cstr(&r.body), "Ask &lt;IT&gt; first."));
+    assert_non_null(strstr(buf_cstr(&r.body), "mailto:help@example.com?subject=Request%20id-1"));
+    assert_non_null(strstr(buf_cstr(&r.body), "/.pomerium/sign_out"));
+    assert_null(strstr(buf_cstr(&r.body), "<script"));
+    drop(&r);
+    write_refusal(&r, HTTP_MEDIA_HTML, 403); /* nobody is logged in: nobody can sign out */
+    assert_null(strstr(buf_cstr(&r.body), "sign_out"));
+    assert_null(strstr(buf_cstr(&r.body), "logged in"));
+    drop(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +285,8 @@ int main(void)
         cmocka_unit_test(kubectl_gets_a_status_that_it_shows),
         cmocka_unit_test(grpc_callers_find_the_status_where_they_look),
         cmocka_unit_test(connect_callers_get_their_error_in_a_body_or_the_last_envelope),
+        cmocka_unit_test(everybody_is_refused_in_their_own_words),
+        cmocka_unit_test(a_page_says_who_is_there_and_whom_to_ask),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
