@@ -161,6 +161,9 @@ static void store(struct proof *p)
     flat = authn_claims_flatten(p->claims, &cut);
     who.name = arena_sv(&p->arena, text_of(p->claims, "name"));
     who.idp_id = p->issuer == NULL ? sv_from(p->app->idp_id) : p->issuer->name;
+    who.issuer = text_of(p->claims, "iss");
+    /* When the person logged in, if the token tells: the token itself is no login. */
+    who.authenticated_at_s = (int64_t)json_number_value(json_object_get(p->claims, "auth_time"));
     who.claims = flat;
     who.groups = groups;
     p->pending = authn_store_login(p->app->store, &login, &p->arena, on_stored, p);

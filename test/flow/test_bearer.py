@@ -33,6 +33,11 @@ ROUTES = """
     policy: [{allow: {or: [{email: {is: admin@example.com}}, {groups: {has: admins}}]}}]
   - from: https://public.localhost:PORT
     to: http://127.0.0.1:UP
+    prefix: /fresh
+    bearer_token_format: jwt
+    policy: [{allow: {and: [{idp: https://staff.example}, {auth_age: 1h}]}}]
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:UP
     allow_public_unauthenticated_access: true
 """
 
@@ -116,6 +121,15 @@ def session_of(stand, token):
     """The session that the last request with it had."""
     id = get(stand, token).headers["x-request-id"]
     return wait_for("the audit line", lambda: [x for x in stand.logs("authorize") if x.get("request-id") == id])[-1]["session-id"]
+
+
+def test_a_policy_sees_who_vouches_and_when_the_person_logged_in(stand, world):
+    now = int(time.time())
+    for token, status in ((world.fixed_token("staff", auth_time=now - 60), 200), (world.fixed_token("staff", auth_time=now - 7200), 401),
+                          (world.fixed_token("staff"), 401), (world.token(auth_time=now - 60), 403)):
+        answer = requests.get(stand.url("public", "/fresh"), headers={"Authorization": "Bearer " + token}, verify=stand.ca,
+                              allow_redirects=False, timeout=30)
+        assert answer.status_code == status and ("auth-age-exceeded" in answer.text) == (status == 401), answer.text
 
 
 def test_what_an_issuer_vouches_for_gets_in(stand, world, upstream):
