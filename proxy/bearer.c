@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/crypto/token.h"
 #include "common/http/credential.h"
+#include "common/map.h"
 #include "common/mem.h"
 #include "common/secret.h"
 #include "proxy/app.h"
@@ -21,7 +22,11 @@ enum {
     KEEP_BAD_MS = 2000, /* a hammering client costs authenticate one question in that time */
     ASKINGS_MAX = 64,
     WAITING_MAX = 1024, /* requests, for all of them */
-    ASK_WAIT_MS = 6000
+    ASK_WAIT_MS = 6000,
+    MISSERS = 256,
+    MISSES_MAX = 100,  /* bad tokens of one address … */
+    MISSES_MS = 10000, /* … in so long */
+    V6_NETWORK = 8
 };
 
 /* The hash of a token and of what it is good for: nobody finds another text for it, so that comparing
@@ -37,12 +42,22 @@ struct slot {
     struct handle handle;
 };
 
+/* An address that showed bad tokens: whoever makes them up must not keep authenticate busy with them.
+ * Several share a place, and the last one has it. */
+struct misser {
+    uint64_t who;
+    int64_t since_ms;
+    unsigned n;
+};
+
 struct proxy_bearers {
     const struct keys *keys;
+    EVP_MD_CTX *md;      /* kept: the way of a request allocates nothing */
     struct list askings; /* proxy_asking.in_bearers */
     size_t n_askings;
     size_t n_waiting;
     struct slot slots[SLOTS];
+    struct misser missers[MISSERS];
 };
 
 struct proxy_bearers *proxy_bearers_new(const struct keys *keys)
@@ -50,6 +65,8 @@ struct proxy_bearers *proxy_bearers_new(const struct keys *keys)
     struct proxy_bearers *b = MEM_NEW(struct proxy_bearers);
 
     b->keys = keys;
+    b->md = EVP_MD_CTX_new();
+    CHECK(b->md != NULL);
     list_init(&b->askings);
     return b;
 }
@@ -70,6 +87,9 @@ void proxy_bearers_free(struct proxy_bearers **bearers)
     while (b != NULL && !list_empty(&b->askings)) { /* their answers found no loop any more */
         asking_free(b, LIST_ENTRY(b->askings.next, struct proxy_asking, in_bearers));
     }
+    if (b != NULL) {
+        EVP_MD_CTX_free(b->md);
+    }
     mem_free(bearers);
 }
 
@@ -77,18 +97,16 @@ void proxy_bearers_free(struct proxy_bearers **bearers)
 
 /* route NULL: the token is worth the same on each. Whatever a route's configuration says about tokens is
  * in its edition. */
-static struct key key_of(struct sv token, const struct config_route *route)
+static struct key key_of(struct proxy_bearers *b, struct sv token, const struct config_route *route)
 {
     const uint64_t about[] = { route == NULL ? 0 : route->id, route == NULL ? 0 : route->edition };
     struct key key;
     unsigned n = 0;
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
 
-    CHECK(md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-          EVP_DigestUpdate(md, about, sizeof(about)) == 1 &&
-          EVP_DigestUpdate(md, token.p, token.n) == 1 && EVP_DigestFinal_ex(md, key.sum, &n) == 1 &&
-          n == sizeof(key.sum));
-    EVP_MD_CTX_free(md);
+    CHECK(EVP_DigestInit_ex(b->md, EVP_sha256(), NULL) == 1 &&
+          EVP_DigestUpdate(b->md, about, sizeof(about)) == 1 &&
+          EVP_DigestUpdate(b->md, token.p, token.n) == 1 &&
+          EVP_DigestFinal_ex(b->md, key.sum, &n) == 1 && n == sizeof(key.sum));
     return key;
 }
 
@@ -129,7 +147,7 @@ static void remember_bad(struct proxy_bearers *b, const struct key *key, const c
 
 static enum err open_account(struct proxy_bearers *b, struct sv text, struct handle *handle_out)
 {
-    const struct key key = key_of(text, NULL);
+    const struct key key = key_of(b, text, NULL);
     const struct slot *known = recall(b, &key);
     struct token token = { .role = TOKEN_ROLE_NONE };
     enum err err = ERR_OK;
@@ -185,6 +203,34 @@ static bool take(struct proxy_exchange *x, const struct handle *handle)
     return true;
 }
 
+/* ---- who makes tokens up ----------------------------------------------------------------------- */
+
+static uint64_t who_of(const struct proxy_exchange *x)
+{
+    struct sv ip = proxy_address_bytes(&x->visitor.address);
+
+    return map_hash(sv_head(ip, MIN(ip.n, (size_t)V6_NETWORK)));
+}
+
+static bool misses_too_often(struct proxy_bearers *b, const struct proxy_exchange *x)
+{
+    uint64_t who = who_of(x);
+    const struct misser *m = &b->missers[who % MISSERS];
+
+    return m->who == who && m->n >= MISSES_MAX && clock_coarse_ms() - m->since_ms < MISSES_MS;
+}
+
+static void note_miss(struct proxy_bearers *b, const struct proxy_exchange *x)
+{
+    uint64_t who = who_of(x);
+    struct misser *m = &b->missers[who % MISSERS];
+
+    if (m->who != who || clock_coarse_ms() - m->since_ms >= MISSES_MS) {
+        *m = (struct misser){ .who = who, .since_ms = clock_coarse_ms() };
+    }
+    m->n++;
+}
+
 /* ---- asking authenticate ----------------------------------------------------------------------- */
 
 static struct proxy_asking *asking_of(struct proxy_bearers *b, const struct key *key)
@@ -223,7 +269,7 @@ static bool open_foreign(struct proxy_exchange *x, struct sv text)
 {
     struct proxy_bearers *b = x->worker->bearers;
     const struct config_route *route = taker(x);
-    const struct key key = key_of(text, route);
+    const struct key key = key_of(b, text, route);
     const struct slot *known = recall(b, &key);
     struct proxy_asking *a = NULL;
 
@@ -232,6 +278,10 @@ static bool open_foreign(struct proxy_exchange *x, struct sv text)
     }
     if (known != NULL) {
         proxy_reply_fault(x, 401, known->code);
+        return false;
+    }
+    if (misses_too_often(b, x)) {
+        proxy_reply_fault(x, 429, "too-many-bad-tokens");
         return false;
     }
     a = asking_of(b, &key);
@@ -266,6 +316,7 @@ static void tell(struct proxy_exchange *x, const struct proxy_asking *a)
             proxy_request_identified(x);
         }
     } else if (a->status == RPC_UNAUTHENTICATED) {
+        note_miss(x->worker->bearers, x);
         proxy_reply_fault(x, 401, a->code);
     } else {
         proxy_reply_fault(x, 503, "token-not-verified");

@@ -2,7 +2,8 @@
  * session handle bound to this host or tunnel, the token of a service account. Those of others, where
  * the route takes them, are shown to authenticate, once for all who wait, which makes a session of each.
  * What opened is remembered for a minute by its SHA-256, with what it was opened for; whether its
- * session still lives is authorize's word each time. What did not is remembered for two seconds. At most
+ * session still lives is authorize's word each time. What did not is remembered for two seconds, and
+ * an address that shows a hundred such in ten seconds gets no more of them looked at until then. At most
  * 1024 are remembered, at most 64 are asked about at once. Owned by one worker.
  *
  * A token that is shown must hold: a bad one is 401 whatever cookie came with it, and one that belongs

@@ -31,6 +31,10 @@ static struct words words_of_status(unsigned status, bool allowed)
     case 408:
         return (struct words){ "That took too long", "The request did not arrive in time.",
                                "Try again." };
+    case 429:
+        return (struct words){ "Too many attempts",
+                               "From this address came too many tokens that are not valid.",
+                               "Wait ten seconds, and see what sends them." };
     case 450:
         return (struct words){ "This device may not come in",
                                "This address wants a device that is registered and approved.",

@@ -183,6 +183,9 @@ static void refuse(struct proxy_exchange *x, unsigned status, struct sv code)
     if (status == 401) {
         add_challenges(x, &fields);
     }
+    if (status == 429) {
+        proxy_fields_add(&fields, SV("Retry-After"), SV("10"));
+    }
     if (status == 503) {
         proxy_fields_add(&fields, SV("Retry-After"), SV("2"));
     }

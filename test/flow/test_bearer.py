@@ -310,6 +310,25 @@ def test_an_issuer_that_does_not_answer_lets_nobody_in(stand, world):
     wait_for("the issuer's keys", lambda: get(stand, token, "other").status_code == 403, 30)
 
 
+def test_who_makes_tokens_up_is_not_listened_to_for_a_while(stand, world):
+    good, fresh = world.token(), world.token()
+    with requests.Session() as session:  # one connection: one worker
+        session.verify, session.trust_env = stand.ca, False
+
+        def ask(token):
+            return session.get(stand.url("app"), headers={"Authorization": "Bearer " + token}, timeout=30)
+
+        assert ask(good).status_code == 200
+        codes = [ask(good[:-8] + f"{i:04}AAAA").status_code for i in range(150)]
+        assert 429 in codes and 200 not in codes and codes[0] == 401
+        answer = ask(fresh)
+        assert answer.status_code in (429, 200)  # 200: the machine was slow
+        if answer.status_code == 429:
+            assert answer.json()["code"] == "too-many-bad-tokens" and answer.headers["Retry-After"] == "10"
+        assert ask(good).status_code == 200
+        wait_for("a new chance", lambda: ask(fresh).status_code == 200, 30)
+
+
 def test_a_new_key_counts_at_once_and_an_old_one_no_more(stand, world):
     time.sleep(21)  # what forged kids used up comes back
     old = world.keys["one"]

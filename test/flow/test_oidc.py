@@ -70,8 +70,16 @@ def make_world(modules, upstream, alg="RS256"):
     policy:
       - allow:
           and: [{{groups: staff}}, {{auth_age: {{less_than: 1h}}}}]
+  - from: https://keys.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    set_request_headers: {{X-Id: "${{pomerium.id_token}}", X-Access: "${{pomerium.access_token}}"}}
+    policy: [{{allow: {{or: [{{email: {{is: {MAIL}}}}}]}}}}]
+  - from: https://api.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    bearer_token_format: idp_identity_token
+    policy: [{{allow: {{or: [{{email: {{is: {MAIL}}}}}]}}}}]
 """
-    stand = Stand(routes, settings="idp_provider: oidc\n")
+    stand = Stand(routes, settings="idp_provider: oidc\n", names=("keys.localhost", "api.localhost"))
     provider = Provider(modules, f"https://authenticate.localhost:{stand.port}", alg)
     stand.settings = (f"idp_provider: oidc\nidp_provider_url: {provider.issuer}\nidp_client_id: postern\n"
                       f"idp_client_secret: client-secret-canary\nidp_ca_file: {provider.ca}\n"
@@ -183,3 +191,20 @@ def test_other_signature_algorithms(modules, upstream, alg):
     finally:
         stand.stop()
         provider.stop()
+
+
+def test_an_id_token_of_the_provider_opens_a_route_that_takes_them(world, upstream):
+    stand, provider = world
+    provider.start()
+    stand.start()
+    _, page = login(stand, provider, stand.url("keys"))
+    assert page.status_code == 200
+    id_token, access_token = (header(upstream.heads[-1], name)[0] for name in ("X-Id", "X-Access"))
+
+    def ask(token, host="api"):
+        return stand.browser().fetch(stand.url(host), headers={"Authorization": "Bearer " + token}).status_code
+
+    assert ask(id_token) == 200
+    assert header(upstream.heads[-1], "Authorization") == []
+    assert ask(access_token) == 401 and ask(id_token[:-5]) == 401
+    assert ask(id_token, "app") == 401  # where it is the application's own, nobody is logged in
