@@ -480,6 +480,12 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     if (request->via != NULL) {
         add_via_headers(f, request->via);
     }
+    if (request->type != NULL) {
+        add_named(f, "Content-Type", request->type);
+    }
+    for (size_t i = 0; request->headers != NULL && request->headers[i] != NULL; i++) {
+        add_header(f, request->headers[i]);
+    }
     add_secret(f, "Authorization: ", request->authorization);
     add_secret(f, "Cookie: ", request->cookie);
     if ((request->via == NULL && !url_allowed(sv_from(request->url))) || !prepare(f, request) ||

@@ -38,6 +38,8 @@ struct fetch_request {
     struct sv body;              /* makes it a POST; { NULL, 0 }: a GET */
     const char *authorization;   /* value of Authorization, or NULL; wiped after use */
     const char *cookie;          /* value of Cookie, or NULL; wiped after use */
+    const char *type;            /* Content-Type of the body, or NULL: form */
+    const char *const *headers;  /* more, "Name: value", to a NULL; NULL: none; wiped after use */
     int64_t timeout_ms;          /* 0: FETCH_TIMEOUT_MS */
     const struct fetch_via *via; /* NULL: the URL says where; read before fetch_start returns */
 };

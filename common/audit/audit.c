@@ -476,7 +476,7 @@ enum err audit_new(const struct audit_opts *opts, struct audit **audit_out, stru
     buf_init(&w->lines, AUDIT_MAX);
     buf_init(&w->linked, 3 * (size_t)AUDIT_MAX); /* no link is twice as long as its line */
     writer_begin(a, config_ref(opts->config));
-    if (err == ERR_OK) {
+    if (err == ERR_OK && !w->sink->ops->is_remote) {
         err = write_once(w, d); /* of nothing: opens it, and says what stands in the way */
     }
     if (err != ERR_OK) {

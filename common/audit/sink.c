@@ -11,6 +11,11 @@ struct audit_sink *audit_sink_new(const struct config *config)
     switch (config->audit.sink) {
     case CONFIG_AUDIT_FILE:
         return audit_file_new(config);
+    case CONFIG_AUDIT_SYSLOG:
+    case CONFIG_AUDIT_JOURNALD:
+        return audit_syslog_new(config);
+    case CONFIG_AUDIT_OTLP:
+        return audit_otlp_new(config);
     case CONFIG_AUDIT_STDOUT:
         break;
     }

@@ -32,6 +32,7 @@ struct audit_sink_ops {
     enum err (*write)(struct audit_sink *sink, struct sv lines, size_t *done_out, struct diag *d);
     void (*close)(struct audit_sink *sink); /* frees it */
     bool confirms;                          /* written is soon: somebody may wait for it */
+    bool is_remote;                         /* its absence is no reason not to start */
     int64_t retry_max_ms;
 };
 
@@ -49,6 +50,8 @@ MUST_CHECK enum err audit_sink_check(const struct config *config, struct diag *d
 MUST_CHECK enum err audit_write_fd(int fd, struct sv lines, size_t *done_out, struct diag *d);
 
 struct audit_sink *audit_stdout_new(const struct config *config);
+struct audit_sink *audit_syslog_new(const struct config *config); /* journald, too */
+struct audit_sink *audit_otlp_new(const struct config *config);
 struct audit_sink *audit_file_new(const struct config *config);
 /* Appends the file's name. */
 void audit_file_name(const struct config *config, struct buf *out);

@@ -5,9 +5,11 @@
 
 #define A(member) offsetof(struct config_audit, member)
 
-static const struct config_choice choices_sink[] = { { "stdout", CONFIG_AUDIT_STDOUT },
-                                                     { "file", CONFIG_AUDIT_FILE },
-                                                     { NULL, 0 } };
+static const struct config_choice choices_sink[] = {
+    { "stdout", CONFIG_AUDIT_STDOUT }, { "file", CONFIG_AUDIT_FILE },
+    { "syslog", CONFIG_AUDIT_SYSLOG }, { "journald", CONFIG_AUDIT_JOURNALD },
+    { "otlp", CONFIG_AUDIT_OTLP },     { NULL, 0 }
+};
 static const struct config_choice choices_required[] = { { "denials", CONFIG_AUDIT_DENIALS },
                                                          { "all", CONFIG_AUDIT_ALL },
                                                          { "none", CONFIG_AUDIT_NONE },
@@ -19,7 +21,8 @@ static const struct config_choice choices_chain[] = { { "off", CONFIG_AUDIT_CHAI
 
 static const struct config_row audit_rows[] = {
     { "sink", CFG_ENUM, CFG_OURS, A(sink), .choices = choices_sink,
-      .doc = "Where lines go: standard output, or a file for each part in `folder`." },
+      .doc = "Where lines go: standard output, a `file` for each part in `folder`, this machine's "
+             "`syslog` or `journald`, a collector of OpenTelemetry logs (`otlp`)." },
     { "required", CFG_ENUM, CFG_OURS, A(required), .choices = choices_required,
       .doc = "What is refused while its line cannot be written: `denials` (they become 503) and "
              "what administrators do; `all`: every request; `none`: lines are lost and counted." },
@@ -39,6 +42,18 @@ static const struct config_row audit_rows[] = {
       .doc = "`file`: begin a new one after this time; 0 is never." },
     { "keep", CFG_COUNT, CFG_OURS, A(keep), 1, 10000, 10,
       .doc = "`file`: how many older ones stay, `….log.1` the youngest." },
+    { "socket", CFG_TEXT, CFG_OURS, A(socket), 1, 107,
+      .def_shown = "`/dev/log`, `/run/systemd/journal/socket`",
+      .doc = "`syslog`, `journald`: the daemon's socket, for datagrams." },
+    { "otlp_endpoint", CFG_LINK, CFG_OURS, A(otlp_endpoint),
+      .doc = "`otlp`: the collector, `https://host:4318`; `/v1/logs` is added. http only to this "
+             "machine." },
+    { "otlp_headers", CFG_SECRET_TEXT, CFG_OURS | CFG_HAS_FILE | CFG_ONLY_AUDIT, A(otlp_headers),
+      .doc = "`otlp`: headers for the collector, `Name=value,Name=value`, up to 16." },
+    { "otlp_ca_file", CFG_FILE, CFG_OURS | CFG_ONLY_AUDIT, A(otlp_ca_file),
+      .doc = "`otlp`: certificates (PEM) to verify the collector with, instead of the system's." },
+    { "otlp_timeout", CFG_DURATION, CFG_OURS, A(otlp_timeout_ms), 100, 5 * MINUTE, 10 * SECOND,
+      .doc = "`otlp`: for one request." },
 };
 
 const struct config_rows config_rows_audit = { .v = audit_rows,
@@ -84,17 +99,63 @@ static void check_belongs(struct config_reader *r, bool is_used, const char *sin
     }
 }
 
-void config_check_audit(struct config_reader *r)
+static void check_headers(struct config_reader *r)
 {
-    static const char *const of_file[] = { "folder",      "group_readable",  "fsync",
-                                           "rotate_size", "rotate_interval", "keep",
-                                           NULL };
+    const struct secret *secret = r->c->audit.otlp_headers;
+    struct sv text = secret == NULL ? SV("") : secret_bytes(secret);
+    size_t n = 0;
+    bool ok = text.n <= CONFIG_OTLP_HEADERS_MAX;
+
+    while (text.p != NULL && text.n != 0) {
+        struct sv value = sv_cut(&text, ',');
+        struct sv name = sv_trim(sv_cut(&value, '='));
+
+        n++;
+        ok = ok && name.n != 0 && config_is_header_name(name) && value.p != NULL &&
+             config_is_header_value(value);
+    }
+    if (!ok || n > CONFIG_OTLP_HEADERS_COUNT) {
+        config_error(r, r->audit_place,
+                     "audit.otlp_headers: expected Name=value,Name=value, up to %d headers and %d "
+                     "bytes",
+                     CONFIG_OTLP_HEADERS_COUNT, CONFIG_OTLP_HEADERS_MAX);
+    }
+}
+
+static bool is_of_this_machine(struct sv url)
+{
+    static const struct sv hosts[] = { { "http://localhost", 16 },
+                                       { "http://127.", 11 },
+                                       { "http://[::1]", 12 } };
+
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        if (sv_istarts(url, hosts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_otlp(struct config_reader *r)
+{
+    struct sv url = r->c->audit.otlp_endpoint;
+
+    if (url.n == 0) {
+        config_error(r, r->audit_place,
+                     "audit.otlp_endpoint is missing: sink: otlp needs to know where, for example "
+                     "otlp_endpoint: https://collector.example.com:4318");
+    } else if (!sv_istarts(url, SV("https://")) && !is_of_this_machine(url)) {
+        config_error(r, r->audit_place,
+                     "audit.otlp_endpoint: lines tell who did what: only https, or http to a "
+                     "collector on this machine");
+    }
+    check_headers(r);
+}
+
+static void check_file(struct config_reader *r)
+{
     struct config_audit *audit = &r->c->audit;
 
-    check_belongs(r, audit->sink == CONFIG_AUDIT_FILE, "file", of_file);
-    if (audit->sink != CONFIG_AUDIT_FILE) {
-        return;
-    }
     if (audit->folder.n == 0) {
         config_error(r, r->audit_place,
                      "audit.folder is missing: sink: file needs to know where, for example "
@@ -104,10 +165,41 @@ void config_check_audit(struct config_reader *r)
     audit->folder = config_path(r, audit->folder);
 }
 
+void config_check_audit(struct config_reader *r)
+{
+    static const char *const of_file[] = { "folder",      "group_readable",  "fsync",
+                                           "rotate_size", "rotate_interval", "keep",
+                                           NULL };
+    static const char *const of_socket[] = { "socket", NULL };
+    static const char *const of_otlp[] = { "otlp_endpoint", "otlp_headers", "otlp_ca_file",
+                                           "otlp_timeout", NULL };
+    struct config_audit *audit = &r->c->audit;
+    bool is_socket = audit->sink == CONFIG_AUDIT_SYSLOG || audit->sink == CONFIG_AUDIT_JOURNALD;
+
+    check_belongs(r, audit->sink == CONFIG_AUDIT_FILE, "file", of_file);
+    check_belongs(r, is_socket, "syslog or journald", of_socket);
+    check_belongs(r, audit->sink == CONFIG_AUDIT_OTLP, "otlp", of_otlp);
+    if (audit->sink == CONFIG_AUDIT_FILE) {
+        check_file(r);
+    } else if (audit->sink == CONFIG_AUDIT_OTLP) {
+        check_otlp(r);
+    } else if (audit->socket.n != 0) {
+        audit->socket = config_path(r, audit->socket);
+    }
+}
+
+static bool same_secret(const struct secret *a, const struct secret *b)
+{
+    return a == NULL || b == NULL ? a == b : secret_eq(a, secret_bytes(b));
+}
+
 bool config_audit_same(const struct config_audit *a, const struct config_audit *b)
 {
     return a->sink == b->sink && a->required == b->required && a->chain == b->chain &&
            sv_eq(a->folder, b->folder) && a->group_readable == b->group_readable &&
            a->fsync == b->fsync && a->rotate_mib == b->rotate_mib && a->rotate_ms == b->rotate_ms &&
-           a->keep == b->keep;
+           a->keep == b->keep && sv_eq(a->socket, b->socket) &&
+           sv_eq(a->otlp_endpoint, b->otlp_endpoint) &&
+           same_secret(a->otlp_headers, b->otlp_headers) &&
+           sv_eq(a->otlp_ca_file, b->otlp_ca_file) && a->otlp_timeout_ms == b->otlp_timeout_ms;
 }

@@ -526,7 +526,15 @@ struct config_log_fields {
 
 /* --- the audit --- */
 
-enum config_audit_sink { CONFIG_AUDIT_STDOUT = 0, CONFIG_AUDIT_FILE };
+enum config_audit_sink {
+    CONFIG_AUDIT_STDOUT = 0,
+    CONFIG_AUDIT_FILE,
+    CONFIG_AUDIT_SYSLOG,
+    CONFIG_AUDIT_JOURNALD,
+    CONFIG_AUDIT_OTLP
+};
+
+enum { CONFIG_OTLP_HEADERS_MAX = 8192, CONFIG_OTLP_HEADERS_COUNT = 16 };
 
 /* What is refused when its line cannot be written. */
 enum config_audit_required {
@@ -551,6 +559,11 @@ struct config_audit {
     uint32_t rotate_mib; /* 0: not by size */
     int64_t rotate_ms;   /* 0: not by age */
     uint32_t keep;       /* files besides the one that is written */
+    struct sv socket;    /* SYSLOG, JOURNALD: absolute; not set: the usual one */
+    struct sv otlp_endpoint;
+    struct secret *otlp_headers; /* "Name=value,…"; NULL: none, or another part */
+    struct sv otlp_ca_file;      /* not set: the system's */
+    int64_t otlp_timeout_ms;
 };
 
 enum config_tls_version { CONFIG_TLS_1_2 = 0, CONFIG_TLS_1_3 };

@@ -152,14 +152,16 @@ struct config_value config_item(const struct config_value *array, size_t i)
     return v;
 }
 
-static bool is_others(const struct config_reader *r, const struct config_row *row)
+bool config_is_others(const struct config_reader *r, const struct config_row *row)
 {
     static const struct {
         unsigned flag;
         enum config_part part;
     } owners[] = { { CFG_ONLY_PROXY, CONFIG_PART_PROXY },
                    { CFG_ONLY_AUTHN, CONFIG_PART_AUTHENTICATE },
-                   { CFG_ONLY_ACME, CONFIG_PART_ACME } };
+                   { CFG_ONLY_ACME, CONFIG_PART_ACME },
+                   { CFG_ONLY_AUDIT, CONFIG_PART_AUTHORIZE },
+                   { CFG_ONLY_AUDIT, CONFIG_PART_DATABROKER } };
 
     bool owned = false;
 
@@ -183,7 +185,7 @@ void config_read_file_value(struct config_reader *r, const struct config_row *ro
     struct sv text = { 0 };
     json_t *json = NULL;
 
-    if (!config_want_text(r, v, &name) || is_others(r, row) ||
+    if (!config_want_text(r, v, &name) || config_is_others(r, row) ||
         !config_read_file(r, v, name, row->type == CFG_CRL ? CRL_MAX : VALUE_MAX, &text)) {
         return;
     }

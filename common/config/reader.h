@@ -110,6 +110,8 @@ struct config_value config_item(const struct config_value *array, size_t i);
 void config_read_object(struct config_reader *r, const struct config_rows *rows,
                         const struct config_value *object, void *base, bool *given,
                         const bool *env);
+/* The file behind row is another part's to open. */
+bool config_is_others(const struct config_reader *r, const struct config_row *row);
 /* v names a file that holds the value of row. */
 void config_read_file_value(struct config_reader *r, const struct config_row *row,
                             const struct config_value *v, void *base);

@@ -48,7 +48,8 @@ enum {
     CFG_PLURAL = 128,     /* <name>s is the same key */
     CFG_MAY_BE_OFF = 256, /* LISTEN: the word off is no address */
     CFG_ONLY_ACME = 512,  /* … by acme alone */
-    CFG_TUNNEL = 1024     /* of a route: has a meaning on a tcp route, too */
+    CFG_TUNNEL = 1024,    /* of a route: has a meaning on a tcp route, too */
+    CFG_ONLY_AUDIT = 2048 /* the file behind it is opened by those who write an audit alone */
 };
 
 struct config_choice {

@@ -270,14 +270,12 @@ static bool read_file_name(struct config_reader *r, const struct config_row *row
 {
     struct sv name = { 0 };
     struct sv text = { 0 };
-    bool mine = (row->flags & CFG_ONLY_AUTHN) == 0 || r->opts->part == CONFIG_PART_AUTHENTICATE ||
-                r->opts->part == CONFIG_PART_NONE;
 
     if (!config_want_text(r, v, &name)) {
         return false;
     }
     *slot = config_path(r, name);
-    return !mine || config_read_file(r, v, name, CONFIG_FILE_MAX, &text);
+    return config_is_others(r, row) || config_read_file(r, v, name, CONFIG_FILE_MAX, &text);
 }
 
 /* --- lists ----------------------------------------------------------------------------------- */

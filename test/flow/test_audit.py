@@ -442,6 +442,10 @@ def test_lines_have_the_fields_that_are_asked_for_and_never_a_secret(upstream):
     ("audit: {sink: file}", "audit.folder is missing"),
     ("audit: {folder: /tmp}", "audit.folder: it belongs to sink: file"),
     ("audit: {sink: paper}", "stdout"),
+    ("audit: {sink: syslog, keep: 3}", "audit.keep: it belongs to sink: file"),
+    ("audit: {sink: otlp}", "audit.otlp_endpoint is missing"),
+    ("audit: {sink: otlp, otlp_endpoint: 'http://collector.example:4318'}", "only https"),
+    ("audit: {sink: otlp, otlp_endpoint: 'https://c.example', otlp_headers: canary}", "expected Name=value"),
     ("audit: {snik: file}", "sink"),
 ])
 def test_a_wrong_setting_is_refused_with_its_line_and_a_hint(tmp_path, setting, why):
@@ -449,4 +453,4 @@ def test_a_wrong_setting_is_refused_with_its_line_and_a_hint(tmp_path, setting, 
     config.write_text(f"shared_secret: {'QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY='}\ninsecure_server: true\n{setting}\n")
     done = subprocess.run([POSTERN, "validate", str(config)], capture_output=True, text=True)
     assert done.returncode == 1 and f"{config}:3:" in done.stdout + done.stderr, done
-    assert why in done.stdout + done.stderr
+    assert why in done.stdout + done.stderr and "canary" not in done.stdout + done.stderr
