@@ -47,16 +47,33 @@ static void unary_fill(struct unary *u, uint64_t id, const struct authz_outcome 
     u->answer.reason_names = u->names;
 }
 
-static void answer_now(struct authz_to to, uint64_t id, const struct authz_outcome *outcome)
+/* The packed answer of a call. */
+static void pack(struct authz_to to, uint64_t id, const struct authz_outcome *outcome,
+                 struct buf *out)
 {
     struct unary u;
+    char *room = NULL;
 
+    if (to.foreign != NULL) {
+        authz_foreign_answer(to.foreign, outcome, out);
+        return;
+    }
+    unary_fill(&u, id, outcome);
+    room = buf_room(out, protobuf_c_message_get_packed_size(&u.answer.base));
+    CHECK(room != NULL);
+    buf_grew(out, protobuf_c_message_pack(&u.answer.base, (uint8_t *)room));
+}
+
+static void answer_now(struct authz_answers *a, struct authz_to to, uint64_t id,
+                       const struct authz_outcome *outcome)
+{
     if (to.replies != NULL) {
         authz_replies_add(to.replies, id, outcome);
         return;
     }
-    unary_fill(&u, id, outcome);
-    rpc_call_reply(to.call, &u.answer.base);
+    buf_reset(&a->scratch.out);
+    pack(to, id, outcome, &a->scratch.out);
+    rpc_call_reply_bytes(to.call, buf_sv(&a->scratch.out));
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
@@ -68,6 +85,7 @@ static void keep(struct authz_answers *a, struct authz_to to, uint64_t id, struc
 
     h->stream = to.replies;
     h->call = to.call;
+    h->foreign = authz_foreign_ref(to.foreign);
     h->id = id;
     h->line = line;
     h->since_ms = clock_coarse_ms();
@@ -78,50 +96,38 @@ static void keep(struct authz_answers *a, struct authz_to to, uint64_t id, struc
 static void wait_for_line(struct authz_answers *a, struct authz_to to, uint64_t id,
                           const struct authz_outcome *outcome, uint64_t line)
 {
-    if (to.replies != NULL) {
-        buf_reset(&a->scratch.out);
-        authz_replies_add(&a->scratch, id, outcome);
-        keep(a, to, id, buf_sv(&a->scratch.out), line);
-        return;
-    }
-    struct unary u;
-    char *room = NULL;
-
-    unary_fill(&u, id, outcome);
     buf_reset(&a->scratch.out);
-    room = buf_room(&a->scratch.out, protobuf_c_message_get_packed_size(&u.answer.base));
-    CHECK(room != NULL);
-    keep(a, to, id, sv_of(room, protobuf_c_message_pack(&u.answer.base, (uint8_t *)room)), line);
+    if (to.replies != NULL) {
+        authz_replies_add(&a->scratch, id, outcome);
+    } else {
+        pack(to, id, outcome, &a->scratch.out);
+    }
+    keep(a, to, id, buf_sv(&a->scratch.out), line);
 }
 
-static void let_out(const struct authz_held *h)
+static void let_out(struct authz_held *h)
 {
-    ProtobufCMessage *answer = NULL;
+    struct authz_replies *replies = h->stream;
 
-    if (h->stream != NULL) {
-        struct authz_replies *replies = h->stream;
-
+    if (replies != NULL) {
         buf_add(&replies->out, h->bytes, h->n);
         return;
     }
-    answer = protobuf_c_message_unpack(&postern__check_answer__descriptor, NULL, h->n,
-                                       (const uint8_t *)h->bytes);
-    CHECK(answer != NULL); /* ours */
-    rpc_call_reply(h->call, answer);
-    protobuf_c_message_free_unpacked(answer, NULL);
+    rpc_call_reply_bytes(h->call, sv_of(h->bytes, h->n));
 }
 
 static void release(struct authz_answers *a, struct authz_held *h, bool is_written)
 {
-    struct authz_to to = { .replies = h->stream, .call = h->call };
+    struct authz_to to = { .replies = h->stream, .call = h->call, .foreign = h->foreign };
     struct authz_outcome none = { .decision = AUTHZ_DENY };
 
     if (is_written) {
         let_out(h);
     } else {
         authz_check_unaudited(&none);
-        answer_now(to, h->id, &none);
+        answer_now(a, to, h->id, &none);
     }
+    authz_foreign_unref(&h->foreign);
     authz_held_free(&a->hold, &h);
     if (to.replies != NULL) {
         a->opts.on_more(a->opts.arg, to.replies);
@@ -209,7 +215,7 @@ void authz_answers_give(struct authz_answers *a, struct authz_to to,
         wait_for_line(a, to, req->id, outcome, line);
         return;
     }
-    answer_now(to, req->id, outcome);
+    answer_now(a, to, req->id, outcome);
 }
 
 void authz_answers_flush(struct authz_answers *a)

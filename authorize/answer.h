@@ -10,6 +10,7 @@
 #pragma once
 
 #include "authorize/audit.h"
+#include "authorize/foreign.h"
 #include "authorize/hold.h"
 #include "authorize/reply.h"
 #include "common/base.h"
@@ -28,10 +29,11 @@ struct authz_answers_opts {
     void *arg;
 };
 
-/* Where an answer goes: to a stream or to a call. */
+/* Where an answer goes: to a stream or to a call, there in our own form or that of others. */
 struct authz_to {
     struct authz_replies *replies;
     struct rpc_call *call;
+    struct authz_foreign *foreign; /* NULL: ours */
 };
 
 /* ERR_IO, ERR_INVALID, ERR_EXISTS and a sentence: the audit's place cannot be had. */

@@ -371,6 +371,16 @@ void authz_check_show(const struct authz_facts *facts, const Postern__CheckReque
     shown(arg, &asked.in, &outcome);
 }
 
+void authz_check_refused(struct authz_outcome *outcome, unsigned status)
+{
+    *outcome = (struct authz_outcome){ .decision = AUTHZ_DENY };
+    outcome_unavailable(outcome, status == 404   ? POLICY_REASON_ROUTE_NOT_FOUND
+                                 : status == 401 ? POLICY_REASON_USER_UNAUTHENTICATED
+                                                 : POLICY_REASON_REQUEST_INVALID);
+    outcome->decision = AUTHZ_DENY;
+    outcome->status = (uint16_t)status;
+}
+
 void authz_check_unaudited(struct authz_outcome *out)
 {
     outcome_unavailable(out, POLICY_REASON_AUDIT_UNAVAILABLE);

@@ -64,5 +64,7 @@ void authz_check_show(const struct authz_facts *facts, const Postern__CheckReque
  * reached req->record_version (only with AUTHZ_MAY_WAIT). */
 bool authz_check_run(const struct authz_facts *facts, const Postern__CheckRequest *req,
                      enum authz_patience patience, struct authz_outcome *outcome_out);
+/* A request that was refused before any policy could be asked. */
+void authz_check_refused(struct authz_outcome *outcome, unsigned status);
 /* Takes the verdict back: its audit line cannot be written. */
 void authz_check_unaudited(struct authz_outcome *outcome);

@@ -10,15 +10,18 @@
 /* Well inside the proxy's authorize_timeout. */
 enum { AUTHZ_HOLD_MAX = 65536, AUTHZ_HOLD_MS = 1000 };
 
+struct authz_foreign;
+
 struct authz_held {
     struct list in_hold;
-    void *stream;          /* NULL: unary */
-    struct rpc_call *call; /* unary */
-    uint64_t id;           /* of the check */
+    void *stream;                  /* NULL: unary */
+    struct rpc_call *call;         /* unary */
+    struct authz_foreign *foreign; /* unary, of somebody else's form */
+    uint64_t id;                   /* of the check */
     uint64_t line;
     int64_t since_ms;
     size_t n;
-    char bytes[]; /* the answer: items for a stream, a CheckAnswer for a call */
+    char bytes[]; /* the answer: items for a stream, a message for a call */
 };
 
 struct authz_hold {

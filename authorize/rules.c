@@ -22,6 +22,7 @@ struct authz_rules {
     struct config *config;
     struct assertion_keys *keys;
     struct sealer *at_rest;
+    struct authz_front *front;
     bool want_tokens;
     struct policy_central *central; /* NULL: none */
     struct rule *rules;             /* by config_route.index */
@@ -196,6 +197,7 @@ enum err authz_rules_new(const struct config *config, const struct authz_rules *
 
     rules->config = config_ref(config);
     rules->at_rest = sealer_new(config->keys, KEYS_TOKEN_AT_REST);
+    rules->front = authz_front_new(config);
     rules->rules = mem_array(config->n_routes + 1, sizeof(*rules->rules));
     enum err err = load_keys(rules, d);
 
@@ -229,6 +231,7 @@ void authz_rules_free(struct authz_rules **rules)
     }
     policy_central_unref(&r->central);
     sealer_free(&r->at_rest);
+    authz_front_free(&r->front);
     mem_free(&r->rules);
     mem_free(&r->profiles);
     assertion_keys_free(&r->keys);
@@ -249,6 +252,11 @@ const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules)
 struct sealer *authz_rules_at_rest(const struct authz_rules *rules)
 {
     return rules->at_rest;
+}
+
+const struct authz_front *authz_rules_front(const struct authz_rules *rules)
+{
+    return rules->front;
 }
 
 bool authz_rules_want_tokens(const struct authz_rules *rules)

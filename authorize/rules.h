@@ -2,6 +2,7 @@
  * identities are written. Immutable; made on the loop's thread, handed to the check thread whole. */
 #pragma once
 
+#include "authorize/front.h"
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/crypto/assertion.h"
@@ -30,6 +31,8 @@ const struct config *authz_rules_config(const struct authz_rules *rules);
 const struct assertion_keys *authz_rules_keys(const struct authz_rules *rules);
 /* Opens the provider's tokens in session records; the check thread's. */
 struct sealer *authz_rules_at_rest(const struct authz_rules *rules);
+/* How a visitor's request is read; the check thread's. */
+const struct authz_front *authz_rules_front(const struct authz_rules *rules);
 /* Whether any route passes on a token of the provider. */
 bool authz_rules_want_tokens(const struct authz_rules *rules);
 /* NULL: it did not compile. */

@@ -64,11 +64,17 @@ struct stream {
     struct authz_replies replies;
 };
 
-/* A check that waits for the replica: of a stream, or a call of its own. */
+/* Who waits for an answer: a stream, or a call of its own. */
+struct asker {
+    struct stream *stream;         /* NULL: unary */
+    struct rpc_call *call;         /* unary */
+    struct authz_foreign *foreign; /* unary, in somebody else's form; NULL: ours */
+};
+
+/* A check that waits for the replica. */
 struct waiter {
     struct list in_service;
-    struct stream *stream; /* NULL: unary */
-    struct rpc_call *call; /* unary */
+    struct asker asker;
     Postern__CheckRequest *request;
     int64_t since_ms;
     bool asked; /* the databroker itself is asked for the session */
@@ -100,11 +106,14 @@ static void stream_flush(struct stream *st)
     }
 }
 
-static void answer(struct authz_service *svc, const struct authz_facts *facts, struct stream *st,
-                   struct rpc_call *call, const Postern__CheckRequest *req,
-                   struct authz_outcome *outcome)
+static void answer(struct authz_service *svc, const struct authz_facts *facts, struct asker asker,
+                   const Postern__CheckRequest *req, struct authz_outcome *outcome)
 {
-    const struct authz_to to = { .replies = st == NULL ? NULL : &st->replies, .call = call };
+    const struct authz_to to = {
+        .replies = asker.stream == NULL ? NULL : &asker.stream->replies,
+        .call = asker.call,
+        .foreign = asker.foreign,
+    };
 
     authz_answers_give(svc->answers, to, req, outcome, facts->wall_ms);
     authz_recent_add(svc->recent, facts, req, outcome);
@@ -138,6 +147,7 @@ static void waiter_free(struct authz_service *svc, struct waiter *w)
     list_remove(&w->in_service);
     svc->n_waiters--;
     protobuf_c_message_free_unpacked(&w->request->base, NULL);
+    authz_foreign_unref(&w->asker.foreign);
     mem_free(&w);
 }
 
@@ -150,9 +160,9 @@ static bool waiter_run(struct authz_service *svc, struct waiter *w, enum authz_p
     if (!authz_check_run(&facts, w->request, patience, &outcome)) {
         return false;
     }
-    answer(svc, &facts, w->stream, w->call, w->request, &outcome);
-    if (w->stream != NULL) {
-        stream_flush(w->stream);
+    answer(svc, &facts, w->asker, w->request, &outcome);
+    if (w->asker.stream != NULL) {
+        stream_flush(w->asker.stream);
     }
     waiter_free(svc, w);
     return true;
@@ -223,13 +233,13 @@ static void on_wait_tick(void *arg)
     }
 }
 
-static void wait_for_replica(struct authz_service *svc, struct stream *st, struct rpc_call *call,
+static void wait_for_replica(struct authz_service *svc, struct asker asker,
                              const Postern__CheckRequest *req)
 {
     struct waiter *w = MEM_NEW(struct waiter);
 
-    w->stream = st;
-    w->call = call;
+    w->asker = asker;
+    (void)authz_foreign_ref(asker.foreign);
     w->request = request_copy(req);
     w->since_ms = clock_mono_ms();
     list_push_back(&svc->waiters, &w->in_service);
@@ -242,19 +252,19 @@ static void wait_for_replica(struct authz_service *svc, struct stream *st, struc
 
 /* --- checks ----------------------------------------------------------------------------------- */
 
-static void check(struct authz_service *svc, const struct authz_facts *facts, struct stream *st,
-                  struct rpc_call *call, const Postern__CheckRequest *req)
+static void check(struct authz_service *svc, const struct authz_facts *facts, struct asker asker,
+                  const Postern__CheckRequest *req)
 {
     struct authz_outcome outcome;
 
     if (!authz_check_run(facts, req, AUTHZ_MAY_WAIT, &outcome)) {
         if (svc->n_waiters < WAITERS_MAX && !svc->stopping) {
-            wait_for_replica(svc, st, call, req);
+            wait_for_replica(svc, asker, req);
             return;
         }
         (void)authz_check_run(facts, req, AUTHZ_GIVEN_UP, &outcome);
     }
-    answer(svc, facts, st, call, req, &outcome);
+    answer(svc, facts, asker, req, &outcome);
 }
 
 /* Answers the checks of a CheckBatch in turn; those in front of a fault are answered, too. */
@@ -280,7 +290,7 @@ static enum err check_batch(struct authz_service *svc, struct stream *st, struct
         if (err != ERR_OK || w.err != ERR_OK) {
             return ERR_INVALID;
         }
-        check(svc, &facts, st, NULL, &req);
+        check(svc, &facts, (struct asker){ .stream = st }, &req);
     }
     pace_note(&svc->pace, n >= CROWD);
     return w.err;
@@ -317,7 +327,7 @@ static void on_stream_closed(void *arg)
     LIST_FOREACH_SAFE(it, tmp, &svc->waiters) {
         struct waiter *w = LIST_ENTRY(it, struct waiter, in_service);
 
-        if (w->stream == st) {
+        if (w->asker.stream == st) {
             waiter_free(svc, w);
         }
     }
@@ -350,7 +360,30 @@ static void handle_check(struct rpc_call *call, const ProtobufCMessage *request,
     struct authz_service *svc = arg;
     struct authz_facts facts = facts_now(svc);
 
-    check(svc, &facts, NULL, call, (const Postern__CheckRequest *)(const void *)request);
+    check(svc, &facts, (struct asker){ .call = call },
+          (const Postern__CheckRequest *)(const void *)request);
+    authz_answers_flush(svc->answers);
+}
+
+static void handle_foreign(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct authz_service *svc = arg;
+    struct authz_facts facts = facts_now(svc);
+    struct asker asker = { .call = call };
+    struct authz_outcome outcome;
+
+    if (authz_foreign_new(authz_rules_front(svc->rules), (const void *)request, &asker.foreign) !=
+        ERR_OK) {
+        rpc_call_fail(call, RPC_INVALID_ARGUMENT, "the message tells of no HTTP request");
+        return;
+    }
+    if (asker.foreign->status != 0) {
+        authz_check_refused(&outcome, asker.foreign->status);
+        answer(svc, &facts, asker, &asker.foreign->check, &outcome);
+    } else {
+        check(svc, &facts, asker, &asker.foreign->check);
+    }
+    authz_foreign_unref(&asker.foreign);
     authz_answers_flush(svc->answers);
 }
 
@@ -385,6 +418,10 @@ static const struct rpc_method methods[] = {
       .roles = BIT(RPC_PROXY) | BIT(RPC_CLI),
       .request = &postern__check_request__descriptor,
       .handler = handle_check },
+    { .path = "/envoy.service.auth.v3.Authorization/Check",
+      .roles = BIT(RPC_PROXY) | BIT(RPC_CLI) | BIT(RPC_TOKEN_CHECKER),
+      .request = &envoy__service__auth__v3__check_request__descriptor,
+      .handler = handle_foreign },
     { .path = "/postern.Authorize/Explain",
       .roles = BIT(RPC_CLI),
       .request = &postern__explain_request__descriptor,

@@ -22,8 +22,9 @@ static const char help[] =
     "A service account is a program that policies see as the user USER, such as robot/backup; its token\n"
     "goes to a route as `Authorization: Bearer Pomerium-TOKEN`. A revoked one is refused from the next\n"
     "request on, and its open connections close.\n"
-    "A token with a role is for a client of the databroker, as `authorization: Bearer TOKEN`:\n"
-    "  --role   session-admin: list and revoke sessions; reader: read records\n"
+    "A token with a role is for a client over gRPC, as `authorization: Bearer TOKEN`:\n"
+    "  --role   session-admin: list and revoke sessions; reader: read records;\n"
+    "           checker: ask authorize about requests, as Envoy does\n"
     "  --ttl    how long it is good: 90m, 24h, 30d (24h)\n"
     "  --config FILE       configuration with the shared secret (run/config.yaml)\n";
 
@@ -106,7 +107,7 @@ static int create_main(struct cli_broker *b, const struct order *o)
         return cli_fail(2, "one of --service-account and --role is needed");
     }
     if (o->role != NULL && token_role_parse(sv_from(o->role), &role) != ERR_OK) {
-        return cli_fail(2, "--role must be session-admin or reader");
+        return cli_fail(2, "--role must be session-admin, reader or checker");
     }
     if (o->account != NULL && !is_name(o->account, NAME_MAX_BYTES)) {
         return cli_fail(2, "--service-account needs a user id of 1 to %d bytes of plain text",

@@ -2,94 +2,9 @@
 
 #include "common/b64.h"
 #include "common/http/page.h"
-#include "common/http/status.h"
+#include "common/http/problem.h"
 
 enum { TEXT_MAX = 8192, FRAME_HEAD = 5, FRAME_TRAILERS = 0x80, FRAME_END_STREAM = 0x02 };
-
-/* What happened and what to do, for people. */
-struct words {
-    const char *title;
-    const char *what;
-    const char *todo;
-};
-
-static struct words words_of_status(unsigned status, bool allowed)
-{
-    switch (status) {
-    case 401:
-        return (struct words){ "Please log in", "This address needs a login.",
-                               "Open it in a browser window and log in." };
-    case 403:
-        return (struct words){
-            "You are not allowed in here", "The rules of this address do not let you in.",
-            "If you need access, ask whoever runs this service and give them the "
-            "request id below."
-        };
-    case 404:
-        return (struct words){ "Nothing is here", "No service is known at this address.",
-                               "Check the address for typing errors." };
-    case 408:
-        return (struct words){ "That took too long", "The request did not arrive in time.",
-                               "Try again." };
-    case 429:
-        return (struct words){ "Too many attempts",
-                               "From this address came too many tokens that are not valid.",
-                               "Wait ten seconds, and see what sends them." };
-    case 450:
-        return (struct words){ "This device may not come in",
-                               "This address wants a device that is registered and approved.",
-                               "Use such a device, or ask whoever runs this service." };
-    case 495:
-        return (struct words){ "A certificate is needed",
-                               "This address wants a certificate that it trusts, and was shown "
-                               "none.",
-                               "Close the browser, open the address again and choose the right "
-                               "certificate; if there is none to choose, ask whoever runs this "
-                               "service." };
-    case 502:
-        return (
-            struct words){ "The service does not answer",
-                           "You may come in, but the service behind this address did not give a "
-                           "usable answer.",
-                           "Try again in a moment; if it stays, tell whoever runs the service." };
-    case 503:
-        if (allowed) {
-            return (struct words){ "The service is busy",
-                                   "You may come in, but the service behind this address takes no "
-                                   "more requests at the moment.",
-                                   "Try again in a moment; if it stays, tell whoever runs the "
-                                   "service." };
-        }
-        return (
-            struct words){ "Not available right now",
-                           "Whether you may come in cannot be decided at the moment, so nobody is "
-                           "let in.",
-                           "Try again in a moment." };
-    case 504:
-        return (struct words){ "The service is too slow",
-                               "The service behind this address did not answer in time.",
-                               "Try again in a moment." };
-    default:
-        return (struct words){ "This request was refused",
-                               "The request has a form that this proxy does not pass on.",
-                               "If a program made it, see the code below." };
-    }
-}
-
-static struct words words_of(const struct proxy_refusal *r)
-{
-    if (r->status == 401 && sv_starts(r->code, SV("token-"))) {
-        return (struct words){ "This token does not get in",
-                               "The token that was shown is not valid here, or no more.",
-                               "Get a new one, or open the address in a browser and log in." };
-    }
-    if (sv_eq(r->code, SV("credentials-differ"))) {
-        return (struct words){ "Who is asking?",
-                               "The request shows two credentials that are not the same person's.",
-                               "Send one of them." };
-    }
-    return words_of_status(r->status, r->allowed);
-}
 
 /* mailto gets the request id as its subject: it is what whoever helps asks for first. */
 static struct sv support_link(const struct proxy_refusal *r, struct arena *arena)
@@ -126,7 +41,7 @@ static struct sv what_happened(const struct proxy_refusal *r, struct sv what, st
 static void page(const struct proxy_refusal *r, struct arena *arena, struct buf *body,
                  struct proxy_fields *fields)
 {
-    struct words w = words_of(r);
+    struct http_problem_words w = http_problem_words(r->status, r->code, r->allowed);
     bool denied = r->status == 403 || r->status == 450;
     bool other = denied && r->who.n != 0;
 
@@ -147,25 +62,17 @@ static void page(const struct proxy_refusal *r, struct arena *arena, struct buf 
 
 static void json(const struct proxy_refusal *r, struct buf *body)
 {
-    buf_add_str(body, "{\"status\":");
-    buf_add_u64(body, r->status);
-    buf_add_str(body, ",\"error\":");
-    buf_add_json(body, http_status_reason(r->status));
-    buf_add_str(body, ",\"code\":");
-    buf_add_json(body, r->code);
-    buf_add_str(body, ",\"request_id\":");
-    buf_add_json(body, r->request_id);
-    if (r->login_url.n != 0) {
-        buf_add_str(body, ",\"login_url\":");
-        buf_add_json(body, r->login_url);
-    }
-    buf_add_str(body, "}\n");
+    http_problem_json(&(struct http_problem){ .status = r->status,
+                                              .code = r->code,
+                                              .request_id = r->request_id,
+                                              .login_url = r->login_url },
+                      body);
 }
 
 /* For programs whose error has room for one text. */
 static void sentence(const struct proxy_refusal *r, struct buf *out)
 {
-    buf_add_str(out, words_of(r).what);
+    buf_add_str(out, http_problem_words(r->status, r->code, r->allowed).what);
     buf_add_str(out, " Code: ");
     buf_add_sv(out, r->code);
     buf_add_str(out, ", request id: ");

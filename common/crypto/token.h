@@ -1,5 +1,5 @@
 /* token: what a client from outside shows: `postern_` and base64url of {version, key id, expiry, role, id}
- * with HMAC-SHA-256. Tokens for the databroker are made with KEYS_TOKEN, those of service accounts, for
+ * with HMAC-SHA-256. Tokens for gRPC are made with KEYS_TOKEN, those of service accounts, for
  * routes, with KEYS_SERVICE_ACCOUNT: whatever a caller forgets to ask, one is never the other. Immutable
  * functions; any thread. */
 #pragma once
@@ -11,9 +11,10 @@
 
 enum token_role {
     TOKEN_ROLE_NONE = 0,
-    TOKEN_ROLE_SESSION_ADMIN,  /* list and revoke sessions */
-    TOKEN_ROLE_READER,         /* read and follow records */
-    TOKEN_ROLE_SERVICE_ACCOUNT /* id names the account's record; what it may is up to policies */
+    TOKEN_ROLE_SESSION_ADMIN,   /* list and revoke sessions */
+    TOKEN_ROLE_READER,          /* read and follow records */
+    TOKEN_ROLE_SERVICE_ACCOUNT, /* id names the account's record; what it may is up to policies */
+    TOKEN_ROLE_CHECKER          /* ask authorize about requests that others forward */
 };
 
 enum { TOKEN_ID_SIZE = 37, TOKEN_TEXT_MAX = 256 };
@@ -34,6 +35,6 @@ MUST_CHECK enum err token_make(const struct keys *keys, enum token_role role, in
                                struct token *made_out, struct buf *out);
 /* ERR_CRYPTO: not ours; ERR_EXPIRED: over (60 s leeway). */
 MUST_CHECK enum err token_verify(const struct keys *keys, struct sv text, struct token *token_out);
-/* "session-admin" and back; ERR_INVALID, NULL. Of roles at the databroker. */
+/* "session-admin" and back; ERR_INVALID, NULL. Not of service accounts. */
 MUST_CHECK enum err token_role_parse(struct sv name, enum token_role *role_out);
 const char *token_role_name(enum token_role role);

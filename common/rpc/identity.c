@@ -33,6 +33,7 @@ static const char *const role_names[] = {
     [RPC_CLI] = "cli",
     [RPC_TOKEN_SESSION_ADMIN] = "session-admin",
     [RPC_TOKEN_READER] = "reader",
+    [RPC_TOKEN_CHECKER] = "checker",
 };
 
 const char *rpc_role_name(enum rpc_role role)

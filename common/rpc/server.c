@@ -147,7 +147,7 @@ static void on_ended(struct rpc_op *op)
 }
 
 static void call_end(struct rpc_call *call, enum rpc_status status, const char *text,
-                     const ProtobufCMessage *response)
+                     const struct sv *response)
 {
     grpc_op ops[3];
     size_t n = 0;
@@ -157,12 +157,7 @@ static void call_end(struct rpc_call *call, enum rpc_status status, const char *
     call->state = CALL_ENDING;
     n = head_op(call, &ops[0]);
     if (response != NULL) {
-        size_t size = protobuf_c_message_get_packed_size(response);
-        grpc_slice slice = grpc_slice_malloc(size);
-
-        (void)protobuf_c_message_pack(response, GRPC_SLICE_START_PTR(slice));
-        call->out = grpc_raw_byte_buffer_create(&slice, 1);
-        grpc_slice_unref(slice);
+        call->out = rpc_message_of(*response);
         ops[n++] =
             (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->out };
     }
@@ -177,7 +172,16 @@ static void call_end(struct rpc_call *call, enum rpc_status status, const char *
 
 void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response)
 {
-    call_end(call, RPC_OK, NULL, response);
+    size_t n = protobuf_c_message_get_packed_size(response);
+    uint8_t *bytes = mem_alloc(n + 1);
+
+    rpc_call_reply_bytes(call, sv_of(bytes, protobuf_c_message_pack(response, bytes)));
+    mem_free(&bytes);
+}
+
+void rpc_call_reply_bytes(struct rpc_call *call, struct sv bytes)
+{
+    call_end(call, RPC_OK, NULL, &bytes);
 }
 
 void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *text)
@@ -433,6 +437,8 @@ static enum rpc_role role_by_token(struct rpc_call *call, struct sv shown)
         return RPC_TOKEN_SESSION_ADMIN;
     case TOKEN_ROLE_READER:
         return RPC_TOKEN_READER;
+    case TOKEN_ROLE_CHECKER:
+        return RPC_TOKEN_CHECKER;
     case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;

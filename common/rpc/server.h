@@ -60,6 +60,8 @@ enum rpc_role rpc_call_role(const struct rpc_call *call);
 /* For logs: the role's name, or the token's id. */
 const char *rpc_call_who(const struct rpc_call *call);
 void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response);
+/* The same of a message that is packed already. */
+void rpc_call_reply_bytes(struct rpc_call *call, struct sv bytes);
 void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *text);
 
 struct rpc_stream_ops {
