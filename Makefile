@@ -45,7 +45,7 @@ COMMON     := $(call OBJ,common) $(call OBJ,common/*)
 SHARED     := $(COMMON) $(GEN_C:.c=.o)
 TESTS      := $(patsubst test/unit/%.c,$(B)/test/unit/%,$(wildcard test/unit/*/*_test.c test/unit/*/*/*_test.c))
 FUZZERS    := $(patsubst test/fuzz/%_fuzz.c,%,$(wildcard test/fuzz/*_fuzz.c))
-OWN        := $(wildcard $(addsuffix /*.[ch],common common/* $(DAEMONS) cli test/fuzz test/support) \
+OWN        := $(wildcard $(addsuffix /*.[ch],common common/* $(DAEMONS) cli test/fuzz test/support test/bench) \
               test/unit/*/*.[ch] test/unit/*/*/*.[ch])
 FUZZ_SECONDS ?= 60
 
@@ -65,6 +65,10 @@ $(BIN)/postern-acme-client: acme/client.py
 # A unit test links its module's folder without main.o: a test that reaches further does not link.
 $(foreach d,common $(DAEMONS) cli,$(eval $(filter $(B)/test/unit/$(d)/%,$(TESTS)): \
     $(filter-out %/main.o,$(call OBJ,$(d))) $(SHARED) $(call OBJ,test/support)))
+# What one evaluation costs, measured without daemons.
+$(BIN)/bench-verdict: $(B)/test/bench/verdict.o $(filter-out %/main.o,$(call OBJ,authorize)) $(SHARED)
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
 $(B)/test/unit/%: $(B)/test/unit/%.o
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
@@ -116,7 +120,7 @@ flow: all
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
 
 bench bench-quick: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
 # --- fuzzing: clang's libFuzzer over one module each --------------------------------------------

@@ -2,9 +2,14 @@
 
 import contextlib
 import functools
+import json
+import os
 import statistics
+import subprocess
 import time
 from dataclasses import dataclass
+
+from trial import BIN
 
 from bench import haproxy, load, measure, nginx, postern
 from bench.lab import BODY, BULK, SINK
@@ -106,7 +111,10 @@ def get_1k(case, tls, bench):
     result = Result(case, f"authorized GET 1 KiB, HTTP/1.1 {kind}, {bench.plan.connections} connections; "
                           "no access lines, but the audit lines of Postern")
     systems = [bench.get(name, tls) for name in ALL]
-    cpu_bars(result, compare(result, systems, wrk_of(bench), bench.plan.rounds), {"nginx": 1.2, **RIVALS})
+    runs = compare(result, systems, wrk_of(bench), bench.plan.rounds)
+    cpu_bars(result, runs, {"nginx": 1.2, **RIVALS})
+    share = statistics.median(run["authorize_us"] for run in runs["postern"])
+    result.bars.append(Bar("CPU us of authorize for a request", share, 3))
     return result
 
 
@@ -277,7 +285,23 @@ def route_change(case, bench):
     return result
 
 
+def verdict(case, bench):
+    """One evaluation alone: a program of ours that links authorize's code."""
+    result = Result(case, "one evaluation of a policy: 3 addresses, 2 groups, 1 path rule; among 10 and 10,000 routes; "
+                          "10,000 addresses")
+    out = subprocess.run([os.path.join(BIN, "bench-verdict")], capture_output=True, text=True, check=True).stdout
+    got = json.loads(out.splitlines()[-1])
+    for name in ("typical", "among_many", "large", "every_route"):
+        result.add("postern", step=name, cpu_us=got[f"{name}_ns"] / 1000, note=name)
+    result.bars += [Bar("microseconds for the typical policy", got["typical_ns"] / 1000, 1),
+                    Bar("among 10,000 routes vs 10", got["among_many_ns"] / got["typical_ns"], 1.2),
+                    Bar("10,000 addresses vs 3", got["large_ns"] / got["typical_ns"], 1.2),
+                    Bar("bytes allocated by an evaluation", got["allocated"], 0)]
+    return result
+
+
 CASES = {
+    "verdict": functools.partial(verdict, "verdict"),
     "h1": functools.partial(get_1k, "h1", False),
     "h1-log": functools.partial(get_1k_log, "h1-log", False),
     "h1-tls": functools.partial(get_1k, "h1-tls", True),

@@ -6,11 +6,12 @@ import statistics
 def cost(system, load):
     """One load (a function of the system that returns n answers in s seconds) and what it cost. What it left open for
     "close" to close is no part of that."""
-    before = system.cpu_ns()
+    before, parts = system.cpu_ns(), system.part_ns()
     got = load(system)
-    cpu_us = (system.cpu_ns() - before) / 1000 / got["n"]
+    after, parts_after = system.cpu_ns(), system.part_ns()
     got.pop("close", lambda: None)()
-    return {**got, "requests_per_s": got["n"] / got["s"], "cpu_us": cpu_us}
+    each = {f"{name}_us": (parts_after[name] - ns) / 1000 / got["n"] for name, ns in parts.items()}
+    return {**got, **each, "requests_per_s": got["n"] / got["s"], "cpu_us": (after - before) / 1000 / got["n"]}
 
 
 def rounds(systems, load, n):

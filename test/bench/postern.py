@@ -87,6 +87,7 @@ routes:
                 env["GRPC_ADDRESS"] = f"unix:{self.home}/{daemon}.sock"
             self.daemons[daemon] = self.add(run([os.path.join(BIN, "postern-" + daemon), "--config", self.config],
                                                 env, log))
+        self.parts = {"authorize": self.daemons["authorize"].pid}
         return self
 
     def enter(self, host="bench.localhost"):

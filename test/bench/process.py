@@ -21,6 +21,7 @@ class System:
         self.name, self.scheme, self.port, self.host = name, scheme, port, host
         self.headers = headers or {}
         self.roots = []
+        self.parts = {}  # {name: pid}, of roots
 
     def add(self, process):
         self.roots.append(process)
@@ -30,7 +31,7 @@ class System:
         """The same processes asked in another way: another host, other headers."""
         other = System(changes.pop("name", self.name), self.scheme, self.port, self.host, self.headers)
         other.__dict__.update(changes)
-        other.roots = self.roots
+        other.roots, other.parts = self.roots, self.parts
         return other
 
     @property
@@ -54,6 +55,10 @@ class System:
     def cpu_ns(self):
         """User and system time of all threads, those that ended too, from the scheduler's own account."""
         return sum(time.clock_gettime_ns(process_clock(pid)) for pid in self.pids())
+
+    def part_ns(self):
+        """The same for what is measured apart: {name: ns}; Postern has such a part."""
+        return {name: time.clock_gettime_ns(process_clock(pid)) for name, pid in self.parts.items()}
 
     def status_kib(self, field):
         total = 0
