@@ -269,12 +269,33 @@ static bool delete_victims(struct victims *v)
     return fine;
 }
 
+struct search {
+    const char *email;
+    bool found;
+};
+
+static void note_known(struct sv user_id, void *email, void *arg)
+{
+    struct search *s = arg;
+
+    s->found = s->found || sv_eq(user_id, sv_from(s->email)) || strcasecmp(email, s->email) == 0;
+}
+
+static bool is_known(const struct map *emails, const char *email)
+{
+    struct search s = { .email = email };
+
+    map_each(emails, note_known, &s);
+    return s.found;
+}
+
 static int revoke_user(const struct cli_broker *b, const char *email)
 {
     struct map *emails = load_emails(b);
     struct victims v = { .b = b, .email = email };
     size_t total = 0;
     bool fine = emails != NULL;
+    bool known = fine && is_known(emails, email);
 
     while (fine) {
         v.n = 0;
@@ -291,6 +312,9 @@ static int revoke_user(const struct cli_broker *b, const char *email)
     }
     if (!fine) {
         return 1;
+    }
+    if (total == 0 && !known) {
+        return cli_fail(1, "nobody by the name %s has ever logged in: nothing was revoked", email);
     }
     (void)printf("revoked %zu session%s of %s\n", total, total == 1 ? "" : "s", email);
     return 0;

@@ -142,6 +142,9 @@ def test_cli_lists_shows_and_revokes(stand):
     assert b.fetch(stand.url("app")).status_code == 401
     assert session not in stand.cli("sessions", "list").stdout
     assert stand.cli("sessions", "revoke", session, check=False).returncode == 1
+    nobody = stand.cli("users", "revoke", "typo@example.com", check=False)
+    assert nobody.returncode == 1 and "typo@example.com" in nobody.stderr
+    assert "revoked 0 sessions" in stand.cli("users", "revoke", USER).stdout
     stranger = stand.cli("sessions", "list", env={"POSTERN_CONFIG": "/nonexistent"}, check=False)
     assert stranger.returncode != 0 and "nonexistent" in stranger.stderr
 
