@@ -1,10 +1,15 @@
 """Policies with a name, what they ask of a request and of a login, as visitors meet them."""
 
+import json
+
+import jwt
 import pytest
+import urllib3
 from broker import age_sessions
 from h2client import H2Client
-from stand import PASSWORD, Stand
+from stand import PASSWORD, Stand, Upstream, header
 from test_provider import Provider
+from trial import wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 POLICIES = """policies:
@@ -94,6 +99,88 @@ def test_whom_a_login_would_not_let_in_is_refused(stand):
     age_sessions(stand, 7200)
     page = b.get(stand.url("admin"))
     assert page.status_code == 403 and not any("fresh" in url for _, url in b.trail)
+
+
+def test_what_is_open_is_cut_when_the_login_is_too_old():
+    upstream = Upstream(answer=lambda head, body: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun" if b"/stream" in head
+                        else Upstream.tell(head, body))
+    stand = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    policy: [{{allow: {{and: [{{groups: staff}}, {{auth_age: 1h}}]}}}}]
+""", users=ACCOUNTS).start()
+    try:
+        b = stand.browser()
+        assert b.login(stand.url("app"), USER, PASSWORD).status_code == 200
+        open_one = b.session.get(stand.url("app", "/stream"), headers={"Accept": "application/json"}, stream=True, timeout=60)
+        assert open_one.status_code == 200 and open_one.raw.read(5) == b"begun"
+        age_sessions(stand, 3590)  # nothing changes after this but the time
+        assert b.fetch(stand.url("app")).status_code == 200
+        try:
+            rest = open_one.raw.read(95)
+        except (urllib3.exceptions.HTTPError, OSError):
+            rest = b""
+        assert rest == b""
+        cut = wait_for("its line", lambda: [x for x in stand.logs("proxy") if x.get("path") == "/stream"])[-1]
+        assert "no-longer-allowed" in json.dumps(cut), cut
+        assert b.fetch(stand.url("app")).json()["code"] == "auth-age-exceeded"
+    finally:
+        stand.stop()
+        upstream.close()
+
+
+# --- what upstreams are told ----------------------------------------------------------------------------------------
+
+def told(stand, browser, name):
+    head = browser.fetch(stand.url(name)).json()["head"]
+    return jwt.decode(header(head, "X-Pomerium-Jwt-Assertion")[0], options={"verify_signature": False}), head
+
+
+def test_identity_follows_global_settings_and_the_route_s(upstream):
+    stand = Stand("".join(f"""
+  - from: https://{name}.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_any_authenticated_user: true
+{more}""" for name, more in (("app", ""), ("other", "    jwt_issuer_format: IssuerHostOnly\n    jwt_groups_filter: [admins]\n"),
+                             ("admin", "    pass_identity_headers: false\n"))),
+                  settings="pass_identity_headers: true\njwt_claims_headers: email, groups, nothing\njwt_issuer_format: IssuerURI\n"
+                           "jwt_groups_filter: [staff]\n", users=ACCOUNTS).start()
+    try:
+        b = stand.browser()
+        b.login(stand.url("app"), USER, PASSWORD)
+        b.get(stand.url("other"))
+        b.get(stand.url("admin"))
+        claims, head = told(stand, b, "app")
+        assert claims["iss"] == "https://app.localhost/" and claims["aud"] == "app.localhost" and claims["groups"] == ["staff"]
+        assert [header(head, "X-Pomerium-Claim-" + name) for name in ("Email", "Groups", "Nothing")] == [[USER], ["staff"], [""]]
+        claims, head = told(stand, b, "other")
+        assert claims["iss"] == "other.localhost" and sorted(claims["groups"]) == ["admins", "staff"]  # the route's and the global one
+        assert "x-pomerium-" not in b.fetch(stand.url("admin")).json()["head"].lower()
+    finally:
+        stand.stop()
+
+
+def test_an_identity_that_does_not_fit_is_an_error_not_a_shorter_identity(upstream):
+    groups = [f"group-{i:04}-with-a-long-name" for i in range(1000)]
+    stand = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    pass_identity_headers: true
+    allow_any_authenticated_user: true
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    pass_identity_headers: true
+    jwt_groups_filter: [{groups[7]}]
+    allow_any_authenticated_user: true
+""", users={USER: groups}).start()
+    try:
+        b, before = stand.browser(), len(upstream.heads)
+        page = b.login(stand.url("app"), USER, PASSWORD)
+        assert page.status_code == 503 and "identity-too-large" in page.text and len(upstream.heads) == before
+        assert b.get(stand.url("other")).status_code == 200
+        assert told(stand, b, "other")[0]["groups"] == [groups[7]]
+    finally:
+        stand.stop()
 
 
 # --- a provider -----------------------------------------------------------------------------------------------------

@@ -278,6 +278,8 @@ def test_a_policy_names_certificates(pki, upstream):
         "san": "{san_email: {is: user@example.com}}",
         "dns": "{san_dns: {is: laptop-7.example.com}}",
         "uri": "{san_uri: {is: 'spiffe://example.com/laptop'}}",
+        "issuer": f"{{issuer: {json.dumps(pki.user.cert.issuer.rfc4514_string())}}}",
+        "subject": f"{{subject: {{in: [CN=nobody, {json.dumps(pki.user.cert.subject.rfc4514_string())}]}}}}",
     }
     routes = "".join(f"""
   - from: https://public.localhost:PORT
@@ -302,6 +304,7 @@ def test_a_policy_names_certificates(pki, upstream):
             assert ask(stand, path=f"/{name}/x")[0] == 403, name
         assert ask(stand, pki.stranger, path="/san/x") == FINE  # a name alone is no trust: the manual says so
         assert ask(stand, pki.stranger, path="/fingerprint/x")[0] == 403
+        assert ask(stand, pki.stranger, path="/issuer/x")[0] == 403
         assert ask(stand, path="/strict") == MISSING and ask(stand, pki.stranger, path="/strict") == INVALID
         assert ask(stand, pki.user, path="/strict") == FINE
 
