@@ -14,20 +14,24 @@
 #include "cli/policy_input.h"
 #include "common/clock.h"
 #include "common/date.h"
+#include "common/http/canon.h"
+#include "common/http/url.h"
 #include "common/mem.h"
 #include "common/policy/central.h"
 #include "common/policy/trace.h"
+#include "common/route/table.h"
 
 enum { HEADERS_MAX = 64, TIMEOUT_MS = 10000, TEXT_MAX = 8 << 20, FACTS_MAX = 1 << 20 };
 
 static const char help[] =
     "usage: postern explain REQUEST-ID\n"
+    "       postern explain URL [--user USER] [options]\n"
     "       postern explain --route ROUTE [--user USER] [options]\n"
     "       postern explain --route ROUTE --facts FILE\n\n"
     "Says why: the verdict, the rules and the facts that made it, what would change it.\n"
     "The first form explains what was decided for a request, by the id of its error page or of\n"
-    "the log, and what would be decided now. The second asks a running authorize what it would\n"
-    "decide. The third needs no server: FILE holds the facts, as `input` of `postern policy\n"
+    "the log, and what would be decided now. The next two ask a running authorize what it would\n"
+    "decide, for the route that a URL belongs to or one that is named. The last needs no server: FILE holds the facts, as `input` of `postern policy\n"
     "test` does.\n\n"
     "  --route ROUTE       id, name or `from` of the route\n"
     "  --user USER         e-mail address or user id; without: a visitor who is not logged in\n"
@@ -62,6 +66,47 @@ struct ask {
     bool requested_method;
     bool json;
 };
+
+/* --- the route of a URL -------------------------------------------------------------------------- */
+
+/* Puts the route, the host and the path of a URL into ask; texts lie in arena. False: it has none,
+ * which was said. */
+static bool take_url(struct ask *ask, const char *text, const struct config *config,
+                     struct arena *arena)
+{
+    static const struct http_canon_rules strict;
+    struct route_table *table = route_table_new(config->routes, config->n_routes);
+    const struct config_route *route = NULL;
+    struct http_request request = { .redirect = false };
+    struct http_url url;
+    struct diag d = { .line = 0 };
+    struct sv path = { 0 };
+    bool unclear = false;
+    char line[DIAG_LINE];
+
+    if (http_url_parse(sv_from(text), &url, &d) != ERR_OK) {
+        (void)cli_fail(2, "%s: %s", text, diag_format(&d, line));
+    } else if (http_canon_path(url.path.n == 0 ? SV("/") : url.path, &strict, arena, &path, NULL) !=
+               HTTP_FAULT_NONE) {
+        (void)cli_fail(1, "%s: the path is refused before any policy is asked (400)", text);
+    } else {
+        http_canon_set_path(&request, path, arena);
+        route = route_table_find(table, url.host, url.port, request.decoded, &unclear);
+        if (route == NULL) {
+            (void)cli_fail(1,
+                           unclear ? "%s: the path has two readings, of two routes (400)"
+                                   : "%s: no route fits, the answer is 404",
+                           text);
+        }
+    }
+    if (route != NULL) {
+        ask->route = route->id_text.p;
+        ask->path = arena_str(arena, request.decoded);
+        ask->host = arena_str(arena, url.host);
+    }
+    route_table_free(&table);
+    return route != NULL;
+}
 
 /* --- asking authorize ---------------------------------------------------------------------------- */
 
@@ -383,9 +428,13 @@ int cli_explain_main(int argc, char **argv)
                                              { "help", no_argument, NULL, 'h' },
                                              { 0 } };
     struct ask ask = { .path = "/", .method = "GET" };
+    CLEANUP(arena_deinit) struct arena arena;
     struct config *config = NULL;
+    const char *what = NULL;
     int option = 0;
-    int code = 0;
+    int code = 1;
+
+    arena_init(&arena);
 
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -394,8 +443,8 @@ int cli_explain_main(int argc, char **argv)
             return option == 'h' ? 0 : 2;
         }
     }
-    ask.request_id = optind < argc ? argv[optind] : NULL;
-    if (argc - optind > 1 || (ask.request_id == NULL) == (ask.route == NULL)) {
+    what = optind < argc ? argv[optind] : NULL;
+    if (argc - optind > 1 || (what == NULL) == (ask.route == NULL)) {
         (void)fputs(help, stderr);
         return 2;
     }
@@ -403,7 +452,12 @@ int cli_explain_main(int argc, char **argv)
     if (config == NULL) {
         return 1;
     }
-    code = explain(&ask, config);
+    if (what != NULL && strstr(what, "://") == NULL) {
+        ask.request_id = what;
+    }
+    if (what == NULL || ask.request_id != NULL || take_url(&ask, what, config, &arena)) {
+        code = explain(&ask, config);
+    }
     config_unref(&config);
     return code;
 }

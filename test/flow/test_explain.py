@@ -113,6 +113,15 @@ def test_questions_are_answered_by_the_running_rules(stand):
     assert document(stand, "--route", "public", "--time", "2026-05-02T12:00:00Z")["verdict"] == "deny"
 
 
+def test_the_route_of_a_url_is_found(stand):
+    told = document(stand, stand.url("admin", "/office/%64esk?query"), "--ip", "10.0.0.1")
+    assert told["route"]["id"] == "admin" and told["request"]["path"] == "/office/desk" and told["verdict"] == "login"
+    for url, words in ((stand.url("nowhere"), "no route fits"), (stand.url("app", "/a%2fb"), "before any policy"),
+                       ("https://user@app.localhost/", "")):
+        done = stand.cli("explain", url, check=False)
+        assert done.returncode == 1 and words in done.stderr and not done.stdout
+
+
 def test_headers_of_the_question_count(stand):
     assert document(stand, "--route", "headers", "--header", "x-client: build-7", "--header", "X-Other: 1")["verdict"] == "allow"
     for args in ((), ("--header", "X-Client: test")):

@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/policy/advise.h"
 #include "common/policy/central.h"
 #include "common/policy/cert.h"
 #include "common/policy/policy.h"
@@ -40,6 +41,46 @@ static void eval(const struct policy *policy, const struct policy_input *in,
     tree = json_loadb(trace.p, trace.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     CHECK(tree != NULL);
     json_decref(tree);
+}
+
+static void on_advice(void *arg, struct yaml_pos at, const char *sentence)
+{
+    (void)arg;
+    (void)at;
+    CHECK(sentence[0] != '\0');
+}
+
+static void on_group(void *arg, struct yaml_pos at, struct sv group)
+{
+    (void)at;
+    *(size_t *)arg += group.n;
+}
+
+/* The verdict lies between that of the best and that of the worst answers to what is left open. */
+static void between(struct policy *policy, const struct policy_input *in)
+{
+    struct policy *best = policy_suppose(policy, policy_asks_of_request(policy), true);
+    struct policy *worst = policy_suppose(policy, policy_asks_of_request(policy), false);
+    struct policy_verdict v = { 0 };
+    struct policy_verdict upper = { 0 };
+    struct policy_verdict lower = { 0 };
+    CLEANUP(buf_deinit) struct buf text;
+    size_t n = 0;
+
+    buf_init(&text, 1 << 20);
+    policy_eval(policy, in, &v);
+    policy_eval(best, in, &upper);
+    policy_eval(worst, in, &lower);
+    CHECK(!v.allow || upper.allow);
+    CHECK(!lower.allow || v.allow);
+    CHECK(!upper.deny || v.deny);
+    CHECK(!v.deny || lower.deny);
+    policy_asks_text(policy, &text);
+    CHECK((text.n != 0) == (policy_asks_of_request(policy) != 0));
+    policy_advise(policy, on_advice, NULL);
+    policy_each_group(policy, on_group, &n);
+    policy_unref(&best);
+    policy_unref(&worst);
 }
 
 static void on_record(void *arg, struct sv type, struct sv field, struct policy_field *field_out)
@@ -87,6 +128,7 @@ static void ask(const struct policy *policy, const uint8_t *data, size_t size)
     in.record = on_record;
     eval(policy, &in, &v);
     check(&v);
+    between(base_unconst(policy), &in);
     in.mcp = &mcp;
     in.client_ca = true;
     eval(policy, &in, &v);
