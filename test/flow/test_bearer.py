@@ -319,7 +319,9 @@ def test_who_makes_tokens_up_is_not_listened_to_for_a_while(stand, world):
             return session.get(stand.url("app"), headers={"Authorization": "Bearer " + token}, timeout=30)
 
         assert ask(good).status_code == 200
-        codes = [ask(good[:-8] + f"{i:04}AAAA").status_code for i in range(150)]
+        codes = []
+        while 429 not in codes and len(codes) < 1500:  # a hundred in ten seconds, whenever the machine can
+            codes += [ask(good[:-8] + f"{len(codes) + i:04}AAAA").status_code for i in range(110)]
         assert 429 in codes and 200 not in codes and codes[0] == 401
         answer = ask(fresh)
         assert answer.status_code in (429, 200)  # 200: the machine was slow
