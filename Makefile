@@ -26,7 +26,7 @@ LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 CFLAGS   ?= -O2 -g
 SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lcsv
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
              $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP
 ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) -lpthread

@@ -287,13 +287,38 @@ static void evaluate_without_store(const struct authz_facts *facts,
     }
 }
 
-static void evaluate_with_session(const struct authz_facts *facts, const Postern__CheckRequest *req,
-                                  struct policy_input *in, struct authz_outcome *out)
+/* What a policy is asked with. */
+struct asked {
+    struct policy_input in;
+    struct cert_room room;                           /* filled where there is a certificate */
+    struct policy_header headers[AUTHZ_HEADERS_MAX]; /* likewise */
+    struct authz_data_ask records;                   /* where there is a session */
+};
+
+void authz_check_records(const struct authz_facts *facts, const struct authz_person *person,
+                         const struct authz_session *session, struct authz_data_ask *room,
+                         struct policy_input *in)
 {
+    *room = (struct authz_data_ask){
+        .data = authz_replica_data(authz_sync_replica(facts->sync)),
+        .user_id = person->id.s,
+        .email = authz_person_email(person),
+        .session_id = session != NULL ? session->id.s : (struct sv){ 0 },
+    };
+    in->record = authz_data_field;
+    in->record_arg = room;
+}
+
+static void evaluate_with_session(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                                  struct asked *asked, struct authz_outcome *out)
+{
+    struct policy_input *in = &asked->in;
     enum lookup found = session_find(facts, sv_from(req->session), out);
 
+    out->data_epoch = authz_data_epoch(authz_replica_data(authz_sync_replica(facts->sync)));
     if (found == LOOKUP_LIVE) {
         authz_session_input(out->effective, in);
+        authz_check_records(facts, out->effective->person, out->effective, &asked->records, in);
         /* Of the person at the keyboard, whoever they stand for. */
         in->authenticated_ms = out->session->authenticated_at_s * 1000;
     }
@@ -307,13 +332,6 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
     }
     identity_add(facts, req, out);
 }
-
-/* What a policy is asked with. */
-struct asked {
-    struct policy_input in;
-    struct cert_room room;                           /* filled where there is a certificate */
-    struct policy_header headers[AUTHZ_HEADERS_MAX]; /* likewise */
-};
 
 static bool run(const struct authz_facts *facts, const Postern__CheckRequest *req,
                 enum authz_patience patience, struct asked *asked, struct authz_outcome *out)
@@ -349,7 +367,7 @@ static bool run(const struct authz_facts *facts, const Postern__CheckRequest *re
         authz_replica_version(authz_sync_replica(facts->sync)) < req->record_version) {
         return false;
     }
-    evaluate_with_session(facts, req, in, out);
+    evaluate_with_session(facts, req, asked, out);
     return true;
 }
 

@@ -38,6 +38,7 @@ enum authz_patience {
 };
 
 /* All borrowed: valid until the replica, the rules or the identities are next touched. */
+/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
 struct authz_outcome {
     enum authz_decision decision;
     struct policy_verdict verdict;
@@ -47,11 +48,17 @@ struct authz_outcome {
     policy_reason_set shadow_reasons;
     uint16_t status; /* HTTP for DENY and UNAVAILABLE */
     int64_t valid_until_s;
+    uint64_t data_epoch; /* of the external data it was decided by; 0: none was looked at */
     const struct config_route *route;      /* NULL: unknown, or internal */
     const struct authz_session *session;   /* the live one; NULL: none */
     const struct authz_session *effective; /* who the visitor is; NULL: nobody */
     const struct authz_identity *identity; /* NULL: none to send */
 };
+
+/* Where policies find the external data of person and, if not NULL, session. room is borrowed by in. */
+void authz_check_records(const struct authz_facts *facts, const struct authz_person *person,
+                         const struct authz_session *session, struct authz_data_ask *room,
+                         struct policy_input *in);
 
 /* What a check was decided by, shown while it is there. */
 typedef void (*authz_shown_fn)(void *arg, const struct policy_input *in,

@@ -176,7 +176,7 @@ static void add_past(struct explain *e, const struct authz_outcome *now)
     add_flag(e->out, "certificate", (p->flags & AUTHZ_PAST_CERT) != 0);
     add_flag(e->out, "cut", (p->flags & AUTHZ_PAST_CUT) != 0);
     add_flag(e->out, "rules_changed", (now->route != NULL ? now->route->edition : 0) != p->edition);
-    add_flag(e->out, "facts_changed", facts != p->facts);
+    add_flag(e->out, "facts_changed", facts != p->facts || now->data_epoch != p->data_epoch);
     buf_add_char(e->out, '}');
 }
 
@@ -211,11 +211,13 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
     const struct policy *shadow =
         o->route == NULL ? NULL : authz_rules_shadow(e->facts->rules, o->route);
     struct policy_verdict v = { .outcome = POLICY_DENY };
+    struct authz_data_ask records;
     CLEANUP(buf_deinit) struct buf trace;
 
     buf_init(&trace, AUTHZ_EXPLAIN_MAX);
     if (e->person != NULL && e->session == NULL) {
         authz_person_input(e->person, &in);
+        authz_check_records(e->facts, e->person, NULL, &records, &in);
     }
     in.wall_ms = e->time_ms != 0 ? e->time_ms : in.wall_ms;
     if (e->past != NULL && (e->past->flags & AUTHZ_PAST_CERT_TRUSTED) != 0) {

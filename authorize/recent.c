@@ -72,6 +72,7 @@ void authz_recent_add(struct authz_recent *recent, const struct authz_facts *fac
     past->route = req->route;
     past->edition = o->route != NULL ? o->route->edition : 0;
     past->facts = o->effective != NULL ? authz_session_facts(o->session, o->effective) : 0;
+    past->data_epoch = o->data_epoch;
     past->reasons = o->reasons;
     past->allow_reasons = o->verdict.allow_reasons;
     past->deny_reasons = o->verdict.deny_reasons;

@@ -33,6 +33,7 @@ struct authz_past {
     uint64_t route;
     uint64_t edition; /* of the route */
     uint64_t facts;   /* authz_session_facts */
+    uint64_t data_epoch;
     policy_reason_set reasons;
     policy_reason_set allow_reasons;
     policy_reason_set deny_reasons;

@@ -15,6 +15,7 @@ struct authz_replica {
     struct authz_texts *texts;
     struct map *sessions; /* id: authz_session */
     struct map *persons;  /* user id: authz_person; "" is one, too */
+    struct authz_data *data;
     struct list impersonating;
     uint64_t version;
     uint64_t epoch;
@@ -529,13 +530,11 @@ static bool record_put(struct authz_replica *r, enum record_type type, struct sv
     return ok;
 }
 
-static void record_refuse(struct authz_replica *r, enum record_type type, struct sv key,
-                          const Databroker__Record *record)
+static void tell_unreadable(struct authz_replica *r, const Databroker__Record *record)
 {
     static struct log_limit limit;
 
     r->unreadable++;
-    record_remove(r, type, key);
     if (log_limit_pass(&limit, 5)) {
         log_warn("replica.unreadable", KV_STR("type", record->type), KV_STR("id", record->id),
                  KV_U64("version", record->version));
@@ -548,6 +547,12 @@ static void record_take(struct authz_replica *r, const Databroker__Record *recor
     char room[ACCOUNT_KEY_MAX];
     struct sv key = key_of(record, type, room);
 
+    if (type == TYPE_OTHER) {
+        if (!authz_data_apply(r->data, record)) {
+            tell_unreadable(r, record);
+        }
+        return;
+    }
     if (key.n == 0 || record->version <= version_held(r, type, key)) {
         return;
     }
@@ -556,7 +561,8 @@ static void record_take(struct authz_replica *r, const Databroker__Record *recor
         return;
     }
     if (!record_put(r, type, key, record)) {
-        record_refuse(r, type, key, record);
+        record_remove(r, type, key);
+        tell_unreadable(r, record);
     }
 }
 
@@ -583,6 +589,7 @@ struct authz_replica *authz_replica_new(void)
     r->texts = authz_texts_new();
     r->sessions = map_new();
     r->persons = map_new();
+    r->data = authz_data_new(r->texts);
     list_init(&r->impersonating);
     return r;
 }
@@ -614,6 +621,7 @@ void authz_replica_free(struct authz_replica **replica)
     map_each(r->persons, free_person, r);
     map_free(&r->sessions);
     map_free(&r->persons);
+    authz_data_free(&r->data);
     authz_texts_free(&r->texts);
     mem_free(&r);
 }
@@ -672,6 +680,11 @@ uint64_t authz_session_facts(const struct authz_session *s, const struct authz_s
 
     sum = mix(sum, p->user_version != 0 ? p->user_digest : 0);
     return mix(sum, p->directory_version != 0 ? p->directory_digest : 0);
+}
+
+const struct authz_data *authz_replica_data(const struct authz_replica *r)
+{
+    return r->data;
 }
 
 struct person_search {
@@ -775,6 +788,7 @@ void authz_replica_count(const struct authz_replica *r, struct authz_replica_cou
 {
     counts_out->sessions = map_count(r->sessions);
     counts_out->persons = map_count(r->persons);
+    counts_out->rows = authz_data_rows(r->data);
     counts_out->texts = authz_texts_count(r->texts);
     counts_out->unreadable = r->unreadable;
 }

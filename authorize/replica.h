@@ -6,6 +6,7 @@
 #include "databroker.pb-c.h"
 
 #include "authorize/claims.h"
+#include "authorize/data.h"
 #include "common/base.h"
 #include "common/list.h"
 #include "common/policy/input.h"
@@ -109,6 +110,7 @@ const struct authz_session *authz_person_session(const struct authz_person *pers
 void authz_person_input(const struct authz_person *person, struct policy_input *in);
 /* Fills the who-part of in from an effective session. */
 void authz_session_input(const struct authz_session *session, struct policy_input *in);
+const struct authz_data *authz_replica_data(const struct authz_replica *replica);
 /* Directory e-mail if there is one, else the user's; may be empty. */
 struct sv authz_person_email(const struct authz_person *person);
 struct sv authz_person_name(const struct authz_person *person);
@@ -121,6 +123,7 @@ struct authz_replica_counts {
     size_t sessions;
     size_t persons;
     size_t texts;
+    size_t rows;         /* of external data */
     uint64_t unreadable; /* records that could not be read, since the start */
 };
 

@@ -26,6 +26,7 @@ enum {
     WAITERS_MAX = 8192,
     WAIT_TICK_MS = 20,
     WAIT_FETCH_MS = 20, /* the stream is usually faster than a question of our own */
+    DATA_TELL_MS = 100, /* with the way to the proxies still within the second of a revocation */
     WAIT_MAX_MS = 1000  /* well inside the proxy's authorize_timeout */
 };
 
@@ -49,6 +50,7 @@ struct authz_service {
     struct list waiters;
     size_t n_waiters;
     bool ticking;
+    bool data_changed; /* and the streams are about to be told */
     bool stopping;
     bool listening; /* server is there */
     bool ready;     /* checks with a session can be answered */
@@ -457,6 +459,27 @@ static void on_swap(void *arg)
     tell_streams(svc, SV(""));
 }
 
+static void on_data_told(void *arg)
+{
+    struct authz_service *svc = arg;
+
+    svc->data_changed = false;
+    if (!svc->stopping) {
+        tell_streams(svc, SV(""));
+    }
+}
+
+/* An import is many records: what is open is looked at again once for all that come together. */
+static void on_data(void *arg)
+{
+    struct authz_service *svc = arg;
+
+    if (!svc->data_changed) {
+        svc->data_changed = true;
+        rpc_run(svc->rpc, DATA_TELL_MS, on_data_told, svc);
+    }
+}
+
 static void on_progress(void *arg)
 {
     struct authz_service *svc = arg;
@@ -579,6 +602,7 @@ static void begin(struct authz_service *svc)
         .max_staleness_ms = authz_rules_config(svc->rules)->databroker_max_staleness_ms,
         .ops = { .on_session = on_session,
                  .on_swap = on_swap,
+                 .on_data = on_data,
                  .on_progress = on_progress,
                  .on_ready = on_ready },
         .arg = svc,

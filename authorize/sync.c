@@ -199,7 +199,13 @@ static void on_follow_message(void *arg, struct sv bytes)
         const Databroker__SyncResponse *response = (const Databroker__SyncResponse *)(void *)m;
 
         if (response->response_case == DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD) {
+            const struct authz_data *data = authz_replica_data(s->serving);
+            uint64_t epoch = authz_data_epoch(data);
+
             authz_replica_apply(s->serving, response->record);
+            if (authz_data_epoch(data) != epoch) {
+                s->opts.ops.on_data(s->opts.arg);
+            }
             check_goal(s);
             s->opts.ops.on_progress(s->opts.arg);
             if (response->record->deleted_at != NULL) {
@@ -283,7 +289,7 @@ static void swap_in(struct authz_sync *s)
     authz_replica_free(&old);
     authz_replica_count(s->serving, &counts);
     log_info("replica.loaded", KV_U64("sessions", counts.sessions), KV_U64("users", counts.persons),
-             KV_U64("version", authz_replica_version(s->serving)),
+             KV_U64("rows", counts.rows), KV_U64("version", authz_replica_version(s->serving)),
              KV_U64("unreadable", counts.unreadable));
     fresh_since(s, s->began_ms);
     s->opts.ops.on_progress(s->opts.arg);

@@ -26,6 +26,8 @@ struct authz_sync_ops {
     void (*on_session)(void *arg, struct sv session_id);
     /* Another replica serves: pointers into the old one are gone. */
     void (*on_swap)(void *arg);
+    /* External data that policies may read changed: any open connection may be concerned. */
+    void (*on_data)(void *arg);
     /* The replica's version grew. */
     void (*on_progress)(void *arg);
     /* Whether session-bearing checks can be answered; when it changes. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "google/protobuf/empty.pb-c.h"
+
 #include "cli/command.h"
 #include "cli/file.h"
 #include "common/clock.h"
@@ -188,4 +190,70 @@ bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *re
     mem_free(&list);
     mem_free(&copies);
     return fine;
+}
+
+bool cli_broker_lease(const struct cli_broker *b, const char *name, char id[CLI_BROKER_LEASE_ID],
+                      bool *busy_out)
+{
+    Databroker__AcquireLeaseRequest request = DATABROKER__ACQUIRE_LEASE_REQUEST__INIT;
+    Google__Protobuf__Duration life = GOOGLE__PROTOBUF__DURATION__INIT;
+    ProtobufCMessage *answer = NULL;
+    char text[RPC_TEXT_MAX];
+
+    life.seconds = CLI_BROKER_LEASE_S;
+    request.name = base_unconst(name);
+    request.duration = &life;
+    enum rpc_status status =
+        rpc_call_wait(&b->opts, "/databroker.DataBrokerService/AcquireLease", &request.base,
+                      &databroker__acquire_lease_response__descriptor, TIMEOUT_MS, &answer, text);
+
+    *busy_out = status == RPC_ALREADY_EXISTS;
+    if (status != RPC_OK) {
+        if (!*busy_out) {
+            explain(b, status, text);
+        }
+        return false;
+    }
+    (void)snprintf(id, CLI_BROKER_LEASE_ID, "%s",
+                   ((const Databroker__AcquireLeaseResponse *)(const void *)answer)->id);
+    protobuf_c_message_free_unpacked(answer, NULL);
+    return true;
+}
+
+bool cli_broker_lease_keep(const struct cli_broker *b, const char *name, const char *id)
+{
+    Databroker__RenewLeaseRequest request = DATABROKER__RENEW_LEASE_REQUEST__INIT;
+    Google__Protobuf__Duration life = GOOGLE__PROTOBUF__DURATION__INIT;
+    ProtobufCMessage *answer = NULL;
+    char text[RPC_TEXT_MAX];
+
+    life.seconds = CLI_BROKER_LEASE_S;
+    request.name = base_unconst(name);
+    request.id = base_unconst(id);
+    request.duration = &life;
+    enum rpc_status status =
+        rpc_call_wait(&b->opts, "/databroker.DataBrokerService/RenewLease", &request.base,
+                      &google__protobuf__empty__descriptor, TIMEOUT_MS, &answer, text);
+
+    if (status != RPC_OK) {
+        explain(b, status, text);
+        return false;
+    }
+    protobuf_c_message_free_unpacked(answer, NULL);
+    return true;
+}
+
+void cli_broker_lease_end(const struct cli_broker *b, const char *name, const char *id)
+{
+    Databroker__ReleaseLeaseRequest request = DATABROKER__RELEASE_LEASE_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
+    char text[RPC_TEXT_MAX];
+
+    request.name = base_unconst(name);
+    request.id = base_unconst(id);
+    /* Where this fails the lease ends by itself. */
+    if (rpc_call_wait(&b->opts, "/databroker.DataBrokerService/ReleaseLease", &request.base,
+                      &google__protobuf__empty__descriptor, TIMEOUT_MS, &answer, text) == RPC_OK) {
+        protobuf_c_message_free_unpacked(answer, NULL);
+    }
 }

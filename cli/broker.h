@@ -50,5 +50,14 @@ Databroker__GetResponse *cli_broker_get(const struct cli_broker *b, const char *
                                         const char *id, enum rpc_status *status_out);
 /* Writes records; false: it failed and was said. */
 bool cli_broker_put(const struct cli_broker *b, Databroker__Record *const *records, size_t n);
+
+/* The lease of a name for CLI_BROKER_LEASE_S; false: it failed and was said, *busy_out where somebody
+ * else holds it. keep makes it last as long again. */
+enum { CLI_BROKER_LEASE_S = 60, CLI_BROKER_LEASE_ID = 64 };
+
+bool cli_broker_lease(const struct cli_broker *b, const char *name, char id[CLI_BROKER_LEASE_ID],
+                      bool *busy_out);
+bool cli_broker_lease_keep(const struct cli_broker *b, const char *name, const char *id);
+void cli_broker_lease_end(const struct cli_broker *b, const char *name, const char *id);
 /* Writes the deletion of records of one type; false: it failed and was said. */
 bool cli_broker_delete(const struct cli_broker *b, Databroker__Record *const *records, size_t n);

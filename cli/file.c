@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/buf.h"
 #include "common/mem.h"
 
 enum { PATH_ROOM = 4096, CHUNK = 16384 };
@@ -17,9 +16,8 @@ static const char *why(int number, char room[128])
     return strerror_r(number, room, 128);
 }
 
-enum err cli_file_read(const char *path, size_t max, char **text_out, struct diag *d)
+enum err cli_file_take(const char *path, struct buf *out, struct diag *d)
 {
-    CLEANUP(buf_deinit) struct buf text = { 0 };
     char room[128];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = 0;
@@ -28,26 +26,36 @@ enum err cli_file_read(const char *path, size_t max, char **text_out, struct dia
         diag_set(d, "cannot read %s: %s", path, why(errno, room));
         return ERR_IO;
     }
-    buf_init(&text, max);
     do {
         char chunk[CHUNK];
 
         n = read(fd, chunk, sizeof(chunk));
         if (n > 0) {
-            buf_add(&text, chunk, (size_t)n);
+            buf_add(out, chunk, (size_t)n);
         }
-    } while (n > 0 && text.err == ERR_OK);
+    } while (n > 0 && out->err == ERR_OK);
     (void)close(fd);
     if (n < 0) {
         diag_set(d, "cannot read %s: %s", path, why(errno, room));
         return ERR_IO;
     }
-    if (text.err != ERR_OK) {
-        diag_set(d, "%s is larger than %zu bytes", path, max);
-        return text.err;
+    if (out->err != ERR_OK) {
+        diag_set(d, "%s is larger than %zu bytes", path, out->max);
     }
-    *text_out = buf_take(&text);
-    return ERR_OK;
+    return out->err;
+}
+
+enum err cli_file_read(const char *path, size_t max, char **text_out, struct diag *d)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, max);
+    enum err err = cli_file_take(path, &text, d);
+
+    if (err == ERR_OK) {
+        *text_out = buf_take(&text);
+    }
+    return err;
 }
 
 static bool write_all(int fd, struct sv text)

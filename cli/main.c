@@ -13,6 +13,7 @@ static const struct cli_command commands[] = {
     { "explain", "say why a request was allowed or denied", cli_explain_main },
     { "sessions", "list, show and revoke sessions", cli_sessions_main },
     { "users", "revoke all sessions of a user", cli_users_main },
+    { "import", "bring in external data that policies may ask for", cli_import_main },
     { "whoami", "ask a proxy who you are to it, and how it found your address", cli_whoami_main },
     { "tcp", "reach a TCP service through a tunnel", cli_tcp_main },
     { "audit", "verify the chain of audit lines", cli_audit_main },

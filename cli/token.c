@@ -24,7 +24,7 @@ static const char help[] =
     "request on, and its open connections close.\n"
     "A token with a role is for a client over gRPC, as `authorization: Bearer TOKEN`:\n"
     "  --role   session-admin: list and revoke sessions; reader: read records;\n"
-    "           checker: ask authorize about requests, as Envoy does\n"
+    "           record-writer: postern import; checker: ask authorize about requests, as Envoy does\n"
     "  --ttl    how long it is good: 90m, 24h, 30d (24h)\n"
     "  --config FILE       configuration with the shared secret (run/config.yaml)\n";
 
@@ -107,7 +107,7 @@ static int create_main(struct cli_broker *b, const struct order *o)
         return cli_fail(2, "one of --service-account and --role is needed");
     }
     if (o->role != NULL && token_role_parse(sv_from(o->role), &role) != ERR_OK) {
-        return cli_fail(2, "--role must be session-admin, reader or checker");
+        return cli_fail(2, "--role must be session-admin, reader, record-writer or checker");
     }
     if (o->account != NULL && !is_name(o->account, NAME_MAX_BYTES)) {
         return cli_fail(2, "--service-account needs a user id of 1 to %d bytes of plain text",

@@ -1,5 +1,7 @@
 #include "databroker/access.h"
 
+#include "common/data/form.h"
+
 static bool admin_sees(struct sv type)
 {
     return sv_eq(type, SV(BROKER_TYPE_SESSION)) || sv_eq(type, SV(BROKER_TYPE_USER)) ||
@@ -17,26 +19,65 @@ enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d)
         diag_set(d, "a session-admin reads sessions, users and directory users only");
         return ERR_DENIED;
     }
+    if (role == RPC_TOKEN_RECORD_WRITER && !data_type_is_external(type)) {
+        diag_set(d, "a record-writer reads external data only");
+        return ERR_DENIED;
+    }
     return ERR_OK;
+}
+
+enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d)
+{
+    if (role == RPC_TOKEN_RECORD_WRITER &&
+        !(sv_starts(name, SV(DATA_LEASE)) &&
+          data_type_is_external(sv_from_at(name, sizeof(DATA_LEASE) - 1)))) {
+        diag_set(d, "a record-writer holds leases of external data only");
+        return ERR_DENIED;
+    }
+    return ERR_OK;
+}
+
+static bool may_put(enum rpc_role role, const struct broker_record *record)
+{
+    switch (role) {
+    case RPC_AUTHENTICATE:
+    case RPC_CLI:
+        return true;
+    case RPC_TOKEN_SESSION_ADMIN:
+        return record->deleted_us != 0 && sv_eq(record->type, SV(BROKER_TYPE_SESSION));
+    case RPC_TOKEN_RECORD_WRITER:
+        return data_type_is_external(record->type);
+    case RPC_NOBODY:
+    case RPC_PROXY:
+    case RPC_AUTHORIZE:
+    case RPC_DATABROKER:
+    case RPC_TOKEN_READER:
+    case RPC_TOKEN_CHECKER:
+        break;
+    }
+    return false;
+}
+
+/* Also where there are no records. */
+static bool may_put_some(enum rpc_role role)
+{
+    return role == RPC_AUTHENTICATE || role == RPC_CLI || role == RPC_TOKEN_SESSION_ADMIN ||
+           role == RPC_TOKEN_RECORD_WRITER;
 }
 
 enum err broker_access_put(enum rpc_role role, const struct broker_records *records, struct diag *d)
 {
-    size_t i = 0;
-
-    if (role == RPC_AUTHENTICATE || role == RPC_CLI) {
-        return ERR_OK;
-    }
-    for (i = 0; role == RPC_TOKEN_SESSION_ADMIN && i < records->count; i++) {
-        if (records->items[i].deleted_us == 0 ||
-            !sv_eq(records->items[i].type, SV(BROKER_TYPE_SESSION))) {
-            diag_set(d, "a session-admin may only delete sessions");
-            return ERR_DENIED;
-        }
-    }
-    if (role != RPC_TOKEN_SESSION_ADMIN) {
+    if (!may_put_some(role)) {
         diag_set(d, "the caller's role may not write records");
         return ERR_DENIED;
+    }
+    for (size_t i = 0; i < records->count; i++) {
+        if (!may_put(role, &records->items[i])) {
+            diag_set(d, role == RPC_TOKEN_RECORD_WRITER
+                            ? "a record-writer may only write external data"
+                            : "a session-admin may only delete sessions");
+            return ERR_DENIED;
+        }
     }
     return ERR_OK;
 }

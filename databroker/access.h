@@ -1,6 +1,7 @@
 /* broker_access: what a caller may do beyond which methods its role may call (the table in
  * service.c). A session-admin token sees sessions, users and directory users, and writes nothing
- * but the end of a session. Pure functions; any thread. */
+ * but the end of a session; a record-writer token sees and writes external data (common/data/form.h)
+ * and holds leases of that. Pure functions; any thread. */
 #pragma once
 
 #include "common/base.h"
@@ -15,5 +16,6 @@
 
 /* ERR_DENIED; type "": all types. */
 MUST_CHECK enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d);
+MUST_CHECK enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d);
 MUST_CHECK enum err broker_access_put(enum rpc_role role, const struct broker_records *records,
                                       struct diag *d);

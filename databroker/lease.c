@@ -1,9 +1,10 @@
 /* The calls about leases: names that one caller holds for a time. */
 #include "google/protobuf/empty.pb-c.h"
 
+#include "databroker/access.h"
 #include "databroker/service_int.h"
 
-/* Copies what all three need; ERR_INVALID, ERR_LIMIT. id NULL: none is needed. */
+/* Copies what all three need; ERR_INVALID, ERR_LIMIT, ERR_DENIED. id NULL: none is needed. */
 static enum err lease_read(struct broker_op *op, const char *name, const char *id)
 {
     enum err err = ERR_OK;
@@ -14,6 +15,9 @@ static enum err lease_read(struct broker_op *op, const char *name, const char *i
     if (err == ERR_OK && id != NULL) {
         op->write.lease_id = arena_sv(&op->arena, sv_from(id));
         err = broker_name_check(op->write.lease_id, "id", &op->d);
+    }
+    if (err == ERR_OK) {
+        err = broker_access_lease(op->role, op->write.lease_name, &op->d);
     }
     return err;
 }

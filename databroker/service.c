@@ -11,7 +11,7 @@
 enum { READERS = 3, JOBS_WAITING = 1024 };
 
 #define PATH(name) "/databroker.DataBrokerService/" name
-#define LEASERS    (BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI))
+#define LEASERS    (BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_RECORD_WRITER))
 #define WATCHERS \
     (BIT(RPC_AUTHORIZE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_SESSION_ADMIN))
 
@@ -19,15 +19,16 @@ enum { READERS = 3, JOBS_WAITING = 1024 };
  * another; an operator removes the file. */
 static const struct rpc_method methods[] = {
     { .path = PATH("Get"),
-      .roles = WATCHERS | BIT(RPC_AUTHENTICATE),
+      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | BIT(RPC_TOKEN_RECORD_WRITER),
       .request = &databroker__get_request__descriptor,
       .handler = broker_on_get },
     { .path = PATH("Query"),
-      .roles = WATCHERS | BIT(RPC_AUTHENTICATE),
+      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | BIT(RPC_TOKEN_RECORD_WRITER),
       .request = &databroker__query_request__descriptor,
       .handler = broker_on_query },
     { .path = PATH("Put"),
-      .roles = BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_SESSION_ADMIN),
+      .roles = BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_SESSION_ADMIN) |
+               BIT(RPC_TOKEN_RECORD_WRITER),
       .request = &databroker__put_request__descriptor,
       .handler = broker_on_put },
     { .path = PATH("Patch"),

@@ -106,7 +106,7 @@ enum err token_verify(const struct keys *keys, struct sv text, struct token *tok
     }
     t.expires_at_s = (int64_t)expires;
     memcpy(t.id, wire + 11, ID);
-    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_CHECKER) {
+    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_RECORD_WRITER) {
         return ERR_CRYPTO;
     }
     t.role = (enum token_role)wire[2];
@@ -126,6 +126,8 @@ const char *token_role_name(enum token_role role)
         return "reader";
     case TOKEN_ROLE_CHECKER:
         return "checker";
+    case TOKEN_ROLE_RECORD_WRITER:
+        return "record-writer";
     case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;
@@ -136,7 +138,7 @@ const char *token_role_name(enum token_role role)
 enum err token_role_parse(struct sv name, enum token_role *role_out)
 {
     static const enum token_role roles[] = { TOKEN_ROLE_SESSION_ADMIN, TOKEN_ROLE_READER,
-                                             TOKEN_ROLE_CHECKER };
+                                             TOKEN_ROLE_CHECKER, TOKEN_ROLE_RECORD_WRITER };
 
     size_t i = 0;
 

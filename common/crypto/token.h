@@ -14,7 +14,8 @@ enum token_role {
     TOKEN_ROLE_SESSION_ADMIN,   /* list and revoke sessions */
     TOKEN_ROLE_READER,          /* read and follow records */
     TOKEN_ROLE_SERVICE_ACCOUNT, /* id names the account's record; what it may is up to policies */
-    TOKEN_ROLE_CHECKER          /* ask authorize about requests that others forward */
+    TOKEN_ROLE_CHECKER,         /* ask authorize about requests that others forward */
+    TOKEN_ROLE_RECORD_WRITER    /* read and write external data */
 };
 
 enum { TOKEN_ID_SIZE = 37, TOKEN_TEXT_MAX = 256 };

@@ -370,12 +370,19 @@ static bool ask_request(const struct policy_pred *p, const struct policy_input *
     }
 }
 
+/* Records belong to persons and sessions: nobody has none, and is not told from somebody without one
+ * by `exists: false`. */
+static bool is_nobodys(const struct policy_pred *p, const struct policy_input *in)
+{
+    return p->kind == POLICY_CRITERION_RECORD && in->record == NULL;
+}
+
 /* against: the value that counts against the visitor, for facts that nobody knows: who comes from an
  * unknown address is outside of what would let in and inside of what would keep out. */
 static struct answer ask(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     /* Whatever the operator: nobody who is not logged in has an identity to match. */
-    if (p->identity && !in->session) {
+    if (!in->session && (p->identity || is_nobodys(p, in))) {
         return (struct answer){ .reason = POLICY_REASON_USER_UNAUTHENTICATED };
     }
     if (p->kind == POLICY_CRITERION_SOURCE_IP && !in->client_ip_known) {

@@ -149,6 +149,7 @@ struct policy_input {
     bool cert_trusted;              /* chain, use, names and revocation were all checked */
     const struct policy_cert *cert; /* NULL: none presented, or it could not be read */
 
-    policy_record_fn record; /* NULL: no records */
+    policy_record_fn
+        record; /* NULL: without a session there is nobody to have one, else none is there */
     void *record_arg;
 };

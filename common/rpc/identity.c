@@ -34,6 +34,7 @@ static const char *const role_names[] = {
     [RPC_TOKEN_SESSION_ADMIN] = "session-admin",
     [RPC_TOKEN_READER] = "reader",
     [RPC_TOKEN_CHECKER] = "checker",
+    [RPC_TOKEN_RECORD_WRITER] = "record-writer",
 };
 
 const char *rpc_role_name(enum rpc_role role)

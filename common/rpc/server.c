@@ -439,6 +439,8 @@ static enum rpc_role role_by_token(struct rpc_call *call, struct sv shown)
         return RPC_TOKEN_READER;
     case TOKEN_ROLE_CHECKER:
         return RPC_TOKEN_CHECKER;
+    case TOKEN_ROLE_RECORD_WRITER:
+        return RPC_TOKEN_RECORD_WRITER;
     case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;

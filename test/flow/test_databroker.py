@@ -57,10 +57,10 @@ def status(call):
 
 # --- who may call what --------------------------------------------------------------------------
 
-ALL = ("proxy", "authorize", "authenticate", "databroker", "cli", "session-admin", "reader", None)
+ALL = ("proxy", "authorize", "authenticate", "databroker", "cli", "session-admin", "reader", "record-writer", None)
 WATCH = {"authorize", "cli", "session-admin", "reader"}
 MAY = {
-    "Get": WATCH | {"authenticate"},
+    "Get": WATCH | {"authenticate"},  # record-writer: external data only, here and in the next five
     "Query": WATCH | {"authenticate"},
     "Put": {"authenticate", "cli"},  # session-admin: deletions of sessions only
     "Patch": {"authenticate", "cli"},
@@ -163,6 +163,34 @@ def test_a_session_admin_ends_sessions_and_does_nothing_else(broker, pb, api):
     line = [e for e in broker.events("databroker.write") if e["id"] == mine.id][-1]
     assert (line["action"], line["role"], line["type"]) == ("delete", "session-admin", SESSION)
     assert line["caller"].count("-") == 4
+
+
+def test_a_record_writer_writes_external_data_and_nothing_else(broker, pb, api):
+    stub, metadata = broker.client("record-writer")
+
+    def external(type):
+        record = pb.Record(type=type, id="g/ann")
+        record.data.Pack(struct_pb2.Struct())
+        return record
+    second = duration_pb2.Duration(seconds=1)
+    calls = {
+        "Put": lambda type: pb.PutRequest(records=[external(type)]),
+        "Get": lambda type: pb.GetRequest(type=type, id="g/ann"),
+        "Query": lambda type: pb.QueryRequest(type=type, limit=1),
+        "AcquireLease": lambda type: pb.AcquireLeaseRequest(name="external-data/" + type, duration=second),
+    }
+    taken = (SESSION, USER, DIRECTORY, "type.googleapis.com/pomerium.config.Route", "x.pomerium.io/y", "posture", "local/x", "a.b/c d")
+    for method, request in calls.items():
+        for type, expected in [("acme.test/posture", Code.OK)] + [(t, Code.PERMISSION_DENIED) for t in taken]:
+            got = status(lambda: getattr(stub, method)(request(type), metadata=metadata, timeout=ANSWER_S))
+            assert got == expected, (method, type)
+    assert status(lambda: stub.AcquireLease(pb.AcquireLeaseRequest(name="identity-manager", duration=second), metadata=metadata,
+                                            timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    mixed = pb.PutRequest(records=[external("acme.test/posture"), session()])
+    assert status(lambda: stub.Put(mixed, metadata=metadata, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
+    writer, auth = broker.client("session-admin")
+    assert status(lambda: writer.Put(pb.PutRequest(records=[external("acme.test/posture")]), metadata=auth,
+                                     timeout=ANSWER_S)) == Code.PERMISSION_DENIED
 
 
 # --- records ------------------------------------------------------------------------------------

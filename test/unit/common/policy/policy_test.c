@@ -109,6 +109,8 @@ static void identity_criteria_never_admit_an_anonymous_visitor(void **state)
         "device: {approved: 0}",
         "ssh_username_matches_email: 1",
         "ssh_username_matches_claim: a",
+        "record: {type: a, exists: false}",
+        "record: {type: a, field: b, not: c}",
     };
     static const char *const combine[] = { "and", "or", "not", "nor" };
     const struct policy_input in = { .method = SV("GET"), .path = SV("/") };

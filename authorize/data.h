@@ -1,0 +1,33 @@
+/* authz_data: rows of external data as the record criterion reads them (common/data/form.h), part of
+ * the replica. Lookups allocate nothing. The check thread's. */
+#pragma once
+
+#include "databroker.pb-c.h"
+
+#include "authorize/text.h"
+#include "common/base.h"
+#include "common/policy/input.h"
+#include "common/sv.h"
+
+struct authz_data;
+
+struct authz_data *authz_data_new(struct authz_texts *texts);
+void authz_data_free(struct authz_data **data);
+
+/* Takes a record in; one that is no external data changes nothing. One that is not newer than what
+ * is held neither. False: it could not be read; what was there of that id is gone. */
+MUST_CHECK bool authz_data_apply(struct authz_data *data, const Databroker__Record *record);
+/* Grows whenever something that a policy may read has changed. */
+uint64_t authz_data_epoch(const struct authz_data *data);
+size_t authz_data_rows(const struct authz_data *data);
+
+/* Whose rows are asked for. All borrowed. */
+struct authz_data_ask {
+    const struct authz_data *data;
+    struct sv user_id;
+    struct sv email;
+    struct sv session_id;
+};
+
+/* A policy_record_fn whose arg is a struct authz_data_ask. */
+void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_field *field_out);

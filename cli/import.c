@@ -1,0 +1,191 @@
+/* postern import records: rows of a file become external data that policies may ask for. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/broker.h"
+#include "cli/command.h"
+#include "cli/file.h"
+#include "cli/import_set.h"
+#include "common/data/rows.h"
+
+static const char help_text[] =
+    "usage: postern import records FILE --type TYPE --key user_id|email|session_id [options]\n\n"
+    "Makes the rows of FILE the external data of TYPE, such as acme.example/posture, for the criterion\n"
+    "`record` of policies. All rows come into force at once, or none and what was there stays. Rows\n"
+    "that FILE does not have any more end; nothing is written where nothing changed.\n\n"
+    "  --key KEY       whom a row belongs to: a user id, an e-mail address or a session id\n"
+    "  --id FIELD      the field that holds it (the name of the key)\n"
+    "  --format FORMAT json: an array of objects; csv: a first line of names, `name:number` and\n"
+    "                  `name:bool` for what is no text (what the end of FILE's name says)\n"
+    "  --dry-run       only say what would change\n"
+    "  --allow-empty   a FILE without rows ends all rows that are in force\n"
+    "  --token-file FILE or $POSTERN_TOKEN   a token of role record-writer, with\n"
+    "  --databroker TARGET and --ca-file FILE (postern ca); without one\n"
+    "  --config FILE   configuration with the shared secret (run/config.yaml)\n\n"
+    "Exit code: 0 done, 1 refused or failed, 2 used wrongly.\n";
+
+enum { OPTION_DRY = 256, OPTION_EMPTY };
+
+struct order {
+    const char *file;
+    const char *type;
+    const char *key;
+    const char *field;
+    const char *format;
+    bool is_dry;
+    bool may_be_empty;
+};
+
+static void tell(const struct order *o, const struct import_counts *c)
+{
+    (void)printf("%s%s: %zu added, %zu changed, %zu removed, %zu unchanged\n",
+                 o->is_dry ? "dry run: " : "", o->type, c->added, c->changed, c->removed, c->same);
+}
+
+/* lease NULL: only look. */
+static int import_rows(const struct cli_broker *b, const struct order *o, const char *lease,
+                       const struct data_rows *rows)
+{
+    enum data_key key = data_key_parse(sv_from(o->key));
+    CLEANUP(import_set_free) struct import_set *set = import_set_read(b, o->type);
+
+    if (set == NULL) {
+        return 1;
+    }
+    if (rows->count == 0 && import_set_rows(set) != 0 && !o->may_be_empty) {
+        return cli_fail(1, "%s has no rows, and %zu are in force: --allow-empty ends them", o->file,
+                        import_set_rows(set));
+    }
+    struct import_counts counts = import_set_compare(set, key, rows);
+    bool is_needed = counts.added + counts.changed + counts.removed + counts.leftovers != 0 ||
+                     !import_set_is(set, key);
+
+    if (lease != NULL && is_needed && !import_set_write(set, key, rows, lease)) {
+        return cli_fail(1,
+                        "%s: what was in force before stays; if only the last answer was lost, the "
+                        "new rows are, whole: import again to be sure",
+                        o->type);
+    }
+    tell(o, &counts);
+    return 0;
+}
+
+static int import_with_lease(const struct cli_broker *b, const struct order *o,
+                             const struct data_rows *rows)
+{
+    char name[sizeof(DATA_LEASE) + DATA_TYPE_MAX];
+    char id[CLI_BROKER_LEASE_ID];
+    bool is_busy = false;
+
+    (void)snprintf(name, sizeof(name), "%s%s", DATA_LEASE, o->type);
+    if (!cli_broker_lease(b, name, id, &is_busy)) {
+        return is_busy ? cli_fail(1,
+                                  "another import of %s is under way; one that was cut off is "
+                                  "waited for %d seconds",
+                                  o->type, CLI_BROKER_LEASE_S)
+                       : 1;
+    }
+    int code = import_rows(b, o, id, rows);
+
+    cli_broker_lease_end(b, name, id);
+    return code;
+}
+
+/* ---- the file --------------------------------------------------------------------------------- */
+
+static bool format_of(const struct order *o, enum data_format *format_out)
+{
+    struct sv name = sv_from(o->format != NULL ? o->format : o->file);
+    bool is_csv = o->format != NULL ? sv_eq(name, SV("csv")) : sv_ends(name, SV(".csv"));
+    bool is_json = o->format != NULL ? sv_eq(name, SV("json")) : sv_ends(name, SV(".json"));
+
+    *format_out = is_csv ? DATA_CSV : DATA_JSON;
+    return is_csv || is_json;
+}
+
+static int order_check(const struct order *o)
+{
+    enum data_format format = DATA_JSON;
+
+    if (o->type == NULL || !data_type_is_external(sv_from(o->type))) {
+        return cli_fail(2,
+                        "--type needs a name such as acme.example/posture: a domain of your own, a "
+                        "slash, letters, digits and ._-/, up to %d bytes",
+                        DATA_TYPE_MAX);
+    }
+    if (o->key == NULL || data_key_parse(sv_from(o->key)) == DATA_KEY_NONE) {
+        return cli_fail(2, "--key must be user_id, email or session_id");
+    }
+    if (!format_of(o, &format)) {
+        return cli_fail(2, "--format must be json or csv");
+    }
+    return 0;
+}
+
+static int run(struct cli_broker *b, const struct order *o)
+{
+    struct data_source source = { .name = o->file,
+                                  .key = data_key_parse(sv_from(o->key)),
+                                  .key_field = o->field };
+    CLEANUP(data_rows_free) struct data_rows *rows = NULL;
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+    struct diag d = { .line = 0 };
+    char line[DIAG_LINE];
+
+    (void)format_of(o, &source.format);
+    buf_init(&text, DATA_BYTES_MAX);
+    if (cli_file_take(o->file, &text, &d) != ERR_OK ||
+        data_rows_read(buf_sv(&text), &source, &rows, &d) != ERR_OK) {
+        return cli_fail(1, "%s", cli_tame(base_unconst(diag_format(&d, line))));
+    }
+    if (!cli_broker_open(b)) {
+        return 1;
+    }
+    return o->is_dry ? import_rows(b, o, NULL, rows) : import_with_lease(b, o, rows);
+}
+
+int cli_import_main(int argc, char **argv)
+{
+    static const struct option options[] = { CLI_BROKER_OPTIONS,
+                                             { "type", required_argument, NULL, 'T' },
+                                             { "key", required_argument, NULL, 'k' },
+                                             { "id", required_argument, NULL, 'i' },
+                                             { "format", required_argument, NULL, 'f' },
+                                             { "dry-run", no_argument, NULL, OPTION_DRY },
+                                             { "allow-empty", no_argument, NULL, OPTION_EMPTY },
+                                             { 0 } };
+    struct cli_broker b = { .config = NULL };
+    struct order o = { .type = NULL };
+    int option = 0;
+    int code = 0;
+
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'T') {
+            o.type = optarg;
+        } else if (option == 'k') {
+            o.key = optarg;
+        } else if (option == 'i') {
+            o.field = optarg;
+        } else if (option == 'f') {
+            o.format = optarg;
+        } else if (option == OPTION_DRY) {
+            o.is_dry = true;
+        } else if (option == OPTION_EMPTY) {
+            o.may_be_empty = true;
+        } else if (!cli_broker_option(&b, option, optarg)) {
+            (void)fputs(help_text, option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    if (argc - optind != 2 || strcmp(argv[optind], "records") != 0) {
+        (void)fputs(help_text, stderr);
+        return 2;
+    }
+    o.file = argv[optind + 1];
+    code = order_check(&o);
+    code = code != 0 ? code : run(&b, &o);
+    cli_broker_close(&b);
+    return code;
+}

@@ -1,0 +1,75 @@
+#include "common/data/form.h"
+
+#include <string.h>
+
+static const char *const names[] = {
+    [DATA_KEY_NONE] = "",
+    [DATA_KEY_USER] = "user_id",
+    [DATA_KEY_EMAIL] = "email",
+    [DATA_KEY_SESSION] = "session_id",
+};
+
+const char *data_key_name(enum data_key key)
+{
+    return names[key];
+}
+
+enum data_key data_key_parse(struct sv name)
+{
+    for (size_t i = DATA_KEY_USER; i < ARRAY_LEN(names); i++) {
+        if (sv_eq(name, sv_from(names[i]))) {
+            return (enum data_key)i;
+        }
+    }
+    return DATA_KEY_NONE;
+}
+
+static bool is_name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-' || c == '/';
+}
+
+bool data_type_is_external(struct sv type)
+{
+    static const char *const taken[] = { "googleapis.com", "pomerium.io", "pomerium.com" };
+    size_t slash = sv_find(type, '/');
+
+    if (type.n > DATA_TYPE_MAX || slash == SIZE_MAX || slash == 0 || slash + 1 == type.n) {
+        return false;
+    }
+    for (size_t i = 0; i < type.n; i++) {
+        if (!is_name_char(type.p[i])) {
+            return false;
+        }
+    }
+    struct sv domain = sv_head(type, slash);
+    bool is_taken = sv_find(domain, '.') == SIZE_MAX;
+
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        struct sv one = sv_from(taken[i]);
+
+        is_taken = is_taken || sv_ieq(domain, one) ||
+                   (domain.n > one.n && domain.p[domain.n - one.n - 1] == '.' &&
+                    sv_ieq(sv_from_at(domain, domain.n - one.n), one));
+    }
+    return !is_taken;
+}
+
+struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
+                      char room[DATA_ID_MAX])
+{
+    if (key.n == 0 || key.n > DATA_KEY_MAX || generation.n == 0 ||
+        generation.n > DATA_GENERATION_MAX) {
+        return (struct sv){ 0 };
+    }
+    memcpy(room, generation.p, generation.n);
+    room[generation.n] = '/';
+    for (size_t i = 0; i < key.n; i++) {
+        char c = key.p[i];
+
+        room[generation.n + 1 + i] =
+            kind == DATA_KEY_EMAIL && c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    }
+    return sv_of(room, generation.n + 1 + key.n);
+}

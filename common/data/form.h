@@ -1,0 +1,38 @@
+/* data_form: how rows of external data stand in the databroker, for who writes them and who reads
+ * them. A set of rows is the records of one type:
+ *   id "set"              {"key": KIND, "generation": G, "rows": N}: what is in force
+ *   id "G/<key's value>"  one row, a Struct of its fields
+ * Rows of another generation than the set's are not in force: a large set is written beside the one
+ * that serves and comes into force, whole, with the one record that names it. Pure functions; any
+ * thread. */
+#pragma once
+
+#include "common/base.h"
+#include "common/sv.h"
+
+#define DATA_SET_ID      "set"
+#define DATA_LEASE       "external-data/" /* and the type: held by who writes its records */
+#define DATA_STRUCT_TYPE "type.googleapis.com/google.protobuf.Struct"
+
+enum {
+    DATA_TYPE_MAX = 120,
+    DATA_KEY_MAX = 400, /* bytes of a user id, an address, a session id */
+    DATA_GENERATION_MAX = 16,
+    DATA_ID_MAX = DATA_GENERATION_MAX + 1 + DATA_KEY_MAX
+};
+
+/* What a row belongs to. */
+enum data_key { DATA_KEY_NONE = 0, DATA_KEY_USER, DATA_KEY_EMAIL, DATA_KEY_SESSION };
+
+/* "user_id", "email", "session_id"; NONE: "". And back; NONE: no such. */
+const char *data_key_name(enum data_key key);
+enum data_key data_key_parse(struct sv name);
+
+/* Whether records of the type are external data: a name of letters, digits and ._-/ with a domain of
+ * somebody's own before the first slash, so that no type with a meaning of its own can be one. */
+bool data_type_is_external(struct sv type);
+
+/* The id of the row of a person or session. Addresses are the same in letters of either case.
+ * {NULL, 0}: no row can have that key. */
+struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
+                      char room[DATA_ID_MAX]);
