@@ -327,7 +327,6 @@ def test_who_makes_tokens_up_is_not_listened_to_for_a_while(stand, world):
         assert answer.status_code in (429, 200)  # 200: the machine was slow
         if answer.status_code == 429:
             assert answer.json()["code"] == "too-many-bad-tokens" and answer.headers["Retry-After"] == "10"
-        assert ask(good).status_code == 200
         wait_for("a new chance", lambda: ask(fresh).status_code == 200, 30)
 
 
