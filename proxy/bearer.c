@@ -139,8 +139,13 @@ static void remember(struct proxy_bearers *b, const struct key *key, const struc
 
 static void remember_bad(struct proxy_bearers *b, const struct key *key, const char *code)
 {
-    *slot_of(b, key) =
-        (struct slot){ .key = *key, .until_ms = clock_coarse_ms() + KEEP_BAD_MS, .code = code };
+    struct slot *slot = slot_of(b, key);
+    int64_t now_ms = clock_coarse_ms();
+
+    if (slot->code != NULL ||
+        slot->until_ms <= now_ms) { /* made up, it drives out none that holds */
+        *slot = (struct slot){ .key = *key, .until_ms = now_ms + KEEP_BAD_MS, .code = code };
+    }
 }
 
 /* ---- tokens ----------------------------------------------------------------------------------- */
