@@ -7,6 +7,8 @@ import time
 import grpc
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from sanitize import ANSWER_S
 from stand import DAEMONS, Stand, Upstream, header, make_secret
 from test_foreign import channel, token
@@ -111,5 +113,66 @@ def test_a_program_with_another_secret_is_nobody(upstream):
         stand.kill("authorize", signal.SIGTERM)
         stand.start_one("authorize")
         wait_for("an answer again", lambda: person.fetch(stand.url("app")).status_code == 200, 20)
+    finally:
+        stand.stop()
+
+
+class Application:
+    """Behind the proxy: verifies each assertion with the keys it has, and gets them again for a kid it does not know."""
+
+    def __init__(self, stand):
+        self.stand, self.keys, self.refused, self.kids = stand, [], [], []
+
+    def take(self, token):
+        if not verifies(token, self.keys):
+            self.keys = keys_of(self.stand)
+        if not verifies(token, self.keys):
+            self.refused.append(token)
+        kid = jwt.get_unverified_header(token)["kid"]
+        if kid not in self.kids:
+            self.kids.append(kid)
+
+
+def pem():
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+
+
+def test_signing_keys_are_rotated_and_no_token_is_refused(upstream):
+    old, new = pem(), pem()
+
+    def settings(*keys):
+        return "signing_key: |\n" + "".join(f"  {line}\n" for key in keys for line in key.splitlines())
+    stand = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    pass_identity_headers: true
+    allow_any_authenticated_user: true
+""", settings=settings(old)).start()
+    try:
+        app, people = Application(stand), [stand.browser() for _ in range(3)]
+        kept = [header(b.login(stand.url("app"), USER).json()["head"], "X-Pomerium-Jwt-Assertion")[0] for b in people]
+
+        def step(keys, done):
+            """Requests go on while the configuration changes; then what was signed before still counts."""
+            stand.settings = settings(*keys)
+            stand.write_config()
+
+            def look():
+                for b in people:
+                    app.take(header(b.fetch(stand.url("app")).json()["head"], "X-Pomerium-Jwt-Assertion")[0])
+                return done()
+            wait_for("the new keys", look, 20, 0.02)
+            for _ in range(20):
+                look()
+            assert not app.refused
+        for token in kept:
+            app.take(token)
+        step([old, new], lambda: len(keys_of(stand)) == 2)
+        assert len(app.kids) == 1 and len({k["kid"] for k in keys_of(stand)}) == 2
+        step([new, old], lambda: len(app.kids) == 2)
+        assert all(verifies(token, keys_of(stand)) for token in kept)
+        step([new], lambda: len(keys_of(stand)) == 1)
+        assert keys_of(stand)[0]["kid"] == app.kids[1] and not any(verifies(token, keys_of(stand)) for token in kept)
     finally:
         stand.stop()
