@@ -18,7 +18,7 @@ from h2client import H2Client
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 from sanitize import PATIENCE
 from stand import Stand, Upstream, receive
-from trial import ROOT, wait_for
+from trial import ROOT, freeze, wait_for
 
 
 def connect(stand, data=b""):
@@ -444,10 +444,10 @@ def test_what_a_kept_connection_says_unasked_harms_one_answer_at_most(unasked):
         s.sendall(request)
         assert whole(receive(s))[0] == (200, b"fine")
         try:
-            authorize.send_signal(signal.SIGSTOP)
+            freeze(authorize)
             s.sendall(request)
             time.sleep(0.3)  # the check is out
-            proxy.send_signal(signal.SIGSTOP)
+            freeze(proxy)
             authorize.send_signal(signal.SIGCONT)
             time.sleep(0.3)  # the verdict is in
             kept[0].sendall(unasked) if unasked else kept[0].shutdown(socket.SHUT_WR)

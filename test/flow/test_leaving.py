@@ -10,7 +10,7 @@ import pytest
 from h2client import H2Client
 from h2upstream import RawH2
 from stand import Stand, Upstream, receive
-from trial import wait_for
+from trial import freeze, wait_for
 
 EVENT = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
@@ -141,7 +141,7 @@ def test_a_client_of_http_2_leaves_while_the_upstream_is_silent(stand, patient, 
 
 def test_a_client_leaves_during_the_check(stand, patient):
     before = len(patient.began)
-    stand.processes["authorize"].send_signal(signal.SIGSTOP)
+    freeze(stand.processes["authorize"])
     try:
         fin(settled(ask(stand, "/check/1")))
         notify(settled(ask(stand, "/check/2")))
