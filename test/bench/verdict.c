@@ -4,7 +4,6 @@
  * them. */
 #include <malloc.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -73,10 +72,7 @@ static struct stage stage_of(int n)
     }
     add_large(&text, n - 1);
     CHECK(text.err == ERR_OK);
-    if (config_parse(buf_sv(&text), &opts, &s.config, &errors) != ERR_OK) {
-        (void)fprintf(stderr, "%s\n", config_errors_text(errors, 0));
-        exit(1);
-    }
+    CHECK(config_parse(buf_sv(&text), &opts, &s.config, &errors) == ERR_OK);
     CHECK(authz_rules_new(s.config, NULL, &s.rules, &d) == ERR_OK);
     buf_deinit(&text);
     return s;
