@@ -100,19 +100,6 @@ static bool row_put(struct authz_data *data, struct set *set, const Databroker__
 
 /* --- sets ------------------------------------------------------------------------------------- */
 
-static const char *text_of(const Google__Protobuf__Struct *m, const char *name)
-{
-    for (size_t i = 0; i < m->n_fields; i++) {
-        const Google__Protobuf__Value *v = m->fields[i]->value;
-
-        if (strcmp(m->fields[i]->key, name) == 0 && v != NULL &&
-            v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-            return v->string_value;
-        }
-    }
-    return "";
-}
-
 static void set_drop(struct authz_data *data, struct set *set)
 {
     data->epoch += set->version != 0 ? 1 : 0;
@@ -124,8 +111,8 @@ static void set_drop(struct authz_data *data, struct set *set)
 static bool set_put(struct authz_data *data, struct set *set, const Databroker__Record *record,
                     const Google__Protobuf__Struct *m)
 {
-    enum data_key key = data_key_parse(sv_from(text_of(m, "key")));
-    struct sv generation = sv_from(text_of(m, "generation"));
+    enum data_key key = data_key_parse(sv_from(data_set_text(m, "key")));
+    struct sv generation = sv_from(data_set_text(m, "generation"));
 
     if (key == DATA_KEY_NONE || generation.n == 0 || generation.n > DATA_GENERATION_MAX ||
         sv_find(generation, '/') != SIZE_MAX) {

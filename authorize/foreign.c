@@ -252,26 +252,12 @@ static void add_removed(struct authz_foreign *f, struct sv name)
 static void strip_cookies(struct authz_foreign *f)
 {
     CLEANUP(buf_deinit) struct buf all = { 0 };
-    CLEANUP(buf_deinit) struct buf one = { 0 };
+    enum http_cookie_strip left = HTTP_COOKIE_EMPTY;
 
     buf_init(&all, AUTHZ_FOREIGN_BYTES_MAX);
-    buf_init(&one, AUTHZ_FOREIGN_BYTES_MAX);
-    for (uint32_t i = 0; i < f->head.n; i++) {
-        struct sv value = f->head.fields[i].value;
-        enum http_cookie_strip left = HTTP_COOKIE_EMPTY;
-
-        if (f->head.fields[i].id != HTTP_H_COOKIE) {
-            continue;
-        }
-        buf_reset(&one);
-        left = http_cookie_strip(value, &f->front->cookies.names, &one);
-        f->has_cookie = f->has_cookie || left != HTTP_COOKIE_SAME;
-        if (left != HTTP_COOKIE_EMPTY) {
-            buf_add_str(&all, all.n == 0 ? "" : "; ");
-            buf_add_sv(&all, left == HTTP_COOKIE_SAME ? value : buf_sv(&one));
-        }
-    }
+    left = http_cookie_strip_all(&f->head, &f->front->cookies.names, &all);
     CHECK(all.err == ERR_OK); /* no longer than all fields */
+    f->has_cookie = left != HTTP_COOKIE_SAME && http_head_get(&f->head, HTTP_H_COOKIE) != NULL;
     f->cookie = arena_sv(&f->arena, buf_sv(&all));
 }
 

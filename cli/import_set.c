@@ -34,19 +34,6 @@ struct import_set {
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-static const char *text_of(const Google__Protobuf__Struct *m, const char *name)
-{
-    for (size_t i = 0; i < m->n_fields; i++) {
-        const Google__Protobuf__Value *v = m->fields[i]->value;
-
-        if (strcmp(m->fields[i]->key, name) == 0 && v != NULL &&
-            v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-            return v->string_value;
-        }
-    }
-    return "";
-}
-
 /* What cannot be read is in force nowhere. */
 static void take_own(struct import_set *set, const Databroker__Record *record)
 {
@@ -58,10 +45,10 @@ static void take_own(struct import_set *set, const Databroker__Record *record)
         return;
     }
     const Google__Protobuf__Struct *fields = (const Google__Protobuf__Struct *)(const void *)m;
-    const char *generation = text_of(fields, "generation");
+    const char *generation = data_set_text(fields, "generation");
 
     if (strlen(generation) <= DATA_GENERATION_MAX && generation[0] != '\0') {
-        set->key = data_key_parse(sv_from(text_of(fields, "key")));
+        set->key = data_key_parse(sv_from(data_set_text(fields, "key")));
         (void)snprintf(set->generation, sizeof(set->generation), "%s", generation);
     }
     protobuf_c_message_free_unpacked(m, NULL);

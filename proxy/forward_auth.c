@@ -232,23 +232,9 @@ bool proxy_forward_auth_take(struct proxy_exchange *x)
 static void add_cookie(struct proxy_exchange *x, struct proxy_fields *fields)
 {
     CLEANUP(buf_deinit) struct buf all = { 0 };
-    CLEANUP(buf_deinit) struct buf one = { 0 };
 
     buf_init(&all, URL_MAX_N);
-    buf_init(&one, URL_MAX_N);
-    for (uint32_t i = 0; i < x->head.n; i++) {
-        struct sv value = x->head.fields[i].value;
-        enum http_cookie_strip left = HTTP_COOKIE_EMPTY;
-
-        if (x->head.fields[i].id == HTTP_H_COOKIE) {
-            buf_reset(&one);
-            left = http_cookie_strip(value, &x->snapshot->cookies.names, &one);
-        }
-        if (left != HTTP_COOKIE_EMPTY) {
-            buf_add_str(&all, all.n == 0 ? "" : "; ");
-            buf_add_sv(&all, left == HTTP_COOKIE_SAME ? value : buf_sv(&one));
-        }
-    }
+    (void)http_cookie_strip_all(&x->head, &x->snapshot->cookies.names, &all);
     if (all.err == ERR_OK && all.n != 0) {
         proxy_fields_add(fields, SV("Cookie"), arena_sv(&x->arena, buf_sv(&all)));
     }

@@ -73,3 +73,16 @@ struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
     }
     return sv_of(room, generation.n + 1 + key.n);
 }
+
+const char *data_set_text(const Google__Protobuf__Struct *set, const char *name)
+{
+    for (size_t i = 0; i < set->n_fields; i++) {
+        const Google__Protobuf__Value *v = set->fields[i]->value;
+
+        if (strcmp(set->fields[i]->key, name) == 0 && v != NULL &&
+            v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
+            return v->string_value;
+        }
+    }
+    return "";
+}

@@ -7,6 +7,8 @@
  * thread. */
 #pragma once
 
+#include "google/protobuf/struct.pb-c.h"
+
 #include "common/base.h"
 #include "common/sv.h"
 
@@ -36,3 +38,6 @@ bool data_type_is_external(struct sv type);
  * {NULL, 0}: no row can have that key. */
 struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
                       char room[DATA_ID_MAX]);
+
+/* A text of the record "set"; "": it is not there, or no text. Borrowed. */
+const char *data_set_text(const Google__Protobuf__Struct *set, const char *name);

@@ -141,6 +141,33 @@ enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_coo
     return out->n == start ? HTTP_COOKIE_EMPTY : HTTP_COOKIE_STRIPPED;
 }
 
+enum http_cookie_strip http_cookie_strip_all(const struct http_head *head,
+                                             const struct http_cookie_names *ours, struct buf *out)
+{
+    bool stripped = false;
+
+    for (uint32_t i = 0; i < head->n; i++) {
+        size_t before = out->n;
+        enum http_cookie_strip left = HTTP_COOKIE_EMPTY;
+
+        if (head->fields[i].id != HTTP_H_COOKIE) {
+            continue;
+        }
+        buf_add_str(out, before == 0 ? "" : "; ");
+        left = http_cookie_strip(head->fields[i].value, ours, out);
+        if (left == HTTP_COOKIE_SAME) {
+            buf_add_sv(out, head->fields[i].value);
+        } else if (left == HTTP_COOKIE_EMPTY) {
+            out->n = before;
+        }
+        stripped = stripped || left != HTTP_COOKIE_SAME;
+    }
+    if (out->n == 0) {
+        return HTTP_COOKIE_EMPTY;
+    }
+    return stripped ? HTTP_COOKIE_STRIPPED : HTTP_COOKIE_SAME;
+}
+
 /* cookie-octet, RFC 6265 §4.1.1. */
 static bool is_cookie_value(struct sv v)
 {

@@ -49,6 +49,10 @@ enum http_cookie_strip {
  * Ask out for its error (its bound) before the result is sent. */
 enum http_cookie_strip http_cookie_strip(struct sv header, const struct http_cookie_names *ours,
                                          struct buf *out);
+/* The same for all Cookie fields of a head, which become one value: SAME fills out, too. EMPTY: there
+ * is none, or nothing is left. */
+enum http_cookie_strip http_cookie_strip_all(const struct http_head *head,
+                                             const struct http_cookie_names *ours, struct buf *out);
 
 enum http_same_site { HTTP_SAME_SITE_LAX = 0, HTTP_SAME_SITE_STRICT, HTTP_SAME_SITE_NONE };
 

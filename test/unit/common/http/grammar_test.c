@@ -359,6 +359,39 @@ static void our_cookies_are_taken_out_and_foreign_ones_stay(void **state)
     buf_deinit(&out);
 }
 
+static void all_cookie_fields_become_one_without_ours(void **state)
+{
+    static const struct {
+        const char *fields;
+        enum http_cookie_strip what;
+        const char *out;
+    } rows[] = {
+        { "", HTTP_COOKIE_EMPTY, "" },
+        { "Cookie: a=1\r\n", HTTP_COOKIE_SAME, "a=1" },
+        { "Cookie: a=1\r\nCookie: b=2\r\n", HTTP_COOKIE_SAME, "a=1; b=2" },
+        { "Cookie: _ours=x\r\n", HTTP_COOKIE_EMPTY, "" },
+        { "Cookie: _ours=x\r\nCookie: a=1\r\nCookie: _ours=y\r\n", HTTP_COOKIE_STRIPPED, "a=1" },
+        { "Cookie: a=1; _ours=x\r\nAccept: _ours=z\r\nCookie: b=2\r\n", HTTP_COOKIE_STRIPPED,
+          "a=1; b=2" },
+    };
+    struct http_field fields[8];
+    struct http_head head;
+    char text[256];
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 4096);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        (void)snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n%s\r\n", rows[i].fields);
+        http_head_init(&head, HTTP_REQUEST, NULL, fields, ARRAY_LEN(fields));
+        assert_int_equal(http_head_parse(&head, sv_from(text)), HTTP_DONE);
+        buf_reset(&out);
+        assert_int_equal(http_cookie_strip_all(&head, &ours, &out), rows[i].what);
+        assert_string_equal(buf_cstr(&out), rows[i].out);
+    }
+    buf_deinit(&out);
+}
+
 static void every_cookie_of_a_name_is_found(void **state)
 {
     struct http_field fields[8];
@@ -452,6 +485,7 @@ int main(void)
         cmocka_unit_test(forms_have_each_wanted_key_once),
         cmocka_unit_test(nothing_is_present_after_an_error),
         cmocka_unit_test(our_cookies_are_taken_out_and_foreign_ones_stay),
+        cmocka_unit_test(all_cookie_fields_become_one_without_ours),
         cmocka_unit_test(every_cookie_of_a_name_is_found),
         cmocka_unit_test(a_set_cookie_keeps_its_promises),
     };
