@@ -150,7 +150,7 @@ enum http_cookie_strip http_cookie_strip_all(const struct http_head *head,
         size_t before = out->n;
         enum http_cookie_strip left = HTTP_COOKIE_EMPTY;
 
-        if (head->fields[i].id != HTTP_H_COOKIE) {
+        if (head->fields[i].id != HTTP_H_COOKIE || head->fields[i].value.p == NULL) {
             continue;
         }
         buf_add_str(out, before == 0 ? "" : "; ");
