@@ -269,7 +269,7 @@ static bool hex_to(struct sv text, uint8_t *out, size_t n)
         if (at == NULL) {
             return false;
         }
-        out[i / 2] = (uint8_t)(out[i / 2] << 4U | (unsigned)(at - digits));
+        out[i / 2] = (uint8_t)((unsigned)out[i / 2] << 4U | (unsigned)(at - digits));
     }
     return true;
 }
