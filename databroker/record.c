@@ -1,6 +1,10 @@
 #include "databroker/record.h"
 
+#include "session.pb-c.h"
+#include "user.pb-c.h"
+
 #include "common/mem.h"
+#include "common/rpc/scan.h"
 
 void broker_records_init(struct broker_records *list)
 {
@@ -95,4 +99,38 @@ enum err broker_record_check(const struct broker_record *record, struct diag *d)
         return ERR_INVALID;
     }
     return ERR_OK;
+}
+
+static const ProtobufCMessageDescriptor *ending_type(struct sv data_type)
+{
+    static const struct sv session = { "session.Session", 15 };
+    static const struct sv account = { "user.ServiceAccount", 19 };
+    size_t slash = sv_rfind(data_type, '/');
+    struct sv name = slash == SIZE_MAX ? data_type : sv_from_at(data_type, slash + 1);
+
+    if (sv_eq(name, session)) {
+        return &session__session__descriptor;
+    }
+    return sv_eq(name, account) ? &user__service_account__descriptor : NULL;
+}
+
+int64_t broker_record_end_us(const struct broker_record *record)
+{
+    static const int64_t max_s = INT64_MAX / 1000000;
+    CLEANUP(arena_deinit) struct arena arena = { 0 };
+    const ProtobufCMessageDescriptor *type = ending_type(record->data_type);
+    const Google__Protobuf__Timestamp *end = NULL;
+    ProtobufCMessage *m = NULL;
+
+    arena_init(&arena);
+    if (type == NULL || rpc_unpack(type, record->data, &arena, &m) != ERR_OK) {
+        return 0;
+    }
+    end = type == &session__session__descriptor
+              ? ((const Session__Session *)(const void *)m)->expires_at
+              : ((const User__ServiceAccount *)(const void *)m)->expires_at;
+    if (end == NULL || end->seconds >= max_s) {
+        return 0;
+    }
+    return end->seconds <= 0 ? 1 : end->seconds * 1000000;
 }

@@ -24,6 +24,7 @@ struct broker_record {
     struct sv data;      /* the Any's value; empty in a tombstone */
     int64_t modified_us; /* since 1970 */
     int64_t deleted_us;  /* since 1970; 0: alive */
+    int64_t ends_us;     /* since 1970: deleted some time after it; 0: never. In a Put only */
     uint64_t if_version; /* Put only: write if the stored version is this one; 0: always */
 };
 
@@ -54,3 +55,5 @@ bool broker_records_fit(const struct broker_records *list, const struct broker_r
 MUST_CHECK enum err broker_name_check(struct sv name, const char *what, struct diag *d);
 /* Whether a client may Put this. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_record_check(const struct broker_record *record, struct diag *d);
+/* When what the data tells about is over: the expires_at of a session or a service account; 0: it has none. */
+int64_t broker_record_end_us(const struct broker_record *record);

@@ -242,6 +242,11 @@ void broker_op_write(struct broker_op *op, enum broker_write_kind kind, const ch
     op->reply = reply;
     op->action = action;
     op->write.kind = kind;
+    for (size_t i = 0; op->write.records != NULL && i < op->write.records->count; i++) {
+        struct broker_record *record = &op->write.records->items[i];
+
+        record->ends_us = broker_record_end_us(record);
+    }
     broker_audit_asked(op, submit_write);
 }
 

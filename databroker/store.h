@@ -16,7 +16,10 @@
 
 struct broker_store;
 
-enum { BROKER_RETENTION_MS = 3600000 }; /* how long a change stays in the log, at least */
+enum {
+    BROKER_RETENTION_MS = 3600000, /* how long a change stays in the log, at least */
+    BROKER_END_KEEP_MS = 60000     /* and a record after its end */
+};
 
 struct broker_store_opts {
     const char *target;   /* SQLite: a file; NULL: memory, gone when the process ends */
@@ -24,7 +27,8 @@ struct broker_store_opts {
     size_t queue_max;     /* writes that may wait; 0: 4096 */
     int64_t retention_ms; /* 0: BROKER_RETENTION_MS */
     int64_t sweep_ms;     /* time between two sweeps; 0: one minute */
-    uint32_t max_pages;   /* SQLite: bound of the file's size; 0: none */
+    int64_t hold_ms; /* nothing expires for so long after a jump of the clock; 0: BROKER_HOLD_MS */
+    uint32_t max_pages; /* SQLite: bound of the file's size; 0: none */
     /* After every commit that changed records or options; on the writer's thread; must not block. */
     void (*on_commit)(void *arg);
     void *arg;

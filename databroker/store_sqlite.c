@@ -11,8 +11,9 @@
 
 enum {
     APPLICATION_ID = 0x506f7374, /* "Post": tells our files from other people's */
-    SCHEMA = 1,                  /* a newer one is refused */
+    SCHEMA = 2,                  /* a newer one is refused, an older one migrated */
     CHECK_MS = 60000,            /* for quick_check at start */
+    MIGRATE_MS = 600000,         /* a million records take seconds */
     QUEUE_MAX = 4096,
     READERS = 2,
     READERS_MAX = 16,
@@ -25,7 +26,8 @@ static const char schema_sql[] =
     "log_floor INTEGER NOT NULL, probe INTEGER NOT NULL);"
     "CREATE TABLE records (type TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, "
     "modified_us INTEGER NOT NULL, data_type TEXT NOT NULL, data BLOB NOT NULL, "
-    "UNIQUE (type, id));"
+    "ends_us INTEGER NOT NULL DEFAULT 0, UNIQUE (type, id));"
+    "CREATE INDEX records_by_end ON records (ends_us) WHERE ends_us > 0;"
     "CREATE INDEX records_by_age ON records (type, modified_us);"
     "CREATE TABLE changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, id TEXT NOT NULL, "
     "modified_us INTEGER NOT NULL, deleted_us INTEGER NOT NULL, data_type TEXT NOT NULL, "
@@ -111,6 +113,61 @@ static enum err quick_check(struct broker_store *store, struct diag *d)
     return err;
 }
 
+/* Asks each record for its end, which schema 1 did not keep. */
+static enum err fill_ends(struct broker_conn *conn)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_ALL);
+    struct broker_record record = { .version = 0 };
+    bool row = false;
+    enum err err = broker_conn_step(conn, stmt, &row);
+
+    while (row) {
+        sqlite3_stmt *set = broker_conn_stmt(conn, BROKER_SQL_RECORD_SET_END);
+
+        broker_col_record(stmt, &record);
+        broker_bind_i64(set, 1, broker_record_end_us(&record));
+        broker_bind_u64(set, 2, record.version);
+        broker_bind_sv(set, 3, record.type);
+        broker_bind_sv(set, 4, record.id);
+        err = broker_conn_run(conn, set);
+        if (err != ERR_OK) {
+            broker_conn_done(stmt);
+            return err;
+        }
+        err = broker_conn_step(conn, stmt, &row);
+    }
+    return err;
+}
+
+/* From schema 1: records had no end. The change log begins anew: followers read a snapshot once. */
+static enum err migrate(struct broker_store *store, int64_t schema, struct diag *d)
+{
+    struct broker_conn *conn = store->writer;
+    enum err err = ERR_OK;
+
+    conn->deadline_ms = clock_mono_ms() + MIGRATE_MS;
+    err = broker_conn_exec(
+        conn,
+        "BEGIN IMMEDIATE; ALTER TABLE records ADD COLUMN ends_us INTEGER NOT NULL DEFAULT 0; "
+        "DELETE FROM changes; UPDATE store SET schema = 2, log_floor = latest_version",
+        d);
+    if (err == ERR_OK && fill_ends(conn) != ERR_OK) {
+        diag_set(d, "%s cannot be brought to schema %d: %s", store->name, SCHEMA,
+                 sqlite3_errmsg(conn->db));
+        err = ERR_IO;
+    }
+    if (err == ERR_OK) {
+        err = broker_conn_exec(
+            conn, "CREATE INDEX records_by_end ON records (ends_us) WHERE ends_us > 0; COMMIT", d);
+    }
+    if (err != ERR_OK) {
+        broker_conn_rollback(conn);
+        return err;
+    }
+    log_info("store.migrated", KV_I64("from", schema), KV_I64("to", SCHEMA));
+    return ERR_OK;
+}
+
 /* Makes an empty file ours, or makes sure that it is. */
 static enum err check_schema(struct broker_store *store, struct diag *d)
 {
@@ -133,12 +190,15 @@ static enum err check_schema(struct broker_store *store, struct diag *d)
     if (err == ERR_OK) {
         err = broker_conn_number(conn, "SELECT schema FROM store", &schema, d);
     }
-    if (err == ERR_OK && schema != SCHEMA) {
+    if (err == ERR_OK && (schema < 1 || schema > SCHEMA)) {
         diag_set(d, "%s has schema %lld, this databroker knows %d: start the newer version",
                  store->name, (long long)schema, SCHEMA);
         return ERR_UNSUPPORTED;
     }
-    return err == ERR_OK ? quick_check(store, d) : err;
+    if (err == ERR_OK) {
+        err = quick_check(store, d);
+    }
+    return err == ERR_OK && schema < SCHEMA ? migrate(store, schema, d) : err;
 }
 
 static enum err open_writer(struct broker_store *store, struct diag *d)
@@ -146,6 +206,7 @@ static enum err open_writer(struct broker_store *store, struct diag *d)
     static const char durable[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
                                   "PRAGMA journal_size_limit = 67108864; "
                                   "PRAGMA wal_autocheckpoint = 1000";
+    int64_t last_us = 0;
     enum err err = broker_conn_open(store->name, &store->writer, d);
 
     if (err == ERR_OK && store->opts.target != NULL) {
@@ -161,6 +222,10 @@ static enum err open_writer(struct broker_store *store, struct diag *d)
         buf_printf(&sql, "PRAGMA max_page_count = %u", store->opts.max_pages);
         err = broker_conn_exec(store->writer, buf_cstr(&sql), d);
     }
+    if (err == ERR_OK) {
+        err = broker_conn_number(store->writer, "SELECT probe FROM store", &last_us, d);
+    }
+    broker_steady_init(&store->steady, last_us, store->opts.hold_ms);
     return err == ERR_OK ? broker_conn_state(store->writer, &store->state) : err;
 }
 
@@ -229,6 +294,7 @@ static struct broker_store *store_new(const struct broker_store_opts *opts)
     store->opts.queue_max = opts->queue_max == 0 ? QUEUE_MAX : opts->queue_max;
     store->opts.retention_ms = opts->retention_ms == 0 ? BROKER_RETENTION_MS : opts->retention_ms;
     store->opts.sweep_ms = opts->sweep_ms == 0 ? SWEEP_MS : opts->sweep_ms;
+    store->opts.hold_ms = opts->hold_ms == 0 ? BROKER_HOLD_MS : opts->hold_ms;
     store->name = opts->target != NULL ? mem_strdup(opts->target) : memory_name();
     store->lock_fd = -1;
     store->tail = &store->first;

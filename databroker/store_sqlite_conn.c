@@ -24,9 +24,9 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
     [BROKER_SQL_RECORD_GET] = "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 AND id = ?2",
     [BROKER_SQL_RECORD_VERSION] = "SELECT version FROM records WHERE type = ?1 AND id = ?2",
     [BROKER_SQL_RECORD_PUT] =
-        "INSERT INTO records (version, type, id, modified_us, data_type, data) "
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (type, id) DO UPDATE SET version = ?1, "
-        "modified_us = ?4, data_type = ?5, data = ?6",
+        "INSERT INTO records (version, type, id, modified_us, data_type, data, ends_us) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (type, id) DO UPDATE SET version = ?1, "
+        "modified_us = ?4, data_type = ?5, data = ?6, ends_us = ?7",
     [BROKER_SQL_RECORD_DELETE] = "DELETE FROM records WHERE type = ?1 AND id = ?2",
     [BROKER_SQL_RECORD_SCAN] = "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 ORDER BY id",
     [BROKER_SQL_RECORD_WINDOW] =
@@ -39,6 +39,11 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
         "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     [BROKER_SQL_RECORD_OLDER] = "SELECT type, id FROM records WHERE type = ?1 AND modified_us < ?2 "
                                 "ORDER BY modified_us LIMIT ?3",
+    [BROKER_SQL_RECORD_ENDED] = "SELECT type, id FROM records WHERE ends_us > 0 AND ends_us < ?1 "
+                                "ORDER BY ends_us LIMIT ?2",
+    [BROKER_SQL_RECORD_ALL] = "SELECT " RECORD_COLUMNS " FROM records",
+    [BROKER_SQL_RECORD_SET_END] =
+        "UPDATE records SET ends_us = ?1 WHERE version = ?2 AND type = ?3 AND id = ?4",
     [BROKER_SQL_TYPES] = "SELECT DISTINCT type FROM records ORDER BY type LIMIT 10000",
     [BROKER_SQL_CHANGE_PUT] =
         "INSERT INTO changes (version, type, id, modified_us, deleted_us, data_type, data) "

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "databroker/steady.h"
 #include "databroker/store.h"
 #include "databroker/store_sqlite_conn.h"
 
@@ -28,6 +29,7 @@ struct broker_store {
     struct broker_state state;
     int64_t sweep_at_ms;
     bool sweeping;
+    struct broker_steady steady;
 };
 
 /* store_sqlite_write.c */

@@ -1,14 +1,24 @@
-/* What the writer does between writes: prune the change log, drop leases that ended, delete records
- * beyond their type's ttl and capacity. Small batches, so that no write waits long. */
+/* What the writer does between writes: prune the change log, drop leases that ended, delete records past
+ * their end and beyond their type's ttl and capacity. Small batches, so that no write waits long. */
 #include "common/clock.h"
 #include "databroker/store_sqlite_int.h"
 
 enum { SWEEP_ROWS = 200, LEASE_KEEP_US = 60 * 1000000 };
 
+/* Written before the retention began, or by a clock that ran ahead: such a change must not keep those
+ * behind it until the time that it tells has come. */
+static bool is_prunable(const struct broker_store *store, int64_t modified_us)
+{
+    int64_t now = clock_wall_us();
+    int64_t retention_us = store->opts.retention_ms * 1000;
+
+    return modified_us < now - retention_us ||
+           modified_us > now + retention_us + BROKER_JUMP_MS * INT64_C(1000);
+}
+
 /* Only a run from the oldest change on is pruned: a clock that jumped makes no hole. */
 static enum err prune_changes(struct broker_store *store, uint64_t *swept_out)
 {
-    int64_t before_us = clock_wall_us() - store->opts.retention_ms * 1000;
     sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_CHANGES_OLDEST);
     uint64_t up_to = 0;
     uint64_t count = 0;
@@ -17,7 +27,7 @@ static enum err prune_changes(struct broker_store *store, uint64_t *swept_out)
 
     broker_bind_i64(stmt, 1, SWEEP_ROWS);
     err = broker_conn_step(store->writer, stmt, &row);
-    while (row && sqlite3_column_int64(stmt, 1) < before_us) {
+    while (row && is_prunable(store, sqlite3_column_int64(stmt, 1))) {
         up_to = broker_col_u64(stmt, 0);
         count++;
         err = broker_conn_step(store->writer, stmt, &row);
@@ -52,21 +62,15 @@ static enum err expire_leases(struct broker_store *store, uint64_t *swept_out)
     return err;
 }
 
-/* Deletes the oldest records of type, up to max of those last written before before_us. */
-static enum err delete_oldest(struct broker_store *store, struct sv type, int64_t before_us,
-                              uint64_t max, uint64_t *swept_out)
+/* Deletes the records whose type and id stmt tells. */
+static enum err delete_found(struct broker_store *store, sqlite3_stmt *stmt, uint64_t *swept_out)
 {
     CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
-    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_RECORD_OLDER);
     size_t i = 0;
     bool row = false;
-    enum err err = ERR_OK;
+    enum err err = broker_conn_step(store->writer, stmt, &row);
 
     broker_records_init(&list);
-    broker_bind_sv(stmt, 1, type);
-    broker_bind_i64(stmt, 2, before_us);
-    broker_bind_u64(stmt, 3, MIN(max, (uint64_t)SWEEP_ROWS));
-    err = broker_conn_step(store->writer, stmt, &row);
     while (row) {
         struct broker_record record = { .type = broker_col_sv(stmt, 0),
                                         .id = broker_col_sv(stmt, 1),
@@ -80,9 +84,32 @@ static enum err delete_oldest(struct broker_store *store, struct sv type, int64_
     }
     if (err == ERR_OK && list.count > 0) {
         *swept_out += list.count;
-        log_info("databroker.expired", KV_SV("type", type), KV_U64("records", list.count));
+        log_debug("databroker.expired", KV_SV("type", list.items[0].type),
+                  KV_U64("records", list.count));
     }
     return err;
+}
+
+/* Deletes the oldest records of type, up to max of those last written before before_us. */
+static enum err delete_oldest(struct broker_store *store, struct sv type, int64_t before_us,
+                              uint64_t max, uint64_t *swept_out)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_RECORD_OLDER);
+
+    broker_bind_sv(stmt, 1, type);
+    broker_bind_i64(stmt, 2, before_us);
+    broker_bind_u64(stmt, 3, MIN(max, (uint64_t)SWEEP_ROWS));
+    return delete_found(store, stmt, swept_out);
+}
+
+/* Sessions and service accounts past their end. */
+static enum err delete_ended(struct broker_store *store, uint64_t *swept_out)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_RECORD_ENDED);
+
+    broker_bind_i64(stmt, 1, clock_wall_us() - BROKER_END_KEEP_MS * INT64_C(1000));
+    broker_bind_i64(stmt, 2, SWEEP_ROWS);
+    return delete_found(store, stmt, swept_out);
 }
 
 static enum err count_records(struct broker_store *store, struct sv type, uint64_t *count_out)
@@ -103,12 +130,12 @@ static enum err count_records(struct broker_store *store, struct sv type, uint64
 
 /* One type's ttl and capacity. */
 static enum err apply_options(struct broker_store *store, const struct broker_options *options,
-                              uint64_t *swept_out)
+                              bool steady, uint64_t *swept_out)
 {
     uint64_t count = 0;
     enum err err = ERR_OK;
 
-    if (options->ttl_ms > 0) {
+    if (steady && options->ttl_ms > 0) {
         err = delete_oldest(store, options->type, clock_wall_us() - options->ttl_ms * 1000,
                             SWEEP_ROWS, swept_out);
     }
@@ -122,7 +149,7 @@ static enum err apply_options(struct broker_store *store, const struct broker_op
     return err;
 }
 
-static enum err expire_records(struct broker_store *store, uint64_t *swept_out)
+static enum err expire_records(struct broker_store *store, bool steady, uint64_t *swept_out)
 {
     CLEANUP(broker_records_deinit) struct broker_records types = { .items = NULL };
     sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_OPTIONS_ALL);
@@ -145,13 +172,14 @@ static enum err expire_records(struct broker_store *store, uint64_t *swept_out)
                                                 .capacity = types.items[i].version,
                                                 .ttl_ms = types.items[i].modified_us };
 
-        err = apply_options(store, &options, swept_out);
+        err = apply_options(store, &options, steady, swept_out);
     }
     return err;
 }
 
 enum err broker_store_sweep(struct broker_store *store, uint64_t *swept_out)
 {
+    bool steady = broker_steady_now(&store->steady);
     enum err err = ERR_OK;
 
     *swept_out = 0;
@@ -159,8 +187,11 @@ enum err broker_store_sweep(struct broker_store *store, uint64_t *swept_out)
     if (err == ERR_OK) {
         err = expire_leases(store, swept_out);
     }
+    if (err == ERR_OK && steady) {
+        err = delete_ended(store, swept_out);
+    }
     if (err == ERR_OK) {
-        err = expire_records(store, swept_out);
+        err = expire_records(store, steady, swept_out);
     }
     return err;
 }

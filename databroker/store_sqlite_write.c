@@ -89,6 +89,7 @@ enum err broker_store_put_record(struct broker_store *store, struct broker_recor
         broker_bind_i64(stmt, 4, record->modified_us);
         broker_bind_sv(stmt, 5, record->data_type);
         broker_bind_blob(stmt, 6, record->data);
+        broker_bind_i64(stmt, 7, record->ends_us);
     }
     err = broker_conn_run(conn, stmt);
     if (err != ERR_OK) {

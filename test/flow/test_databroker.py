@@ -12,7 +12,7 @@ import uuid
 import grpc
 import pytest
 from broker import Broker, stubs
-from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
+from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2
 from sanitize import ANSWER_S
 from trial import BIN, wait_for
 
@@ -585,6 +585,37 @@ def test_a_second_databroker_or_a_newer_schema_is_refused(pb):
         f.write(b"not a database, but long enough to look like one" * 100)
     with pytest.raises(RuntimeError, match="databroker.sqlite|store"):
         Broker(folder=b.folder).start()
+
+
+def to_schema_1(file):
+    """What a databroker of before left behind: rows without an end."""
+    db = sqlite3.connect(file)
+    db.execute("DROP INDEX records_by_end")
+    db.execute("ALTER TABLE records DROP COLUMN ends_us")
+    db.execute("UPDATE store SET schema = 1")
+    db.commit()
+    db.close()
+
+
+def test_an_older_file_is_brought_to_this_schema(pb):
+    b = Broker().start()
+    api, _ = b.client("cli")
+    soon = int(time.time()) + 3600
+    ends, stays = session(expires_at=timestamp_pb2.Timestamp(seconds=soon)), session()
+    put = api.Put(pb.PutRequest(records=[ends, stays]), timeout=ANSWER_S)
+    assert b.stop() == 0
+    to_schema_1(b.file)
+    b.start()
+    api, _ = b.client("cli")
+    assert api.Get(pb.GetRequest(type=SESSION, id=ends.id), timeout=ANSWER_S).record == put.records[0]
+    after = pb.SyncRequest(server_version=put.server_version, record_version=put.records[0].version)
+    assert status(lambda: list(api.Sync(after, timeout=ANSWER_S))) == Code.ABORTED  # its log begins anew
+    assert b.events("store.migrated")
+    assert b.stop() == 0
+    db = sqlite3.connect(b.file)
+    found = dict(db.execute("SELECT id, ends_us FROM records WHERE type = ?", (SESSION,)))
+    assert found == {ends.id: soon * 1000000, stays.id: 0}
+    db.close()
 
 
 def test_memory_works_and_forgets(pb):
