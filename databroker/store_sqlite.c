@@ -14,10 +14,8 @@ enum {
     SCHEMA = 2,                  /* a newer one is refused, an older one migrated */
     CHECK_MS = 60000,            /* for quick_check at start */
     MIGRATE_MS = 600000,         /* a million records take seconds */
-    QUEUE_MAX = 4096,
     READERS = 2,
-    READERS_MAX = 16,
-    SWEEP_MS = 60000
+    READERS_MAX = 16
 };
 
 static const char schema_sql[] =
@@ -257,7 +255,7 @@ static void store_close(struct broker_store **store)
     if (s == NULL) {
         return;
     }
-    broker_store_writer_stop(s);
+    broker_writer_stop(&s->queue);
     while (s->readers != NULL) {
         struct broker_conn *conn = s->readers;
 
@@ -268,7 +266,7 @@ static void store_close(struct broker_store **store)
     if (s->lock_fd >= 0) {
         (void)close(s->lock_fd);
     }
-    (void)pthread_cond_destroy(&s->wake);
+    broker_writer_deinit(&s->queue);
     (void)pthread_cond_destroy(&s->idle);
     (void)pthread_mutex_destroy(&s->mutex);
     mem_free(&s->name);
@@ -291,20 +289,22 @@ static struct broker_store *store_new(const struct broker_store_opts *opts)
 
     store->opts = *opts;
     store->opts.readers = opts->readers == 0 ? READERS : MIN(opts->readers, READERS_MAX);
-    store->opts.queue_max = opts->queue_max == 0 ? QUEUE_MAX : opts->queue_max;
     store->opts.retention_ms = opts->retention_ms == 0 ? BROKER_RETENTION_MS : opts->retention_ms;
-    store->opts.sweep_ms = opts->sweep_ms == 0 ? SWEEP_MS : opts->sweep_ms;
     store->opts.hold_ms = opts->hold_ms == 0 ? BROKER_HOLD_MS : opts->hold_ms;
     store->name = opts->target != NULL ? mem_strdup(opts->target) : memory_name();
     store->lock_fd = -1;
-    store->tail = &store->first;
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&store->mutex, NULL);
-    (void)pthread_cond_init(&store->wake, &attr);
     (void)pthread_cond_init(&store->idle, &attr);
     (void)pthread_condattr_destroy(&attr);
+    broker_writer_init(&store->queue, opts, store, broker_store_transact);
     return store;
+}
+
+static enum err store_submit(struct broker_store *store, struct broker_write *w)
+{
+    return broker_writer_submit(&store->queue, w);
 }
 
 static enum err store_open(const struct broker_store_opts *opts, struct broker_store **store_out,
@@ -328,7 +328,7 @@ static enum err store_open(const struct broker_store_opts *opts, struct broker_s
     if (err != ERR_OK) {
         return err;
     }
-    broker_store_writer_start(store);
+    broker_writer_start(&store->queue);
     *store_out = TAKE(store);
     return ERR_OK;
 }
@@ -337,7 +337,7 @@ const struct broker_store_ops broker_store_sqlite = {
     .name = "sqlite",
     .open = store_open,
     .close = store_close,
-    .submit = broker_store_submit,
+    .submit = store_submit,
     .get = broker_store_get,
     .query = broker_store_query,
     .page = broker_store_page,

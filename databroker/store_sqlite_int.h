@@ -1,6 +1,6 @@
 /* The inside of the SQLite store, shared by store_sqlite*.c only.
- * Threads: the writer's thread owns writer, state and sweeping; queue and idle readers are under
- * mutex; a reader belongs to the thread that took it. No lock is held while SQLite runs. */
+ * Threads: the writer's thread owns writer and state; idle readers are under mutex; a reader belongs to
+ * the thread that took it. No lock is held while SQLite runs. */
 #pragma once
 
 #include <pthread.h>
@@ -8,6 +8,7 @@
 #include "databroker/steady.h"
 #include "databroker/store.h"
 #include "databroker/store_sqlite_conn.h"
+#include "databroker/writer.h"
 
 struct broker_store {
     struct broker_store_opts opts;
@@ -15,27 +16,18 @@ struct broker_store {
     int lock_fd;
 
     pthread_mutex_t mutex;
-    pthread_cond_t wake; /* the writer: something is queued, or stop */
     pthread_cond_t idle; /* readers: one came back */
-    struct broker_write *first;
-    struct broker_write **tail;
-    size_t waiting;
-    bool stopping;
     struct broker_conn *readers;
 
-    pthread_t thread;
-    bool running;
+    struct broker_writer queue;
     struct broker_conn *writer;
     struct broker_state state;
-    int64_t sweep_at_ms;
-    bool sweeping;
     struct broker_steady steady;
 };
 
 /* store_sqlite_write.c */
-void broker_store_writer_start(struct broker_store *store);
-void broker_store_writer_stop(struct broker_store *store);
-MUST_CHECK enum err broker_store_submit(struct broker_store *store, struct broker_write *w);
+MUST_CHECK enum err broker_store_transact(struct broker_store *store,
+                                          struct broker_write *const *group, size_t *n);
 
 /* store_sqlite_sweep.c: one small batch; *swept_out counts its rows. Within the transaction. */
 MUST_CHECK enum err broker_store_sweep(struct broker_store *store, uint64_t *swept_out);

@@ -1,70 +1,9 @@
-/* The writer: one thread takes what is queued, applies it in one transaction and tells each caller
- * after the commit. While a commit waits for the disk the next writes gather. */
-#include <signal.h>
+/* What the writer's thread does: applies many writes in one transaction. */
 #include <string.h>
-#include <time.h>
 
 #include "common/clock.h"
 #include "common/mem.h"
 #include "databroker/store_sqlite_int.h"
-
-enum {
-    GROUP_MAX = 256,               /* writes of one transaction */
-    GROUP_BYTES = 8 * 1024 * 1024, /* and their records' bytes */
-    GROUP_MS = 5000                /* and its time */
-};
-
-enum err broker_store_submit(struct broker_store *store, struct broker_write *w)
-{
-    enum err err = ERR_OK;
-
-    w->next = NULL;
-    (void)pthread_mutex_lock(&store->mutex);
-    if (store->stopping) {
-        err = ERR_UNAVAILABLE;
-    } else if (store->waiting >= store->opts.queue_max) {
-        err = ERR_LIMIT;
-    } else {
-        *store->tail = w;
-        store->tail = &w->next;
-        store->waiting++;
-        (void)pthread_cond_signal(&store->wake);
-    }
-    (void)pthread_mutex_unlock(&store->mutex);
-    return err;
-}
-
-/* Takes up to a group of writes; waits for one until it is time to sweep. *n_out 0: sweep or stop. */
-static bool take_group(struct broker_store *store, struct broker_write **group, size_t *n_out)
-{
-    struct timespec until = { .tv_sec = store->sweep_at_ms / 1000,
-                              .tv_nsec = store->sweep_at_ms % 1000 * 1000000 };
-    size_t bytes = 0;
-    size_t n = 0;
-    int rc = 0;
-    bool go_on = true;
-
-    (void)pthread_mutex_lock(&store->mutex);
-    while (store->first == NULL && !store->stopping && !store->sweeping && rc == 0) {
-        rc = pthread_cond_timedwait(&store->wake, &store->mutex, &until);
-    }
-    while (store->first != NULL && n < GROUP_MAX && bytes < GROUP_BYTES) {
-        struct broker_write *w = store->first;
-
-        group[n] = w;
-        n++;
-        bytes += w->records != NULL ? w->records->bytes : 0;
-        store->first = w->next;
-        store->waiting--;
-    }
-    if (store->first == NULL) {
-        store->tail = &store->first;
-    }
-    go_on = n > 0 || !store->stopping;
-    (void)pthread_mutex_unlock(&store->mutex);
-    *n_out = n;
-    return go_on;
-}
 
 enum err broker_store_put_record(struct broker_store *store, struct broker_record *record)
 {
@@ -315,15 +254,18 @@ static enum err save_state(struct broker_store *store)
     return broker_conn_run(store->writer, stmt);
 }
 
-static enum err transact(struct broker_store *store, struct broker_write *const *group, size_t n)
+/* It takes all of them. NOLINTBEGIN(readability-non-const-parameter): it is a broker_transact_fn */
+enum err broker_store_transact(struct broker_store *store, struct broker_write *const *group,
+                               size_t *n)
+/* NOLINTEND(readability-non-const-parameter) */
 {
     struct broker_state before = store->state;
     size_t i = 0;
     enum err err = ERR_OK;
 
-    store->writer->deadline_ms = clock_mono_ms() + GROUP_MS;
+    store->writer->deadline_ms = clock_mono_ms() + BROKER_GROUP_MS;
     err = run(store, BROKER_SQL_BEGIN_WRITE);
-    for (i = 0; i < n && err == ERR_OK; i++) {
+    for (i = 0; i < *n && err == ERR_OK; i++) {
         err = apply_one(store, group[i]);
     }
     if (err == ERR_OK && memcmp(&before, &store->state, sizeof(before)) != 0) {
@@ -337,112 +279,4 @@ static enum err transact(struct broker_store *store, struct broker_write *const 
         broker_conn_rollback(store->writer);
     }
     return err;
-}
-
-static bool is_news(const struct broker_write *w)
-{
-    return w->err == ERR_OK &&
-           (w->kind == BROKER_WRITE_PUT || w->kind == BROKER_WRITE_OPTIONS ||
-            w->kind == BROKER_WRITE_CLEAR || (w->kind == BROKER_WRITE_SWEEP && w->swept_out > 0));
-}
-
-/* Commits the group together; if that fails each write gets a transaction of its own, so that a
- * small one (a sign-out) may succeed where a large one found the disk full. */
-static void commit_group(struct broker_store *store, struct broker_write *const *group, size_t n)
-{
-    bool news = false;
-    size_t i = 0;
-    enum err err = transact(store, group, n);
-
-    for (i = 0; i < n; i++) {
-        if (err != ERR_OK) {
-            enum err alone = n > 1 ? transact(store, &group[i], 1) : err;
-
-            group[i]->err = alone != ERR_OK ? alone : group[i]->err;
-        }
-        news = news || is_news(group[i]);
-    }
-    if (news && store->opts.on_commit != NULL) {
-        store->opts.on_commit(store->opts.arg);
-    }
-    for (i = 0; i < n; i++) {
-        if (group[i]->done != NULL) {
-            group[i]->done(group[i]); /* group[i] is gone */
-        }
-    }
-}
-
-/* Drops the writes whose callers no longer wait. */
-static size_t drop_late(struct broker_write **group, size_t n)
-{
-    int64_t now = clock_mono_ms();
-    size_t kept = 0;
-    size_t i = 0;
-
-    for (i = 0; i < n; i++) {
-        if (group[i]->deadline_ms != 0 && now > group[i]->deadline_ms) {
-            group[i]->err = ERR_TIMEOUT;
-            group[i]->done(group[i]);
-        } else {
-            group[kept] = group[i];
-            kept++;
-        }
-    }
-    return kept;
-}
-
-static void sweep(struct broker_store *store)
-{
-    struct broker_write w = { .kind = BROKER_WRITE_SWEEP };
-    struct broker_write *group[] = { &w };
-
-    commit_group(store, group, 1);
-    store->sweeping = w.err == ERR_OK && w.swept_out > 0;
-    if (!store->sweeping) {
-        store->sweep_at_ms = clock_mono_ms() + store->opts.sweep_ms;
-    }
-}
-
-static void *writer_main(void *arg)
-{
-    struct broker_store *store = arg;
-    struct broker_write *group[GROUP_MAX];
-    size_t n = 0;
-
-    while (take_group(store, group, &n)) {
-        n = drop_late(group, n);
-        if (n > 0) {
-            commit_group(store, group, n);
-        }
-        if (store->sweeping || clock_mono_ms() >= store->sweep_at_ms) {
-            sweep(store);
-        }
-    }
-    return NULL;
-}
-
-void broker_store_writer_start(struct broker_store *store)
-{
-    sigset_t all;
-    sigset_t before;
-
-    store->sweep_at_ms = clock_mono_ms() + store->opts.sweep_ms;
-    (void)sigfillset(&all); /* signals are the loop thread's */
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    CHECK(pthread_create(&store->thread, NULL, writer_main, store) == 0);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    store->running = true;
-}
-
-void broker_store_writer_stop(struct broker_store *store)
-{
-    if (!store->running) {
-        return;
-    }
-    (void)pthread_mutex_lock(&store->mutex);
-    store->stopping = true;
-    (void)pthread_cond_signal(&store->wake);
-    (void)pthread_mutex_unlock(&store->mutex);
-    (void)pthread_join(store->thread, NULL);
-    store->running = false;
 }
