@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "common/rpc/scan.h"
 #include "databroker/access.h"
+#include "databroker/search.h"
 #include "databroker/service_int.h"
 
 /* A Patch loses a try only where another one won: so many in a row, and somebody writes in a loop. */
@@ -65,9 +66,25 @@ void broker_on_get(struct rpc_call *call, const ProtobufCMessage *request, void 
 
 /* ---- Query ----------------------------------------------------------------------------------- */
 
+static bool has_text(const struct broker_record *record, const void *arg)
+{
+    const struct sv *text = arg;
+
+    return broker_search_has_text(record, *text);
+}
+
 static void read_query(struct broker_op *op)
 {
-    op->err = op->service->ops->query(op->service->store, &op->query, read_deadline(), &op->out);
+    const struct broker_search search = { .type = op->query.type,
+                                          .match = has_text,
+                                          .arg = &op->text,
+                                          .offset = op->query.offset,
+                                          .limit = op->query.limit };
+
+    op->err = op->text.n == 0 ? op->service->ops->query(op->service->store, &op->query,
+                                                        read_deadline(), &op->out)
+                              : broker_search(op->service->ops, op->service->store, &search,
+                                              read_deadline(), &op->out);
 }
 
 static void reply_query(struct broker_op *op)
@@ -95,7 +112,7 @@ static enum err query_filter(struct broker_op *op, const Google__Protobuf__Struc
         op->ids[i] = arena_sv(&op->arena, op->ids[i]);
     }
     op->query.ids = op->ids;
-    if (err == ERR_OK && op->query.text.n > 0) {
+    if (err == ERR_OK && op->text.n > 0) {
         diag_set(&op->d, "query and filter together are not supported");
         err = ERR_UNSUPPORTED;
     }
@@ -107,10 +124,10 @@ static enum err query_read(struct broker_op *op, const Databroker__QueryRequest 
     enum err err = ERR_OK;
 
     op->query.type = arena_sv(&op->arena, sv_from(in->type));
-    op->query.text = arena_sv(&op->arena, sv_from(in->query));
+    op->text = arena_sv(&op->arena, sv_from(in->query));
     err = broker_name_check(op->query.type, "type", &op->d);
-    if (err == ERR_OK && op->query.text.n > 0) {
-        err = broker_name_check(op->query.text, "query", &op->d);
+    if (err == ERR_OK && op->text.n > 0) {
+        err = broker_name_check(op->text, "query", &op->d);
     }
     if (err == ERR_OK && (in->offset < 0 || in->limit < 0)) {
         diag_set(&op->d, "offset and limit are not negative");

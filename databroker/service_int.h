@@ -67,6 +67,7 @@ struct broker_op {
     struct sv type;
     struct sv id;
     struct broker_query query;
+    struct sv text; /* Query: search for it; "": by ids, or all */
     struct sv ids[BROKER_QUERY_IDS];
     struct broker_patch patch;
     unsigned tries;

@@ -79,7 +79,6 @@ struct broker_write {
 
 struct broker_query {
     struct sv type;
-    struct sv text;       /* part of the id or the data, ASCII letters of either case; "": all */
     const struct sv *ids; /* NULL: any; else only these */
     size_t id_count;
     uint64_t offset;

@@ -28,7 +28,6 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (type, id) DO UPDATE SET version = ?1, "
         "modified_us = ?4, data_type = ?5, data = ?6, ends_us = ?7",
     [BROKER_SQL_RECORD_DELETE] = "DELETE FROM records WHERE type = ?1 AND id = ?2",
-    [BROKER_SQL_RECORD_SCAN] = "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 ORDER BY id",
     [BROKER_SQL_RECORD_WINDOW] =
         "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 ORDER BY id LIMIT ?2 OFFSET ?3",
     [BROKER_SQL_RECORD_COUNT] = "SELECT count(*) FROM records WHERE type = ?1",

@@ -120,29 +120,6 @@ enum err broker_store_get(struct broker_store *store, struct sv type, struct sv 
     return err == ERR_OK && out->count == before ? ERR_NOT_FOUND : err;
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
-/* needle is lower case and not empty. */
-static bool contains(struct sv hay, struct sv needle)
-{
-    size_t i = 0;
-
-    for (i = 0; i + needle.n <= hay.n; i++) {
-        size_t k = 0;
-
-        while (k < needle.n && lower(hay.p[i + k]) == needle.p[k]) {
-            k++;
-        }
-        if (k == needle.n) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* One more record matches: counts it, and adds it if it is in the window. */
 static void add_match(const struct broker_query *query, const struct broker_record *record,
                       struct broker_records *out)
@@ -154,34 +131,6 @@ static void add_match(const struct broker_query *query, const struct broker_reco
         }
     }
     out->total++;
-}
-
-/* Strings stand in protobuf's bytes as they are: looking there finds a text in any field. */
-static enum err query_text(struct broker_conn *conn, const struct broker_query *query,
-                           struct broker_records *out)
-{
-    sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_SCAN);
-    struct broker_record record = { .version = 0 };
-    char text[BROKER_NAME_MAX];
-    struct sv needle = sv_of(text, query->text.n);
-    size_t i = 0;
-    bool row = false;
-    enum err err = ERR_OK;
-
-    CHECK(query->text.n <= sizeof(text));
-    for (i = 0; i < query->text.n; i++) {
-        text[i] = lower(query->text.p[i]);
-    }
-    broker_bind_sv(stmt, 1, query->type);
-    err = broker_conn_step(conn, stmt, &row);
-    while (row) {
-        broker_col_record(stmt, &record);
-        if (contains(record.id, needle) || contains(record.data, needle)) {
-            add_match(query, &record, out);
-        }
-        err = broker_conn_step(conn, stmt, &row);
-    }
-    return err;
 }
 
 static enum err query_ids(struct broker_conn *conn, const struct broker_query *query,
@@ -233,8 +182,6 @@ enum err broker_store_query(struct broker_store *store, const struct broker_quer
     if (err == ERR_OK) {
         if (query->ids != NULL) {
             err = query_ids(conn, query, out);
-        } else if (query->text.n > 0) {
-            err = query_text(conn, query, out);
         } else {
             err = query_window(conn, query, out);
         }

@@ -13,6 +13,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
+#include "databroker/search.h"
 #include "test/support/cmocka.h"
 
 enum { LONG_MS = 20000 };
@@ -305,6 +306,13 @@ static void changes_come_in_order_and_by_type(struct world *w)
     assert_int_equal(changes(w, server + 1, 0, "", &out), ERR_ABORTED);
 }
 
+static bool has_text(const struct broker_record *record, const void *arg)
+{
+    const struct sv *text = arg;
+
+    return broker_search_has_text(record, *text);
+}
+
 static void queries_window_and_search(struct world *w)
 {
     static const struct {
@@ -328,13 +336,20 @@ static void queries_window_and_search(struct world *w)
     put_many(w, "b", 0, 10);
     for (i = 0; i < ARRAY_LEN(cases); i++) {
         CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
+        struct sv text = sv_from(cases[i].text);
         struct broker_query q = { .type = SV("a"),
-                                  .text = sv_from(cases[i].text),
                                   .offset = cases[i].offset,
                                   .limit = cases[i].limit };
+        struct broker_search s = { .type = SV("a"),
+                                   .match = has_text,
+                                   .arg = &text,
+                                   .offset = cases[i].offset,
+                                   .limit = cases[i].limit };
 
         broker_records_init(&out);
-        assert_int_equal(w->ops->query(w->store, &q, soon(), &out), ERR_OK);
+        assert_int_equal(text.n == 0 ? w->ops->query(w->store, &q, soon(), &out)
+                                     : broker_search(w->ops, w->store, &s, soon(), &out),
+                         ERR_OK);
         assert_int_equal(out.total, cases[i].total);
         assert_int_equal(out.count, cases[i].count);
         assert_int_equal(out.latest_version, 310);
@@ -775,7 +790,8 @@ static void a_full_disk_fails_writes_and_serves_reads(struct world *w)
 static void a_read_has_a_deadline(struct world *w)
 {
     CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-    struct broker_query q = { .type = SV("a"), .text = SV("not there"), .limit = 10 };
+    const struct sv text = SV("not there");
+    struct broker_search s = { .type = SV("a"), .match = has_text, .arg = &text, .limit = 10 };
     int i = 0;
 
     world_open(w);
@@ -783,8 +799,11 @@ static void a_read_has_a_deadline(struct world *w)
         put_many(w, "a", i * 1000, 1000);
     }
     broker_records_init(&out);
-    assert_int_equal(w->ops->query(w->store, &q, clock_mono_ms() - 1, &out), ERR_TIMEOUT);
-    assert_int_equal(w->ops->query(w->store, &q, soon(), &out), ERR_OK);
+    assert_int_equal(broker_search(w->ops, w->store, &s, clock_mono_ms() - 1, &out), ERR_TIMEOUT);
+    assert_int_equal(w->ops->page(w->store, SV("a"), &(struct broker_record){ .id = SV("") },
+                                  clock_mono_ms() - 1, &out),
+                     ERR_TIMEOUT);
+    assert_int_equal(broker_search(w->ops, w->store, &s, soon(), &out), ERR_OK);
     assert_int_equal(info(w).latest_version, 5000);
 }
 
