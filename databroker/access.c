@@ -2,6 +2,8 @@
 
 #include "common/data/form.h"
 
+static const struct sv own_type = { BROKER_TYPE_KEY, sizeof(BROKER_TYPE_KEY) - 1 };
+
 static bool admin_sees(struct sv type)
 {
     return sv_eq(type, SV(BROKER_TYPE_SESSION)) || sv_eq(type, SV(BROKER_TYPE_USER)) ||
@@ -13,6 +15,10 @@ enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d)
 {
     if (role == RPC_NOBODY) {
         diag_set(d, "nobody may read records");
+        return ERR_DENIED;
+    }
+    if (sv_eq(type, own_type)) {
+        diag_set(d, "records of the store itself are for nobody to read");
         return ERR_DENIED;
     }
     if (role == RPC_TOKEN_SESSION_ADMIN && !admin_sees(type)) {
@@ -72,6 +78,10 @@ enum err broker_access_put(enum rpc_role role, const struct broker_records *reco
         return ERR_DENIED;
     }
     for (size_t i = 0; i < records->count; i++) {
+        if (sv_eq(records->items[i].type, own_type)) {
+            diag_set(d, "records of the store itself are for nobody to write");
+            return ERR_DENIED;
+        }
         if (!may_put(role, &records->items[i])) {
             diag_set(d, role == RPC_TOKEN_RECORD_WRITER
                             ? "a record-writer may only write external data"

@@ -16,6 +16,9 @@ enum {
     BROKER_LEASE_S_MAX = 30 * 86400   /* longest lease: 30 days */
 };
 
+/* Records of the store itself: nobody reads or writes them from outside, and Clear leaves them. */
+#define BROKER_TYPE_KEY "postern.io/DataKey"
+
 struct broker_record {
     uint64_t version;
     struct sv type;

@@ -45,6 +45,8 @@ struct broker_options {
 enum broker_write_kind {
     BROKER_WRITE_NONE = 0,
     BROKER_WRITE_PUT,
+    BROKER_WRITE_REPLACE, /* new bytes of data for records that are still of this version, in the
+                             record and in the change log; nothing else changes, no one is told */
     BROKER_WRITE_OPTIONS,
     BROKER_WRITE_CLEAR,
     BROKER_WRITE_LEASE_ACQUIRE,
@@ -60,9 +62,10 @@ struct broker_write {
     /* ERR_OK: it is on disk.  ERR_EXISTS: somebody else holds the lease.  ERR_ABORTED: if_version
      * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written. */
     enum err err;
-    int64_t deadline_ms;            /* not begun by then: ERR_TIMEOUT, nothing was written */
-    struct broker_records *records; /* PUT: in; versions and times out. deleted_us > 0: delete */
-    struct broker_options options;  /* OPTIONS */
+    int64_t deadline_ms; /* not begun by then: ERR_TIMEOUT, nothing was written */
+    /* PUT: in; versions and times out. deleted_us > 0: delete.  REPLACE: in. */
+    struct broker_records *records;
+    struct broker_options options; /* OPTIONS */
     struct sv lease_name;
     struct sv lease_id; /* RENEW, RELEASE */
     int64_t lease_ms;   /* ACQUIRE, RENEW */

@@ -28,6 +28,8 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (type, id) DO UPDATE SET version = ?1, "
         "modified_us = ?4, data_type = ?5, data = ?6, ends_us = ?7",
     [BROKER_SQL_RECORD_DELETE] = "DELETE FROM records WHERE type = ?1 AND id = ?2",
+    [BROKER_SQL_RECORD_REPLACE] =
+        "UPDATE records SET data = ?1 WHERE version = ?2 AND type = ?3 AND id = ?4",
     [BROKER_SQL_RECORD_WINDOW] =
         "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 ORDER BY id LIMIT ?2 OFFSET ?3",
     [BROKER_SQL_RECORD_COUNT] = "SELECT count(*) FROM records WHERE type = ?1",
@@ -47,6 +49,8 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
     [BROKER_SQL_CHANGE_PUT] =
         "INSERT INTO changes (version, type, id, modified_us, deleted_us, data_type, data) "
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [BROKER_SQL_CHANGE_REPLACE] =
+        "UPDATE changes SET data = ?1 WHERE version = ?2 AND deleted_us = 0",
     [BROKER_SQL_CHANGES] =
         "SELECT version, type, id, modified_us, deleted_us, data_type, data FROM changes "
         "WHERE version > ?1 ORDER BY version LIMIT ?2",
@@ -64,7 +68,7 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
     [BROKER_SQL_LEASE_DELETE] = "DELETE FROM leases WHERE name = ?1 AND id = ?2",
     [BROKER_SQL_LEASE_EXPIRE] = "DELETE FROM leases WHERE name IN (SELECT name FROM leases "
                                 "WHERE expires_us < ?1 ORDER BY expires_us LIMIT ?2)",
-    [BROKER_SQL_CLEAR_RECORDS] = "DELETE FROM records",
+    [BROKER_SQL_CLEAR_RECORDS] = "DELETE FROM records WHERE type <> '" BROKER_TYPE_KEY "'",
     [BROKER_SQL_CLEAR_CHANGES] = "DELETE FROM changes",
     [BROKER_SQL_CLEAR_OPTIONS] = "DELETE FROM options",
 };

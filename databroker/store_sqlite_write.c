@@ -84,6 +84,35 @@ static enum err apply_put(struct broker_store *store, struct broker_write *w)
     return err;
 }
 
+static enum err replace_one(struct broker_conn *conn, const struct broker_record *record)
+{
+    sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_REPLACE);
+    enum err err = ERR_OK;
+
+    broker_bind_blob(stmt, 1, record->data);
+    broker_bind_u64(stmt, 2, record->version);
+    broker_bind_sv(stmt, 3, record->type);
+    broker_bind_sv(stmt, 4, record->id);
+    err = broker_conn_run(conn, stmt);
+    if (err != ERR_OK) {
+        return err;
+    }
+    stmt = broker_conn_stmt(conn, BROKER_SQL_CHANGE_REPLACE);
+    broker_bind_blob(stmt, 1, record->data);
+    broker_bind_u64(stmt, 2, record->version);
+    return broker_conn_run(conn, stmt);
+}
+
+static enum err apply_replace(struct broker_store *store, const struct broker_write *w)
+{
+    enum err err = ERR_OK;
+
+    for (size_t i = 0; i < w->records->count && err == ERR_OK; i++) {
+        err = replace_one(store->writer, &w->records->items[i]);
+    }
+    return err;
+}
+
 static enum err apply_options(struct broker_store *store, struct broker_write *w)
 {
     sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_OPTIONS_PUT);
@@ -199,6 +228,8 @@ static enum err apply(struct broker_store *store, struct broker_write *w)
     switch (w->kind) {
     case BROKER_WRITE_PUT:
         return apply_put(store, w);
+    case BROKER_WRITE_REPLACE:
+        return apply_replace(store, w);
     case BROKER_WRITE_OPTIONS:
         return apply_options(store, w);
     case BROKER_WRITE_CLEAR:

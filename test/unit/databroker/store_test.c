@@ -216,6 +216,45 @@ static void a_batch_is_written_whole_or_not_at_all(struct world *w)
     assert_string_equal(data, "new");
 }
 
+/* Gives a record of version the bytes data, as seen from beneath. */
+static void replace(struct world *w, const char *id, uint64_t version, const char *data)
+{
+    CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
+    struct broker_record record = {
+        .type = SV("a"), .id = sv_from(id), .version = version, .data = sv_from(data)
+    };
+    struct broker_write write = { .kind = BROKER_WRITE_REPLACE, .records = &list };
+
+    broker_records_init(&list);
+    broker_records_add(&list, &record);
+    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
+}
+
+static void bytes_are_replaced_in_the_record_and_in_the_log(struct world *w)
+{
+    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
+    char data[32];
+
+    world_open(w);
+    assert_int_equal(put(w, "a", "1", "one", NULL), ERR_OK);
+    assert_int_equal(put(w, "a", "2", "two", NULL), ERR_OK);
+    assert_int_equal(put(w, "a", "2", "two again", NULL), ERR_OK);
+    assert_int_equal(put(w, "a", "3", "three", NULL), ERR_OK);
+    assert_int_equal(put(w, "a", "3", NULL, NULL), ERR_OK);
+    replace(w, "1", 1, "ONE");
+    replace(w, "2", 2, "TWO"); /* it is of version 3 now: only the log has 2 */
+    replace(w, "3", 5, "THREE");
+    assert_int_equal(get(w, "a", "1", data, sizeof(data)), ERR_OK);
+    assert_string_equal(data, "ONE");
+    assert_int_equal(get(w, "a", "2", data, sizeof(data)), ERR_OK);
+    assert_string_equal(data, "two again");
+    assert_int_equal(get(w, "a", "3", data, sizeof(data)), ERR_NOT_FOUND);
+    assert_int_equal(changes(w, info(w).server_version, 0, "", &out), ERR_OK);
+    assert_int_equal(out.count, 5);
+    assert_true(sv_eq(out.items[0].data, SV("ONE")) && sv_eq(out.items[1].data, SV("TWO")));
+    assert_true(sv_eq(out.items[2].data, SV("two again")) && out.items[4].data.n == 0);
+}
+
 static void put_many(struct world *w, const char *type, int from, int n)
 {
     CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
@@ -674,6 +713,7 @@ static void clear_empties_all_but_leases(struct world *w)
     world_open(w);
     server = info(w).server_version;
     put_many(w, "a", 0, 3);
+    assert_int_equal(put(w, BROKER_TYPE_KEY, "k", "stays", NULL), ERR_OK);
     set_options(w, "a", 1, 0);
     assert_int_equal(lease(w, BROKER_WRITE_LEASE_ACQUIRE, "", 60000, NULL), ERR_OK);
     assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
@@ -681,13 +721,14 @@ static void clear_empties_all_but_leases(struct world *w)
     assert_true(write.server_version_out != server && write.server_version_out != 0);
     assert_int_equal(info(w).server_version, write.server_version_out);
     assert_int_equal(get(w, "a", "00001", (char[32]){ 0 }, 32), ERR_NOT_FOUND);
+    assert_int_equal(get(w, BROKER_TYPE_KEY, "k", (char[32]){ 0 }, 32), ERR_OK);
     broker_records_init(&out);
     assert_int_equal(w->ops->types(w->store, soon(), &out), ERR_OK);
     assert_int_equal(w->ops->options(w->store, SV(""), soon(), &out), ERR_OK);
-    assert_int_equal(out.count, 0);
+    assert_int_equal(out.count, 1);
     assert_int_equal(lease(w, BROKER_WRITE_LEASE_ACQUIRE, "", 60000, NULL), ERR_EXISTS);
     assert_int_equal(put(w, "a", "1", "x", &version), ERR_OK);
-    assert_int_equal(version, 4); /* no version is ever given twice */
+    assert_int_equal(version, 5); /* no version is ever given twice */
 }
 
 /* ---- bounds ---------------------------------------------------------------------------------- */
@@ -944,6 +985,7 @@ static void for_each_store(case_fn fn)
 CASE(versions_grow_by_one_and_deletions_are_changes)
 CASE(a_reopened_store_goes_on_where_it_stood)
 CASE(a_batch_is_written_whole_or_not_at_all)
+CASE(bytes_are_replaced_in_the_record_and_in_the_log)
 CASE(pages_show_every_record_once)
 CASE(changes_come_in_order_and_by_type)
 CASE(queries_window_and_search)
@@ -966,6 +1008,7 @@ int main(void)
         cmocka_unit_test(test_versions_grow_by_one_and_deletions_are_changes),
         cmocka_unit_test(test_a_reopened_store_goes_on_where_it_stood),
         cmocka_unit_test(test_a_batch_is_written_whole_or_not_at_all),
+        cmocka_unit_test(test_bytes_are_replaced_in_the_record_and_in_the_log),
         cmocka_unit_test(test_pages_show_every_record_once),
         cmocka_unit_test(test_changes_come_in_order_and_by_type),
         cmocka_unit_test(test_queries_window_and_search),
