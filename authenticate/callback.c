@@ -326,26 +326,10 @@ static void on_tokens(void *arg, const struct fetch_answer *answer)
     verify(req);
 }
 
-/* RFC 6749 §2.3.1: id and secret are form-encoded before they become user and password. */
-static void add_basic(struct buf *out, struct sv id, struct sv secret)
-{
-    CLEANUP(buf_deinit) struct buf pair;
-
-    buf_init(&pair, 16384);
-    buf_add_urlenc(&pair, id);
-    buf_add_char(&pair, ':');
-    buf_add_urlenc(&pair, secret);
-    buf_add_str(out, "Basic ");
-    b64_std_add(out, buf_sv(&pair));
-    secret_wipe(pair.p, pair.n);
-}
-
 static void exchange_code(struct authn_request *req)
 {
     const struct authn_provider *p = provider_of(req);
     const struct config *config = req->config;
-    struct sv secret = config->idp_client_secret == NULL ? (struct sv){ .p = NULL }
-                                                         : secret_bytes(config->idp_client_secret);
     CLEANUP(buf_deinit) struct buf form;
     CLEANUP(buf_deinit) struct buf back;
     CLEANUP(buf_deinit) struct buf authorization;
@@ -360,15 +344,8 @@ static void exchange_code(struct authn_request *req)
     http_form_add(&form, SV("code"), req->exchange->param[P_CODE].value);
     http_form_add(&form, SV("redirect_uri"), buf_sv(&back));
     http_form_add(&form, SV("code_verifier"), req->flow.verifier);
-    if (secret.n == 0 || p->secret_in_body) {
-        http_form_add(&form, SV("client_id"), config->idp_client_id);
-    }
-    if (secret.n > 0 && p->secret_in_body) {
-        http_form_add(&form, SV("client_secret"), secret);
-    } else if (secret.n > 0) {
-        add_basic(&authorization, config->idp_client_id, secret);
-        request.authorization = buf_cstr(&authorization);
-    }
+    authn_oidc_prove(config, p->secret_in_body, &form, &authorization);
+    request.authorization = authorization.n == 0 ? NULL : buf_cstr(&authorization);
     request.body = buf_sv(&form);
     req->fetch = fetch_start(req->app->fetcher, &request, on_tokens, req);
     secret_wipe(form.p, form.n);

@@ -5,6 +5,7 @@
 
 #include <openssl/evp.h>
 
+#include "authenticate/inspector.h"
 #include "authenticate/login.h"
 #include "authenticate/provider.h"
 #include "common/b64.h"
@@ -14,6 +15,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rand.h"
+#include "common/secret.h"
 
 enum {
     BACKOFF_FIRST_MS = 500,
@@ -39,6 +41,7 @@ struct authn_oidc {
     int64_t backoff_ms;
     int64_t not_before_ms; /* of the next refresh after a failure */
     struct authn_kids kids;
+    struct authn_inspector *inspector;
     struct rpc_pending *keep; /* reading or writing the copy */
 };
 
@@ -50,6 +53,11 @@ const struct authn_provider *authn_oidc_provider(const struct authn_oidc *oidc)
 const struct jose_keys *authn_oidc_keys(const struct authn_oidc *oidc)
 {
     return oidc->keys;
+}
+
+struct authn_inspector *authn_oidc_inspector(struct authn_oidc *oidc)
+{
+    return oidc->inspector;
 }
 
 /* --- refresh -------------------------------------------------------------------------------------- */
@@ -235,6 +243,7 @@ struct authn_oidc *authn_oidc_new(struct authn *app)
     arena_init(&o->arena);
     arena_init(&o->next_arena);
     buf_init(&o->metadata, AUTHN_PROVIDER_BYTES_MAX);
+    o->inspector = authn_inspector_new(app);
     refresh_start(o);
     return o;
 }
@@ -244,6 +253,7 @@ void authn_oidc_free(struct authn_oidc **oidc)
     if (*oidc == NULL) {
         return;
     }
+    authn_inspector_free(&(*oidc)->inspector);
     fetch_cancel(&(*oidc)->fetch);
     rpc_pending_cancel(&(*oidc)->keep);
     authn_waiters_wake(&(*oidc)->waiting, ERR_UNAVAILABLE);
@@ -252,6 +262,38 @@ void authn_oidc_free(struct authn_oidc **oidc)
     arena_deinit(&(*oidc)->next_arena);
     buf_deinit(&(*oidc)->metadata);
     mem_free(oidc);
+}
+
+/* --- who we are ----------------------------------------------------------------------------------- */
+
+/* Id and secret are form-encoded before they become user and password. */
+static void add_basic(struct buf *out, struct sv id, struct sv secret)
+{
+    CLEANUP(buf_deinit) struct buf pair;
+
+    buf_init(&pair, 16384);
+    buf_add_urlenc(&pair, id);
+    buf_add_char(&pair, ':');
+    buf_add_urlenc(&pair, secret);
+    buf_add_str(out, "Basic ");
+    b64_std_add(out, buf_sv(&pair));
+    secret_wipe(pair.p, pair.n);
+}
+
+void authn_oidc_prove(const struct config *config, bool in_body, struct buf *form,
+                      struct buf *authorization)
+{
+    struct sv secret = config->idp_client_secret == NULL ? (struct sv){ .p = NULL }
+                                                         : secret_bytes(config->idp_client_secret);
+
+    if (secret.n == 0 || in_body) {
+        http_form_add(form, SV("client_id"), config->idp_client_id);
+    }
+    if (secret.n > 0 && in_body) {
+        http_form_add(form, SV("client_secret"), secret);
+    } else if (secret.n > 0) {
+        add_basic(authorization, config->idp_client_id, secret);
+    }
 }
 
 /* --- leaving for the provider --------------------------------------------------------------------- */

@@ -28,6 +28,7 @@ void authn_exchange_free(struct authn_exchange **exchange);
 
 /* --- for callback.c and proof.c ------------------------------------------------------------------ */
 
+struct authn_inspector;
 struct authn_provider;
 struct jose_keys;
 
@@ -37,5 +38,10 @@ const struct jose_keys *authn_oidc_keys(const struct authn_oidc *oidc);
 /* Goes on with waiter->next after a refresh; ERR_UNAVAILABLE: it failed, or it is too early for another.
  * kid: what is looked for, "" nothing. */
 void authn_oidc_refresh(struct authn_oidc *oidc, struct authn_waiter *waiter, struct sv kid);
+/* Adds what shows the provider that it is us who ask (RFC 6749 §2.3.1): to a form, or as the value of
+ * Authorization. Both are to be wiped. */
+void authn_oidc_prove(const struct config *config, bool in_body, struct buf *form,
+                      struct buf *authorization);
+struct authn_inspector *authn_oidc_inspector(struct authn_oidc *oidc);
 /* 503 page that names the provider. */
 void authn_oidc_down(struct authn_request *req);

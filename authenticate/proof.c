@@ -8,6 +8,7 @@
 
 #include "authenticate.pb-c.h"
 
+#include "authenticate/inspector.h"
 #include "authenticate/keyset.h"
 #include "authenticate/oidc.h"
 #include "authenticate/provider.h"
@@ -22,7 +23,9 @@ enum {
     ISSUER_MAX = 2048,
     LOOKS_MAX = 10, /* for a session that another call is about to write … */
     LOOK_EVERY_US = 100000,
-    LEASE_MORE_S = 2 * AUTHN_LEEWAY_S
+    LEASE_MORE_S = 2 * AUTHN_LEEWAY_S,
+    UNTOLD_LIFE_S =
+        3600 /* of a session whose token ends nobody knows when: then it is asked about */
 };
 
 struct proof {
@@ -35,7 +38,9 @@ struct proof {
     const struct config_route *route;
     const struct config_issuer *issuer; /* NULL: the identity provider */
     struct authn_waiter waiter;
-    bool looked_again; /* for keys */
+    struct authn_asker asker;
+    bool looked_again; /* for keys, or for the provider */
+    bool opaque;       /* the provider alone can read it */
     json_t *claims;
     struct sv user_id;
     struct sv session_id;
@@ -52,6 +57,7 @@ static void proof_free(struct proof *p)
 {
     list_remove(&p->node);
     list_remove(&p->waiter.node);
+    list_remove(&p->asker.node);
     p->app->n_proofs--;
     if (p->timer != NULL) {
         event_free(p->timer);
@@ -222,6 +228,14 @@ static void look_again(struct proof *p)
     (void)event_add(p->timer, &soon);
 }
 
+/* When the token ends; in so long, if nobody tells. */
+static int64_t ends_at_s(const struct proof *p, int64_t untold_s)
+{
+    const json_t *exp = json_object_get(p->claims, "exp");
+
+    return exp == NULL ? clock_wall_s() + untold_s : (int64_t)json_number_value(exp);
+}
+
 static void on_lease(void *arg, enum rpc_status status, const char *text,
                      const ProtobufCMessage *response)
 {
@@ -244,13 +258,13 @@ static void on_lease(void *arg, enum rpc_status status, const char *text,
 static void lease(struct proof *p)
 {
     CLEANUP(buf_deinit) struct buf name;
-    int64_t exp = (int64_t)json_number_value(json_object_get(p->claims, "exp"));
+    int64_t left_s = ends_at_s(p, AUTHN_BEARER_LIFE_MAX_S) - clock_wall_s();
 
     buf_init(&name, 256);
     buf_add_str(&name, "bearer/");
     buf_add_sv(&name, p->session_id);
-    p->pending = authn_store_lease(p->app->store, buf_cstr(&name),
-                                   MAX(exp - clock_wall_s(), 0) + LEASE_MORE_S, on_lease, p);
+    p->pending = authn_store_lease(p->app->store, buf_cstr(&name), MAX(left_s, 0) + LEASE_MORE_S,
+                                   on_lease, p);
 }
 
 static void on_session(void *arg, enum rpc_status status, const char *text,
@@ -299,7 +313,7 @@ static struct sv session_id(struct proof *p)
 
     CHECK(md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
     sum_add(md, p->token);
-    sum_add(md, p->user_id);
+    sum_add(md, p->opaque ? sv_from(p->app->idp_id) : p->user_id);
     if (p->issuer != NULL) {
         sum_add(md, p->issuer->email_claim);
         sum_add(md, p->issuer->groups_claim);
@@ -315,7 +329,6 @@ static struct sv session_id(struct proof *p)
 static void holds(struct proof *p)
 {
     CLEANUP(buf_deinit) struct buf user;
-    int64_t exp = (int64_t)json_number_value(json_object_get(p->claims, "exp"));
 
     buf_init(&user, 512);
     if (p->issuer != NULL) {
@@ -325,7 +338,8 @@ static void holds(struct proof *p)
     buf_add_sv(&user, text_of(p->claims, "sub"));
     p->user_id = arena_sv(&p->arena, buf_sv(&user));
     p->session_id = session_id(p);
-    p->expires_at_s = MIN(exp, clock_wall_s() + p->config->cookie_expire_ms / 1000);
+    p->expires_at_s =
+        MIN(ends_at_s(p, UNTOLD_LIFE_S), clock_wall_s() + p->config->cookie_expire_ms / 1000);
     if (p->expires_at_s <= clock_wall_s()) {
         refuse(p, "token-expired", "it is over");
         return;
@@ -333,7 +347,7 @@ static void holds(struct proof *p)
     look(p);
 }
 
-/* --- the token ------------------------------------------------------------------------------------ */
+/* --- the token that is signed ---------------------------------------------------------------------- */
 
 static struct authn_keyset *keyset_of(const struct proof *p)
 {
@@ -423,11 +437,29 @@ static enum err claims_check(struct proof *p, struct diag *d)
     } else {
         expected.issuer = provider->issuer;
         expected.audiences = p->route->access_audiences;
+        expected.opaque = p->opaque;
         if (p->route->bearer == CONFIG_BEARER_IDP_IDENTITY) {
             expected.client_id = p->config->idp_client_id;
+        } else {
+            expected.any_audience = config_takes_any_audience(expected.audiences);
         }
     }
     return authn_bearer_check(p->claims, &expected, d);
+}
+
+/* Of claims that somebody stands for. */
+static void judge(struct proof *p)
+{
+    struct diag d = { .line = 0 };
+    enum err err = claims_check(p, &d);
+
+    if (err == ERR_OK) {
+        holds(p);
+    } else if (err == ERR_UNAVAILABLE) {
+        unavailable(p, "the provider is not known yet");
+    } else {
+        refuse(p, err == ERR_EXPIRED ? "token-expired" : "token-invalid", d.text);
+    }
 }
 
 static void verify(struct proof *p)
@@ -459,14 +491,109 @@ static void verify(struct proof *p)
     if (err == ERR_OK) {
         err = jose_object_parse(buf_sv(&payload), JOSE_TOKEN_MAX, &p->claims);
     }
-    err = err == ERR_OK ? claims_check(p, &d) : err;
     if (err == ERR_OK) {
-        holds(p);
-    } else if (err == ERR_UNAVAILABLE) {
-        unavailable(p, "the provider is not known yet");
+        judge(p);
     } else {
-        refuse(p, err == ERR_EXPIRED ? "token-expired" : "token-invalid", d.text);
+        refuse(p, "token-invalid", d.text);
     }
+}
+
+/* --- the token that only the provider can read ------------------------------------------------------ */
+
+static void refuse_ended(struct proof *p)
+{
+    refuse(p, "token-invalid", "the provider says that it does not hold");
+}
+
+static void on_ended(void *arg, enum rpc_status status, const char *text,
+                     const ProtobufCMessage *response)
+{
+    struct proof *p = arg;
+
+    (void)response;
+    p->pending = NULL;
+    if (status != RPC_OK) {
+        log_warn("store.unavailable", KV_I64("status", status), KV_STR("text", text));
+        unavailable(p, "store unavailable");
+        return;
+    }
+    log_info("token.session_ended", KV_SV("session", p->session_id));
+    refuse_ended(p);
+}
+
+static void on_session_to_end(void *arg, enum rpc_status status, const char *text,
+                              const ProtobufCMessage *response)
+{
+    struct proof *p = arg;
+    Session__Session *session = NULL;
+    uint64_t version = 0;
+    int64_t now_s = clock_wall_s();
+    enum err err = authn_store_session(status, response, now_s, &p->arena, &session, &version);
+
+    (void)text;
+    p->pending = NULL;
+    if (err == ERR_OK) {
+        p->pending = authn_store_end(p->app->store, session, now_s, on_ended, p);
+    } else if (err == ERR_NOT_FOUND) {
+        refuse_ended(p);
+    } else {
+        unavailable(p, "store unavailable");
+    }
+}
+
+/* What was opened with it, when it held, is closed. */
+static void end_session(struct proof *p)
+{
+    p->session_id = session_id(p);
+    p->pending =
+        authn_store_get(p->app->store, AUTHN_TYPE_SESSION, p->session_id, on_session_to_end, p);
+}
+
+static void on_told(struct authn_asker *asker, enum err err, const json_t *claims, const char *why)
+{
+    struct proof *p = CONTAINER_OF(asker, struct proof, asker);
+
+    if (err == ERR_OK) {
+        p->claims = json_deep_copy(claims);
+        judge(p);
+    } else if (err == ERR_DENIED) {
+        end_session(p);
+    } else {
+        unavailable(p, why);
+    }
+}
+
+static void inspect(struct proof *p);
+
+static void on_provider(struct authn_waiter *waiter, enum err err)
+{
+    (void)err;
+    inspect(CONTAINER_OF(waiter, struct proof, waiter));
+}
+
+static void inspect(struct proof *p)
+{
+    struct authn_oidc *oidc = p->app->oidc;
+
+    p->opaque = true;
+    if (oidc != NULL && authn_oidc_provider(oidc) != NULL) {
+        p->asker.told = on_told;
+        authn_inspector_ask(authn_oidc_inspector(oidc), p->token, &p->asker);
+    } else if (oidc != NULL && !p->looked_again) {
+        p->looked_again = true;
+        p->waiter.next = on_provider;
+        authn_oidc_refresh(oidc, &p->waiter, SV(""));
+    } else {
+        unavailable(p, "the provider is not known yet");
+    }
+}
+
+/* Whatever looks like a signed token is one: the provider is not asked to overrule a signature. */
+static bool is_opaque(const struct proof *p)
+{
+    char kid[JOSE_KID_MAX + 1] = "";
+
+    return p->route->bearer == CONFIG_BEARER_IDP_ACCESS && jose_token_kid(p->token, kid) != ERR_OK;
 }
 
 /* --- begin ---------------------------------------------------------------------------------------- */
@@ -503,6 +630,7 @@ void authn_proof_on_token(struct rpc_call *call, const ProtobufCMessage *request
     p->config = config_ref(app->config);
     arena_init(&p->arena);
     list_init(&p->waiter.node);
+    list_init(&p->asker.node);
     list_push_back(&app->proofs, &p->node);
     app->n_proofs++;
     p->token = arena_sv(&p->arena, sv_of(ask->token.data, ask->token.len));
@@ -511,6 +639,8 @@ void authn_proof_on_token(struct rpc_call *call, const ProtobufCMessage *request
         unavailable(p, "no such route");
     } else if (!find_issuer(p)) {
         refuse(p, "token-invalid", "it is no token that the route takes");
+    } else if (is_opaque(p)) {
+        inspect(p);
     } else {
         verify(p);
     }

@@ -3,7 +3,7 @@
  *   route says which ─▶ iss names the issuer ─▶ keys known? ─no─▶ fetch (kids.h) ─┐
  *                                                  ▼ ◀──────────────────────────┘
  *   signature, alg, iss, aud, exp, nbf ──not all──▶ UNAUTHENTICATED
- *                │ hold
+ *                │ hold        (nothing to read in it: the provider says what it is, inspector.h)
  *                ▼
  *   session of this token there? ─yes─▶ answer
  *                │ no

@@ -66,6 +66,7 @@ static enum err endpoints(const json_t *doc, struct arena *arena, struct authn_p
         { "token_endpoint", true, &p->token_endpoint },
         { "jwks_uri", true, &p->jwks_uri },
         { "userinfo_endpoint", false, &p->userinfo_endpoint },
+        { "introspection_endpoint", false, &p->introspection_endpoint },
         { "end_session_endpoint", false, &p->end_session_endpoint },
     };
 
@@ -78,11 +79,18 @@ static enum err endpoints(const json_t *doc, struct arena *arena, struct authn_p
     return ERR_OK;
 }
 
+/* client_secret_basic is what counts where nothing is said (OpenID Connect Discovery 1.0 §3, RFC 8414 §2). */
+static bool in_body_only(const json_t *doc, const char *name)
+{
+    const json_t *methods = json_object_get(doc, name);
+
+    return !list_has(methods, "client_secret_basic") && list_has(methods, "client_secret_post");
+}
+
 enum err authn_provider_parse(struct sv json, struct sv issuer, struct arena *arena,
                               struct authn_provider *provider_out, struct diag *d)
 {
     struct authn_provider p = { .tells_issuer = false };
-    const json_t *methods = NULL;
     json_t *doc = NULL;
     enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &doc);
 
@@ -91,9 +99,9 @@ enum err authn_provider_parse(struct sv json, struct sv issuer, struct arena *ar
         return err;
     }
     p.issuer = sv_from(arena_str(arena, text_of(doc, "issuer")));
-    methods = json_object_get(doc, "token_endpoint_auth_methods_supported");
-    p.secret_in_body =
-        !list_has(methods, "client_secret_basic") && list_has(methods, "client_secret_post");
+    p.secret_in_body = in_body_only(doc, "token_endpoint_auth_methods_supported");
+    p.introspection_secret_in_body =
+        in_body_only(doc, "introspection_endpoint_auth_methods_supported");
     p.tells_issuer =
         json_is_true(json_object_get(doc, "authorization_response_iss_parameter_supported"));
     err = endpoints(doc, arena, &p, d);
@@ -181,18 +189,26 @@ static bool audience_ok(const json_t *claims, struct sv client_id)
     return found && (json_array_size(aud) <= 1 || azp != NULL);
 }
 
-static enum err times_check(const json_t *claims, int64_t now_s, struct diag *d)
+/* A time that is there must be one. */
+static bool seconds_if_told(const json_t *claims, const char *name, int64_t *out)
 {
+    return json_object_get(claims, name) == NULL || seconds_of(claims, name, out);
+}
+
+static enum err times_check(const json_t *claims, bool must_tell, int64_t now_s, struct diag *d)
+{
+    bool told = json_object_get(claims, "exp") != NULL;
     int64_t exp = 0;
     int64_t iat = 0;
     int64_t nbf = 0;
 
-    if (!seconds_of(claims, "exp", &exp) || !seconds_of(claims, "iat", &iat) ||
-        (json_object_get(claims, "nbf") != NULL && !seconds_of(claims, "nbf", &nbf))) {
+    if (!seconds_if_told(claims, "exp", &exp) || !seconds_if_told(claims, "iat", &iat) ||
+        !seconds_if_told(claims, "nbf", &nbf) ||
+        (must_tell && (!told || json_object_get(claims, "iat") == NULL))) {
         diag_set(d, "the token lacks exp or iat");
         return ERR_INVALID;
     }
-    if (exp + AUTHN_LEEWAY_S <= now_s) {
+    if (told && exp + AUTHN_LEEWAY_S <= now_s) {
         diag_set(d, "the token ended %lld s ago: do the clocks differ?", (long long)(now_s - exp));
         return ERR_EXPIRED;
     }
@@ -223,7 +239,7 @@ enum err authn_id_check(const json_t *claims, const struct authn_id_expected *ex
         diag_set(d, "the ID token has no usable sub");
         return ERR_INVALID;
     }
-    return times_check(claims, expected->now_s, d);
+    return times_check(claims, true, expected->now_s, d);
 }
 
 static bool audience_among(const json_t *claims, struct config_strings audiences)
@@ -246,6 +262,14 @@ static bool audience_among(const json_t *claims, struct config_strings audiences
     return false;
 }
 
+static bool is_for_us(const json_t *claims, const struct authn_bearer_expected *expected)
+{
+    if (expected->client_id.n != 0) {
+        return audience_ok(claims, expected->client_id);
+    }
+    return expected->any_audience || audience_among(claims, expected->audiences);
+}
+
 enum err authn_bearer_check(const json_t *claims, const struct authn_bearer_expected *expected,
                             struct diag *d)
 {
@@ -255,9 +279,14 @@ enum err authn_bearer_check(const json_t *claims, const struct authn_bearer_expe
         diag_set(d, "the token is of another issuer");
         return ERR_DENIED;
     }
-    if (expected->client_id.n != 0 ? !audience_ok(claims, expected->client_id)
-                                   : !audience_among(claims, expected->audiences)) {
-        diag_set(d, "the token is for somebody else (aud, azp)");
+    if (!is_for_us(claims, expected)) {
+        diag_set(d, json_object_get(claims, "aud") == NULL
+                        ? "nobody says whom the token is for (aud)"
+                        : "the token is for somebody else (aud, azp)");
+        return ERR_DENIED;
+    }
+    if (json_object_get(claims, "cnf") != NULL) {
+        diag_set(d, "the token is bound to a key (cnf): showing it alone is not enough");
         return ERR_DENIED;
     }
     if (!subject_ok(text_of(claims, "sub"))) {
@@ -268,7 +297,77 @@ enum err authn_bearer_check(const json_t *claims, const struct authn_bearer_expe
         diag_set(d, "the token lives longer than %d days", AUTHN_BEARER_LIFE_MAX_S / 86400);
         return ERR_INVALID;
     }
-    return times_check(claims, expected->now_s, d);
+    return times_check(claims, !expected->opaque, expected->now_s, d);
+}
+
+/* --- tokens that only the provider can read --------------------------------------------------------- */
+
+static void set_text(json_t *claims, const char *name, struct sv text)
+{
+    (void)json_object_set_new(claims, name, json_stringn(text.p, text.n));
+}
+
+/* A refresh token is active, too, at some providers: they tell no token_type for it. */
+static enum err introspection_check(json_t *answer, struct sv issuer, struct diag *d)
+{
+    const json_t *type = json_object_get(answer, "token_type");
+    bool bearer = json_is_string(type) && sv_ieq(text_of(answer, "token_type"), SV("Bearer"));
+
+    if (!json_is_true(json_object_get(answer, "active"))) {
+        diag_set(d, "the provider says that it does not hold (any more)");
+        return ERR_DENIED;
+    }
+    if (type != NULL && !bearer) {
+        diag_set(d, "it is a token of another kind (token_type)");
+        return ERR_DENIED;
+    }
+    if (json_object_get(answer, "iss") == NULL) {
+        set_text(answer, "iss", issuer);
+    }
+    if (json_object_get(answer, "aud") == NULL && bearer &&
+        json_is_string(json_object_get(answer, "client_id"))) {
+        (void)json_object_set(answer, "aud", json_object_get(answer, "client_id"));
+    }
+    (void)json_object_del(answer, "active");
+    return ERR_OK;
+}
+
+enum err authn_introspection_read(struct sv json, struct sv issuer, json_t **claims_out,
+                                  struct diag *d)
+{
+    json_t *answer = NULL;
+    enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &answer);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the provider's introspection is not a JSON object");
+        return err;
+    }
+    err = introspection_check(answer, issuer, d);
+    if (err == ERR_OK) {
+        *claims_out = json_incref(answer);
+    }
+    json_decref(answer);
+    return err;
+}
+
+enum err authn_userinfo_read(struct sv json, struct sv issuer, json_t **claims_out, struct diag *d)
+{
+    /* Of a token, not of a person: here they would be somebody's attributes. */
+    static const char *const of_tokens[] = { "aud", "azp", "client_id", "exp", "iat",
+                                             "nbf", "jti", "auth_time", "cnf" };
+    json_t *answer = NULL;
+    enum err err = jose_object_parse(json, AUTHN_PROVIDER_BYTES_MAX, &answer);
+
+    if (err != ERR_OK) {
+        diag_set(d, "the provider's userinfo is not a JSON object");
+        return err;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(of_tokens); i++) {
+        (void)json_object_del(answer, of_tokens[i]);
+    }
+    set_text(answer, "iss", issuer);
+    *claims_out = answer;
+    return ERR_OK;
 }
 
 enum err authn_userinfo_merge(json_t *claims, struct sv json, struct diag *d)

@@ -22,10 +22,12 @@ struct authn_provider {
     struct sv authorization_endpoint;
     struct sv token_endpoint;
     struct sv jwks_uri;
-    struct sv userinfo_endpoint;    /* "" none */
-    struct sv end_session_endpoint; /* "" none */
-    bool secret_in_body;            /* client_secret_post is all it takes */
-    bool tells_issuer;              /* callbacks must carry iss (RFC 9207) */
+    struct sv userinfo_endpoint;      /* "" none */
+    struct sv introspection_endpoint; /* "" none (RFC 7662) */
+    struct sv end_session_endpoint;   /* "" none */
+    bool secret_in_body;              /* client_secret_post is all it takes */
+    bool introspection_secret_in_body;
+    bool tells_issuer; /* callbacks must carry iss (RFC 9207) */
 };
 
 /* Texts live in arena. issuer: what is configured; the document's must be equal, but for one slash at
@@ -60,14 +62,26 @@ struct authn_bearer_expected {
     struct sv issuer;
     struct sv client_id;             /* an ID token's; "": audiences count */
     struct config_strings audiences; /* one of them */
+    bool any_audience;               /* instead */
+    bool opaque;                     /* its provider told of it, maybe without exp and iat */
     int64_t now_s;
 };
 
 /* As authn_id_check. A token that ends in more than AUTHN_BEARER_LIFE_MAX_S is ERR_INVALID: it could not
- * be told from one that was revoked for so long. */
+ * be told from one that was revoked for so long. One that is bound to a key (cnf, RFC 7800) is ERR_DENIED:
+ * whoever shows it alone is not who it was made for. */
 enum { AUTHN_BEARER_LIFE_MAX_S = 30 * 86400 };
 MUST_CHECK enum err authn_bearer_check(const json_t *claims,
                                        const struct authn_bearer_expected *expected,
                                        struct diag *d);
+
+/* What the provider tells of an access token that it alone can read, as the claims of a JWT access token
+ * would say it, for authn_bearer_check: its answer to an introspection (RFC 7662 §2.2), or to userinfo,
+ * which never says for whom the token is, nor until when. *claims_out: one reference. ERR_DENIED: it is
+ * no good, or no access token; ERR_INVALID, ERR_LIMIT: no such answer. */
+MUST_CHECK enum err authn_introspection_read(struct sv json, struct sv issuer, json_t **claims_out,
+                                             struct diag *d);
+MUST_CHECK enum err authn_userinfo_read(struct sv json, struct sv issuer, json_t **claims_out,
+                                        struct diag *d);
 /* Adds what userinfo tells beyond the ID token. ERR_DENIED: it is about another subject. */
 MUST_CHECK enum err authn_userinfo_merge(json_t *claims, struct sv json, struct diag *d);

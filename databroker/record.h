@@ -13,7 +13,7 @@ enum {
     BROKER_BATCH_RECORDS = 1000,      /* records of one Put, and of one page read */
     BROKER_BATCH_BYTES = 3584 * 1024, /* their bytes: a reply stays under gRPC's usual 4 MiB */
     BROKER_OPTIONS_MAX = 16 * 1024,   /* bytes of a type's options */
-    BROKER_LEASE_S_MAX = 30 * 86400   /* longest lease: 30 days */
+    BROKER_LEASE_S_MAX = 31 * 86400   /* longest lease: that of a token of 30 days, and more */
 };
 
 /* Records of the store itself: nobody reads or writes them from outside, and Clear leaves them. */

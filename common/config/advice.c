@@ -276,6 +276,24 @@ static void look_at_upstreams(struct advice *a)
     }
 }
 
+/* Whoever has a person log in to any application at the provider can act as them here. */
+static void look_at_audiences(struct advice *a)
+{
+    const struct config *c = a->config;
+
+    for (size_t i = 0; i < c->n_routes; i++) {
+        const struct config_route *route = &c->routes[i];
+
+        if (route->bearer == CONFIG_BEARER_IDP_ACCESS &&
+            config_takes_any_audience(route->access_audiences)) {
+            say(a, place_of_route(route),
+                "idp_access_token_allowed_audiences: [\"*\"] takes tokens that people gave other "
+                "applications: every application at the provider must be yours");
+            return;
+        }
+    }
+}
+
 void config_advise(const struct config *config, int64_t now_s, config_advice_fn fn, void *arg)
 {
     struct advice a = { .config = config, .now_s = now_s, .fn = fn, .arg = arg };
@@ -285,6 +303,7 @@ void config_advise(const struct config *config, int64_t now_s, config_advice_fn 
     look_at_cas(&a, whole(&a), "downstream_mtls.ca", config->downstream_mtls.ca);
     look_at_lists(&a);
     look_at_upstreams(&a);
+    look_at_audiences(&a);
     if (a.n > CONFIG_ADVICE_MAX) {
         CLEANUP(buf_deinit) struct buf b = { 0 };
 

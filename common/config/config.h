@@ -753,6 +753,8 @@ MUST_CHECK enum err config_route_named(const struct config *config, struct sv na
 const struct config_issuer *config_issuer_of_route(const struct config *config,
                                                    const struct config_route *route,
                                                    struct sv issuer);
+/* Whether access tokens that were made for anybody count: ["*"]. */
+bool config_takes_any_audience(struct config_strings audiences);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */
 bool config_route_has_host(const struct config_route *route, struct sv host);
 /* Appends host:port as config_route.tunnel spells it. */

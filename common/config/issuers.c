@@ -16,7 +16,8 @@ static const struct config_row issuer_rows[] = {
     { "jwks", CFG_TEXT, CFG_OURS | CFG_HAS_FILE | CFG_ONLY_AUTHN, I(jwks), 2, JWKS_MAX,
       .doc = "Its keys themselves (JSON), instead of `jwks_url`." },
     { "supported_algs", CFG_STRINGS, 0, I(algs), .def_shown = "`RS256`, `ES256`",
-      .doc = "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`." },
+      .doc =
+          "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`." },
     { "ca_file", CFG_FILE, CFG_OURS | CFG_ONLY_AUTHN, I(ca_file), .def_shown = "the system's",
       .doc = "Certificates to verify the server of `jwks_url` with." },
     { "email_claim", CFG_TEXT, CFG_OURS, I(email_claim), 1, 255, .def_shown = "none",
@@ -62,8 +63,9 @@ static void check_algs(struct config_reader *r, const struct config_value *v,
     }
     for (size_t i = 0; i < issuer->algs.n; i++) {
         if (!is_alg(issuer->algs.v[i])) {
-            config_error(r, v->place,
-                         "identity_providers: supported_algs: \"%.40s\" is none of RS, PS, ES and "
+            config_error(
+                r, v->place,
+                "identity_providers: supported_algs: \"%.40s\" is none of RS, PS, ES and "
                          "256, 384, 512; EdDSA is not here yet",
                          issuer->algs.v[i].p);
         }
@@ -168,6 +170,23 @@ const struct config_issuer *config_issuer_of_route(const struct config *config,
     return NULL;
 }
 
+bool config_takes_any_audience(struct config_strings audiences)
+{
+    return audiences.n == 1 && sv_eq(audiences.v[0], SV("*"));
+}
+
+static void check_audiences(struct config_reader *r, struct config_place place,
+                            struct config_strings audiences)
+{
+    for (size_t i = 0; i < audiences.n; i++) {
+        if (sv_eq(audiences.v[i], SV("*")) && audiences.n != 1) {
+            config_error(r, place,
+                         "idp_access_token_allowed_audiences: \"*\" takes all tokens, whomever "
+                         "they are for: it stands alone, or not there");
+        }
+    }
+}
+
 static bool has_issuer(const struct config *c, struct sv name)
 {
     for (size_t i = 0; i < c->n_issuers; i++) {
@@ -209,6 +228,7 @@ void config_finish_bearer(struct config_reader *r, size_t i)
         config_error(r, place,
                      "bearer_token_format: tokens of the provider need idp_provider oidc");
     }
+    check_audiences(r, place, route->access_audiences);
     if (route->bearer == CONFIG_BEARER_IDP_ACCESS && route->access_audiences.n == 0) {
         config_error(r, place,
                      "bearer_token_format: idp_access_token needs "

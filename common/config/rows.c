@@ -321,7 +321,9 @@ static const struct config_row global_rows[] = {
     { "identity_providers", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_issuers,
       .doc = "Who else may vouch for programs, by name, see below." },
     { "idp_access_token_allowed_audiences", CFG_STRINGS, CFG_RELOAD, G(access_audiences),
-      .doc = "`idp_access_token`: a token must be for one of these (`aud`)." },
+      .doc =
+          "`idp_access_token`: a token must be for one of these (`aud`). `[\"*\"]`: for anybody, "
+          "see [tokens.md](tokens.md#tokens-of-the-identity-provider) before you write that." },
     { "idp_ca_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN, G(idp_ca_file),
       .doc = "`oidc`: certificates (PEM) to verify the provider with, instead of the system's." },
     { "idp_local_users_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN,

@@ -78,8 +78,20 @@ def make_world(modules, upstream, alg="RS256"):
     to: http://127.0.0.1:{upstream.port}
     bearer_token_format: idp_identity_token
     policy: [{{allow: {{or: [{{email: {{is: {MAIL}}}}}]}}}}]
+  - from: https://access.localhost:PORT
+    prefix: /else
+    to: http://127.0.0.1:{upstream.port}
+    bearer_token_format: idp_access_token
+    idp_access_token_allowed_audiences: [https://else.example]
+    policy: [{{allow: {{or: [{{email: {{is: {MAIL}}}}}]}}}}]
+  - from: https://access.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    pass_identity_headers: true
+    bearer_token_format: idp_access_token
+    idp_access_token_allowed_audiences: [postern]
+    policy: [{{allow: {{or: [{{email: {{is: {MAIL}}}}}]}}}}]
 """
-    stand = Stand(routes, settings="idp_provider: oidc\n", names=("keys.localhost", "api.localhost"))
+    stand = Stand(routes, settings="idp_provider: oidc\n", names=("keys.localhost", "api.localhost", "access.localhost"))
     provider = Provider(modules, f"https://authenticate.localhost:{stand.port}", alg)
     stand.settings = (f"idp_provider: oidc\nidp_provider_url: {provider.issuer}\nidp_client_id: postern\n"
                       f"idp_client_secret: client-secret-canary\nidp_ca_file: {provider.ca}\n"
@@ -208,3 +220,37 @@ def test_an_id_token_of_the_provider_opens_a_route_that_takes_them(world, upstre
     assert header(upstream.heads[-1], "Authorization") == []
     assert ask(access_token) == 401 and ask(id_token[:-5]) == 401
     assert ask(id_token, "app") == 401  # where it is the application's own, nobody is logged in
+
+
+def test_an_opaque_access_token_is_what_the_provider_says_of_it(world, upstream):
+    stand, provider = world
+    provider.start()
+    stand.start()
+    b, page = login(stand, provider, stand.url("keys"))
+    assert page.status_code == 200
+    token, = header(upstream.heads[-1], "X-Access")
+    assert "." not in token
+
+    def get(token, path="/"):
+        return requests.get(stand.url("access", path), headers={"Authorization": f"Bearer {token}"}, verify=stand.ca,
+                            allow_redirects=False, timeout=30)
+    answer = get(token)
+    assert answer.status_code == 200, answer.text
+    assert header(upstream.heads[-1], "X-Pomerium-Jwt-Assertion") and token.encode() not in upstream.heads[-1]
+    assert get(token, "/else").status_code == 401  # made for another audience: nothing remembered opens it
+    assert get(token[:-1] + "~").status_code == 401 == get(token + "=").status_code
+
+    told = requests.post(provider.issuer + "/token/revocation", data={"token": token}, auth=("postern", "client-secret-canary"),
+                         verify=provider.ca, timeout=10)
+    assert told.status_code == 200
+    stand.kill("authenticate")  # what it remembers for four minutes goes with it, and the proxy's minute
+    stand.kill("proxy")
+    for daemon in ("authenticate", "proxy"):
+        stand.start_one(daemon)
+    stand.wait_ready()
+    answer = get(token)
+    assert answer.status_code == 401 and answer.json()["code"] == "token-invalid", answer.text
+    assert any(x["event"] == "token.session_ended" for x in stand.logs("authenticate"))
+    for daemon in ("proxy", "authenticate", "authorize", "databroker"):
+        with open(stand.log_file(daemon), errors="replace") as f:
+            assert token not in f.read(), daemon

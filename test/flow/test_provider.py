@@ -53,7 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif url.path == "/keys":
             self.say(200, {"keys": [p.public_key()]})
         elif url.path == "/userinfo":
-            self.say(200, p.userinfo)
+            shown = self.headers["Authorization"] or ""
+            self.say(*((200, p.userinfo) if shown == "Bearer a" else p.introspect(shown[7:], False)))
         elif url.path == "/authorize":
             q = dict(urllib.parse.parse_qsl(url.query))
             p.nonces[q["state"][-20:]] = q["nonce"]
@@ -66,6 +67,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         p = self.server.provider
         p.asked.append(self.path)
         form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        if self.path == "/introspect":
+            proven = base64.b64encode(b"postern:s").decode() in (self.headers["Authorization"] or "")
+            self.say(*(p.introspect(form["token"], True) if proven else (401, {})))
+            return
         self.say(200, {"access_token": "a", "token_type": "Bearer", "id_token": p.token(p.nonces[form["code"]])})
 
 
@@ -81,6 +86,7 @@ class Provider:
         self.known, self.open = True, threading.Event()
         self.open.set()
         self.tells_issuer, self.callback, self.claims, self.userinfo = False, {}, {}, {"sub": "dana", "name": "Dana"}
+        self.introspects, self.inspected, self.opaque = True, [], {}  # token → what is said of it, or a function that says it
         self.sign = lambda claims: jwt.encode(claims, self.key, "RS256", {"kid": "one"})
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -88,6 +94,7 @@ class Provider:
         at = self.issuer
         return {"issuer": at, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token",
                 "jwks_uri": at + "/keys", "userinfo_endpoint": at + "/userinfo",
+                **({"introspection_endpoint": at + "/introspect"} if self.introspects else {}),
                 "authorization_response_iss_parameter_supported": self.tells_issuer}
 
     def public_key(self):
@@ -99,6 +106,12 @@ class Provider:
                   "email": "dana@example.com", "email_verified": True}
         changes = {k: v(now) if callable(v) else v for k, v in self.claims.items()}
         return self.sign({**claims, **changes})
+
+    def introspect(self, token, endpoint):
+        self.inspected.append(token)
+        said = self.opaque.get(token, {"active": False} if endpoint else None)
+        said = said() if callable(said) else said
+        return said if isinstance(said, tuple) else (200 if said else 401, said or {})
 
     def count(self, path):
         return self.asked.count(path)
@@ -303,7 +316,125 @@ def test_an_access_token_must_be_for_us(world):
     provider.claims = {}
     provider.sign = lambda claims: jwt.encode(claims, provider.key, "RS256", {"kid": "one"})
     assert bearer(stand, provider.token("any"), "admin").status_code == 401  # an ID token is no access token
+    assert provider.inspected == []  # the provider is not asked to overrule a signature
     assert bearer(stand, "opaque", "admin").status_code == 401
+
+
+def active(**more):
+    now = int(time.time())
+    said = {"active": True, "token_type": "Bearer", "sub": "dana", "aud": "https://api.example", "iat": now, "exp": now + 300,
+            "email": "dana@example.com", **more}
+    return {k: v for k, v in said.items() if v is not None}
+
+
+def admin(stand, token):
+    answer = bearer(stand, token, "admin")
+    return answer.status_code if answer.status_code == 200 else (answer.status_code, answer.json()["code"])
+
+
+def test_an_opaque_token_is_worth_what_introspection_says(world, upstream):
+    stand, provider = world
+    stand.start()
+    now = int(time.time())
+    good = {"plain": active(), "many": active(aud=["x", "https://api.example"]), "terse": active(exp=None, iat=None, iss=None),
+            "client": active(aud=None, client_id="https://api.example"), "issuer": active(iss=provider.issuer)}
+    bad = {"inactive": {"active": False}, "no_word": {**active(), "active": "true"}, "one": {**active(), "active": 1}, "empty": (200, {}),
+           "refresh": active(token_type="Refresh"), "untyped": active(aud=None, client_id="https://api.example", token_type=None),
+           "bound": active(cnf={"jkt": "x"}), "dpop": active(token_type="DPoP"), "for_else": active(aud="https://else.example"),
+           "for_all": active(aud="*"), "for_none": active(aud=None), "for_azp": active(aud=None, azp="https://api.example"),
+           "nobody": active(sub=None), "other": active(iss="https://evil.example"), "long": active(exp=now + 31 * 86400),
+           "when": active(exp="soon"), "early": active(nbf=now + 300)}
+    garbage = {"status": (500, {}), "unauthorized": (401, {}), "text": (200, b"<html>"), "list": (200, b"[]"), "huge": (200, active(x="x" * 20000)),
+               "moved": (302, {})}
+    provider.opaque = {**good, **bad, "over": active(exp=now - 100), **garbage}
+
+    def judged(token):
+        """Once the provider was asked: it is not about more than twenty new ones in a second."""
+        got = []
+        wait_for("the provider to be asked", lambda: got.append(admin(stand, token)) or token in provider.inspected)
+        return got[-1]
+    for token in good:
+        assert judged(token) == 200, token
+        assert token.encode() not in upstream.heads[-1]
+    for token in bad:
+        assert judged(token) == (401, "token-expired" if token == "early" else "token-invalid"), token
+    assert judged("over") == (401, "token-expired")
+    for token in garbage:
+        assert judged(token) == (503, "token-not-verified"), token
+    asked = len(provider.inspected)
+    for token in ("a b", "x" * 4097, "caf\u00e9".encode(), "=", "a=b"):
+        shown = token.encode() if isinstance(token, str) else token
+        answer = stand.browser().fetch(stand.url("admin"), headers={"Authorization": b"Bearer " + shown})
+        assert answer.status_code in (400, 401), token
+    assert len(provider.inspected) == asked  # what is no token goes to nobody
+    assert bearer(stand, "plain").status_code == 401  # where the route wants another kind
+    provider.opaque["eve"] = active(sub="eve", email="eve@example.com")
+    assert judged("eve")[0] == 403
+
+
+def test_who_shows_the_same_token_at_once_is_one_question(world):
+    stand, provider = world
+    stand.start()
+    gate = threading.Event()
+    provider.opaque["slow"] = lambda: gate.wait(30) and active()
+    got = []
+    people = [threading.Thread(target=lambda: got.append(admin(stand, "slow"))) for _ in range(20)]
+    for t in people:
+        t.start()
+    wait_for("the question", lambda: provider.inspected == ["slow"])
+    assert admin(stand, "nothing") == (401, "token-invalid")  # and nobody waits behind it
+    gate.set()
+    for t in people:
+        t.join(60)
+    assert got == [200] * 20 and provider.inspected.count("slow") == 1
+    for _ in range(5):
+        assert admin(stand, "slow") == 200
+    assert provider.inspected.count("slow") == 1
+
+
+def test_a_provider_that_does_not_answer_lets_nobody_in(world):
+    stand, provider = world
+    stand.start()
+    provider.opaque["known"] = active()
+    assert admin(stand, "known") == 200
+    gate = threading.Event()
+    provider.opaque["hangs"] = lambda: gate.wait(60) and active()
+    assert admin(stand, "hangs") == (503, "token-not-verified")
+    gate.set()
+    assert admin(stand, "known") == 200
+
+
+def test_made_up_tokens_flood_no_provider_and_drive_out_nobody(world):
+    stand, provider = world
+    stand.start()
+    provider.opaque["known"] = active()
+    assert admin(stand, "known") == 200
+    session, statuses, began = stand.browser(), [], time.monotonic()
+    for n in range(90):  # fewer than an address may show before the proxy itself has enough of it
+        statuses.append(session.fetch(stand.url("admin"), headers={"Authorization": f"Bearer made-up-{n}"}).status_code)
+    seconds = time.monotonic() - began
+    assert set(statuses) <= {401, 503} and len(provider.inspected) <= 1 + 20 * (seconds + 2)
+    stand.kill("proxy")  # the next has to ask authenticate
+    stand.start_one("proxy")
+    stand.wait_ready()
+    assert admin(stand, "known") == 200 and provider.inspected.count("known") == 1
+
+
+def test_userinfo_verifies_only_where_any_audience_will_do(world):
+    """It does not say whom a token was given to."""
+    stand, provider = world
+    provider.introspects = False
+    provider.opaque["token"] = {"sub": "dana", "email": "dana@example.com", "aud": "https://api.example", "exp": "x"}
+    stand.start()
+    assert admin(stand, "token") == (401, "token-invalid")
+    stand.routes = stand.routes.replace("[https://api.example]", '["*"]')
+    stand.write_config()
+    wait_for("the new configuration", lambda: admin(stand, "token") == 200)
+    assert admin(stand, "other") == (401, "token-invalid")
+    provider.opaque["down"] = (500, {})
+    assert admin(stand, "down") == (503, "token-not-verified")
+    done = stand.cli("validate", stand.config, check=False)
+    assert "every application at the provider must be yours" in done.stdout + done.stderr
 
 
 def test_without_the_provider_such_a_token_is_not_decided(world):

@@ -1,4 +1,4 @@
-/* What a provider answers: the first byte chooses discovery, tokens, claims or userinfo. */
+/* What a provider answers: the first byte chooses discovery, tokens, claims, userinfo or introspection. */
 #include "authenticate/claims.h"
 #include "authenticate/provider.h"
 #include "common/crypto/jose.h"
@@ -55,6 +55,16 @@ static void token_response(struct sv text, struct arena *arena)
     CHECK(authn_tokens_parse(text, arena, &tokens, NULL) != ERR_OK || tokens.id_token.n > 0);
 }
 
+static void introspection(struct sv text)
+{
+    json_t *claims = NULL;
+
+    if (authn_introspection_read(text, SV("https://idp"), &claims, NULL) == ERR_OK) {
+        CHECK(json_object_get(claims, "iss") != NULL && json_object_get(claims, "active") == NULL);
+    }
+    json_decref(claims);
+}
+
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -66,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_t *known = NULL;
 
     arena_init(&arena);
-    switch (size == 0 ? 0 : data[0] % 4) {
+    switch (size == 0 ? 0 : (uint8_t)(data[0] - '0') % 5) {
     case 0:
         discovery(text, &arena);
         break;
@@ -75,6 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 2:
         claims(text, &arena);
+        break;
+    case 3:
+        introspection(text);
         break;
     default:
         known = json_pack("{s:s}", "sub", "u");

@@ -31,6 +31,7 @@ const provider = new Provider(settings.issuer, {
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
     scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],
     pkce: { required: () => true, methods: ['S256'] },
+    features: { introspection: { enabled: true }, revocation: { enabled: true } },
     conformIdTokenClaims: false,
     async findAccount(ctx, id) {
         const claims = settings.accounts[id];

@@ -93,6 +93,103 @@ static void a_program_s_token_is_for_us_and_for_now(void **state)
     }
 }
 
+/* As flat text: what authn_bearer_check would see; "" where it sees nothing. */
+static void introspected(const char *json, enum err expected, const char *name, const char *value)
+{
+    struct diag d = { .line = 0 };
+    json_t *claims = NULL;
+    enum err err = authn_introspection_read(sv_from(json), SV("https://idp"), &claims, &d);
+
+    if (err != expected) {
+        fail_msg("%s: %d", json, err);
+    }
+    assert_true((err == ERR_OK) == (claims != NULL) && (err == ERR_OK || d.text[0] != '\0'));
+    if (claims != NULL) {
+        const char *text = json_string_value(json_object_get(claims, name));
+
+        assert_string_equal(text == NULL ? "" : text, value);
+        assert_null(json_object_get(claims, "active"));
+    }
+    json_decref(claims);
+}
+
+static void introspection_becomes_the_claims_of_an_access_token(void **state)
+{
+    (void)state;
+    introspected("{\"active\":true,\"sub\":\"s\"}", ERR_OK, "iss", "https://idp");
+    introspected("{\"active\":true,\"iss\":\"x\"}", ERR_OK, "iss", "x");
+    introspected("{\"active\":true,\"aud\":\"a\",\"client_id\":\"c\",\"token_type\":\"bearer\"}",
+                 ERR_OK, "aud", "a");
+    introspected("{\"active\":true,\"client_id\":\"c\",\"token_type\":\"bearer\"}", ERR_OK, "aud",
+                 "c");
+    introspected("{\"active\":true,\"client_id\":\"c\"}", ERR_OK, "aud", ""); /* a refresh token? */
+    introspected("{\"active\":true,\"client_id\":[\"c\"],\"token_type\":\"Bearer\"}", ERR_OK, "aud",
+                 "");
+    introspected("{\"active\":true,\"token_type\":\"DPoP\"}", ERR_DENIED, "", "");
+    introspected("{\"active\":true,\"token_type\":null}", ERR_DENIED, "", "");
+    introspected("{\"active\":false}", ERR_DENIED, "", "");
+    introspected("{\"active\":1}", ERR_DENIED, "", "");
+    introspected("{\"active\":\"true\"}", ERR_DENIED, "", "");
+    introspected("{}", ERR_DENIED, "", "");
+    introspected("{\"active\":false,\"active\":true}", ERR_INVALID, "", "");
+    introspected("[]", ERR_INVALID, "", "");
+    introspected("", ERR_INVALID, "", "");
+}
+
+static void userinfo_tells_nothing_of_the_token(void **state)
+{
+    static const char *const of_tokens[] = { "aud", "client_id", "exp", "iat", "auth_time" };
+    json_t *claims = NULL;
+    struct diag d = { .line = 0 };
+
+    (void)state;
+    assert_int_equal(
+        authn_userinfo_read(SV("{\"sub\":\"s\",\"iss\":\"x\",\"aud\":\"a\",\"client_id\":\"c\","
+                               "\"exp\":1,\"iat\":1,\"auth_time\":1}"),
+                            SV("https://idp"), &claims, &d),
+        ERR_OK);
+    for (size_t i = 0; i < ARRAY_LEN(of_tokens); i++) {
+        assert_null(json_object_get(claims, of_tokens[i]));
+    }
+    assert_string_equal(json_string_value(json_object_get(claims, "iss")), "https://idp");
+    json_decref(claims);
+    assert_int_equal(authn_userinfo_read(SV("eyJ"), SV("https://idp"), &claims, &d), ERR_INVALID);
+}
+
+static void an_opaque_token_may_lack_times_but_not_say_them_badly(void **state)
+{
+    static const struct {
+        const char *claims;
+        enum err err;
+    } rows[] = {
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"aud\":\"x\"}", ERR_OK }, /* any audience */
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\"}", ERR_OK },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"exp\":1700000001}", ERR_OK },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"exp\":1699999000}", ERR_EXPIRED },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"exp\":0}", ERR_EXPIRED },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"exp\":\"1700000001\"}", ERR_INVALID },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"iat\":null}", ERR_INVALID },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"nbf\":1700009999}", ERR_EXPIRED },
+        { "{\"iss\":\"https://ci\",\"sub\":\"s\",\"cnf\":{}}", ERR_DENIED },
+        { "{\"iss\":\"https://ci\"}", ERR_INVALID },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct authn_bearer_expected expected = {
+            .issuer = SV("https://ci"), .any_audience = true, .opaque = true, .now_s = NOW
+        };
+        json_t *claims = json_loads(rows[i].claims, 0, NULL);
+        struct diag d = { .line = 0 };
+        enum err err = authn_bearer_check(claims, &expected, &d);
+
+        json_decref(claims);
+        if (err != rows[i].err) {
+            fail_msg("%s: %d", rows[i].claims, err);
+        }
+    }
+}
+
 static void id_tokens_are_for_this_client_login_and_time(void **state)
 {
     static const struct {
@@ -245,6 +342,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(id_tokens_are_for_this_client_login_and_time),
         cmocka_unit_test(a_program_s_token_is_for_us_and_for_now),
+        cmocka_unit_test(introspection_becomes_the_claims_of_an_access_token),
+        cmocka_unit_test(userinfo_tells_nothing_of_the_token),
+        cmocka_unit_test(an_opaque_token_may_lack_times_but_not_say_them_badly),
         cmocka_unit_test(the_skew_is_named_in_seconds),
         cmocka_unit_test(discovery_must_be_of_the_issuer_and_over_https),
         cmocka_unit_test(userinfo_adds_but_never_replaces),
