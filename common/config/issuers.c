@@ -17,7 +17,7 @@ static const struct config_row issuer_rows[] = {
       .doc = "Its keys themselves (JSON), instead of `jwks_url`." },
     { "supported_algs", CFG_STRINGS, 0, I(algs), .def_shown = "`RS256`, `ES256`",
       .doc =
-          "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`." },
+          "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`; `EdDSA` (Ed25519)." },
     { "ca_file", CFG_FILE, CFG_OURS | CFG_ONLY_AUTHN, I(ca_file), .def_shown = "the system's",
       .doc = "Certificates to verify the server of `jwks_url` with." },
     { "email_claim", CFG_TEXT, CFG_OURS, I(email_claim), 1, 255, .def_shown = "none",
@@ -50,9 +50,10 @@ static bool is_name(struct sv name)
 
 static bool is_alg(struct sv alg)
 {
-    return alg.n == 5 &&
-           (sv_starts(alg, SV("RS")) || sv_starts(alg, SV("PS")) || sv_starts(alg, SV("ES"))) &&
-           (sv_ends(alg, SV("256")) || sv_ends(alg, SV("384")) || sv_ends(alg, SV("512")));
+    return sv_eq(alg, SV("EdDSA")) ||
+           (alg.n == 5 &&
+            (sv_starts(alg, SV("RS")) || sv_starts(alg, SV("PS")) || sv_starts(alg, SV("ES"))) &&
+            (sv_ends(alg, SV("256")) || sv_ends(alg, SV("384")) || sv_ends(alg, SV("512"))));
 }
 
 static void check_algs(struct config_reader *r, const struct config_value *v,
@@ -65,9 +66,9 @@ static void check_algs(struct config_reader *r, const struct config_value *v,
         if (!is_alg(issuer->algs.v[i])) {
             config_error(
                 r, v->place,
-                "identity_providers: supported_algs: \"%.40s\" is none of RS, PS, ES and "
-                         "256, 384, 512; EdDSA is not here yet",
-                         issuer->algs.v[i].p);
+                "identity_providers: supported_algs: \"%.40s\" is none of EdDSA and RS, PS, ES "
+                "with 256, 384, 512",
+                issuer->algs.v[i].p);
         }
     }
 }

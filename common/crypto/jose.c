@@ -5,6 +5,7 @@
 #include <jose/jws.h>
 
 #include "common/b64.h"
+#include "common/crypto/ed25519.h"
 #include "common/mem.h"
 
 struct jose_key {
@@ -28,9 +29,10 @@ struct jose_alg {
 };
 
 static const struct jose_alg algs[] = {
-    { "RS256", "RSA", NULL },   { "RS384", "RSA", NULL },   { "RS512", "RSA", NULL },
-    { "PS256", "RSA", NULL },   { "PS384", "RSA", NULL },   { "PS512", "RSA", NULL },
-    { "ES256", "EC", "P-256" }, { "ES384", "EC", "P-384" }, { "ES512", "EC", "P-521" },
+    { "RS256", "RSA", NULL },      { "RS384", "RSA", NULL },   { "RS512", "RSA", NULL },
+    { "PS256", "RSA", NULL },      { "PS384", "RSA", NULL },   { "PS512", "RSA", NULL },
+    { "ES256", "EC", "P-256" },    { "ES384", "EC", "P-384" }, { "ES512", "EC", "P-521" },
+    { "EdDSA", "OKP", "Ed25519" },
 };
 
 static const struct jose_alg *alg_find(const char *name)
@@ -128,6 +130,19 @@ static size_t modulus_bits(const json_t *jwk)
     return lead == len ? 0 : (len - lead) * 8 - (size_t)(__builtin_clz(n[lead]) - 24);
 }
 
+/* With what b64_decode wants beyond. */
+enum { POINT_ROOM = ED25519_KEY_SIZE + 4, SIGNATURE_ROOM = ED25519_SIGNATURE_SIZE + 4 };
+
+/* The public key of an OKP key, into room; "" where it has none. */
+static struct sv point_of(const json_t *jwk, unsigned char room[POINT_ROOM])
+{
+    const char *x = text_member(jwk, "x");
+    size_t n = 0;
+
+    return x != NULL && b64_decode(sv_from(x), room, POINT_ROOM, &n) == ERR_OK ? sv_of(room, n)
+                                                                               : SV("");
+}
+
 static bool key_usable(const json_t *jwk)
 {
     const char *kty = text_member(jwk, "kty");
@@ -144,6 +159,11 @@ static bool key_usable(const json_t *jwk)
         size_t bits = modulus_bits(jwk);
 
         return bits >= 2048 && bits <= 8192;
+    }
+    if (strcmp(kty, "OKP") == 0) {
+        unsigned char room[POINT_ROOM];
+
+        return crv != NULL && strcmp(crv, "Ed25519") == 0 && ed25519_is_key(point_of(jwk, room));
     }
     return strcmp(kty, "EC") == 0 && crv != NULL &&
            (strcmp(crv, "P-256") == 0 || strcmp(crv, "P-384") == 0 || strcmp(crv, "P-521") == 0);
@@ -172,7 +192,7 @@ enum err jose_keys_parse(struct sv json, struct jose_keys **keys_out, struct dia
         }
     }
     if (keys->n == 0) {
-        diag_set(d, "the key set holds no RSA or EC key to verify signatures with");
+        diag_set(d, "the key set holds no RSA, EC or Ed25519 key to verify signatures with");
         return ERR_INVALID;
     }
     *keys_out = TAKE(keys);
@@ -314,9 +334,21 @@ static bool key_fits(const struct jose_key *key, const struct jose_alg *alg, con
            (kid == NULL || sv_eq(key->kid, sv_from(kid)));
 }
 
+/* RFC 7515 §5.2: what was signed is the text of header and payload, as it came. */
+static bool ed25519_fits(const struct jose_key *key, const struct token_parts *parts)
+{
+    unsigned char room[POINT_ROOM];
+    unsigned char signature[SIGNATURE_ROOM];
+    struct sv signed_text = sv_of(parts->header.p, parts->header.n + 1 + parts->payload.n);
+    size_t n = 0;
+
+    return b64_decode(parts->signature, signature, sizeof signature, &n) == ERR_OK &&
+           ed25519_verify(point_of(key->jwk, room), signed_text, sv_of(signature, n));
+}
+
 /* A copy with nothing but the key and the algorithm, so that jose has nothing to choose. */
-static bool signature_fits(const struct jose_key *key, const struct jose_alg *alg,
-                           const struct token_parts *parts)
+static bool jose_fits(const struct jose_key *key, const struct jose_alg *alg,
+                      const struct token_parts *parts)
 {
     static const char *const members[] = { "kty", "n", "e", "crv", "x", "y" };
     json_t *jwk = json_object();
@@ -337,6 +369,12 @@ static bool signature_fits(const struct jose_key *key, const struct jose_alg *al
     return fits;
 }
 
+static bool signature_fits(const struct jose_key *key, const struct jose_alg *alg,
+                           const struct token_parts *parts)
+{
+    return strcmp(alg->kty, "OKP") == 0 ? ed25519_fits(key, parts) : jose_fits(key, alg, parts);
+}
+
 static enum err verify_parts(const struct jose_keys *keys, const struct token_parts *parts,
                              const json_t *header, struct diag *d)
 {
@@ -349,7 +387,7 @@ static enum err verify_parts(const struct jose_keys *keys, const struct token_pa
         return ERR_INVALID;
     }
     if (alg == NULL) {
-        diag_set(d, "the token's signature algorithm is not one of RS, PS or ES 256 to 512");
+        diag_set(d, "the token's signature algorithm is none of RS, PS, ES (256 to 512) and EdDSA");
         return ERR_UNSUPPORTED;
     }
     for (size_t i = 0; i < keys->n && err != ERR_OK; i++) {

@@ -1,7 +1,8 @@
 /* jose: verifies what an identity provider signed: compact JWS (RFC 7515) under a JWK set (RFC 7517)
- * with RS, PS or ES and SHA-256 to SHA-512. What a key may verify follows from the key alone: its
- * type, curve and "alg"; "none" and HMAC do not exist here, keys in the token's header are ignored.
- * The cryptography is latchset jose's. A key set is immutable; any thread. */
+ * with RS, PS or ES and SHA-256 to SHA-512, or EdDSA with Ed25519 (RFC 8037). What a key may verify
+ * follows from the key alone: its type, curve and "alg"; "none" and HMAC do not exist here, keys in the
+ * token's header are ignored. The cryptography is latchset jose's, for EdDSA OpenSSL's (ed25519.h). A key
+ * set is immutable; any thread. */
 #pragma once
 
 #include <jansson.h>
@@ -21,8 +22,8 @@ enum {
 
 struct jose_keys;
 
-/* Reads {"keys":[…]}. Keys that we cannot use (other types, encryption, RSA under 2048 or over 8192
- * bits, private or symmetric ones) are left out. ERR_INVALID: no such JSON, or none is left;
+/* Reads {"keys":[…]}. Keys that we cannot use (other types or curves, encryption, RSA under 2048 or over 8192
+ * bits, Ed25519 of small order, private or symmetric ones) are left out. ERR_INVALID: no such JSON, or none is left;
  * ERR_LIMIT: too large. */
 MUST_CHECK enum err jose_keys_parse(struct sv json, struct jose_keys **keys_out, struct diag *d);
 void jose_keys_free(struct jose_keys **keys);

@@ -11,7 +11,7 @@ import jwt
 import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from stand import Stand, header
 from trial import wait_for
 
@@ -46,6 +46,7 @@ identity_providers:
   ci: {issuer: CI, jwks_url: "CI/keys", audiences: [https://app.example, second]}
   plain: {issuer: https://plain.example, jwks_file: FIXED, audiences: [plain], supported_algs: [ES256]}
   staff: {issuer: https://staff.example, jwks_file: FIXED, audiences: [staff], supported_algs: [ES256], email_claim: mail, groups_claim: roles}
+  edwards: {issuer: https://edwards.example, jwks_file: EDWARDS, audiences: [edwards], supported_algs: [EdDSA]}
   down: {issuer: https://down.example, jwks_url: "CI/down", audiences: [down]}
 """
 
@@ -77,6 +78,7 @@ class World:
         self.asked, self.down_is_up = [], False
         self.keys = {"one": rsa.generate_private_key(65537, 2048)}
         self.fixed = ec.generate_private_key(ec.SECP256R1())
+        self.edwards = ed25519.Ed25519PrivateKey.generate()
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def claims(self, **more):
@@ -106,7 +108,10 @@ def stand(world, upstream):
     fixed = s.folder + "/fixed.json"
     with open(fixed, "w") as f:
         json.dump({"keys": [public(None, world.fixed)]}, f)
-    s.settings = SETTINGS.replace("CI", world.url).replace("FIXED", fixed)
+    edwards = s.folder + "/edwards.json"
+    with open(edwards, "w") as f:
+        json.dump({"keys": [json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(world.edwards.public_key()))]}, f)
+    s.settings = SETTINGS.replace("CI", world.url).replace("FIXED", fixed).replace("EDWARDS", edwards)
     s.write_config()
     s.start()
     yield s
@@ -130,6 +135,15 @@ def test_a_policy_sees_who_vouches_and_when_the_person_logged_in(stand, world):
         answer = requests.get(stand.url("public", "/fresh"), headers={"Authorization": "Bearer " + token}, verify=stand.ca,
                               allow_redirects=False, timeout=30)
         assert answer.status_code == status and ("auth-age-exceeded" in answer.text) == (status == 401), answer.text
+
+
+def test_eddsa_counts_where_the_issuer_signs_with_it(stand, world):
+    claims = world.claims(iss="https://edwards.example", aud="edwards", sub="repo:octo/app")
+    assert get(stand, jwt.encode(claims, world.edwards, "EdDSA"), "other").status_code == 403  # a user of another name
+    assert get(stand, jwt.encode(claims, ed25519.Ed25519PrivateKey.generate(), "EdDSA"), "other").status_code == 401
+    assert get(stand, jwt.encode(claims, world.edwards, "EdDSA"), "app").status_code == 401  # the route takes none of this issuer
+    assert get(stand, jwt.encode(claims, world.fixed, "ES256"), "other").status_code == 401
+    assert get(stand, jwt.encode({**claims, "iss": "https://plain.example", "aud": "plain"}, world.edwards, "EdDSA")).status_code == 401
 
 
 def test_what_an_issuer_vouches_for_gets_in(stand, world, upstream):
@@ -346,8 +360,8 @@ BAD = {
     "ci: {issuer: https://a.example, audiences: [a]}": 'one of "jwks_url" and "jwks"',
     "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, jwks: '{}'}": 'one of "jwks_url" and "jwks"',
     "ci: {issuer: https://a.example, audiences: [a], jwks_url: http://a.example/k}": "keys come by https",
-    "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, supported_algs: [HS256]}": "none of RS, PS, ES",
-    "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, supported_algs: [none]}": "none of RS, PS, ES",
+    "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, supported_algs: [HS256]}": "none of EdDSA and RS, PS, ES",
+    "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, supported_algs: [none]}": "none of EdDSA and RS, PS, ES",
     "local: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}": "are taken",
     "a/b: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}": "a name has up to",
     "k: {issuer: 'kubernetes:///', audiences: [a], jwks_url: https://a.example/k}": "kubernetes:/// is not here yet",
