@@ -109,6 +109,22 @@ static void explain(const struct cli_broker *b, enum rpc_status status, const ch
     }
 }
 
+ProtobufCMessage *cli_broker_call(const struct cli_broker *b, const char *path,
+                                  const ProtobufCMessage *request,
+                                  const ProtobufCMessageDescriptor *answer_type, int64_t timeout_ms)
+{
+    ProtobufCMessage *answer = NULL;
+    char text[RPC_TEXT_MAX];
+    enum rpc_status status =
+        rpc_call_wait(&b->opts, path, request, answer_type, timeout_ms, &answer, text);
+
+    if (status != RPC_OK) {
+        explain(b, status, text);
+        return NULL;
+    }
+    return answer;
+}
+
 Databroker__QueryResponse *cli_broker_query(const struct cli_broker *b, const char *type,
                                             int64_t offset)
 {

@@ -42,6 +42,12 @@ bool cli_broker_option(struct cli_broker *b, int option, const char *value);
 MUST_CHECK bool cli_broker_open(struct cli_broker *b);
 void cli_broker_close(struct cli_broker *b);
 
+/* One call; the caller frees the answer with protobuf_c_message_free_unpacked. NULL: it failed and was
+ * said. */
+ProtobufCMessage *cli_broker_call(const struct cli_broker *b, const char *path,
+                                  const ProtobufCMessage *request,
+                                  const ProtobufCMessageDescriptor *answer_type,
+                                  int64_t timeout_ms);
 /* Every record of a type; the caller frees with protobuf_c_message_free_unpacked. NULL: it failed
  * and was said. */
 Databroker__QueryResponse *cli_broker_query(const struct cli_broker *b, const char *type,

@@ -60,6 +60,25 @@ static enum err open_server(struct databroker *db, struct diag *d)
     return rpc_server_new(db->rpc, &opts, &db->server, d);
 }
 
+/* The first one wraps the store's keys, each of them opens them: a store that was sealed under the shared
+ * secret goes on when an encryption key is set. */
+static void add_secrets(const struct config *config, struct broker_store_opts *store)
+{
+    const struct secret *const secrets[BROKER_SECRETS_MAX] = {
+        config->databroker_encryption_key,
+        config->databroker_encryption_key_previous,
+        config->shared_secret,
+        config->shared_secret_previous,
+    };
+
+    for (size_t i = 0; i < BROKER_SECRETS_MAX; i++) {
+        if (secrets[i] != NULL) {
+            store->secrets[store->n_secrets] = secrets[i];
+            store->n_secrets++;
+        }
+    }
+}
+
 static enum err databroker_start(struct service *service, const struct config *config,
                                  void **state_out, struct diag *d)
 {
@@ -73,7 +92,9 @@ static enum err databroker_start(struct service *service, const struct config *c
     if (config->databroker_storage_type == CONFIG_STORAGE_SQLITE) {
         store.target = config->databroker_storage_connection_string.p;
     }
-    err = broker_service_new(service_loop(service), &broker_store_sqlite, &store, &db->broker, d);
+    store.beneath = &broker_store_sqlite;
+    add_secrets(config, &store);
+    err = broker_service_new(service_loop(service), &broker_store_sealed, &store, &db->broker, d);
     if (err == ERR_OK) {
         err = broker_service_audit(db->broker, config, d);
     }

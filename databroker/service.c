@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "google/protobuf/empty.pb-c.h"
+#include "maintenance.pb-c.h"
 #include "replica.pb-c.h"
 
 #include "common/clock.h"
@@ -75,6 +76,10 @@ static const struct rpc_method methods[] = {
       .roles = LEASERS,
       .request = &databroker__release_lease_request__descriptor,
       .handler = broker_on_release },
+    { .path = "/postern.Maintenance/RotateKeys",
+      .roles = BIT(RPC_CLI),
+      .request = &postern__rotate_keys_request__descriptor,
+      .handler = broker_on_rotate_keys },
     { .path = PATH("Clear"),
       .roles = BIT(RPC_DATABROKER),
       .request = &google__protobuf__empty__descriptor,

@@ -142,5 +142,6 @@ void broker_on_acquire(struct rpc_call *call, const ProtobufCMessage *request, v
 void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_confirm(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_rotate_keys(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *request, void *arg);

@@ -11,7 +11,9 @@
 #include "common/base.h"
 #include "common/diag.h"
 #include "common/rand.h"
+#include "common/secret.h"
 #include "common/sv.h"
+#include "databroker/keyring.h"
 #include "databroker/record.h"
 
 struct broker_store;
@@ -20,6 +22,8 @@ enum {
     BROKER_RETENTION_MS = 3600000, /* how long a change stays in the log, at least */
     BROKER_END_KEEP_MS = 60000     /* and a record after its end */
 };
+
+struct broker_store_ops;
 
 struct broker_store_opts {
     const char *target;   /* SQLite: a file; NULL: memory, gone when the process ends */
@@ -32,6 +36,13 @@ struct broker_store_opts {
     /* After every commit that changed records or options; on the writer's thread; must not block. */
     void (*on_commit)(void *arg);
     void *arg;
+
+    /* broker_store_sealed only: the store beneath, and the secrets that wrap its keys (keyring.h). */
+    const struct broker_store_ops *beneath;
+    const struct secret *secrets[BROKER_SECRETS_MAX]; /* copied */
+    size_t n_secrets;
+    int64_t keep_ms;  /* between two looks at the keys; 0: a minute */
+    int64_t grace_ms; /* from a new key to dropping the one before; 0: ten minutes */
 };
 
 /* A type's options: what the client gave, unread, and what the store acts on. */
@@ -130,9 +141,13 @@ struct broker_store_ops {
     enum err (*options)(struct broker_store *store, struct sv type, int64_t deadline_ms,
                         struct broker_records *out);
     enum err (*info)(struct broker_store *store, int64_t deadline_ms, struct broker_info *info_out);
+    /* Makes a new data key, seals with it from now on, and re-seals what is there by and by; waits for
+     * the key to be on disk. A job's thread. NULL: the store seals nothing. */
+    enum err (*rotate)(struct broker_store *store, char key_out[BROKER_KEY_ID_SIZE]);
 };
 
 extern const struct broker_store_ops broker_store_sqlite;
+extern const struct broker_store_ops broker_store_sealed; /* over another one: store_sealed.c */
 
 /* Submits w and waits for it; for tests and start-up, never on a loop. Returns w->err. */
 MUST_CHECK enum err broker_store_write(const struct broker_store_ops *ops,

@@ -704,6 +704,8 @@ struct config {
     /* --- store --- */
     enum config_storage databroker_storage_type;
     struct sv databroker_storage_connection_string; /* SQLITE: absolute file name */
+    struct secret *databroker_encryption_key;       /* NULL: shared_secret */
+    struct secret *databroker_encryption_key_previous;
 
     /* --- policies with a name: as written, for policy_central_new(), where routes have json --- */
     const json_t *policies; /* NULL: none */

@@ -76,6 +76,8 @@ static void box_free(struct config_box *box)
 
     secret_free(&c->shared_secret);
     secret_free(&c->shared_secret_previous);
+    secret_free(&c->databroker_encryption_key);
+    secret_free(&c->databroker_encryption_key_previous);
     secret_free(&c->signing_key);
     secret_free(&c->idp_client_secret);
     secret_free(&c->certificate_key_pem);

@@ -351,6 +351,14 @@ static const struct config_row global_rows[] = {
       .choices = choices_storage, .doc = "Where sessions are kept." },
     { "databroker_storage_connection_string", CFG_TEXT, 0, G(databroker_storage_connection_string),
       1, 4096, .def_text = "databroker.sqlite", .doc = "`sqlite`: the file." },
+    { "databroker_encryption_key", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_OURS,
+      G(databroker_encryption_key),
+      .doc = "32 bytes as base64: wraps the keys that records are sealed with at rest, in place of "
+             "`shared_secret`. Only the databroker needs it; see "
+             "[databroker.md](databroker.md#sealed-at-rest)." },
+    { "databroker_encryption_key_previous", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_OURS,
+      G(databroker_encryption_key_previous),
+      .doc = "The one before, until the databroker was started once with both." },
 
     /* --- routes --- */
     { "policies", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_policies,

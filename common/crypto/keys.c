@@ -50,6 +50,8 @@ static const char *purpose_label(enum keys_purpose purpose)
         return "postern unix proof 1";
     case KEYS_AUDIT:
         return "postern audit chain 1";
+    case KEYS_DATA_KEY:
+        return "postern store data key 1";
     }
     CHECK(!"a purpose without a label");
     return NULL;

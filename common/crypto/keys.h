@@ -23,7 +23,8 @@ enum keys_purpose {
     KEYS_TICKET,          /* TLS session tickets */
     KEYS_SERVICE_ACCOUNT, /* tokens of service accounts */
     KEYS_PROOF,           /* the parts' proofs on unix sockets */
-    KEYS_AUDIT            /* the chain of audit lines */
+    KEYS_AUDIT,           /* the chain of audit lines */
+    KEYS_DATA_KEY         /* wraps the data keys of the store */
 };
 
 struct keys;
