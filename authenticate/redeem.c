@@ -144,7 +144,7 @@ const struct rpc_method authn_redeem_methods[] = {
       .request = &postern__redeem_request__descriptor,
       .handler = on_redeem },
     { .path = "/postern.Login/Token",
-      .roles = BIT(RPC_PROXY),
+      .roles = BIT(RPC_PROXY) | BIT(RPC_AUTHORIZE), /* for others' proxies */
       .request = &postern__token_request__descriptor,
       .handler = authn_proof_on_token },
 };

@@ -15,8 +15,9 @@
 enum { HANDLES_MAX = 4, REQUEST_ID_MAX = 128 };
 
 static const char contradiction[] = "request-contradicts-itself";
+static const char differ[] = "credentials-differ";
 
-static void refuse(struct authz_foreign *f, unsigned status, const char *code)
+void authz_foreign_refuse(struct authz_foreign *f, unsigned status, const char *code)
 {
     f->status = status;
     f->code = code;
@@ -60,7 +61,7 @@ static bool add_field(struct authz_foreign *f, struct sv name, struct sv value,
 
     f->upgrades = f->upgrades || http_name_id(name) == HTTP_H_UPGRADE;
     if (contradicts(name, value, r)) {
-        refuse(f, 400, contradiction);
+        authz_foreign_refuse(f, 400, contradiction);
         return false;
     }
     if (is_about_the_hop(name)) {
@@ -68,7 +69,7 @@ static bool add_field(struct authz_foreign *f, struct sv name, struct sv value,
     }
     fault = http_head_add(&f->head, arena_sv(&f->arena, name), arena_sv(&f->arena, value));
     if (fault != HTTP_FAULT_NONE) {
-        refuse(f, http_fault_status(fault), http_fault_name(fault));
+        authz_foreign_refuse(f, http_fault_status(fault), http_fault_name(fault));
     }
     return fault == HTTP_FAULT_NONE;
 }
@@ -79,7 +80,7 @@ static bool add_raw(struct authz_foreign *f, const Envoy__Service__Auth__V3__Hea
     const ProtobufCBinaryData *value = h->raw_value.len != 0 ? &h->raw_value : &h->value;
 
     if (h->raw_value.len != 0 && h->value.len != 0) {
-        refuse(f, 400, contradiction);
+        authz_foreign_refuse(f, 400, contradiction);
         return false;
     }
     return add_field(f, sv_from(h->key), sv_of(value->data, value->len), r);
@@ -94,7 +95,7 @@ static bool add_fields(struct authz_foreign *f,
     bool ok = raw == NULL || http->n_headers == 0;
 
     if (!ok || http->query.len != 0 || http->fragment.len != 0) {
-        refuse(f, 400, contradiction);
+        authz_foreign_refuse(f, 400, contradiction);
         return false;
     }
     for (size_t i = 0; i < http->n_headers && ok; i++) {
@@ -143,7 +144,7 @@ static bool read_request(struct authz_foreign *f,
         fault = http_reported_canon(&f->head, &f->front->canon, &f->arena, &f->req);
     }
     if (fault != HTTP_FAULT_NONE) {
-        refuse(f, http_fault_status(fault), http_fault_name(fault));
+        authz_foreign_refuse(f, http_fault_status(fault), http_fault_name(fault));
         return false;
     }
     return true;
@@ -158,18 +159,19 @@ static const struct config_route *find_route(struct authz_foreign *f)
     bool unclear = false;
 
     if (route_own_path(f->req.decoded)) {
-        refuse(f, 403, "own-path"); /* the proxy's: it is not to be asked about */
+        authz_foreign_refuse(f, 403, "own-path"); /* the proxy's: it is not to be asked about */
         return NULL;
     }
     route = route_table_find(front->table, f->req.host, f->req.port, f->req.decoded, &unclear);
     if (route == NULL) {
-        refuse(f, unclear ? 400 : 404, unclear ? "path-parameter" : "route-not-found");
+        authz_foreign_refuse(f, unclear ? 400 : 404,
+                             unclear ? "path-parameter" : "route-not-found");
         return NULL;
     }
     if (route_settle_needed(&f->req) && (route_settle_path(front->table, route, &front->canon,
                                                            &f->arena, &f->req) != HTTP_FAULT_NONE ||
                                          !sv_eq(path, f->req.path))) {
-        refuse(f, 400, http_fault_name(HTTP_FAULT_PATH_SLASH));
+        authz_foreign_refuse(f, 400, http_fault_name(HTTP_FAULT_PATH_SLASH));
         return NULL;
     }
     return route;
@@ -207,38 +209,60 @@ static enum err open_token(struct authz_foreign *f, struct sv text, struct handl
     return ERR_OK;
 }
 
-/* As the proxy does: a token that is shown must hold, and not say another than the cookie. False: refused. */
-static bool identify(struct authz_foreign *f, const struct config_route *route)
+static void set_session(struct authz_foreign *f, const struct handle *handle)
 {
-    const struct http_credential shown =
-        http_credential_find(&f->head, route->bearer != CONFIG_BEARER_DEFAULT, &f->arena);
+    f->check.session = arena_str(&f->arena, sv_from(handle->session));
+    f->check.record_version = handle->record_version;
+    f->check.idp_id = arena_str(&f->arena, sv_from(handle->idp_id));
+}
+
+/* As the proxy does: a token that is shown must hold, and not say another than the cookie. */
+static void take_token(struct authz_foreign *f, const struct handle *handle)
+{
+    if (f->check.session[0] != '\0' && strcmp(f->check.session, handle->session) != 0) {
+        authz_foreign_refuse(f, 400, differ);
+        return;
+    }
+    set_session(f, handle);
+}
+
+void authz_foreign_identified(struct authz_foreign *f, const struct token_answer *answer)
+{
+    if (answer->status == RPC_OK) {
+        take_token(f, &answer->handle);
+    } else if (answer->status == RPC_UNAUTHENTICATED) {
+        authz_foreign_refuse(f, 401, answer->code);
+    } else {
+        authz_foreign_refuse(f, 503, "token-not-verified");
+    }
+}
+
+static void identify(struct authz_foreign *f, const struct config_route *route)
+{
+    bool takes_others = route->bearer != CONFIG_BEARER_DEFAULT;
+    const struct http_credential shown = http_credential_find(&f->head, takes_others, &f->arena);
     struct handle handle;
-    struct handle by_token;
-    bool valid = open_cookie(f, &handle);
     enum err err = ERR_OK;
 
+    if (open_cookie(f, &handle)) {
+        set_session(f, &handle);
+    }
     f->by_token = shown.shown;
-    if (shown.shown) {
-        err = shown.differs ? ERR_EXISTS : open_token(f, shown.token, &by_token);
-        if (err == ERR_OK && valid && strcmp(handle.session, by_token.session) != 0) {
-            err = ERR_EXISTS;
-        }
-        if (err != ERR_OK) {
-            refuse(f, err == ERR_EXISTS ? 400 : 401,
-                   err == ERR_EXISTS    ? "credentials-differ"
-                   : err == ERR_EXPIRED ? "token-expired"
-                                        : "token-invalid");
-            return false;
-        }
-        handle = by_token;
-        valid = true;
+    if (!shown.shown) {
+        return;
     }
-    if (valid) {
-        f->check.session = arena_str(&f->arena, sv_from(handle.session));
-        f->check.record_version = handle.record_version;
-        f->check.idp_id = arena_str(&f->arena, sv_from(handle.idp_id));
+    if (shown.differs) {
+        authz_foreign_refuse(f, 400, differ);
+        return;
     }
-    return true;
+    err = open_token(f, shown.token, &handle);
+    if (err == ERR_OK) {
+        take_token(f, &handle);
+    } else if (takes_others && shown.token.n != 0 && !sv_starts(shown.token, SV("postern_"))) {
+        f->token = arena_sv(&f->arena, shown.token);
+    } else {
+        authz_foreign_refuse(f, 401, err == ERR_EXPIRED ? "token-expired" : "token-invalid");
+    }
 }
 
 /* ---- what must not go on ---------------------------------------------------------------------- */
@@ -328,7 +352,7 @@ static void read_all(struct authz_foreign *f,
     const struct config_route *route = NULL;
 
     if (bytes_in(http) > AUTHZ_FOREIGN_BYTES_MAX) {
-        refuse(f, 431, "head-too-large");
+        authz_foreign_refuse(f, 431, "head-too-large");
         return;
     }
     set_as_told(f, http);
@@ -350,7 +374,7 @@ static void read_all(struct authz_foreign *f,
     f->check.route = route->id;
     authz_headers_add(&f->head, route, &f->headers, &f->check);
     find_removed(f, route);
-    (void)identify(f, route);
+    identify(f, route);
 }
 
 enum err authz_foreign_new(const struct authz_front *front,

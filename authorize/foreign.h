@@ -16,6 +16,7 @@
 #include "common/http/canon.h"
 #include "common/http/head.h"
 #include "common/rand.h"
+#include "common/token_ask.h"
 
 enum { AUTHZ_FOREIGN_FIELDS_MAX = 256, AUTHZ_FOREIGN_BYTES_MAX = 131072 };
 
@@ -28,8 +29,9 @@ struct authz_foreign {
     struct http_head head; /* the visitor's, without fields of one connection */
     struct http_request req;
     char request_id[RAND_UUID_SIZE];
-    bool upgrades; /* it asks for another protocol: no navigation */
-    bool by_token; /* a program shows a token: it is sent nowhere to log in */
+    bool upgrades;   /* it asks for another protocol: no navigation */
+    bool by_token;   /* a program shows a token: it is sent nowhere to log in */
+    struct sv token; /* of somebody else, that authenticate has to tell about first; "": none */
     bool has_login;
     const struct authz_front *front; /* until the rules change: for authz_foreign_new alone */
     struct sv cookie;                /* what is left of Cookie without ours; "": nothing */
@@ -44,6 +46,10 @@ struct authz_foreign {
 MUST_CHECK enum err authz_foreign_new(const struct authz_front *front,
                                       const Envoy__Service__Auth__V3__CheckRequest *request,
                                       struct authz_foreign **foreign_out);
+/* What token turned out to be worth. */
+void authz_foreign_identified(struct authz_foreign *foreign, const struct token_answer *answer);
+/* Before any policy is asked. code: constant. */
+void authz_foreign_refuse(struct authz_foreign *foreign, unsigned status, const char *code);
 struct authz_foreign *authz_foreign_ref(struct authz_foreign *foreign); /* NULL: NULL */
 void authz_foreign_unref(struct authz_foreign **foreign);
 /* Appends the packed CheckResponse. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "authorize/answer.h"
+#include "authorize/bearers.h"
 #include "authorize/check.h"
 #include "authorize/explain.h"
 #include "authorize/identity.h"
@@ -41,6 +42,7 @@ struct authz_service {
     struct authz_rules *rules;
     struct authz_sync *sync;
     struct authz_identities *identities;
+    struct authz_bearers *bearers;
     struct authz_answers *answers;
     struct authz_recent *recent;
     struct authz_shadow *shadow; /* NULL: no route has a shadow policy */
@@ -367,26 +369,41 @@ static void handle_check(struct rpc_call *call, const ProtobufCMessage *request,
     authz_answers_flush(svc->answers);
 }
 
-static void handle_foreign(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+/* It is known who asks, or why nobody is let in. */
+static void check_foreign(void *arg, struct rpc_call *call, struct authz_foreign *foreign)
 {
     struct authz_service *svc = arg;
     struct authz_facts facts = facts_now(svc);
-    struct asker asker = { .call = call };
+    const struct asker asker = { .call = call, .foreign = foreign };
     struct authz_outcome outcome;
 
-    if (authz_foreign_new(authz_rules_front(svc->rules), (const void *)request, &asker.foreign) !=
+    if (foreign->status != 0) {
+        authz_check_refused(&outcome, foreign->status);
+        answer(svc, &facts, asker, &foreign->check, &outcome);
+    } else {
+        check(svc, &facts, asker, &foreign->check);
+    }
+    authz_answers_flush(svc->answers);
+}
+
+static void handle_foreign(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct authz_service *svc = arg;
+    const struct config *config = authz_rules_config(svc->rules);
+    struct authz_foreign *foreign = NULL;
+
+    if (authz_foreign_new(authz_rules_front(svc->rules), (const void *)request, &foreign) !=
         ERR_OK) {
         rpc_call_fail(call, RPC_INVALID_ARGUMENT, "the message tells of no HTTP request");
         return;
     }
-    if (asker.foreign->status != 0) {
-        authz_check_refused(&outcome, asker.foreign->status);
-        answer(svc, &facts, asker, &asker.foreign->check, &outcome);
+    if (foreign->status == 0 && foreign->token.n != 0 && !svc->stopping) {
+        authz_bearers_ask(svc->bearers, call, foreign,
+                          config_route_by_id(config, foreign->check.route));
     } else {
-        check(svc, &facts, asker, &asker.foreign->check);
+        check_foreign(svc, call, foreign);
     }
-    authz_foreign_unref(&asker.foreign);
-    authz_answers_flush(svc->answers);
+    authz_foreign_unref(&foreign);
 }
 
 static void handle_explain(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -595,7 +612,19 @@ static void begin(struct authz_service *svc)
                                             .server = RPC_DATABROKER,
                                             .identity = svc->identity };
 
+    const struct config *config = authz_rules_config(svc->rules);
+    const struct authz_bearers_opts bearers = {
+        .rpc = svc->rpc,
+        .identity = svc->identity,
+        .authenticate = config->authenticate_service_url.scheme == CONFIG_SCHEME_NONE
+                            ? NULL
+                            : config->authenticate_grpc.text.p,
+        .on_known = check_foreign,
+        .arg = svc,
+    };
+
     svc->client = rpc_client_new(svc->rpc, &client);
+    svc->bearers = authz_bearers_new(&bearers);
     const struct authz_sync_opts sync = {
         .rpc = svc->rpc,
         .client = svc->client,
@@ -621,6 +650,7 @@ static void serve(struct authz_service *svc)
 static void quiesce(struct authz_service *svc)
 {
     svc->stopping = true;
+    authz_bearers_stop(svc->bearers);
     waiters_run(svc, SV(""), AUTHZ_GIVEN_UP);
     authz_answers_give_up(svc->answers);
     authz_sync_stop(svc->sync);
@@ -628,6 +658,7 @@ static void quiesce(struct authz_service *svc)
 
 static void drop_client(struct authz_service *svc)
 {
+    authz_bearers_free(&svc->bearers);
     rpc_client_free(&svc->client);
 }
 

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/secret.h"
+#include "common/token_ask.h"
 #include "proxy/bearer.h"
 #include "proxy/login.h"
 #include "proxy/program.h"
@@ -96,38 +97,12 @@ static void ask_back(void *arg)
     proxy_bearer_answered(arg);
 }
 
-/* Its own words never reach a client: what is no code of ours is "token-invalid". */
-static const char *code_of(const char *text)
-{
-    static const char *const codes[] = { "token-expired", "token-revoked" };
-
-    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
-        if (strcmp(codes[i], text) == 0) {
-            return codes[i];
-        }
-    }
-    return "token-invalid";
-}
-
 static void on_asked(void *arg, enum rpc_status status, const char *text,
                      const ProtobufCMessage *response)
 {
     struct proxy_asking *a = arg;
-    const Postern__TokenResponse *answer = (const Postern__TokenResponse *)(const void *)response;
 
-    a->status = status;
-    a->code = status == RPC_OK ? NULL : code_of(text);
-    if (status == RPC_OK &&
-        (answer->session[0] == '\0' || strlen(answer->session) > HANDLE_SESSION_MAX ||
-         strlen(answer->idp_id) > HANDLE_IDP_MAX)) {
-        a->status = RPC_INTERNAL;
-    } else if (status == RPC_OK) {
-        a->handle = (struct handle){ .record_version = answer->record_version,
-                                     .issued_at_s = clock_wall_s() };
-        (void)snprintf(a->handle.session, sizeof(a->handle.session), "%s", answer->session);
-        (void)snprintf(a->handle.idp_id, sizeof(a->handle.idp_id), "%s", answer->idp_id);
-        a->expires_at_s = answer->expires_at_s;
-    }
+    a->answer = token_answer_read(status, text, response);
     loop_post(a->worker->loop, ask_back, a);
 }
 
@@ -136,17 +111,13 @@ static void ask_call(void *arg)
 {
     struct proxy_asking *a = arg;
     struct proxy_app *app = a->worker->app;
-    Postern__TokenRequest request = POSTERN__TOKEN_REQUEST__INIT;
 
     if (app->authenticate == NULL) {
         on_asked(a, RPC_UNAVAILABLE, "no login is configured", NULL);
         return;
     }
-    request.token.data = (unsigned char *)a->token;
-    request.token.len = a->n_token;
-    request.route = a->route;
-    (void)rpc_client_call(app->authenticate, "/postern.Login/Token", &request.base,
-                          &postern__token_response__descriptor, REDEEM_MS, on_asked, a);
+    (void)token_ask(app->authenticate, sv_of(a->token, a->n_token), a->route, REDEEM_MS, on_asked,
+                    a);
 }
 
 void proxy_app_ask(struct proxy_app *app, struct proxy_asking *asking)

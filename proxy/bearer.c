@@ -3,13 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/sha.h>
-
 #include "common/clock.h"
 #include "common/crypto/token.h"
 #include "common/http/credential.h"
-#include "common/map.h"
 #include "common/mem.h"
 #include "common/secret.h"
 #include "proxy/app.h"
@@ -17,47 +13,17 @@
 #include "proxy/reply.h"
 
 enum {
-    SLOTS = 1024,
-    KEEP_MS = 60000,    /* how long an issuer's word counts after it took a key back */
-    KEEP_BAD_MS = 2000, /* a hammering client costs authenticate one question in that time */
     ASKINGS_MAX = 64,
     WAITING_MAX = 1024, /* requests, for all of them */
-    ASK_WAIT_MS = 6000,
-    MISSERS = 256,
-    MISSES_MAX = 100,  /* bad tokens of one address … */
-    MISSES_MS = 10000, /* … in so long */
-    V6_NETWORK = 8
-};
-
-/* The hash of a token and of what it is good for: nobody finds another text for it, so that comparing
- * it tells nothing. */
-struct key {
-    unsigned char sum[SHA256_DIGEST_LENGTH];
-};
-
-struct slot {
-    struct key key;
-    int64_t until_ms; /* 0: empty */
-    const char *code; /* why it does not hold; NULL: it does */
-    struct handle handle;
-};
-
-/* An address that showed bad tokens: whoever makes them up must not keep authenticate busy with them.
- * Several share a place, and the last one has it. */
-struct misser {
-    uint64_t who;
-    int64_t since_ms;
-    unsigned n;
+    ASK_WAIT_MS = 6000
 };
 
 struct proxy_bearers {
     const struct keys *keys;
-    EVP_MD_CTX *md;      /* kept: the way of a request allocates nothing */
+    struct token_memory *memory;
     struct list askings; /* proxy_asking.in_bearers */
     size_t n_askings;
     size_t n_waiting;
-    struct slot slots[SLOTS];
-    struct misser missers[MISSERS];
 };
 
 struct proxy_bearers *proxy_bearers_new(const struct keys *keys)
@@ -65,8 +31,7 @@ struct proxy_bearers *proxy_bearers_new(const struct keys *keys)
     struct proxy_bearers *b = MEM_NEW(struct proxy_bearers);
 
     b->keys = keys;
-    b->md = EVP_MD_CTX_new();
-    CHECK(b->md != NULL);
+    b->memory = token_memory_new();
     list_init(&b->askings);
     return b;
 }
@@ -88,72 +53,17 @@ void proxy_bearers_free(struct proxy_bearers **bearers)
         asking_free(b, LIST_ENTRY(b->askings.next, struct proxy_asking, in_bearers));
     }
     if (b != NULL) {
-        EVP_MD_CTX_free(b->md);
+        token_memory_free(&b->memory);
     }
     mem_free(bearers);
-}
-
-/* ---- what was opened before ------------------------------------------------------------------- */
-
-/* route NULL: the token is worth the same on each. Whatever a route's configuration says about tokens is
- * in its edition. */
-static struct key key_of(struct proxy_bearers *b, struct sv token, const struct config_route *route)
-{
-    const uint64_t about[] = { route == NULL ? 0 : route->id, route == NULL ? 0 : route->edition };
-    struct key key;
-    unsigned n = 0;
-
-    CHECK(EVP_DigestInit_ex(b->md, EVP_sha256(), NULL) == 1 &&
-          EVP_DigestUpdate(b->md, about, sizeof(about)) == 1 &&
-          EVP_DigestUpdate(b->md, token.p, token.n) == 1 &&
-          EVP_DigestFinal_ex(b->md, key.sum, &n) == 1 && n == sizeof(key.sum));
-    return key;
-}
-
-static struct slot *slot_of(struct proxy_bearers *b, const struct key *key)
-{
-    uint32_t n = 0;
-
-    memcpy(&n, key->sum, sizeof(n));
-    return &b->slots[n % SLOTS];
-}
-
-/* NULL: nothing is known of it. */
-static const struct slot *recall(struct proxy_bearers *b, const struct key *key)
-{
-    const struct slot *slot = slot_of(b, key);
-
-    return slot->until_ms > clock_coarse_ms() && memcmp(&slot->key, key, sizeof(*key)) == 0 ? slot
-                                                                                            : NULL;
-}
-
-static void remember(struct proxy_bearers *b, const struct key *key, const struct handle *handle,
-                     int64_t expires_at_s)
-{
-    int64_t left_ms = (expires_at_s - clock_wall_s()) * 1000;
-
-    *slot_of(b, key) = (struct slot){ .key = *key,
-                                      .until_ms = clock_coarse_ms() + MIN(left_ms, KEEP_MS),
-                                      .handle = *handle };
-}
-
-static void remember_bad(struct proxy_bearers *b, const struct key *key, const char *code)
-{
-    struct slot *slot = slot_of(b, key);
-    int64_t now_ms = clock_coarse_ms();
-
-    if (slot->code != NULL ||
-        slot->until_ms <= now_ms) { /* made up, it drives out none that holds */
-        *slot = (struct slot){ .key = *key, .until_ms = now_ms + KEEP_BAD_MS, .code = code };
-    }
 }
 
 /* ---- tokens ----------------------------------------------------------------------------------- */
 
 static enum err open_account(struct proxy_bearers *b, struct sv text, struct handle *handle_out)
 {
-    const struct key key = key_of(b, text, NULL);
-    const struct slot *known = recall(b, &key);
+    const struct token_key key = token_memory_key(b->memory, text, NULL);
+    const struct token_known *known = token_memory_recall(b->memory, &key);
     struct token token = { .role = TOKEN_ROLE_NONE };
     enum err err = ERR_OK;
 
@@ -167,7 +77,7 @@ static enum err open_account(struct proxy_bearers *b, struct sv text, struct han
     }
     *handle_out = (struct handle){ .issued_at_s = clock_wall_s() };
     (void)snprintf(handle_out->session, sizeof(handle_out->session), TOKEN_ACCOUNT "%s", token.id);
-    remember(b, &key, handle_out, token.expires_at_s);
+    token_memory_keep(b->memory, &key, handle_out, token.expires_at_s);
     return ERR_OK;
 }
 
@@ -208,52 +118,24 @@ static bool take(struct proxy_exchange *x, const struct handle *handle)
     return true;
 }
 
-/* ---- who makes tokens up ----------------------------------------------------------------------- */
-
-static uint64_t who_of(const struct proxy_exchange *x)
-{
-    struct sv ip = proxy_address_bytes(&x->visitor.address);
-
-    return map_hash(sv_head(ip, MIN(ip.n, (size_t)V6_NETWORK)));
-}
-
-static bool misses_too_often(struct proxy_bearers *b, const struct proxy_exchange *x)
-{
-    uint64_t who = who_of(x);
-    const struct misser *m = &b->missers[who % MISSERS];
-
-    return m->who == who && m->n >= MISSES_MAX && clock_coarse_ms() - m->since_ms < MISSES_MS;
-}
-
-static void note_miss(struct proxy_bearers *b, const struct proxy_exchange *x)
-{
-    uint64_t who = who_of(x);
-    struct misser *m = &b->missers[who % MISSERS];
-
-    if (m->who != who || clock_coarse_ms() - m->since_ms >= MISSES_MS) {
-        *m = (struct misser){ .who = who, .since_ms = clock_coarse_ms() };
-    }
-    m->n++;
-}
-
 /* ---- asking authenticate ----------------------------------------------------------------------- */
 
-static struct proxy_asking *asking_of(struct proxy_bearers *b, const struct key *key)
+static struct proxy_asking *asking_of(struct proxy_bearers *b, const struct token_key *key)
 {
     struct list *it;
 
     LIST_FOREACH(it, &b->askings) {
         struct proxy_asking *a = LIST_ENTRY(it, struct proxy_asking, in_bearers);
 
-        if (memcmp(a->key, key->sum, sizeof(a->key)) == 0) {
+        if (memcmp(&a->key, key, sizeof(a->key)) == 0) {
             return a;
         }
     }
     return NULL;
 }
 
-static struct proxy_asking *ask(struct proxy_worker *worker, const struct key *key, struct sv text,
-                                uint64_t route)
+static struct proxy_asking *ask(struct proxy_worker *worker, const struct token_key *key,
+                                struct sv text, uint64_t route)
 {
     struct proxy_asking *a = MEM_NEW(struct proxy_asking);
 
@@ -261,7 +143,7 @@ static struct proxy_asking *ask(struct proxy_worker *worker, const struct key *k
     list_push_back(&worker->bearers->askings, &a->in_bearers);
     worker->bearers->n_askings++;
     a->worker = worker;
-    memcpy(a->key, key->sum, sizeof(a->key));
+    a->key = *key;
     a->token = mem_dup(text.p, text.n);
     a->n_token = text.n;
     a->route = route;
@@ -274,8 +156,8 @@ static bool open_foreign(struct proxy_exchange *x, struct sv text)
 {
     struct proxy_bearers *b = x->worker->bearers;
     const struct config_route *route = taker(x);
-    const struct key key = key_of(b, text, route);
-    const struct slot *known = recall(b, &key);
+    const struct token_key key = token_memory_key(b->memory, text, route);
+    const struct token_known *known = token_memory_recall(b->memory, &key);
     struct proxy_asking *a = NULL;
 
     if (known != NULL && known->code == NULL) {
@@ -285,7 +167,7 @@ static bool open_foreign(struct proxy_exchange *x, struct sv text)
         proxy_reply_fault(x, 401, known->code);
         return false;
     }
-    if (misses_too_often(b, x)) {
+    if (token_memory_misses_too_often(b->memory, proxy_address_bytes(&x->visitor.address))) {
         proxy_reply_fault(x, 429, "too-many-bad-tokens");
         return false;
     }
@@ -314,15 +196,16 @@ void proxy_bearer_leave(struct proxy_exchange *x)
     }
 }
 
-static void tell(struct proxy_exchange *x, const struct proxy_asking *a)
+static void tell(struct proxy_exchange *x, const struct token_answer *answer)
 {
-    if (a->status == RPC_OK) {
-        if (take(x, &a->handle)) {
+    if (answer->status == RPC_OK) {
+        if (take(x, &answer->handle)) {
             proxy_request_identified(x);
         }
-    } else if (a->status == RPC_UNAUTHENTICATED) {
-        note_miss(x->worker->bearers, x);
-        proxy_reply_fault(x, 401, a->code);
+    } else if (answer->status == RPC_UNAUTHENTICATED) {
+        token_memory_note_miss(x->worker->bearers->memory,
+                               proxy_address_bytes(&x->visitor.address));
+        proxy_reply_fault(x, 401, answer->code);
     } else {
         proxy_reply_fault(x, 503, "token-not-verified");
     }
@@ -331,13 +214,12 @@ static void tell(struct proxy_exchange *x, const struct proxy_asking *a)
 void proxy_bearer_answered(struct proxy_asking *asking)
 {
     struct proxy_bearers *b = asking->worker->bearers;
-    struct key key;
+    const struct token_answer *answer = &asking->answer;
 
-    memcpy(key.sum, asking->key, sizeof(key.sum));
-    if (asking->status == RPC_OK) {
-        remember(b, &key, &asking->handle, asking->expires_at_s);
-    } else if (asking->status == RPC_UNAUTHENTICATED) {
-        remember_bad(b, &key, asking->code);
+    if (answer->status == RPC_OK) {
+        token_memory_keep(b->memory, &asking->key, &answer->handle, answer->expires_at_s);
+    } else if (answer->status == RPC_UNAUTHENTICATED) {
+        token_memory_keep_bad(b->memory, &asking->key, answer->code);
     }
     list_remove(&asking->in_bearers); /* who comes now finds the answer, or asks anew */
     while (!list_empty(&asking->waiting)) {
@@ -345,7 +227,7 @@ void proxy_bearer_answered(struct proxy_asking *asking)
             LIST_ENTRY(asking->waiting.next, struct proxy_exchange, in_asking);
 
         proxy_bearer_leave(x);
-        tell(x, asking);
+        tell(x, answer);
     }
     asking_free(b, asking);
 }

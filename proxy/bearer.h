@@ -1,16 +1,16 @@
 /* proxy_bearer: what the token that a program shows is worth. Our own tokens open here, without I/O: a
  * session handle bound to this host or tunnel, the token of a service account. Those of others, where
  * the route takes them, are shown to authenticate, once for all who wait, which makes a session of each.
- * What opened is remembered for a minute by its SHA-256, with what it was opened for; whether its
- * session still lives is authorize's word each time. What did not is remembered for two seconds, and
- * an address that shows a hundred such in ten seconds gets no more of them looked at until then. At most
- * 1024 are remembered, at most 64 are asked about at once. Owned by one worker.
+ * What was found out is remembered (token_memory.h); whether its session still lives is authorize's word
+ * each time. At most 64 are asked about at once. Owned by one worker.
  *
  * A token that is shown must hold: a bad one is 401 whatever cookie came with it, and one that belongs
  * to another session than the cookie is 400, so that nobody has to guess who acts. */
 #pragma once
 
 #include "common/crypto/keys.h"
+#include "common/token_ask.h"
+#include "common/token_memory.h"
 #include "proxy/exchange.h"
 
 struct proxy_bearers;
@@ -20,15 +20,11 @@ struct proxy_asking {
     struct list in_bearers;
     struct list waiting; /* proxy_exchange.in_asking */
     struct proxy_worker *worker;
-    unsigned char key[32]; /* what it is remembered by */
+    struct token_key key;
     char *token;
     size_t n_token;
     uint64_t route;
-    /* the answer */
-    enum rpc_status status;
-    const char *code; /* constant; NULL: it holds */
-    struct handle handle;
-    int64_t expires_at_s;
+    struct token_answer answer;
 };
 
 struct proxy_bearers *proxy_bearers_new(const struct keys *keys); /* keys outlive it */

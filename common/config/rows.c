@@ -247,7 +247,8 @@ static const struct config_row global_rows[] = {
       .def_text = "unix:sock/databroker.sock", .doc = "Where the databroker is." },
     { "authenticate_grpc_url", CFG_TARGET, CFG_OURS, G(authenticate_grpc),
       .def_text = "unix:sock/authenticate.sock",
-      .doc = "Where authenticate serves gRPC; the proxy redeems one-time codes there." },
+      .doc =
+          "Where authenticate serves gRPC; the proxy redeems one-time codes there; it and authorize show tokens of others." },
     { "authenticate_service_url", CFG_ORIGIN, 0, G(authenticate_service_url),
       .doc =
           "The address of the login pages as browsers see it: `https://host[:port]`. Needed unless "

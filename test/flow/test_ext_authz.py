@@ -3,14 +3,19 @@
 import json
 import os
 import random
+import signal
 import subprocess
+import threading
+import time
 
 import grpc
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from sanitize import ANSWER_S
 from stand import Stand
 from test_foreign import channel, stubs, token  # noqa: F401
-from trial import ROOT, free_port, wait_for
+from trial import ROOT, free_port, freeze, wait_for
 
 USER = "user@example.com"
 NAVIGATION = {"accept": "text/html", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
@@ -32,7 +37,17 @@ def stand(upstream):
     to: http://127.0.0.1:{upstream.port}
     allow_public_unauthenticated_access: true
   - {{from: "https://pre.localhost:PORT", to: "http://127.0.0.1:{upstream.port}", policy: [{{allow: {{or: [{{cors_preflight: true}}]}}}}]}}
-""", settings="jwt_claims_headers: [email]\n", authorizes=2)
+  - from: https://ci.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    bearer_token_format: jwt
+    policy: [{{allow: {{or: [{{user: {{is: "ci/repo"}}}}, {{email: {{is: {USER}}}}}]}}}}]
+""", authorizes=2)
+    s.ci = ec.generate_private_key(ec.SECP256R1())
+    with open(f"{s.folder}/ci.json", "w") as f:
+        json.dump({"keys": [json.loads(jwt.algorithms.ECAlgorithm.to_jwk(s.ci.public_key()))]}, f)
+    s.settings = ("jwt_claims_headers: [email]\nidentity_providers: {ci: {issuer: https://ci.example, audiences: [us], "
+                  f"jwks_file: {s.folder}/ci.json, supported_algs: [ES256]}}}}\n")
+    s.write_config()
     s.foreign = free_port()  # where the second one serves others than our proxy
     s.env["authorize-2"] = {"GRPC_ADDRESS": f"127.0.0.1:{s.foreign}"}
     s.start()
@@ -171,6 +186,64 @@ def test_a_session_ends_with_the_next_question(stand, envoy):
     assert envoy.ask("/admin", headers=cookie)["status"]["code"] == 0
     stand.cli("users", "revoke", "admin@example.com")
     is_denied(envoy.ask("/admin", headers=cookie), 401)
+
+
+def ci_token(stand, key=None, **more):
+    now = int(time.time())
+    return jwt.encode({"iss": "https://ci.example", "aud": "us", "sub": "repo", "iat": now, "exp": now + 600, "jti": str(time.monotonic_ns()), **more},
+                      key or stand.ci, "ES256")
+
+
+def ask_ci(client, token, **headers):
+    return client.ask(host="ci.localhost:PORT", headers={"authorization": "Bearer " + token, **headers})
+
+
+def test_tokens_of_others_count_where_the_route_takes_them(stand, envoy, person):
+    token = ci_token(stand)
+    for _ in range(2):  # found out, and remembered
+        got = ask_ci(envoy, token)
+        assert got["status"]["code"] == 0 and got["dynamic_metadata"]["user"] == "ci/repo", got
+        assert "authorization" in [name.lower() for name in got["ok_response"]["headers_to_remove"]]
+    for wrong in ({"aud": "else"}, {"iss": "https://else.example"}, {"exp": 1}, {"sub": ""}, {"key": ec.generate_private_key(ec.SECP256R1())}):
+        for _ in range(2):
+            denied = is_denied(ask_ci(envoy, ci_token(stand, **wrong), **NAVIGATION), 401)  # and is sent nowhere to log in
+            assert "location" not in fields(denied["headers"]), wrong
+    assert json.loads(is_denied(ask_ci(envoy, ci_token(stand, exp=1)), 401)["body"])["code"] == "token-expired"
+    is_denied(ask_ci(envoy, ci_token(stand, sub="another")), 403)
+    is_denied(envoy.ask(headers={"authorization": "Bearer " + token}))  # elsewhere it is the application's
+    session = got["dynamic_metadata"]["session"]
+    stand.cli("sessions", "revoke", session)
+    wait_for("the end of its session", lambda: ask_ci(envoy, token)["status"]["code"] != 0)
+
+
+def test_while_a_token_is_looked_at_others_are_answered(stand, envoy, tool):
+    other = Client(tool, stand, token(stand, "checker"), f"127.0.0.1:{stand.foreign}")
+    got, shown = [], ci_token(stand)
+    asking = threading.Thread(target=lambda: got.append(ask_ci(other, shown)))
+    freeze(stand.processes["authenticate"])
+    try:
+        asking.start()
+        for _ in range(20):
+            assert envoy.ask(host="public.localhost:PORT")["status"]["code"] == 0
+        assert not got
+    finally:
+        stand.processes["authenticate"].send_signal(signal.SIGCONT)
+    asking.join(60)
+    assert got and got[0]["status"]["code"] == 0, got
+    other.close()
+
+
+def test_without_authenticate_a_new_token_is_not_decided(stand, envoy):
+    known = ci_token(stand)
+    assert ask_ci(envoy, known)["status"]["code"] == 0
+    stand.kill("authenticate")
+    try:
+        assert json.loads(is_denied(ask_ci(envoy, ci_token(stand)), 503)["body"])["code"] == "token-not-verified"
+        assert ask_ci(envoy, known)["status"]["code"] == 0
+    finally:
+        stand.start_one("authenticate")
+        stand.wait_ready()
+    wait_for("authenticate", lambda: ask_ci(envoy, ci_token(stand))["status"]["code"] == 0)
 
 
 def test_a_program_s_token_counts_and_a_bad_one_is_refused(stand, envoy, person):

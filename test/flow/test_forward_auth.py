@@ -1,13 +1,17 @@
 """Verdicts for another proxy: behind Debian's nginx with the configuration of docs/migrate-forward-auth.md, and
 question by question as other proxies ask."""
 
+import json
 import os
 import re
 import socket
 import ssl
 import subprocess
+import time
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from sanitize import PATIENCE
 from stand import Stand, Upstream, header, raw_request
 from trial import ROOT, free_port, wait_for
@@ -76,7 +80,14 @@ def stand():
     pass_identity_headers: true
   - {{from: "https://admin.localhost:PORT", to: "http://127.0.0.1:{app.port}", {only_admins}}}
   - {{from: "https://public.localhost:PORT", to: "http://127.0.0.1:{app.port}", allow_public_unauthenticated_access: true}}
-""", "trusted_proxies: [127.0.0.1]\nforward_auth_from: [127.0.0.1]\n")
+  - {{from: "https://ci.localhost:PORT", to: "http://127.0.0.1:{app.port}", bearer_token_format: jwt, policy: [{{allow: {{or: [{{user: ci/repo}}]}}}}]}}
+""")
+    s.ci = ec.generate_private_key(ec.SECP256R1())
+    with open(f"{s.folder}/ci.json", "w") as f:
+        json.dump({"keys": [json.loads(jwt.algorithms.ECAlgorithm.to_jwk(s.ci.public_key()))]}, f)
+    s.settings = ("trusted_proxies: [127.0.0.1]\nforward_auth_from: [127.0.0.1]\nidentity_providers: {ci: {issuer: https://ci.example, "
+                  f"audiences: [us], jwks_file: {s.folder}/ci.json, supported_algs: [ES256]}}}}\n")
+    s.write_config()
     s.app = app.port
     s.upstream = app
     s.start()
@@ -240,6 +251,22 @@ def test_a_program_shows_a_token_and_the_application_does_not_see_it(stand):
         status, got = ask(stand, NGINX, original() + [f"Authorization: {bad}"] + NAVIGATION)
         assert status == 401 and not header(got, "Location")
     assert made not in str(stand.logs("proxy")) + str(stand.logs("authorize"))
+
+
+def test_tokens_of_others_count_where_the_route_takes_them(stand):
+    now = int(time.time())
+    claims = {"iss": "https://ci.example", "aud": "us", "sub": "repo", "iat": now, "exp": now + 600}
+    at = original("https://ci.localhost:PORT/")
+    nginx = NGINX.replace("app.localhost", "ci.localhost")
+    token = jwt.encode(claims, stand.ci, "ES256")
+    status, got = ask(stand, nginx, at + [f"Authorization: Bearer {token}"] + NAVIGATION)
+    assert status == 200 and not header(got, "Authorization")
+    for wrong, expected in (({"aud": "else"}, 401), ({"exp": 1}, 401), ({"sub": "else"}, 403)):
+        status, got = ask(stand, nginx, at + [f"Authorization: Bearer {jwt.encode({**claims, **wrong}, stand.ci, 'ES256')}"] + NAVIGATION)
+        assert status == expected and not header(got, "Location"), wrong
+    status, got = ask(stand, "/.pomerium/auth/traefik", forwarded(host="ci.localhost:PORT") + [f"Authorization: Bearer {token}"])
+    assert status == 200
+    assert ask(stand, NGINX, original() + [f"Authorization: Bearer {token}"])[0] == 401  # there it is the application's
 
 
 @pytest.mark.parametrize("path, lines, cause", [
