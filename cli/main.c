@@ -19,7 +19,7 @@ static const struct cli_command commands[] = {
     { "audit", "verify the chain of audit lines", cli_audit_main },
     { "token", "make, list, revoke tokens: service accounts, clients of the databroker",
       cli_token_main },
-    { "databroker", "look after the store: rotate its keys", cli_databroker_main },
+    { "databroker", "look after the store: back up, restore, rotate keys", cli_databroker_main },
     { "ca", "print the certificate authority between the parts", cli_ca_main },
     { "hash-password", "hash a password for the users file", cli_hash_main },
     { "healthcheck", "ask a part whether it is ready", cli_healthcheck_main },
