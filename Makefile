@@ -25,11 +25,12 @@ HARDEN   := -fno-plt -fstack-protector-strong -fstack-clash-protection -fcf-prot
 LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 CFLAGS   ?= -O2 -g
 SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) libpq 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lcsv
+PQ_LIBS    := $(shell pkg-config --libs libpq 2>/dev/null)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
              $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP
-ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) -lpthread
+ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) $(OWN_LIBS) -lpthread
 
 # Generated code is compiled without our warnings and never committed. Google's well-known types come
 # from protobuf's own package; protobuf-c ships no code for them.
@@ -53,6 +54,8 @@ all: $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client)
 
 $(foreach d,$(DAEMONS),$(eval $(BIN)/postern-$(d): $(call OBJ,$(d)) $(SHARED)))
 $(BIN)/postern: $(call OBJ,cli) $(SHARED)
+# Only the databroker speaks with PostgreSQL.
+$(BIN)/postern-databroker $(filter $(B)/test/unit/databroker/%,$(TESTS)): OWN_LIBS := $(PQ_LIBS)
 $(addprefix $(BIN)/,$(PROGRAMS)):
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
@@ -135,7 +138,7 @@ FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS) cli,$(filter-out %/main.o,$(call FUZZ_
 fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))
 $(FB)/bin/%: $(FB)/test/fuzz/%_fuzz.o $(FB)/libpostern.a
 	@mkdir -p $(@D); echo "  LD    $@"
-	$(Q)$(FUZZ_CC) -o $@ $< $(FB)/libpostern.a -fsanitize=fuzzer,address,undefined $(PKG_LIBS) -lpthread
+	$(Q)$(FUZZ_CC) -o $@ $< $(FB)/libpostern.a -fsanitize=fuzzer,address,undefined $(PKG_LIBS) $(PQ_LIBS) -lpthread
 $(FB)/libpostern.a: $(FUZZ_COMMON) $(FUZZ_DAEMON_OBJ)
 	@rm -f $@; ar rcs $@ $^
 $(FB)/gen/%.o: $(B)/gen/%.c | $(PB_H)

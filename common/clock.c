@@ -31,9 +31,14 @@ int64_t clock_coarse_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+int64_t clock_test_shifted_us(void)
+{
+    return __atomic_load_n(&test_shift_ms, __ATOMIC_RELAXED) * 1000;
+}
+
 int64_t clock_wall_us(void)
 {
-    return now_us(CLOCK_REALTIME) + __atomic_load_n(&test_shift_ms, __ATOMIC_RELAXED) * 1000;
+    return now_us(CLOCK_REALTIME) + clock_test_shifted_us();
 }
 
 int64_t clock_wall_ms(void)

@@ -15,6 +15,8 @@ int64_t clock_wall_ms(void);
 int64_t clock_wall_s(void);
 /* Shifts what the wall clock tells by delta_ms from now on; for tests. */
 void clock_test_shift(int64_t delta_ms);
+/* How far it is shifted: for what tells the time by another machine's clock. */
+int64_t clock_test_shifted_us(void);
 
 enum { CLOCK_TEXT_SIZE = 28 };
 

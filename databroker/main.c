@@ -1,9 +1,12 @@
+#include <string.h>
+
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rpc/identity.h"
 #include "common/rpc/rpc.h"
 #include "common/rpc/server.h"
+#include "common/secret.h"
 #include "common/service.h"
 #include "databroker/service.h"
 
@@ -79,22 +82,48 @@ static void add_secrets(const struct config *config, struct broker_store_opts *s
     }
 }
 
+static void wipe_text(char **text)
+{
+    if (*text != NULL) {
+        secret_wipe(*text, strlen(*text));
+    }
+    mem_free(text);
+}
+
+static enum err open_store(struct databroker *db, const struct config *config, struct diag *d)
+{
+    CLEANUP(wipe_text) char *conninfo = NULL;
+    struct broker_store_opts opts = { .beneath = &broker_store_sqlite };
+
+    add_secrets(config, &opts);
+    switch (config->databroker_storage_type) {
+    case CONFIG_STORAGE_SQLITE:
+        opts.target = config->databroker_storage_file.p;
+        log_info("store.opens", KV_STR("type", "sqlite"), KV_STR("at", opts.target));
+        break;
+    case CONFIG_STORAGE_MEMORY:
+        log_info("store.opens", KV_STR("type", "memory"));
+        break;
+    case CONFIG_STORAGE_POSTGRES:
+        conninfo = mem_svdup(secret_bytes(config->databroker_storage_connection_string));
+        opts.target = conninfo;
+        opts.beneath = &broker_store_pg;
+        break;
+    }
+    return broker_service_new(service_loop(db->service), &broker_store_sealed, &opts, &db->broker,
+                              d);
+}
+
 static enum err databroker_start(struct service *service, const struct config *config,
                                  void **state_out, struct diag *d)
 {
     struct databroker *db = MEM_NEW(struct databroker);
-    struct broker_store_opts store = { .target = NULL };
     enum err err = ERR_OK;
 
     db->service = service;
     db->config = config_ref(config);
     db->writer = service_part_new(service, "store");
-    if (config->databroker_storage_type == CONFIG_STORAGE_SQLITE) {
-        store.target = config->databroker_storage_connection_string.p;
-    }
-    store.beneath = &broker_store_sqlite;
-    add_secrets(config, &store);
-    err = broker_service_new(service_loop(service), &broker_store_sealed, &store, &db->broker, d);
+    err = open_store(db, config, d);
     if (err == ERR_OK) {
         err = broker_service_audit(db->broker, config, d);
     }
@@ -109,8 +138,7 @@ static enum err databroker_start(struct service *service, const struct config *c
     }
     broker_service_on_health(db->broker, on_health, db);
     rpc_server_set_serving(db->server, true);
-    log_info("databroker.listens", KV_SV("address", config->grpc_address),
-             KV_STR("store", store.target == NULL ? "memory" : store.target));
+    log_info("databroker.listens", KV_SV("address", config->grpc_address));
     *state_out = db;
     return ERR_OK;
 }

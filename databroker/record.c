@@ -52,6 +52,18 @@ bool broker_records_fit(const struct broker_records *list, const struct broker_r
     return list->count < limit && list->bytes + record_bytes(record) <= BROKER_BATCH_BYTES;
 }
 
+void broker_records_match(struct broker_records *list, const struct broker_record *record,
+                          uint64_t offset, size_t limit)
+{
+    if (list->total >= offset && !list->more) {
+        list->more = !broker_records_fit(list, record, limit);
+        if (!list->more) {
+            broker_records_add(list, record);
+        }
+    }
+    list->total++;
+}
+
 enum err broker_name_check(struct sv name, const char *what, struct diag *d)
 {
     size_t i = 0;

@@ -53,6 +53,10 @@ void broker_records_add(struct broker_records *list, const struct broker_record 
 bool broker_records_fit(const struct broker_records *list, const struct broker_record *record,
                         size_t limit);
 
+/* One more record matches a query: counts it in total, and adds it if it is in the window. */
+void broker_records_match(struct broker_records *list, const struct broker_record *record,
+                          uint64_t offset, size_t limit);
+
 /* 1..BROKER_NAME_MAX bytes of UTF-8 without control characters. what names it in d.
  * ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_name_check(struct sv name, const char *what, struct diag *d);

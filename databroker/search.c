@@ -38,19 +38,6 @@ bool broker_search_has_text(const struct broker_record *record, struct sv text)
     return text.n == 0 || contains(record->id, needle) || contains(record->data, needle);
 }
 
-/* One more record matches: counts it, and adds it if it is in the window. */
-static void add_match(const struct broker_search *search, const struct broker_record *record,
-                      struct broker_records *out)
-{
-    if (out->total >= search->offset && !out->more) {
-        out->more = !broker_records_fit(out, record, search->limit);
-        if (!out->more) {
-            broker_records_add(out, record);
-        }
-    }
-    out->total++;
-}
-
 static void look_at(const struct broker_search *search, const struct broker_records *page,
                     struct broker_records *out)
 {
@@ -58,7 +45,7 @@ static void look_at(const struct broker_search *search, const struct broker_reco
         const struct broker_record *record = &page->items[i];
 
         if (record->deleted_us == 0 && search->match(record, search->arg)) {
-            add_match(search, record, out);
+            broker_records_match(out, record, search->offset, search->limit);
         }
     }
 }

@@ -278,6 +278,8 @@ static void probe_done(void *arg)
         why = "store-full";
     } else if (err == ERR_TIMEOUT) {
         why = "store-slow";
+    } else if (err == ERR_UNAVAILABLE) {
+        why = "store-unreachable";
     } else if (err != ERR_OK) {
         why = "store-failed";
     }
@@ -335,10 +337,21 @@ static void wake_followers(void *arg)
     struct broker_service *service = arg;
 
     __atomic_store_n(&service->wake_posted, 0, __ATOMIC_SEQ_CST);
+    if (__atomic_exchange_n(&service->options_news, 0, __ATOMIC_SEQ_CST) != 0) {
+        service->options_generation++;
+    }
     broker_sync_wake(service);
 }
 
-/* On the writer's thread. */
+/* On the watcher's thread; on_commit follows. */
+static void on_options(void *arg)
+{
+    struct broker_service *service = arg;
+
+    __atomic_store_n(&service->options_news, 1, __ATOMIC_SEQ_CST);
+}
+
+/* On the writer's thread, or the watcher's. */
 static void on_commit(void *arg)
 {
     struct broker_service *service = arg;
@@ -365,6 +378,7 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     broker_audit_init(service);
     own.readers = READERS;
     own.on_commit = on_commit;
+    own.on_options = on_options;
     own.arg = service;
     err = ops->open(&own, &service->store, d);
     if (err != ERR_OK) {

@@ -37,6 +37,7 @@ struct broker_service {
     struct list followers;
     size_t n_followers;
     uint64_t options_generation; /* grows when a type's options change */
+    int options_news;            /* atomic: through another databroker */
     int wake_posted;             /* atomic: a wake of the followers is on its way */
     struct list unconfirmed; /* ops whose deletions a replica has not taken in yet, oldest first */
     struct event *confirm_timer;

@@ -12,20 +12,19 @@ static void hold(struct broker_steady *steady, int64_t jump_us)
              KV_I64("nothing_expires_for_ms", steady->hold_ms));
 }
 
-void broker_steady_init(struct broker_steady *steady, int64_t last_us, int64_t hold_ms)
+void broker_steady_init(struct broker_steady *steady, int64_t now_us, int64_t last_us,
+                        int64_t hold_ms)
 {
-    int64_t now = clock_wall_us();
-
-    *steady = (struct broker_steady){ .hold_ms = hold_ms, .offset_us = now - clock_mono_us() };
-    if (last_us != 0 && (now < last_us - BROKER_JUMP_MS * INT64_C(1000) ||
-                         now > last_us + BROKER_AWAY_MS * INT64_C(1000))) {
-        hold(steady, now - last_us);
+    *steady = (struct broker_steady){ .hold_ms = hold_ms, .offset_us = now_us - clock_mono_us() };
+    if (last_us != 0 && (now_us < last_us - BROKER_JUMP_MS * INT64_C(1000) ||
+                         now_us > last_us + BROKER_AWAY_MS * INT64_C(1000))) {
+        hold(steady, now_us - last_us);
     }
 }
 
-bool broker_steady_now(struct broker_steady *steady)
+bool broker_steady_now(struct broker_steady *steady, int64_t now_us)
 {
-    int64_t offset = clock_wall_us() - clock_mono_us();
+    int64_t offset = now_us - clock_mono_us();
     int64_t jump = offset - steady->offset_us;
 
     steady->offset_us = offset; /* a slow drift is no jump */

@@ -18,7 +18,9 @@ struct broker_steady {
     int64_t held_until_ms; /* monotonic */
 };
 
-/* last_us: wall time when the store was last known to be written; 0: never. */
-void broker_steady_init(struct broker_steady *steady, int64_t last_us, int64_t hold_ms);
+/* now_us: what the store's clock tells: this machine's, or a database server's. last_us: when the store
+ * was last known to be written; 0: never. */
+void broker_steady_init(struct broker_steady *steady, int64_t now_us, int64_t last_us,
+                        int64_t hold_ms);
 /* Looks at the clocks; a jump is logged. */
-bool broker_steady_now(struct broker_steady *steady);
+bool broker_steady_now(struct broker_steady *steady, int64_t now_us);

@@ -26,15 +26,19 @@ enum {
 struct broker_store_ops;
 
 struct broker_store_opts {
-    const char *target;   /* SQLite: a file; NULL: memory, gone when the process ends */
+    /* SQLite: a file; NULL: memory, gone when the process ends. PostgreSQL: a connection string. */
+    const char *target;
     unsigned readers;     /* reads at once, 1..16; 0: 2 */
     size_t queue_max;     /* writes that may wait; 0: 4096 */
     int64_t retention_ms; /* 0: BROKER_RETENTION_MS */
     int64_t sweep_ms;     /* time between two sweeps; 0: one minute */
     int64_t hold_ms; /* nothing expires for so long after a jump of the clock; 0: BROKER_HOLD_MS */
     uint32_t max_pages; /* SQLite: bound of the file's size; 0: none */
-    /* After every commit that changed records or options; on the writer's thread; must not block. */
+    /* After every commit that changed records or options, another databroker's, too; on the writer's
+     * thread or one that watches; must not block. */
     void (*on_commit)(void *arg);
+    /* Before that, when another databroker changed a type's options; on some thread; likewise. */
+    void (*on_options)(void *arg);
     void *arg;
 
     /* broker_store_sealed only: the store beneath, and the secrets that wrap its keys (keyring.h). */
@@ -71,7 +75,8 @@ enum broker_write_kind {
 struct broker_write {
     enum broker_write_kind kind;
     /* ERR_OK: it is on disk.  ERR_EXISTS: somebody else holds the lease.  ERR_ABORTED: if_version
-     * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written. */
+     * did not fit.  ERR_LIMIT: disk full.  ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO: not written; or a
+     * server went away in COMMIT and did not come back in time to say whether it is. */
     enum err err;
     int64_t deadline_ms; /* not begun by then: ERR_TIMEOUT, nothing was written */
     /* PUT: in; versions and times out. deleted_us > 0: delete.  REPLACE: in. */
@@ -147,6 +152,7 @@ struct broker_store_ops {
 };
 
 extern const struct broker_store_ops broker_store_sqlite;
+extern const struct broker_store_ops broker_store_pg;
 extern const struct broker_store_ops broker_store_sealed; /* over another one: store_sealed.c */
 
 /* Submits w and waits for it; for tests and start-up, never on a loop. Returns w->err. */

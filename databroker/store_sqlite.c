@@ -224,7 +224,7 @@ static enum err open_writer(struct broker_store *store, struct diag *d)
     if (err == ERR_OK) {
         err = broker_conn_number(store->writer, "SELECT probe FROM store", &last_us, d);
     }
-    broker_steady_init(&store->steady, last_us, store->opts.hold_ms);
+    broker_steady_init(&store->steady, clock_wall_us(), last_us, store->opts.hold_ms);
     return err == ERR_OK ? broker_conn_state(store->writer, &store->state) : err;
 }
 

@@ -120,19 +120,6 @@ enum err broker_store_get(struct broker_store *store, struct sv type, struct sv 
     return err == ERR_OK && out->count == before ? ERR_NOT_FOUND : err;
 }
 
-/* One more record matches: counts it, and adds it if it is in the window. */
-static void add_match(const struct broker_query *query, const struct broker_record *record,
-                      struct broker_records *out)
-{
-    if (out->total >= query->offset && !out->more) {
-        out->more = !broker_records_fit(out, record, query->limit);
-        if (!out->more) {
-            broker_records_add(out, record);
-        }
-    }
-    out->total++;
-}
-
 static enum err query_ids(struct broker_conn *conn, const struct broker_query *query,
                           struct broker_records *out)
 {
@@ -145,7 +132,7 @@ static enum err query_ids(struct broker_conn *conn, const struct broker_query *q
         broker_records_init(&one);
         err = read_one(conn, query->type, query->ids[i], &one);
         if (err == ERR_OK && one.count > 0) {
-            add_match(query, &one.items[0], out);
+            broker_records_match(out, &one.items[0], query->offset, query->limit);
         }
     }
     return err;

@@ -179,7 +179,7 @@ static enum err expire_records(struct broker_store *store, bool steady, uint64_t
 
 enum err broker_store_sweep(struct broker_store *store, uint64_t *swept_out)
 {
-    bool steady = broker_steady_now(&store->steady);
+    bool steady = broker_steady_now(&store->steady, clock_wall_us());
     enum err err = ERR_OK;
 
     *swept_out = 0;

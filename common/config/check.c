@@ -161,6 +161,34 @@ static void check_login(struct config_reader *r, const bool *given)
     }
 }
 
+static void storage_defaults(struct config_reader *r)
+{
+    struct config *c = r->c;
+    const struct secret *given = c->databroker_storage_connection_string;
+    struct sv name = given == NULL ? SV("databroker.sqlite") : secret_bytes(given);
+
+    if (c->databroker_storage_type == CONFIG_STORAGE_POSTGRES && given == NULL &&
+        r->opts->part == CONFIG_PART_DATABROKER) {
+        config_error(
+            r, whole(r),
+            "databroker_storage_type: postgres wants databroker_storage_connection_string, "
+            "such as postgres://postern@db.internal/postern?sslmode=verify-full");
+    }
+    if (c->databroker_storage_type != CONFIG_STORAGE_SQLITE) {
+        return;
+    }
+    if (sv_starts(name, SV("postgres://")) || sv_starts(name, SV("postgresql://"))) {
+        config_error(r, whole(r),
+                     "databroker_storage_connection_string leads to PostgreSQL: set "
+                     "databroker_storage_type: postgres");
+        return;
+    }
+    if (sv_starts(name, SV("file://"))) {
+        name = sv_from_at(name, 7);
+    }
+    c->databroker_storage_file = config_path(r, name);
+}
+
 static void set_part_defaults(struct config_reader *r)
 {
     static const char *const health[] = { [CONFIG_PART_PROXY] = "127.0.0.1:28080",
@@ -183,14 +211,7 @@ static void set_part_defaults(struct config_reader *r)
     } else if (c->health_check_addr.n == 0 && r->opts->part != CONFIG_PART_NONE) {
         c->health_check_addr = sv_from(health[r->opts->part]);
     }
-    if (c->databroker_storage_type == CONFIG_STORAGE_SQLITE) {
-        struct sv name = c->databroker_storage_connection_string;
-
-        if (sv_starts(name, SV("file://"))) {
-            name = sv_from_at(name, 7);
-        }
-        c->databroker_storage_connection_string = config_path(r, name);
-    }
+    storage_defaults(r);
 }
 
 static void make_keys(struct config_reader *r)

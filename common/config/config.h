@@ -295,10 +295,6 @@ enum config_bearer {
 struct config_issuer {
     struct sv name; /* in front of its user ids */
     struct sv issuer;
-    bool
-        kubernetes; /* issuer is "kubernetes:///": the cluster's API server tells it, and its keys */
-    struct sv api_url;
-    struct secret *api_token; /* authenticate only */
     struct config_strings audiences;
     struct config_strings algs;
     struct sv jwks_url; /* not set: jwks has them */
@@ -574,7 +570,7 @@ enum config_tls_version { CONFIG_TLS_1_2 = 0, CONFIG_TLS_1_3 };
 
 enum config_idp { CONFIG_IDP_NONE = 0, CONFIG_IDP_LOCAL, CONFIG_IDP_OIDC };
 
-enum config_storage { CONFIG_STORAGE_SQLITE = 0, CONFIG_STORAGE_MEMORY };
+enum config_storage { CONFIG_STORAGE_SQLITE = 0, CONFIG_STORAGE_MEMORY, CONFIG_STORAGE_POSTGRES };
 
 enum config_same_site { CONFIG_SAME_SITE_LAX = 0, CONFIG_SAME_SITE_STRICT, CONFIG_SAME_SITE_NONE };
 
@@ -703,8 +699,9 @@ struct config {
 
     /* --- store --- */
     enum config_storage databroker_storage_type;
-    struct sv databroker_storage_connection_string; /* SQLITE: absolute file name */
-    struct secret *databroker_encryption_key;       /* NULL: shared_secret */
+    struct secret *databroker_storage_connection_string; /* POSTGRES: the databroker's alone */
+    struct sv databroker_storage_file;                   /* SQLITE: absolute */
+    struct secret *databroker_encryption_key;            /* NULL: shared_secret */
     struct secret *databroker_encryption_key_previous;
 
     /* --- policies with a name: as written, for policy_central_new(), where routes have json --- */
@@ -755,9 +752,10 @@ const struct config_route *config_route_by_id(const struct config *config, uint6
  * several go by it; d says which, and what to do. Looks through all. */
 MUST_CHECK enum err config_route_named(const struct config *config, struct sv name,
                                        const struct config_route **route_out, struct diag *d);
-/* Whether tokens of that one of identity_providers count on the route. */
-bool config_route_takes_issuer(const struct config_route *route,
-                               const struct config_issuer *issuer);
+/* The one of identity_providers whose tokens have that iss, if the route takes them; NULL. */
+const struct config_issuer *config_issuer_of_route(const struct config *config,
+                                                   const struct config_route *route,
+                                                   struct sv issuer);
 /* Whether access tokens that were made for anybody count: ["*"]. */
 bool config_takes_any_audience(struct config_strings audiences);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */

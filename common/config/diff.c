@@ -42,6 +42,7 @@ static bool same(const struct config_row *row, const struct config *a, const str
     case CFG_LISTEN:
         return sv_eq(*SLOT(struct sv, a, row), *SLOT(struct sv, b, row));
     case CFG_SECRET_KEY:
+    case CFG_SECRET_TEXT:
         return same_secret(*SECRET(a, row), *SECRET(b, row));
     case CFG_ORIGIN:
         return sv_eq(SLOT(struct config_url, a, row)->text, SLOT(struct config_url, b, row)->text);

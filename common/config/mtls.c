@@ -2,7 +2,38 @@
 #include <string.h>
 
 #include "common/config/reader.h"
+#include "common/config/rows.h"
 #include "common/pattern.h"
+
+#define M(member) offsetof(struct config_mtls, member)
+
+static const struct config_choice choices_enforcement[] = {
+    { "policy_with_default_deny", CONFIG_MTLS_DEFAULT_DENY },
+    { "policy", CONFIG_MTLS_POLICY },
+    { "reject_connection", CONFIG_MTLS_REJECT },
+    { NULL, 0 }
+};
+
+static const struct config_row mtls_rows[] = {
+    { "ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, M(ca),
+      .doc = "The CAs (PEM, or base64 of it) whose certificates are trusted." },
+    { "crl", CFG_CRL, CFG_HAS_FILE | CFG_ONLY_PROXY, M(crl),
+      .doc = "Lists of revoked certificates (PEM, or base64 of it). Where it is set, every CA of a "
+             "chain needs its list, and a list that has expired trusts nobody." },
+    { "enforcement", CFG_ENUM, 0, M(enforcement), .choices = choices_enforcement,
+      .doc = "Without a trusted certificate: every route refuses (495), only what a policy says "
+             "counts, or no connection comes about." },
+    { "match_subject_alt_names", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_sans,
+      .doc = "List of one of `dns`, `email`, `ip_address`, `uri`, `user_principal_name` and a "
+             "regular expression over the whole name: a certificate needs one that fits." },
+    { "max_verify_depth", CFG_NUMBER, 0, M(max_verify_depth), 0, 16, 1,
+      .doc = "How many certificates may stand above the visitor's; 0 is as many as we take, 16." },
+};
+
+const struct config_rows config_rows_mtls = { .v = mtls_rows,
+                                              .n = ARRAY_LEN(mtls_rows),
+                                              .what = "setting of downstream_mtls",
+                                              .env = "downstream_mtls_" };
 
 static bool is_given(const struct config_reader *r, const char *name)
 {

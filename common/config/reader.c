@@ -157,11 +157,11 @@ bool config_is_others(const struct config_reader *r, const struct config_row *ro
     static const struct {
         unsigned flag;
         enum config_part part;
-    } owners[] = { { CFG_ONLY_PROXY, CONFIG_PART_PROXY },
-                   { CFG_ONLY_AUTHN, CONFIG_PART_AUTHENTICATE },
-                   { CFG_ONLY_ACME, CONFIG_PART_ACME },
-                   { CFG_ONLY_AUDIT, CONFIG_PART_AUTHORIZE },
-                   { CFG_ONLY_AUDIT, CONFIG_PART_DATABROKER } };
+    } owners[] = {
+        { CFG_ONLY_PROXY, CONFIG_PART_PROXY },      { CFG_ONLY_AUTHN, CONFIG_PART_AUTHENTICATE },
+        { CFG_ONLY_ACME, CONFIG_PART_ACME },        { CFG_ONLY_AUDIT, CONFIG_PART_AUTHORIZE },
+        { CFG_ONLY_AUDIT, CONFIG_PART_DATABROKER }, { CFG_ONLY_BROKER, CONFIG_PART_DATABROKER }
+    };
 
     bool owned = false;
 

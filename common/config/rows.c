@@ -7,7 +7,6 @@
 #define G(member)  offsetof(struct config, member)
 #define R(member)  offsetof(struct config_route, member)
 #define RD(member) offsetof(struct config_redirect, member)
-#define M(member)  offsetof(struct config_mtls, member)
 
 static const struct config_choice choices_bearer[] = {
     { "default", CONFIG_BEARER_DEFAULT },
@@ -22,6 +21,7 @@ static const struct config_choice choices_idp[] = { { "local", CONFIG_IDP_LOCAL 
                                                     { NULL, 0 } };
 static const struct config_choice choices_storage[] = { { "sqlite", CONFIG_STORAGE_SQLITE },
                                                         { "memory", CONFIG_STORAGE_MEMORY },
+                                                        { "postgres", CONFIG_STORAGE_POSTGRES },
                                                         { NULL, 0 } };
 static const struct config_choice choices_slashes[] = {
     { "reject_request", CONFIG_SLASHES_REJECT },
@@ -65,12 +65,6 @@ static const struct config_choice choices_family[] = { { "V4_PREFERRED",
 static const struct config_choice choices_tls[] = { { "tls1.2", CONFIG_TLS_1_2 },
                                                     { "tls1.3", CONFIG_TLS_1_3 },
                                                     { NULL, 0 } };
-static const struct config_choice choices_enforcement[] = {
-    { "policy_with_default_deny", CONFIG_MTLS_DEFAULT_DENY },
-    { "policy", CONFIG_MTLS_POLICY },
-    { "reject_connection", CONFIG_MTLS_REJECT },
-    { NULL, 0 }
-};
 static const struct config_choice choices_level[] = {
     { "info", LOG_INFO },   { "error", LOG_ERROR }, { "warn", LOG_WARN },
     { "debug", LOG_DEBUG }, { "trace", LOG_TRACE }, { NULL, 0 }
@@ -350,8 +344,10 @@ static const struct config_row global_rows[] = {
     /* --- store --- */
     { "databroker_storage_type", CFG_ENUM, 0, G(databroker_storage_type),
       .choices = choices_storage, .doc = "Where sessions are kept." },
-    { "databroker_storage_connection_string", CFG_TEXT, 0, G(databroker_storage_connection_string),
-      1, 4096, .def_text = "databroker.sqlite", .doc = "`sqlite`: the file." },
+    { "databroker_storage_connection_string", CFG_SECRET_TEXT, CFG_HAS_FILE | CFG_ONLY_BROKER,
+      G(databroker_storage_connection_string), .def_shown = "databroker.sqlite",
+      .doc = "`sqlite`: the file. `postgres`: a connection string of libpq's, see "
+             "[postgresql.md](postgresql.md)." },
     { "databroker_encryption_key", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_OURS,
       G(databroker_encryption_key),
       .doc = "32 bytes as base64: wraps the keys that records are sealed with at rest, in place of "
@@ -396,7 +392,6 @@ static const struct config_row global_rows[] = {
     UNSUPPORTED("http3_advertise_port"),
     UNSUPPORTED("authorize_internal_service_url"),
     UNSUPPORTED("databroker_internal_service_url"),
-    UNSUPPORTED("databroker_storage_connection_string_file"),
     UNSUPPORTED("databroker_cluster_node_id"),
     UNSUPPORTED("databroker_cluster_leader_id"),
     UNSUPPORTED("databroker_cluster_nodes"),
@@ -686,31 +681,10 @@ static const struct config_row header_rewrite_rows[] = {
     { "value", CFG_TEXT, 0, RH(value), 0, 4096, .doc = "What stands in place of that." },
 };
 
-static const struct config_row mtls_rows[] = {
-    { "ca", CFG_PEM, CFG_HAS_FILE | CFG_ONLY_PROXY, M(ca),
-      .doc = "The CAs (PEM, or base64 of it) whose certificates are trusted." },
-    { "crl", CFG_CRL, CFG_HAS_FILE | CFG_ONLY_PROXY, M(crl),
-      .doc = "Lists of revoked certificates (PEM, or base64 of it). Where it is set, every CA of a "
-             "chain needs its list, and a list that has expired trusts nobody." },
-    { "enforcement", CFG_ENUM, 0, M(enforcement), .choices = choices_enforcement,
-      .doc = "Without a trusted certificate: every route refuses (495), only what a policy says "
-             "counts, or no connection comes about." },
-    { "match_subject_alt_names", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_sans,
-      .doc = "List of one of `dns`, `email`, `ip_address`, `uri`, `user_principal_name` and a "
-             "regular expression over the whole name: a certificate needs one that fits." },
-    { "max_verify_depth", CFG_NUMBER, 0, M(max_verify_depth), 0, 16, 1,
-      .doc = "How many certificates may stand above the visitor's; 0 is as many as we take, 16." },
-};
-
 const struct config_rows config_rows_global = CONFIG_ROWS(global_rows, "setting");
 const struct config_rows config_rows_route = CONFIG_ROWS(route_rows, "setting of a route");
 const struct config_rows config_rows_redirect = CONFIG_ROWS(redirect_rows, "setting of a redirect");
 const struct config_rows config_rows_response = CONFIG_ROWS(response_rows, "setting of a response");
-const struct config_rows config_rows_mtls = { .v = mtls_rows,
-                                              .n = ARRAY_LEN(mtls_rows),
-                                              .what = "setting of downstream_mtls",
-                                              .env = "downstream_mtls_" };
-
 const struct config_rows config_rows_cors = CONFIG_ROWS(cors_rows, "setting of cors");
 const struct config_rows config_rows_header_rewrite =
     CONFIG_ROWS(header_rewrite_rows, "setting of rewrite_response_headers");

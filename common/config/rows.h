@@ -38,18 +38,19 @@ enum config_type {
 };
 
 enum {
-    CFG_RELOAD = 1,       /* a change takes effect without a restart */
-    CFG_HAS_FILE = 2,     /* <name>_file names a file with the value */
-    CFG_UNIX = 4,         /* ORIGIN: unix: too */
-    CFG_REQUIRED = 8,     /* must be there */
-    CFG_OURS = 16,        /* not a key of Pomerium */
-    CFG_ONLY_PROXY = 32,  /* the file behind it is opened by the proxy alone */
-    CFG_ONLY_AUTHN = 64,  /* … by authenticate alone */
-    CFG_PLURAL = 128,     /* <name>s is the same key */
-    CFG_MAY_BE_OFF = 256, /* LISTEN: the word off is no address */
-    CFG_ONLY_ACME = 512,  /* … by acme alone */
-    CFG_TUNNEL = 1024,    /* of a route: has a meaning on a tcp route, too */
-    CFG_ONLY_AUDIT = 2048 /* the file behind it is opened by those who write an audit alone */
+    CFG_RELOAD = 1,        /* a change takes effect without a restart */
+    CFG_HAS_FILE = 2,      /* <name>_file names a file with the value */
+    CFG_UNIX = 4,          /* ORIGIN: unix: too */
+    CFG_REQUIRED = 8,      /* must be there */
+    CFG_OURS = 16,         /* not a key of Pomerium */
+    CFG_ONLY_PROXY = 32,   /* the file behind it is opened by the proxy alone */
+    CFG_ONLY_AUTHN = 64,   /* … by authenticate alone */
+    CFG_PLURAL = 128,      /* <name>s is the same key */
+    CFG_MAY_BE_OFF = 256,  /* LISTEN: the word off is no address */
+    CFG_ONLY_ACME = 512,   /* … by acme alone */
+    CFG_TUNNEL = 1024,     /* of a route: has a meaning on a tcp route, too */
+    CFG_ONLY_AUDIT = 2048, /* the file behind it is opened by those who write an audit alone */
+    CFG_ONLY_BROKER = 4096 /* … by the databroker alone */
 };
 
 struct config_choice {

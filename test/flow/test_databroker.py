@@ -14,6 +14,7 @@ import grpc
 import pytest
 from broker import Broker, stubs
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2
+from postgres import Postgres
 from sanitize import ANSWER_S
 from trial import BIN, wait_for
 
@@ -24,8 +25,16 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-def broker():
-    b = Broker().start()
+def postgres():
+    p = Postgres().create()
+    yield p
+    p.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def broker(request):
+    target = request.getfixturevalue("postgres").target if request.param == "postgres" else None
+    b = Broker(storage=request.param, target=target).start()
     yield b
     code = b.stop()
     assert code == 0, b.log()[-2000:]

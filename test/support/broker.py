@@ -105,16 +105,17 @@ class Identity:
 
 
 class Broker:
-    def __init__(self, storage="sqlite", folder=None):
+    def __init__(self, storage="sqlite", folder=None, target=None, secret=None):
+        """target: a connection string, for postgres. secret: of another databroker on the same database."""
         self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
-        self.secret = os.urandom(32)
+        self.secret = secret or os.urandom(32)
         self.identity = Identity(self.secret)
         self.address = f"127.0.0.1:{free_port()}"  # certificates, roles and all: the flow tests have unix sockets
         self.file = os.path.join(self.folder, "databroker.sqlite")
         self.config = os.path.join(self.folder, "config.yaml")
         with open(self.config, "w") as f:
             f.write(f"shared_secret: {base64.b64encode(self.secret).decode()}\ndatabroker_storage_type: {storage}\n"
-                    f"databroker_storage_connection_string: {self.file}\ngrpc_address: {self.address}\n"
+                    f"databroker_storage_connection_string: {target or self.file}\ngrpc_address: {self.address}\n"
                     f"health_check_addr: unix:{self.folder}/health.sock\n")
         self.process = None
 

@@ -15,12 +15,15 @@
 #include "common/mem.h"
 #include "databroker/search.h"
 #include "test/support/cmocka.h"
+#include "test/support/postgres.h"
 
 enum { LONG_MS = 20000 };
 
+enum kind { IN_A_FILE = 0, IN_MEMORY, IN_POSTGRES };
+
 struct world {
     const struct broker_store_ops *ops;
-    bool in_memory;
+    enum kind kind;
     struct broker_store_opts opts;
     struct broker_store *store;
     char folder[64];
@@ -29,8 +32,12 @@ struct world {
 
 static const struct {
     const struct broker_store_ops *ops;
-    bool in_memory;
-} stores[] = { { &broker_store_sqlite, false }, { &broker_store_sqlite, true } };
+    enum kind kind;
+} stores[] = { { &broker_store_sqlite, IN_A_FILE },
+               { &broker_store_sqlite, IN_MEMORY },
+               { &broker_store_pg, IN_POSTGRES } };
+
+static struct postgres pg;
 
 static int64_t soon(void)
 {
@@ -40,8 +47,9 @@ static int64_t soon(void)
 static void world_open(struct world *w)
 {
     struct diag d = { .text = "" };
+    const char *const targets[] = { w->file, NULL, pg.target };
 
-    w->opts.target = w->in_memory ? NULL : w->file;
+    w->opts.target = targets[w->kind];
     if (w->ops->open(&w->opts, &w->store, &d) != ERR_OK) {
         fail_msg("%s", d.text);
     }
@@ -49,7 +57,10 @@ static void world_open(struct world *w)
 
 static void world_init(struct world *w, size_t which)
 {
-    *w = (struct world){ .ops = stores[which].ops, .in_memory = stores[which].in_memory };
+    *w = (struct world){ .ops = stores[which].ops, .kind = stores[which].kind };
+    if (w->kind == IN_POSTGRES) {
+        postgres_sql(&pg, "DROP SCHEMA IF EXISTS postern CASCADE");
+    }
     (void)snprintf(w->folder, sizeof(w->folder), "/tmp/postern-store-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     (void)snprintf(w->file, sizeof(w->file), "%s/db", w->folder);
@@ -174,7 +185,7 @@ static void a_reopened_store_goes_on_where_it_stood(struct world *w)
     struct broker_info after = { 0 };
     uint64_t version = 0;
 
-    if (w->in_memory) {
+    if (w->kind == IN_MEMORY) {
         world_open(w);
         return;
     }
@@ -803,7 +814,7 @@ static void a_full_disk_fails_writes_and_serves_reads(struct world *w)
     int i = 0;
     enum err err = ERR_OK;
 
-    if (w->in_memory) {
+    if (w->kind != IN_A_FILE) {
         world_open(w);
         return;
     }
@@ -1002,6 +1013,20 @@ CASE(a_read_has_a_deadline)
 CASE(writers_and_followers_agree)
 CASE(of_many_racers_one_gets_the_lease)
 
+static int start_server(void **state)
+{
+    (void)state;
+    postgres_start(&pg);
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    postgres_stop(&pg);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1028,5 +1053,5 @@ int main(void)
         cmocka_unit_test(test_of_many_racers_one_gets_the_lease),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, start_server, stop_server);
 }

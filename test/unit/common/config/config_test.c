@@ -396,8 +396,7 @@ static void defaults_are_those_of_the_manual(void **state)
     assert_int_equal(c->log_level, LOG_INFO);
     assert_true(c->access_log);
     assert_int_equal(c->databroker_storage_type, CONFIG_STORAGE_SQLITE);
-    assert_string_equal(c->databroker_storage_connection_string.p,
-                        "/etc/postern/databroker.sqlite");
+    assert_string_equal(c->databroker_storage_file.p, "/etc/postern/databroker.sqlite");
     assert_string_equal(c->grpc_address.p, "unix:/etc/postern/sock/authorize.sock");
     assert_string_equal(c->health_check_addr.p, "127.0.0.1:28082");
     assert_string_equal(c->databroker.v[0].text.p, "unix:/etc/postern/sock/databroker.sock");

@@ -1,0 +1,96 @@
+"""A PostgreSQL server of the test's own, in a new folder and on a free port of loopback; as root it runs as the user postgres.
+
+Postgres      start, stop, kill, promote; sql() as the superuser; target: the connection string of an ordinary role
+Postgres.standby()   a server that follows it by streaming replication
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from sanitize import PATIENCE
+from trial import free_port, wait_for
+
+PROGRAMS = "/usr/lib/postgresql/15/bin"
+
+
+class Postgres:
+    def __init__(self, settings=None):
+        self.folder = tempfile.mkdtemp(prefix="postern-pg-")
+        self.owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        os.chown(self.folder, self.owner.pw_uid, self.owner.pw_gid)
+        self.data = self.folder + "/data"
+        self.port = free_port()
+        self.settings = {"fsync": "on", "shared_buffers": "64MB", **(settings or {})}
+        self.process = None
+
+    def run(self, *argv, **kwargs):
+        return subprocess.run([f"{PROGRAMS}/{argv[0]}", *argv[1:]], check=True, user=self.owner.pw_uid, group=self.owner.pw_gid,
+                              cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * PATIENCE,
+                              **kwargs)
+
+    def create(self):
+        """A cluster with the role postern, which owns the database postern and nothing else."""
+        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        self.start()
+        self.sql("CREATE ROLE postern LOGIN")
+        self.sql("CREATE DATABASE postern OWNER postern")
+        return self
+
+    def start(self):
+        options = [x for k, v in self.settings.items() for x in ("-c", f"{k}={v}")]
+        with open(self.folder + "/log", "ab") as log:
+            self.process = subprocess.Popen(
+                [f"{PROGRAMS}/postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port), "-c",
+                 "listen_addresses=127.0.0.1", *options], user=self.owner.pw_uid, group=self.owner.pw_gid, cwd=self.folder,
+                stdout=log, stderr=log)
+        wait_for("PostgreSQL to answer", self.is_ready, 60 * PATIENCE)
+        return self
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            with open(self.folder + "/log", errors="replace") as f:
+                raise RuntimeError(f"PostgreSQL ended with {self.process.returncode}:\n{f.read()[-2000:]}")
+        return subprocess.run([f"{PROGRAMS}/pg_isready", "-q", "-h", self.folder, "-p", str(self.port)], check=False).returncode == 0
+
+    def sql(self, text, database="postgres", user="postgres"):
+        return self.run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.folder, "-p", str(self.port), "-U", user, "-d",
+                        database, "-c", text).stdout.strip()
+
+    def ask(self, text):
+        return self.sql(text, "postern")
+
+    @property
+    def target(self):
+        return f"host=127.0.0.1 port={self.port} user=postern dbname=postern sslmode=disable"
+
+    def forget(self):
+        """An empty database again."""
+        self.ask("DROP SCHEMA IF EXISTS postern CASCADE")
+
+    def stop(self, how=signal.SIGINT):
+        """SIGINT: a fast shutdown. SIGQUIT: as a crash, tidily. SIGKILL: the postmaster dies, and its children follow."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(60 * PATIENCE)
+        pid = self.data + "/postmaster.pid"
+        if how == signal.SIGKILL and os.path.exists(pid):
+            os.unlink(pid)
+        self.process = None
+
+    def standby(self):
+        """Called before anything must be replicated; the name of the standby is walreceiver."""
+        other = Postgres(self.settings)
+        other.run("pg_basebackup", "-h", self.folder, "-p", str(self.port), "-U", "postgres", "-D", other.data, "-R", "-X",
+                  "stream", "-c", "fast")
+        return other.start()
+
+    def promote(self):
+        self.run("pg_ctl", "promote", "-D", self.data, "-w")
+
+    def close(self):
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
