@@ -52,10 +52,11 @@ static const char *store_file(struct cli_broker *b)
         return NULL;
     }
     if (b->config->databroker_storage_type != CONFIG_STORAGE_SQLITE) {
-        (void)cli_fail(1, "databroker_storage_type is not sqlite: the store is no file");
+        (void)cli_fail(
+            1, "databroker_storage_type is not sqlite: the store is no file (postgres: pg_dump)");
         return NULL;
     }
-    return b->config->databroker_storage_connection_string.p;
+    return b->config->databroker_storage_file.p;
 }
 
 static int backup(struct cli_broker *b, const char *file)
