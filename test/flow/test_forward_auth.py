@@ -2,7 +2,6 @@
 question by question as other proxies ask."""
 
 import json
-import os
 import re
 import socket
 import ssl
@@ -12,66 +11,40 @@ import time
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from sanitize import PATIENCE
+from behind import Behind, manual, replaced
 from stand import Stand, Upstream, header, raw_request
-from trial import ROOT, free_port, wait_for
+from trial import wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 
 
-class Behind(Stand):
-    """nginx has the address that browsers know; Postern listens behind it without TLS."""
-
-    def __init__(self, routes, settings=""):
-        self.inner = free_port()
-        super().__init__(routes, settings, listener="insecure_server: true\n")
-
-    def config_with(self, secret, previous, name="other.yaml"):
-        path = super().config_with(secret, previous, name)
-        with open(path) as f:
-            text = f.read()
-        with open(path, "w") as f:
-            f.write(text.replace(f"address: 127.0.0.1:{self.port}\n", f"address: 127.0.0.1:{self.inner}\n"))
-        return path
-
-    def start(self):
-        super().start()
+class Nginx(Behind):
+    def front(self):
         d, conf = self.folder, f"{self.folder}/nginx.conf"
         with open(conf, "w") as f:
             f.write(f"daemon off; master_process off; pid {d}/nginx.pid; error_log {d}/nginx.log info;\n"
                     "events {}\nhttp {\naccess_log off;\n"
                     + "".join(f"{k}_temp_path {d}/nginx-{k};\n" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
                     + self.servers() + "}\n")
-        self.nginx = subprocess.Popen(["/usr/sbin/nginx", "-p", d, "-c", conf], stderr=subprocess.DEVNULL)
-        wait_for("nginx to listen", lambda: raw_request(self.port, b"GET / HTTP/1.0\r\n\r\n", seconds=1) is not None)
-        return self
+        return subprocess.Popen(["/usr/sbin/nginx", "-p", d, "-c", conf], stderr=subprocess.DEVNULL)
 
     def servers(self):
         """The manual's, once for each application; the login host is one more application of Postern's."""
-        with open(os.path.join(ROOT, "docs/migrate-forward-auth.md")) as f:
-            manual = re.search(r"```nginx\n(.*?)```", f.read(), re.S).group(1)
-        upstream, server = manual.split("\n\n", 1)
-        for was, now in (("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"), ("/etc/ssl/app.crt", self.ca),
-                         ("/etc/ssl/app.key", self.key), ("http://127.0.0.1:3000", f"http://127.0.0.1:{self.app}")):
-            assert was in server
-            server = server.replace(was, now)
+        upstream, server = manual("migrate-forward-auth.md", "nginx").split("\n\n", 1)
+        server = replaced(server, {"listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl", "/etc/ssl/app.crt": self.ca,
+                                     "/etc/ssl/app.key": self.key, "http://127.0.0.1:3000": f"http://127.0.0.1:{self.app}"})
         login = (f"server {{ listen 127.0.0.1:{self.port} ssl; server_name authenticate.localhost; ssl_certificate {self.ca};\n"
                  f"ssl_certificate_key {self.key}; location / {{ proxy_pass http://postern; proxy_set_header Host $http_host;\n"
                  "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; } }\n")
         return (upstream.replace("127.0.0.1:8080", f"127.0.0.1:{self.inner}") + "\n" + login +
                 "".join(server.replace("app.example.com", f"{n}.localhost") for n in ("app", "admin", "public")))
 
-    def stop(self):
-        self.nginx.terminate()
-        self.nginx.wait(20 * PATIENCE)
-        super().stop()
-
 
 @pytest.fixture(scope="module")
 def stand():
     app = Upstream()
     only_admins = "policy: [{allow: {or: [{email: {is: admin@example.com}}]}}]"
-    s = Behind(f"""
+    s = Nginx(f"""
   - {{from: "https://app.localhost:PORT", to: "http://127.0.0.1:{app.port}", prefix: /admin, {only_admins}}}
   - {{from: "https://app.localhost:PORT", to: "http://127.0.0.1:{app.port}", prefix: /open, allow_public_unauthenticated_access: true}}
   - from: https://app.localhost:PORT
