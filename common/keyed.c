@@ -1,0 +1,194 @@
+#include "common/keyed.h"
+
+#include "common/map.h"
+#include "common/mem.h"
+
+enum { SHARDS = 1024, SHARD_MIN = 4 };
+
+/* Open addressing with linear probing; a place is free where its item is NULL. */
+struct shard {
+    uint32_t *hashes;
+    void **items;
+    uint32_t cap;
+    uint32_t live;
+};
+
+struct keyed {
+    keyed_key_fn key_of;
+    size_t count;
+    struct shard shards[SHARDS];
+};
+
+struct keyed *keyed_new(keyed_key_fn key_of)
+{
+    struct keyed *k = MEM_NEW(struct keyed);
+
+    k->key_of = key_of;
+    return k;
+}
+
+void keyed_free(struct keyed **keyed)
+{
+    if (*keyed != NULL) {
+        for (size_t i = 0; i < SHARDS; i++) {
+            mem_free(&(*keyed)->shards[i].items);
+            mem_free(&(*keyed)->shards[i].hashes);
+        }
+    }
+    mem_free(keyed);
+}
+
+/* Two independent parts of one hash: which shard, and where in it. */
+static const struct shard *shard_of(const struct keyed *k, uint64_t hash)
+{
+    return &k->shards[(hash >> 32U) % SHARDS];
+}
+
+/* Where a probe begins: a scaled hash instead of a remainder, so that cap may be any number. */
+static uint32_t home_of(const struct shard *s, uint32_t hash)
+{
+    return (uint32_t)((uint64_t)hash * s->cap >> 32U);
+}
+
+static uint32_t behind(const struct shard *s, uint32_t i)
+{
+    return i + 1 == s->cap ? 0 : i + 1;
+}
+
+/* The place of key, or the free one where the probe ends. s has a free place. */
+static uint32_t find(const struct keyed *k, const struct shard *s, uint32_t hash, struct sv key)
+{
+    uint32_t i = home_of(s, hash);
+
+    while (s->items[i] != NULL && (s->hashes[i] != hash || !sv_eq(k->key_of(s->items[i]), key))) {
+        i = behind(s, i);
+    }
+    return i;
+}
+
+static void resize(struct shard *s, uint32_t cap)
+{
+    struct shard old = *s;
+
+    s->cap = cap;
+    s->hashes = mem_array(cap, sizeof(*s->hashes));
+    s->items = mem_array(cap, sizeof(*s->items));
+    for (uint32_t i = 0; i < old.cap; i++) {
+        if (old.items[i] != NULL) {
+            uint32_t at = home_of(s, old.hashes[i]);
+
+            while (s->items[at] != NULL) {
+                at = behind(s, at);
+            }
+            s->items[at] = old.items[i];
+            s->hashes[at] = old.hashes[i];
+        }
+    }
+    mem_free(&old.items);
+    mem_free(&old.hashes);
+}
+
+/* At most five of six places are used: the probe always ends. */
+static void make_room(struct shard *s)
+{
+    if (((uint64_t)s->live + 1) * 6 > (uint64_t)s->cap * 5) {
+        CHECK(s->cap <= UINT32_MAX / 2);
+        resize(s, MAX(s->cap + s->cap / 4, (uint32_t)SHARD_MIN));
+    }
+}
+
+static void give_back(struct shard *s)
+{
+    if (s->live == 0) {
+        mem_free(&s->items);
+        mem_free(&s->hashes);
+        s->cap = 0;
+    } else if (s->cap > SHARD_MIN && (uint64_t)s->live * 5 < (uint64_t)s->cap * 2) {
+        resize(s, MAX(s->live + s->live / 2 + 1, (uint32_t)SHARD_MIN));
+    }
+}
+
+void *keyed_get(const struct keyed *k, struct sv key)
+{
+    uint64_t hash = map_hash(key);
+    const struct shard *s = shard_of(k, hash);
+
+    return s->live == 0 ? NULL : s->items[find(k, s, (uint32_t)hash, key)];
+}
+
+void *keyed_set(struct keyed *k, void *item)
+{
+    struct sv key = k->key_of(item);
+    uint64_t hash = map_hash(key);
+    struct shard *s = base_unconst(shard_of(k, hash));
+
+    make_room(s);
+    uint32_t at = find(k, s, (uint32_t)hash, key);
+    void *before = s->items[at];
+
+    if (before == NULL) {
+        s->live++;
+        k->count++;
+    }
+    s->items[at] = item;
+    s->hashes[at] = (uint32_t)hash;
+    return before;
+}
+
+/* Moves those behind the hole that would not be found past it (Knuth, vol. 3, 6.4, algorithm R). */
+static void close_hole(struct shard *s, uint32_t hole)
+{
+    uint32_t i = hole;
+
+    for (;;) {
+        i = behind(s, i);
+        if (s->items[i] == NULL) {
+            break;
+        }
+        uint32_t home = home_of(s, s->hashes[i]);
+        bool passes = hole < i ? home <= hole || home > i : home <= hole && home > i;
+
+        if (passes) {
+            s->items[hole] = s->items[i];
+            s->hashes[hole] = s->hashes[i];
+            hole = i;
+        }
+    }
+    s->items[hole] = NULL;
+}
+
+void *keyed_take(struct keyed *k, struct sv key)
+{
+    uint64_t hash = map_hash(key);
+    struct shard *s = base_unconst(shard_of(k, hash));
+
+    if (s->live == 0) {
+        return NULL;
+    }
+    uint32_t at = find(k, s, (uint32_t)hash, key);
+    void *item = s->items[at];
+
+    if (item != NULL) {
+        close_hole(s, at);
+        s->live--;
+        k->count--;
+        give_back(s);
+    }
+    return item;
+}
+
+size_t keyed_count(const struct keyed *k)
+{
+    return k->count;
+}
+
+void keyed_each(const struct keyed *k, keyed_each_fn fn, void *arg)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        for (uint32_t at = 0; at < k->shards[i].cap; at++) {
+            if (k->shards[i].items[at] != NULL) {
+                fn(k->shards[i].items[at], arg);
+            }
+        }
+    }
+}
