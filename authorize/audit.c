@@ -62,21 +62,22 @@ void authz_audit_add_ip(struct buf *out, const ProtobufCBinaryData *ip)
 static void add_person(struct buf *out, struct sv session_id, const struct authz_person *person)
 {
     log_add_sv(out, LOG_KEY("session-id"), session_id);
-    log_add_sv(out, LOG_KEY("user"), person != NULL ? person->id.s : SV(""));
+    log_add_sv(out, LOG_KEY("user"), person != NULL ? authz_person_id(person) : SV(""));
     log_add_sv(out, LOG_KEY("email"), person != NULL ? authz_person_email(person) : SV(""));
 }
 
 /* The same for each line of a session until it changes: made once. */
-static void add_own(struct buf *out, const struct authz_session *session)
+static void add_own(struct buf *out, const struct authz_replica *replica,
+                    const struct authz_session *session)
 {
-    struct sv kept = authz_session_kept(session);
+    struct sv kept = authz_session_kept(replica, session);
 
     if (kept.n == 0) {
         size_t from = out->n;
 
-        add_person(out, session->id.s, session->person);
+        add_person(out, authz_session_id(session), session->person);
         if (out->err == ERR_OK) {
-            authz_session_keep(session, sv_of(out->p + from, out->n - from));
+            authz_session_keep(replica, session, sv_of(out->p + from, out->n - from));
         }
         return;
     }
@@ -87,12 +88,12 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
                     const struct authz_outcome *o)
 {
     if (o->effective != NULL && o->session == o->effective) {
-        add_own(out, o->session);
+        add_own(out, o->replica, o->session);
         return;
     }
     add_person(out, sv_from(req->session), o->effective != NULL ? o->effective->person : NULL);
     if (o->effective != NULL) {
-        log_add_sv(out, LOG_KEY("impersonate-session-id"), o->effective->id.s);
+        log_add_sv(out, LOG_KEY("impersonate-session-id"), authz_session_id(o->effective));
     }
 }
 

@@ -41,7 +41,7 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
                     const struct authz_outcome *o, uint64_t set)
 {
     const struct authz_person *person = o->effective == NULL ? NULL : o->effective->person;
-    struct sv id = person == NULL ? SV("") : person->id.s;
+    struct sv id = person == NULL ? SV("") : authz_person_id(person);
     struct sv email = person == NULL ? SV("") : authz_person_email(person);
 
     if (set & CONFIG_LOG_BIT(CONFIG_LOG_SESSION_ID)) {
@@ -57,7 +57,7 @@ static void add_who(struct buf *out, const Postern__CheckRequest *req,
         return;
     }
     if (set & CONFIG_LOG_BIT(CONFIG_LOG_IMPERSONATE_SESSION_ID)) {
-        log_add_sv(out, LOG_KEY("impersonate-session-id"), o->effective->id.s);
+        log_add_sv(out, LOG_KEY("impersonate-session-id"), authz_session_id(o->effective));
     }
     if (set & CONFIG_LOG_BIT(CONFIG_LOG_IMPERSONATE_USER_ID)) {
         log_add_sv(out, LOG_KEY("impersonate-user-id"), id);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/list.h"
 #include "common/mem.h"
 #include "common/token_ask.h"
 #include "common/token_memory.h"

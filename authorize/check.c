@@ -240,6 +240,7 @@ static enum lookup session_find(const struct authz_facts *facts, struct sv id,
     if (effective == NULL) {
         return LOOKUP_GONE;
     }
+    out->replica = replica;
     out->session = session;
     out->effective = effective;
     out->valid_until_s = session->expires_at_s;
@@ -259,6 +260,7 @@ static void identity_add(const struct authz_facts *facts, const Postern__CheckRe
     }
     const struct authz_identity_ask ask = {
         .rules = facts->rules,
+        .replica = out->replica,
         .session = out->session,
         .effective = out->effective,
         .host = sv_bytes(&req->host),
@@ -293,6 +295,7 @@ struct asked {
     struct cert_room room;                           /* filled where there is a certificate */
     struct policy_header headers[AUTHZ_HEADERS_MAX]; /* likewise */
     struct authz_data_ask records;                   /* where there is a session */
+    struct authz_who who;                            /* likewise */
 };
 
 void authz_check_records(const struct authz_facts *facts, const struct authz_person *person,
@@ -300,10 +303,10 @@ void authz_check_records(const struct authz_facts *facts, const struct authz_per
                          struct policy_input *in)
 {
     *room = (struct authz_data_ask){
-        .data = authz_replica_data(authz_sync_replica(facts->sync)),
-        .user_id = person->id.s,
+        .data = base_unconst(authz_replica_data(authz_sync_replica(facts->sync))),
+        .user_id = authz_person_id(person),
         .email = authz_person_email(person),
-        .session_id = session != NULL ? session->id.s : (struct sv){ 0 },
+        .session_id = session != NULL ? authz_session_id(session) : (struct sv){ 0 },
     };
     in->record = authz_data_field;
     in->record_arg = room;
@@ -317,7 +320,10 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
 
     out->data_epoch = authz_data_epoch(authz_replica_data(authz_sync_replica(facts->sync)));
     if (found == LOOKUP_LIVE) {
-        authz_session_input(out->effective, in);
+        asked->who = (struct authz_who){ .replica = out->replica,
+                                         .person = out->effective->person,
+                                         .session = out->effective };
+        authz_who_input(&asked->who, in);
         authz_check_records(facts, out->effective->person, out->effective, &asked->records, in);
         /* Of the person at the keyboard, whoever they stand for. */
         in->authenticated_ms = out->session->authenticated_at_s * 1000;

@@ -50,6 +50,7 @@ struct authz_outcome {
     int64_t valid_until_s;
     uint64_t data_epoch; /* of the external data it was decided by; 0: none was looked at */
     const struct config_route *route;      /* NULL: unknown, or internal */
+    const struct authz_replica *replica;   /* whose the next two are */
     const struct authz_session *session;   /* the live one; NULL: none */
     const struct authz_session *effective; /* who the visitor is; NULL: nobody */
     const struct authz_identity *identity; /* NULL: none to send */

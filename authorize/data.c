@@ -3,10 +3,13 @@
 #include <string.h>
 
 #include "authorize/claims.h"
+#include "common/buf.h"
 #include "common/data/form.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rpc/scan.h"
+
+enum { LISTS_MAX = 16 << 20 };
 
 struct row {
     uint64_t version;
@@ -26,6 +29,7 @@ struct authz_data {
     struct map *sets; /* type: set */
     uint64_t epoch;
     size_t rows;
+    struct authz_claim_room room;
 };
 
 /* --- rows ------------------------------------------------------------------------------------- */
@@ -58,33 +62,56 @@ static void row_drop(struct authz_data *data, struct set *set, struct sv id)
 }
 
 /* One field's value as the list that claims are. */
-static const Google__Protobuf__ListValue *list_of(Google__Protobuf__Value **value,
-                                                  Google__Protobuf__ListValue *room)
+static void list_add(struct buf *out, Google__Protobuf__Value *value)
 {
-    if (*value != NULL && (*value)->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE) {
-        return (*value)->list_value;
+    Google__Protobuf__ListValue room = GOOGLE__PROTOBUF__LIST_VALUE__INIT;
+    const Google__Protobuf__ListValue *list = &room;
+
+    room.n_values = value != NULL ? 1 : 0;
+    room.values = &value;
+    if (value != NULL && value->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE) {
+        list = value->list_value;
     }
-    *room = (Google__Protobuf__ListValue)GOOGLE__PROTOBUF__LIST_VALUE__INIT;
-    room->n_values = *value != NULL ? 1 : 0;
-    room->values = value;
-    return room;
+    size_t n = google__protobuf__list_value__get_packed_size(list);
+    uint8_t *at = (uint8_t *)buf_room(out, n);
+
+    if (at != NULL) {
+        buf_grew(out, google__protobuf__list_value__pack(list, at));
+    }
+}
+
+static enum err fields_of(struct authz_data *data, const Google__Protobuf__Struct *m,
+                          struct authz_claims **fields_out)
+{
+    struct authz_claim_entry *entries = mem_array(m->n_fields + 1, sizeof(*entries));
+    size_t *ends = mem_array(m->n_fields + 1, sizeof(*ends));
+    struct buf lists;
+
+    buf_init(&lists, LISTS_MAX);
+    for (size_t i = 0; i < m->n_fields; i++) {
+        list_add(&lists, m->fields[i]->value);
+        ends[i + 1] = lists.n;
+    }
+    for (size_t i = 0; i < m->n_fields; i++) {
+        entries[i] =
+            (struct authz_claim_entry){ .name = sv_from(m->fields[i]->key),
+                                        .values = sv_of(lists.p + ends[i], ends[i + 1] - ends[i]) };
+    }
+    enum err err = lists.err != ERR_OK
+                       ? lists.err
+                       : authz_claims_new(data->texts, entries, m->n_fields, fields_out);
+    buf_deinit(&lists);
+    mem_free(&entries);
+    mem_free(&ends);
+    return err;
 }
 
 static bool row_put(struct authz_data *data, struct set *set, const Databroker__Record *record,
                     const Google__Protobuf__Struct *m)
 {
-    struct authz_claim_entry *entries = mem_array(m->n_fields + 1, sizeof(*entries));
-    Google__Protobuf__ListValue *lists = mem_array(m->n_fields + 1, sizeof(*lists));
     struct authz_claims *fields = NULL;
 
-    for (size_t i = 0; i < m->n_fields; i++) {
-        entries[i].name = m->fields[i]->key;
-        entries[i].values = list_of(&m->fields[i]->value, &lists[i]);
-    }
-    enum err err = authz_claims_new(data->texts, entries, m->n_fields, &fields);
-    mem_free(&entries);
-    mem_free(&lists);
-    if (err != ERR_OK) {
+    if (fields_of(data, m, &fields) != ERR_OK) {
         return false;
     }
     struct row *row = MEM_NEW(struct row);
@@ -243,7 +270,9 @@ void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_
     if (row == NULL) {
         return;
     }
-    const struct policy_claim *claim = field.n == 0 ? NULL : authz_claims_get(row->fields, field);
+    const struct policy_claim *claim =
+        field.n == 0 ? NULL
+                     : authz_claims_get(ask->data->texts, row->fields, field, &ask->data->room);
 
     field_out->record = true;
     field_out->present = field.n == 0 || claim != NULL;
@@ -296,6 +325,7 @@ void authz_data_free(struct authz_data **data)
 
     if (d != NULL) {
         map_each(d->sets, free_set, d);
+        authz_claim_room_deinit(&d->room);
         map_free(&d->sets);
         mem_free(&d);
     }

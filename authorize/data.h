@@ -23,7 +23,7 @@ size_t authz_data_rows(const struct authz_data *data);
 
 /* Whose rows are asked for. All borrowed. */
 struct authz_data_ask {
-    const struct authz_data *data;
+    struct authz_data *data; /* where fields are unpacked to is its own */
     struct sv user_id;
     struct sv email;
     struct sv session_id;

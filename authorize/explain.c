@@ -114,14 +114,14 @@ static void add_replica(struct explain *e)
 
 static void add_person(struct explain *e, const struct authz_person *p)
 {
-    add_member(e->out, "user", p->id.s);
+    add_member(e->out, "user", authz_person_id(p));
     add_member(e->out, "email", authz_person_email(p));
     add_flag(e->out, "user_record", p->user_version != 0);
-    add_time(e->out, "user_written", p->user_at_s * 1000);
+    add_time(e->out, "user_written", (int64_t)p->user_at_s * 1000);
     add_flag(e->out, "directory_record", p->directory_version != 0);
-    add_time(e->out, "directory_written", p->directory_at_s * 1000);
+    add_time(e->out, "directory_written", (int64_t)p->directory_at_s * 1000);
     if (p->directory_version != 0) {
-        buf_printf(e->out, ",\"groups\":%zu", p->n_groups);
+        buf_printf(e->out, ",\"groups\":%zu", (size_t)p->n_groups);
     }
 }
 
@@ -140,9 +140,9 @@ static void add_who(struct explain *e)
                            : "none");
     add_member(e->out, "session", id);
     if (s != NULL) {
-        add_time(e->out, "session_written", s->at_s * 1000);
+        add_time(e->out, "session_written", (int64_t)s->at_s * 1000);
         add_time(e->out, "session_ends", s->expires_at_s * 1000);
-        add_member(e->out, "impersonates", s->impersonates.s);
+        add_member(e->out, "impersonates", authz_session_impersonates(s));
     }
     if (e->person != NULL) {
         buf_printf(e->out, ",\"sessions\":%zu", e->sessions);
@@ -212,11 +212,12 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
         o->route == NULL ? NULL : authz_rules_shadow(e->facts->rules, o->route);
     struct policy_verdict v = { .outcome = POLICY_DENY };
     struct authz_data_ask records;
+    struct authz_who who = { .replica = authz_sync_replica(e->facts->sync), .person = e->person };
     CLEANUP(buf_deinit) struct buf trace;
 
     buf_init(&trace, AUTHZ_EXPLAIN_MAX);
     if (e->person != NULL && e->session == NULL) {
-        authz_person_input(e->person, &in);
+        authz_who_input(&who, &in);
         authz_check_records(e->facts, e->person, NULL, &records, &in);
     }
     in.wall_ms = e->time_ms != 0 ? e->time_ms : in.wall_ms;
@@ -310,7 +311,7 @@ static enum err find_user(struct explain *e, struct sv who, Postern__CheckReques
         return ERR_INVALID;
     }
     e->session = authz_person_session(e->person, e->facts->wall_ms / 1000, &e->sessions);
-    check->session = e->session == NULL ? base_unconst("") : base_unconst(e->session->id.s.p);
+    check->session = e->session == NULL ? base_unconst("") : base_unconst(e->session->id);
     return ERR_OK;
 }
 

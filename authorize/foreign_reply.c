@@ -123,7 +123,7 @@ static Google__Protobuf__Struct *metadata(struct authz_foreign *f,
         add_entry(a, s, "route", text_value(a, outcome->route->id_text));
     }
     if (outcome->effective != NULL) {
-        add_entry(a, s, "user", text_value(a, outcome->effective->person->id.s));
+        add_entry(a, s, "user", text_value(a, authz_person_id(outcome->effective->person)));
         add_entry(a, s, "email", text_value(a, authz_person_email(outcome->effective->person)));
         add_entry(a, s, "session", text_value(a, sv_from(f->check.session)));
     }

@@ -92,29 +92,40 @@ static json_t *json_text(struct sv s)
     return text != NULL ? text : json_string(""); /* only bytes that are not UTF-8 come here */
 }
 
-/* The directory's group ids, else the provider's groups claim. */
-static json_t *groups_of(const struct authz_session *s, const struct authz_profile *profile)
+static void add_group(json_t *list, const struct authz_profile *profile, struct sv group)
 {
-    const struct authz_person *p = s->person;
+    if (passes(profile, group)) {
+        (void)json_array_append_new(list, json_text(group));
+    }
+}
+
+static const struct policy_claim *claim_of(const struct authz_identity_ask *ask, struct sv name)
+{
+    const struct policy_claim *claim = authz_session_claim(ask->replica, ask->effective, name);
+
+    return claim != NULL ? claim : authz_person_claim(ask->replica, ask->effective->person, name);
+}
+
+/* The directory's group ids, else the provider's groups claim. */
+static json_t *groups_of(const struct authz_identity_ask *ask, const struct authz_profile *profile)
+{
+    const struct authz_person *p = ask->effective->person;
     json_t *list = json_array();
 
     if (p->directory_version != 0) {
-        for (size_t i = 0; i < p->n_groups; i++) {
-            if (passes(profile, p->groups[i].s)) {
-                (void)json_array_append_new(list, json_text(p->groups[i].s));
-            }
+        size_t n = 0;
+        const struct policy_text *groups = authz_person_groups(ask->replica, p, &n);
+
+        for (size_t i = 0; i < n; i++) {
+            add_group(list, profile, groups[i].s);
         }
         return list;
     }
-    const struct policy_claim *claim = authz_claims_get(s->claims, SV("groups"));
+    const struct policy_claim *claim = claim_of(ask, SV("groups"));
 
-    if (claim == NULL) {
-        claim = authz_claims_get(p->claims, SV("groups"));
-    }
     for (size_t i = 0; claim != NULL && i < claim->count; i++) {
-        if (claim->values[i].kind == POLICY_KIND_STRING &&
-            passes(profile, claim->values[i].text.s)) {
-            (void)json_array_append_new(list, json_text(claim->values[i].text.s));
+        if (claim->values[i].kind == POLICY_KIND_STRING) {
+            add_group(list, profile, claim->values[i].text.s);
         }
     }
     return list;
@@ -138,18 +149,18 @@ static json_t *base_claims(const struct authz_identity_ask *ask,
     (void)json_object_set_new(c, "jti", json_string(jti));
     (void)json_object_set_new(c, "iat", json_integer(ask->now_s));
     (void)json_object_set_new(c, "exp", json_integer(ask->now_s + ASSERTION_LIFE_S));
-    (void)json_object_set_new(c, "sub", json_text(s->person->id.s));
-    (void)json_object_set_new(c, "user", json_text(s->person->id.s));
+    (void)json_object_set_new(c, "sub", json_text(authz_person_id(s->person)));
+    (void)json_object_set_new(c, "user", json_text(authz_person_id(s->person)));
     (void)json_object_set_new(c, "email", json_text(authz_person_email(s->person)));
-    (void)json_object_set_new(c, "groups", groups_of(s, profile));
-    (void)json_object_set_new(c, "sid", json_text(s->id.s));
+    (void)json_object_set_new(c, "groups", groups_of(ask, profile));
+    (void)json_object_set_new(c, "sid", json_text(authz_session_id(s)));
     (void)json_object_set_new(c, "name", json_text(authz_person_name(s->person)));
     buf_deinit(&issuer);
     return c;
 }
 
 /* The text of a claim for a header: of the assertion where it has it, else the visitor's own. */
-static void claim_text(const json_t *claims, const struct authz_session *s, struct sv name,
+static void claim_text(const json_t *claims, const struct authz_identity_ask *ask, struct sv name,
                        struct buf *out)
 {
     const json_t *base = json_object_getn(claims, name.p, name.n);
@@ -166,9 +177,7 @@ static void claim_text(const json_t *claims, const struct authz_session *s, stru
             buf_add(out, json_string_value(one), json_string_length(one));
         }
     } else {
-        const struct policy_claim *claim = authz_claims_get(s->claims, name);
-
-        add_claim(out, claim != NULL ? claim : authz_claims_get(s->person->claims, name));
+        add_claim(out, claim_of(ask, name));
     }
 }
 
@@ -223,7 +232,7 @@ static void draft_claims(struct draft *draft, const struct authz_identity_ask *a
     buf_init(&value, AUTHZ_BLOCK_MAX);
     for (size_t i = 0; i < wanted->n && draft->reason == POLICY_REASON_NONE; i++) {
         buf_reset(&value);
-        claim_text(claims, ask->effective, wanted->v[i].value, &value);
+        claim_text(claims, ask, wanted->v[i].value, &value);
         if (value.err != ERR_OK) {
             draft->reason = POLICY_REASON_IDENTITY_TOO_LARGE;
             break;
@@ -250,7 +259,8 @@ static void draft_token(struct draft *draft, const struct authz_identity_ask *as
         return; /* who acts for somebody else does not get their tokens */
     }
     buf_init(&token, AUTHZ_BLOCK_MAX);
-    err = seal_open(authz_rules_at_rest(ask->rules), sealed, ask->session->id.s, &token);
+    err =
+        seal_open(authz_rules_at_rest(ask->rules), sealed, authz_session_id(ask->session), &token);
     if (err == ERR_OK) {
         draft_add(draft, name, buf_sv(&token));
     } else if (err == ERR_LIMIT) {
@@ -283,10 +293,10 @@ static void draft_facts(struct draft *draft, const struct authz_identity_ask *as
         draft_add(draft, SV("jwt"), jwt);
     }
     if ((tell & CONFIG_TELL_ACCESS_TOKEN) != 0) {
-        draft_token(draft, ask, SV("access_token"), sv_from(ask->session->access_token));
+        draft_token(draft, ask, SV("access_token"), authz_session_access_token(ask->session));
     }
     if ((tell & CONFIG_TELL_ID_TOKEN) != 0) {
-        draft_token(draft, ask, SV("id_token"), sv_from(ask->session->id_token));
+        draft_token(draft, ask, SV("id_token"), authz_session_id_token(ask->session));
     }
     if ((tell & CONFIG_TELL_PERSON) != 0) {
         draft_person(draft, claims);
@@ -296,7 +306,7 @@ static void draft_facts(struct draft *draft, const struct authz_identity_ask *as
 /* User and e-mail, which travel with the block: of its bytes like the rest. */
 static void draft_who(struct draft *draft, const struct authz_person *person)
 {
-    struct sv user = person->id.s;
+    struct sv user = authz_person_id(person);
     struct sv email = authz_person_email(person);
 
     if (user.n > AUTHZ_BLOCK_MAX || email.n > AUTHZ_BLOCK_MAX - user.n) {
@@ -373,8 +383,8 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
     if (draft->reason != POLICY_REASON_NONE) {
         draft->n = 0;
         draft->n_headers = 0;
-        log_warn("identity.refused", KV_SV("session", ask->session->id.s),
-                 KV_SV("user", ask->effective->person->id.s), KV_SV("host", ask->host),
+        log_warn("identity.refused", KV_SV("session", authz_session_id(ask->session)),
+                 KV_SV("user", authz_person_id(ask->effective->person)), KV_SV("host", ask->host),
                  KV_STR("reason", policy_reason_name(draft->reason)));
     }
     CHECK(draft->text.err == ERR_OK);

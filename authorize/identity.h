@@ -37,6 +37,7 @@ struct authz_identities;
 
 struct authz_identity_ask {
     const struct authz_rules *rules;
+    const struct authz_replica *replica;   /* whose the sessions are */
     const struct authz_session *session;   /* its epoch names the state of all below */
     const struct authz_session *effective; /* who the visitor is */
     struct sv host;                        /* lower case, without port */

@@ -1,21 +1,61 @@
 #include "authorize/replica.h"
 
+#include <stddef.h>
 #include <string.h>
 
-#include "session.pb-c.h"
 #include "user.pb-c.h"
 
+#include "common/arena.h"
 #include "common/crypto/token.h"
+#include "common/keyed.h"
+#include "common/list.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rpc/scan.h"
 
+/* Texts of sessions that were looked at lately, by epoch: each state of a session has its own. */
+enum { KEPT_SLOTS = 4096 };
+
+struct kept {
+    uint64_t epoch;
+    size_t n;
+    char text[AUTHZ_KEPT_MAX];
+};
+
+/* Where claims and groups are unpacked to; and what is remembered of the last reading. */
+struct unpacked {
+    struct authz_claim_room session;
+    struct authz_claim_room user;
+    const struct authz_person *groups_of; /* whose groups stand in groups; NULL: nobody's */
+    struct policy_text *groups;
+    size_t cap;
+    struct kept *kept[KEPT_SLOTS];
+};
+
+struct authz_session_more {
+    struct list impersonating; /* member of the replica's list where impersonates is set */
+    struct authz_session *session;
+    struct sv impersonates; /* of the slab, like the others, each with a NUL */
+    struct sv access_token;
+    struct sv id_token;
+};
+
+/* Where records are read to. */
+struct record_room {
+    struct authz_session_record session;
+    struct authz_user_record user;
+};
+
 struct authz_replica {
     struct authz_texts *texts;
-    struct map *sessions; /* id: authz_session */
-    struct map *persons;  /* user id: authz_person; "" is one, too */
+    struct slab *slab;      /* of texts */
+    struct keyed *sessions; /* by id */
+    struct keyed *persons;  /* by user id; "" is one, too */
     struct authz_data *data;
+    struct unpacked *unpacked;
+    struct record_room *room;
+    struct arena arena; /* of the record that is being taken in */
     struct list impersonating;
     uint64_t version;
     uint64_t epoch;
@@ -25,50 +65,64 @@ struct authz_replica {
     void *changed_arg;
 };
 
+static struct sv session_key(const void *item)
+{
+    return authz_session_id(item);
+}
+
+static struct sv person_key(const void *item)
+{
+    return authz_person_id(item);
+}
+
+/* A text of the slab. */
+static void word_set(struct authz_replica *r, struct sv *word, struct sv s)
+{
+    char *copy = s.n == 0 ? NULL : slab_take(r->slab, s.n + 1);
+
+    if (copy != NULL) {
+        memcpy(copy, s.p, s.n);
+        copy[s.n] = '\0';
+    }
+    slab_give(r->slab, base_unconst(word->p), word->n + 1);
+    *word = sv_of(copy, s.n);
+}
+
 /* --- change ----------------------------------------------------------------------------------- */
 
 static void tell(struct authz_replica *r, const struct authz_session *s)
 {
     if (r->changed != NULL) {
-        r->changed(r->changed_arg, s->id.s);
+        r->changed(r->changed_arg, authz_session_id(s));
     }
 }
 
-/* What was made from s is stale from now on. */
-static void session_renew(struct authz_replica *r, struct authz_session *s)
-{
-    s->epoch = ++r->epoch;
-    mem_free(&s->kept);
-    s->n_kept = 0;
-}
-
-/* s ended or changed, and with it every session that acts in its name. */
+/* s ended or changed, and with it every session that acts in its name. What was made from them is
+ * stale from now on. */
 static void session_touch(struct authz_replica *r, struct authz_session *s)
 {
     struct list *it;
-
     bool new = s->epoch == 0;
 
-    session_renew(r, s);
+    s->epoch = ++r->epoch;
     if (!new) { /* nothing is open yet for one that just came */
         tell(r, s);
     }
     LIST_FOREACH(it, &r->impersonating) {
-        struct authz_session *other = LIST_ENTRY(it, struct authz_session, impersonating);
+        const struct authz_session_more *more =
+            LIST_ENTRY(it, struct authz_session_more, impersonating);
 
-        if (other != s && sv_eq(other->impersonates.s, s->id.s)) {
-            session_renew(r, other);
-            tell(r, other);
+        if (more->session != s && sv_eq(more->impersonates, authz_session_id(s))) {
+            more->session->epoch = ++r->epoch;
+            tell(r, more->session);
         }
     }
 }
 
 static void person_touch(struct authz_replica *r, struct authz_person *p)
 {
-    struct list *it;
-
-    LIST_FOREACH(it, &p->sessions) {
-        session_touch(r, LIST_ENTRY(it, struct authz_session, of_person));
+    for (struct authz_session *s = p->sessions; s != NULL; s = s->next) {
+        session_touch(r, s);
     }
 }
 
@@ -76,91 +130,168 @@ static void person_touch(struct authz_replica *r, struct authz_person *p)
 
 static struct authz_person *person_take(struct authz_replica *r, struct sv id)
 {
-    struct authz_person *p = map_get(r->persons, id);
+    struct authz_person *p = keyed_get(r->persons, id);
 
     if (p == NULL) {
-        p = MEM_NEW(struct authz_person);
-        p->id = authz_text_take(r->texts, id);
-        list_init(&p->sessions);
-        (void)map_set(r->persons, id, p);
+        const struct authz_person_facts facts = { .text = { [AUTHZ_PERSON_ID] = id } };
+
+        p = authz_person_new(r->slab, &facts, NULL);
+        (void)keyed_set(r->persons, p);
     }
     return p;
 }
 
-static void person_clear_user(struct authz_replica *r, struct authz_person *p)
+static void groups_drop(struct authz_replica *r, struct sv packed)
 {
+    while (packed.n > 0) {
+        authz_text_drop(r->texts, authz_groups_next(&packed));
+    }
+}
+
+/* Another person of those facts takes p's place everywhere. */
+static struct authz_person *person_remake(struct authz_replica *r, struct authz_person *p,
+                                          const struct authz_person_facts *facts)
+{
+    struct authz_person *new = authz_person_new(r->slab, facts, p);
+
+    r->unpacked->groups_of = NULL;
+    (void)keyed_set(r->persons, new);
+    for (struct authz_session *s = new->sessions; s != NULL; s = s->next) {
+        s->person = new;
+    }
+    authz_person_free(r->slab, &p);
+    return new;
+}
+
+static struct authz_person *person_clear_user(struct authz_replica *r, struct authz_person *p)
+{
+    struct authz_person_facts facts = authz_person_facts(p);
+
+    facts.text[AUTHZ_PERSON_NAME] = SV("");
+    facts.text[AUTHZ_PERSON_EMAIL] = SV("");
+    authz_claims_free(r->texts, &p->claims);
     p->user_version = 0;
     p->user_digest = 0;
-    authz_text_drop(r->texts, &p->name);
-    authz_text_drop(r->texts, &p->email);
-    authz_claims_free(r->texts, &p->claims);
+    return person_remake(r, p, &facts);
 }
 
-static void person_clear_directory(struct authz_replica *r, struct authz_person *p)
+static struct authz_person *person_clear_directory(struct authz_replica *r, struct authz_person *p)
 {
+    struct authz_person_facts facts = authz_person_facts(p);
+
+    groups_drop(r, facts.packed);
+    facts.packed = SV("");
+    facts.n_groups = 0;
+    facts.text[AUTHZ_PERSON_DIRECTORY_NAME] = SV("");
+    facts.text[AUTHZ_PERSON_DIRECTORY_EMAIL] = SV("");
     p->directory_version = 0;
     p->directory_digest = 0;
-    authz_text_drop(r->texts, &p->directory_email);
-    authz_text_drop(r->texts, &p->directory_name);
-    for (size_t i = 0; i < p->n_groups; i++) {
-        authz_text_drop(r->texts, &p->groups[i]);
-    }
-    p->n_groups = 0;
-    mem_free(&p->groups);
-}
-
-static void person_free(struct authz_replica *r, struct authz_person *p)
-{
-    person_clear_user(r, p);
-    person_clear_directory(r, p);
-    authz_text_drop(r->texts, &p->id);
-    mem_free(&p);
+    return person_remake(r, p, &facts);
 }
 
 static void person_drop_if_unused(struct authz_replica *r, struct authz_person *p)
 {
-    if (p->user_version == 0 && p->directory_version == 0 && list_empty(&p->sessions)) {
-        (void)map_take(r->persons, p->id.s);
-        person_free(r, p);
+    if (p->user_version == 0 && p->directory_version == 0 && p->sessions == NULL) {
+        (void)keyed_take(r->persons, authz_person_id(p));
+        r->unpacked->groups_of = NULL;
+        authz_person_free(r->slab, &p); /* without records it has neither claims nor groups */
     }
 }
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-/* Frees what s was made of; s keeps its id. */
-static void session_clear(struct authz_replica *r, struct authz_session *s)
+static size_t session_size(size_t n_id)
 {
-    struct authz_person *p = s->person;
+    return offsetof(struct authz_session, id) + n_id + 1;
+}
 
-    list_remove(&s->of_person);
-    list_remove(&s->impersonating);
-    authz_text_drop(r->texts, &s->impersonates);
-    authz_text_drop(r->texts, &s->idp);
-    authz_claims_free(r->texts, &s->claims);
-    mem_free(&s->access_token);
-    mem_free(&s->id_token);
-    s->person = NULL;
-    if (p != NULL) {
-        person_drop_if_unused(r, p);
+static void session_link(struct authz_session *s, struct authz_person *p)
+{
+    s->person = p;
+    s->prev = NULL;
+    s->next = p->sessions;
+    if (s->next != NULL) {
+        s->next->prev = s;
+    }
+    p->sessions = s;
+}
+
+static void session_unlink(struct authz_session *s)
+{
+    if (s->next != NULL) {
+        s->next->prev = s->prev;
+    }
+    if (s->prev != NULL) {
+        s->prev->next = s->next;
+    } else {
+        s->person->sessions = s->next;
     }
 }
 
-static void session_free(struct authz_replica *r, struct authz_session *s)
+static void more_free(struct authz_replica *r, struct authz_session_more **more)
 {
-    session_clear(r, s);
-    authz_text_drop(r->texts, &s->id);
-    mem_free(&s->kept);
-    mem_free(&s);
+    struct authz_session_more *m = TAKE(*more);
+
+    if (m != NULL) {
+        list_remove(&m->impersonating);
+        word_set(r, &m->impersonates, SV(""));
+        word_set(r, &m->access_token, SV(""));
+        word_set(r, &m->id_token, SV(""));
+        slab_give(r->slab, m, sizeof(*m));
+    }
+}
+
+/* Takes note of what few sessions have. */
+static void session_more(struct authz_replica *r, struct authz_session *s, struct sv impersonates,
+                         struct sv access_token, struct sv id_token)
+{
+    struct authz_session_more *m = s->more;
+
+    if (impersonates.n + access_token.n + id_token.n == 0) {
+        more_free(r, &s->more);
+        return;
+    }
+    if (m == NULL) {
+        m = slab_take(r->slab, sizeof(*m));
+        *m = (struct authz_session_more){ .session = s };
+        list_init(&m->impersonating);
+        s->more = m;
+    }
+    list_remove(&m->impersonating);
+    word_set(r, &m->impersonates, impersonates);
+    if (impersonates.n != 0) {
+        list_push_back(&r->impersonating, &m->impersonating);
+    }
+    word_set(r, &m->access_token, access_token);
+    word_set(r, &m->id_token, id_token);
+}
+
+static struct authz_session *session_new(struct authz_replica *r, struct sv id)
+{
+    struct authz_session *s = slab_take(r->slab, session_size(id.n));
+
+    memset(s, 0, session_size(id.n));
+    CHECK(id.n <= AUTHZ_SESSION_ID_MAX);
+    s->n_id = (uint16_t)id.n;
+    memcpy(s->id, id.p, id.n);
+    (void)keyed_set(r->sessions, s);
+    return s;
 }
 
 static void session_remove(struct authz_replica *r, struct sv id)
 {
-    struct authz_session *s = map_take(r->sessions, id);
+    struct authz_session *s = keyed_take(r->sessions, id);
 
-    if (s != NULL) {
-        session_touch(r, s);
-        session_free(r, s);
+    if (s == NULL) {
+        return;
     }
+    session_touch(r, s);
+    session_unlink(s);
+    person_drop_if_unused(r, s->person);
+    authz_claims_free(r->texts, &s->claims);
+    authz_text_drop(r->texts, s->idp);
+    more_free(r, &s->more);
+    slab_give(r->slab, s, session_size(s->n_id));
 }
 
 static int64_t seconds_of(const Google__Protobuf__Timestamp *t)
@@ -168,244 +299,187 @@ static int64_t seconds_of(const Google__Protobuf__Timestamp *t)
     return t != NULL ? t->seconds : 0;
 }
 
-static uint64_t digest_of(const ProtobufCMessage *m)
+/* When a record was written; who reads it wants a date of our times. */
+static uint32_t written_at(const Databroker__Record *record)
 {
-    size_t n = protobuf_c_message_get_packed_size(m);
-    uint8_t *bytes = mem_alloc(n + 1);
-
-    (void)protobuf_c_message_pack(m, bytes);
-    uint64_t digest = map_hash(sv_of(bytes, n));
-    mem_free(&bytes);
-    return digest;
-}
-
-/* Over what policies, headers and open connections depend on: not the provider's tokens and not the
- * time of last use, which change all the time. */
-static uint64_t session_digest(const Session__Session *m)
-{
-    Session__Session part = *m;
-    Session__IDToken id = SESSION__IDTOKEN__INIT;
-
-    if (m->id_token != NULL) {
-        id.issuer = m->id_token->issuer; /* a policy may ask for it */
-        part.id_token = &id;
-    }
-    part.oauth_token = NULL;
-    part.accessed_at = NULL;
-    part.base.n_unknown_fields = 0;
-    return digest_of(&part.base);
-}
-
-static enum err session_claims(struct authz_replica *r, const Session__Session *m,
-                               struct authz_claims **claims_out)
-{
-    struct authz_claim_entry *entries = mem_array(m->n_claims + 1, sizeof(*entries));
-
-    for (size_t i = 0; i < m->n_claims; i++) {
-        entries[i].name = m->claims[i]->key;
-        entries[i].values = m->claims[i]->value;
-    }
-    enum err err = authz_claims_new(r->texts, entries, m->n_claims, claims_out);
-    mem_free(&entries);
-    return err;
+    return (uint32_t)MIN(MAX(seconds_of(record->modified_at), (int64_t)0), (int64_t)UINT32_MAX);
 }
 
 static void session_fill(struct authz_replica *r, struct authz_session *s,
-                         const Session__Session *m, struct authz_claims *claims)
+                         const struct authz_session_record *m, struct authz_claims *claims)
 {
-    struct authz_person *p = person_take(r, sv_from(m->user_id));
-
-    /* Into the new person's list first: the old one may be the same and must not vanish. */
-    struct list *hold = &s->of_person;
+    struct authz_person *p = person_take(r, m->user_id);
     struct authz_person *old = s->person;
+    uint32_t idp = authz_text_take(r->texts, m->issuer);
 
-    list_remove(hold);
-    list_push_back(&p->sessions, hold);
-    s->person = p;
-    if (old != NULL && old != p) {
-        person_drop_if_unused(r, old);
+    if (old != p) {
+        if (old != NULL) {
+            session_unlink(s);
+            person_drop_if_unused(r, old);
+        }
+        session_link(s, p);
     }
     authz_claims_free(r->texts, &s->claims);
     s->claims = claims;
-    authz_text_drop(r->texts, &s->idp);
-    s->idp = authz_text_take(r->texts, sv_from(m->id_token == NULL ? "" : m->id_token->issuer));
-    s->authenticated_at_s =
-        seconds_of(m->authenticated_at != NULL ? m->authenticated_at : m->issued_at);
-    authz_text_drop(r->texts, &s->impersonates);
-    list_remove(&s->impersonating);
-    if (m->has_impersonate_session_id_case ==
-            SESSION__SESSION__HAS_IMPERSONATE_SESSION_ID_IMPERSONATE_SESSION_ID &&
-        m->impersonate_session_id[0] != '\0') {
-        s->impersonates = authz_text_take(r->texts, sv_from(m->impersonate_session_id));
-        list_push_back(&r->impersonating, &s->impersonating);
-    }
-    s->expires_at_s = seconds_of(m->expires_at);
-    if (m->expires_at != NULL && s->expires_at_s <= 0) {
+    (void)authz_claims_share(r->texts, &s->claims, p->claims); /* as a login writes them */
+    authz_text_drop(r->texts, s->idp);
+    s->idp = idp;
+    s->authenticated_at_s = m->has_authenticated_at ? m->authenticated_at_s : m->issued_at_s;
+    s->expires_at_s = m->expires_at_s;
+    if (m->ends && s->expires_at_s <= 0) {
         s->expires_at_s = 1; /* an end at or before 1970 is an end */
     }
 }
 
-/* Sealed ones are one word of base64url. */
-static void token_set(char **slot, const char *sealed)
-{
-    mem_free(slot);
-    if (sealed != NULL && sealed[0] != '\0') {
-        *slot = mem_strdup(sealed);
-    }
-}
-
 /* Tokens change on their own: they are not part of the digest. */
-static void session_tokens(const struct authz_replica *r, struct authz_session *s,
-                           const Session__Session *m)
+static void session_extras(struct authz_replica *r, struct authz_session *s,
+                           const struct authz_session_record *m)
 {
-    if (r->keep_tokens) {
-        token_set(&s->access_token, m->oauth_token == NULL ? NULL : m->oauth_token->access_token);
-        token_set(&s->id_token, m->id_token == NULL ? NULL : m->id_token->raw);
-    }
+    struct sv access_token = r->keep_tokens ? m->access_token : authz_session_access_token(s);
+    struct sv id_token = r->keep_tokens ? m->id_token : authz_session_id_token(s);
+
+    session_more(r, s, m->impersonates, access_token, id_token);
 }
 
 static bool session_put(struct authz_replica *r, struct sv id, const Databroker__Record *record,
-                        const Session__Session *m)
+                        const struct authz_session_record *m)
 {
-    struct authz_session *s = map_get(r->sessions, id);
-    uint64_t digest = session_digest(m);
-    struct authz_claims *claims = NULL;
+    struct authz_session *s = keyed_get(r->sessions, id);
+    bool same = s != NULL && s->digest == m->digest;
 
-    if (s != NULL && s->digest == digest) {
-        s->version = record->version;
-        s->at_s = seconds_of(record->modified_at);
-        session_tokens(r, s, m);
-        return true;
+    if (!same) {
+        struct authz_claims *claims = NULL;
+
+        if (authz_claims_new(r->texts, m->claims, m->n_claims, &claims) != ERR_OK) {
+            return false;
+        }
+        s = s != NULL ? s : session_new(r, id);
+        session_fill(r, s, m, claims);
     }
-    if (session_claims(r, m, &claims) != ERR_OK) {
-        return false;
-    }
-    if (s == NULL) {
-        s = MEM_NEW(struct authz_session);
-        list_init(&s->of_person);
-        list_init(&s->impersonating);
-        s->id = authz_text_take(r->texts, id);
-        (void)map_set(r->sessions, id, s);
-    }
-    session_fill(r, s, m, claims);
-    session_tokens(r, s, m);
+    session_extras(r, s, m);
     s->version = record->version;
-    s->at_s = seconds_of(record->modified_at);
-    s->digest = digest;
-    session_touch(r, s);
+    s->at_s = written_at(record);
+    s->digest = m->digest;
+    if (!same) {
+        session_touch(r, s);
+    }
     return true;
 }
 
 /* Somebody without a login: the claims and groups are the user's alone. */
 static bool account_put(struct authz_replica *r, struct sv id, const Databroker__Record *record,
-                        const User__ServiceAccount *m)
+                        struct sv bytes)
 {
-    Session__Session s = SESSION__SESSION__INIT;
+    struct authz_session_record *s = &r->room->session;
+    ProtobufCMessage *message = NULL;
 
-    s.id = m->id;
-    s.user_id = m->user_id;
-    s.expires_at = m->expires_at;
-    s.issued_at = m->issued_at;
-    return m->user_id[0] != '\0' && session_put(r, id, record, &s);
+    if (rpc_unpack(&user__service_account__descriptor, bytes, &r->arena, &message) != ERR_OK) {
+        return false;
+    }
+    const User__ServiceAccount *m = (const User__ServiceAccount *)(const void *)message;
+
+    memset(s, 0, offsetof(struct authz_session_record, claims));
+    s->user_id = sv_from(m->user_id);
+    s->ends = m->expires_at != NULL;
+    s->expires_at_s = seconds_of(m->expires_at);
+    s->issued_at_s = seconds_of(m->issued_at);
+    s->digest = map_hash(bytes);
+    return s->user_id.n != 0 && session_put(r, id, record, s);
 }
 
 /* --- users and directory users ---------------------------------------------------------------- */
 
-static bool user_put(struct authz_replica *r, const Databroker__Record *record, const User__User *m)
-{
-    struct authz_claims *claims = NULL;
-    uint64_t digest = digest_of(&m->base);
-    struct authz_claim_entry *entries = mem_array(m->n_claims + 1, sizeof(*entries));
+enum { SHARERS_MAX = 8 }; /* sessions of a person that are looked at */
 
-    for (size_t i = 0; i < m->n_claims; i++) {
-        entries[i].name = m->claims[i]->key;
-        entries[i].values = m->claims[i]->value;
+/* A login writes the same claims to the user and to the session. */
+static void claims_share(struct authz_replica *r, const struct authz_person *p,
+                         struct authz_claims **claims)
+{
+    size_t left = SHARERS_MAX;
+
+    for (const struct authz_session *s = p->sessions; s != NULL && left > 0; s = s->next) {
+        left = authz_claims_share(r->texts, claims, s->claims) ? 0 : left - 1;
     }
-    enum err err = authz_claims_new(r->texts, entries, m->n_claims, &claims);
-    mem_free(&entries);
-    if (err != ERR_OK) {
+}
+
+static bool user_put(struct authz_replica *r, const Databroker__Record *record, struct sv bytes)
+{
+    struct authz_user_record *m = &r->room->user;
+    struct authz_claims *claims = NULL;
+    uint64_t digest = map_hash(bytes);
+    struct authz_person *p = keyed_get(r->persons, sv_from(record->id));
+
+    if (p != NULL && p->user_version != 0 && p->user_digest == digest) {
+        p->user_version = record->version;
+        p->user_at_s = written_at(record);
+        return true;
+    }
+    if (authz_user_read(bytes, m) != ERR_OK ||
+        authz_claims_new(r->texts, m->claims, m->n_claims, &claims) != ERR_OK) {
         return false;
     }
-    struct authz_person *p = person_take(r, sv_from(record->id));
-    bool same = p->user_version != 0 && p->user_digest == digest;
-
-    person_clear_user(r, p);
+    p = person_take(r, sv_from(record->id));
+    claims_share(r, p, &claims);
+    authz_claims_free(r->texts, &p->claims);
+    p->claims = claims;
     p->user_version = record->version;
     p->user_digest = digest;
-    p->user_at_s = seconds_of(record->modified_at);
-    p->name = authz_text_take(r->texts, sv_from(m->name));
-    p->email = authz_text_take(r->texts, sv_from(m->email));
-    p->claims = claims;
-    if (!same) {
-        person_touch(r, p);
-    }
+    p->user_at_s = written_at(record);
+    struct authz_person_facts facts = authz_person_facts(p);
+
+    facts.text[AUTHZ_PERSON_NAME] = m->name;
+    facts.text[AUTHZ_PERSON_EMAIL] = m->email;
+    person_touch(r, person_remake(r, p, &facts));
     return true;
 }
 
-static const Google__Protobuf__Value *field_of(const Google__Protobuf__Struct *m, const char *name)
+/* Returns how many. */
+static size_t groups_pack(struct authz_replica *r, struct sv list, struct buf *packed)
 {
-    const Google__Protobuf__Value *found = NULL;
+    struct authz_value one;
+    size_t n = 0;
+    enum err err = ERR_OK;
 
-    for (size_t i = 0; i < m->n_fields; i++) {
-        if (strcmp(m->fields[i]->key, name) == 0) {
-            found = m->fields[i]->value; /* the last one counts */
+    while (authz_value_next(&list, &one, &err)) {
+        if (one.kind == AUTHZ_VALUE_TEXT) {
+            authz_groups_pack(packed, authz_text_take(r->texts, one.text));
+            n++;
         }
     }
-    return found;
-}
-
-static struct sv text_field(const Google__Protobuf__Struct *m, const char *name)
-{
-    const Google__Protobuf__Value *v = field_of(m, name);
-
-    return v != NULL && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE
-               ? sv_from(v->string_value)
-               : sv_from(NULL);
-}
-
-static bool groups_put(struct authz_replica *r, struct authz_person *p,
-                       const Google__Protobuf__Value *v)
-{
-    const Google__Protobuf__ListValue *list =
-        v != NULL && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE ? v->list_value
-                                                                              : NULL;
-    size_t n = list != NULL ? list->n_values : 0;
-
-    if (n > AUTHZ_GROUPS_MAX) {
-        return false;
-    }
-    p->groups = mem_array(n + 1, sizeof(*p->groups));
-    for (size_t i = 0; i < n; i++) {
-        const Google__Protobuf__Value *one = list->values[i];
-
-        if (one->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-            p->groups[p->n_groups++] = authz_text_take(r->texts, sv_from(one->string_value));
-        }
-    }
-    return true;
+    CHECK(err == ERR_OK &&
+          packed->err == ERR_OK); /* it was read before, and it is not longer now */
+    return n;
 }
 
 static bool directory_put(struct authz_replica *r, const Databroker__Record *record,
-                          const Google__Protobuf__Struct *m)
+                          struct sv bytes)
 {
-    uint64_t digest = digest_of(&m->base);
-    struct authz_person *p = person_take(r, sv_from(record->id));
-    bool same = p->directory_version != 0 && p->directory_digest == digest;
+    struct authz_directory_record m;
+    uint64_t digest = map_hash(bytes);
+    struct authz_person *p = keyed_get(r->persons, sv_from(record->id));
+    struct buf *packed = authz_texts_room(r->texts);
 
-    person_clear_directory(r, p);
-    if (!groups_put(r, p, field_of(m, "group_ids"))) {
-        person_touch(r, p);
-        person_drop_if_unused(r, p);
+    if (p != NULL && p->directory_version != 0 && p->directory_digest == digest) {
+        p->directory_version = record->version;
+        p->directory_at_s = written_at(record);
+        return true;
+    }
+    if (authz_directory_read(bytes, &m) != ERR_OK || m.n_groups > AUTHZ_GROUPS_MAX) {
         return false;
     }
+    buf_reset(packed);
+    p = person_take(r, sv_from(record->id));
+    struct authz_person_facts facts = authz_person_facts(p);
+
+    facts.n_groups = groups_pack(r, m.groups, packed);
+    groups_drop(r, facts.packed);
+    facts.packed = buf_sv(packed);
+    facts.text[AUTHZ_PERSON_DIRECTORY_EMAIL] = m.email;
+    facts.text[AUTHZ_PERSON_DIRECTORY_NAME] = m.name;
     p->directory_version = record->version;
     p->directory_digest = digest;
-    p->directory_at_s = seconds_of(record->modified_at);
-    p->directory_email = authz_text_take(r->texts, text_field(m, "email"));
-    p->directory_name = authz_text_take(r->texts, text_field(m, "display_name"));
-    if (!same) {
-        person_touch(r, p);
-    }
+    p->directory_at_s = written_at(record);
+    person_touch(r, person_remake(r, p, &facts));
     return true;
 }
 
@@ -434,11 +508,9 @@ static bool is_session(enum record_type type)
     return type == TYPE_SESSION || type == TYPE_ACCOUNT;
 }
 
-enum { ACCOUNT_KEY_MAX = 1024 };
-
 /* Under which the record is held. {NULL, 0}: it is none that could be. */
 static struct sv key_of(const Databroker__Record *record, enum record_type type,
-                        char room[ACCOUNT_KEY_MAX])
+                        char room[AUTHZ_SESSION_ID_MAX])
 {
     struct sv prefix = SV(TOKEN_ACCOUNT);
     struct sv id = sv_from(record->id);
@@ -446,10 +518,13 @@ static struct sv key_of(const Databroker__Record *record, enum record_type type,
     if (id.n == 0 || type == TYPE_OTHER || (type == TYPE_SESSION && sv_starts(id, prefix))) {
         return (struct sv){ 0 };
     }
-    if (type != TYPE_ACCOUNT) {
+    if (type == TYPE_USER || type == TYPE_DIRECTORY) {
         return id;
     }
-    if (id.n > ACCOUNT_KEY_MAX - prefix.n) {
+    if (type == TYPE_SESSION) {
+        return id.n <= AUTHZ_SESSION_ID_MAX ? id : (struct sv){ 0 };
+    }
+    if (id.n > AUTHZ_SESSION_ID_MAX - prefix.n) {
         return (struct sv){ 0 };
     }
     memcpy(room, prefix.p, prefix.n);
@@ -463,10 +538,10 @@ static uint64_t version_held(const struct authz_replica *r, enum record_type typ
     const struct authz_person *p = NULL;
 
     if (is_session(type)) {
-        s = map_get(r->sessions, id);
+        s = keyed_get(r->sessions, id);
         return s != NULL ? s->version : 0;
     }
-    p = map_get(r->persons, id);
+    p = keyed_get(r->persons, id);
     if (p == NULL) {
         return 0;
     }
@@ -479,16 +554,12 @@ static void record_remove(struct authz_replica *r, enum record_type type, struct
         session_remove(r, id);
         return;
     }
-    struct authz_person *p = map_get(r->persons, id);
+    struct authz_person *p = keyed_get(r->persons, id);
 
     if (p == NULL || (type == TYPE_USER ? p->user_version : p->directory_version) == 0) {
         return;
     }
-    if (type == TYPE_USER) {
-        person_clear_user(r, p);
-    } else {
-        person_clear_directory(r, p);
-    }
+    p = type == TYPE_USER ? person_clear_user(r, p) : person_clear_directory(r, p);
     person_touch(r, p);
     person_drop_if_unused(r, p);
 }
@@ -496,38 +567,25 @@ static void record_remove(struct authz_replica *r, enum record_type type, struct
 static bool record_put(struct authz_replica *r, enum record_type type, struct sv key,
                        const Databroker__Record *record)
 {
-    static const ProtobufCMessageDescriptor *const as[] = {
-        [TYPE_SESSION] = &session__session__descriptor,
-        [TYPE_USER] = &user__user__descriptor,
-        [TYPE_DIRECTORY] = &google__protobuf__struct__descriptor,
-        [TYPE_ACCOUNT] = &user__service_account__descriptor,
-    };
-    ProtobufCMessage *m = NULL;
-    bool ok = false;
-
-    if (record->data == NULL ||
-        rpc_unpack(as[type], sv_of(record->data->value.data, record->data->value.len), NULL, &m) !=
-            ERR_OK) {
+    if (record->data == NULL) {
         return false;
     }
+    struct authz_session_record *session = &r->room->session;
+    struct sv bytes = sv_of(record->data->value.data, record->data->value.len);
+
     switch (type) {
     case TYPE_SESSION:
-        ok = session_put(r, key, record, (const Session__Session *)(const void *)m);
-        break;
+        return authz_session_read(bytes, session) == ERR_OK && session_put(r, key, record, session);
     case TYPE_ACCOUNT:
-        ok = account_put(r, key, record, (const User__ServiceAccount *)(const void *)m);
-        break;
+        return account_put(r, key, record, bytes);
     case TYPE_USER:
-        ok = user_put(r, record, (const User__User *)(const void *)m);
-        break;
+        return user_put(r, record, bytes);
     case TYPE_DIRECTORY:
-        ok = directory_put(r, record, (const Google__Protobuf__Struct *)(const void *)m);
-        break;
+        return directory_put(r, record, bytes);
     case TYPE_OTHER:
         break;
     }
-    protobuf_c_message_free_unpacked(m, NULL);
-    return ok;
+    return false;
 }
 
 static void tell_unreadable(struct authz_replica *r, const Databroker__Record *record)
@@ -544,7 +602,7 @@ static void tell_unreadable(struct authz_replica *r, const Databroker__Record *r
 static void record_take(struct authz_replica *r, const Databroker__Record *record)
 {
     enum record_type type = type_of(record);
-    char room[ACCOUNT_KEY_MAX];
+    char room[AUTHZ_SESSION_ID_MAX];
     struct sv key = key_of(record, type, room);
 
     if (type == TYPE_OTHER) {
@@ -564,6 +622,7 @@ static void record_take(struct authz_replica *r, const Databroker__Record *recor
         record_remove(r, type, key);
         tell_unreadable(r, record);
     }
+    arena_reset(&r->arena);
 }
 
 void authz_replica_apply(struct authz_replica *r, const Databroker__Record *record)
@@ -587,29 +646,31 @@ struct authz_replica *authz_replica_new(void)
     struct authz_replica *r = MEM_NEW(struct authz_replica);
 
     r->texts = authz_texts_new();
-    r->sessions = map_new();
-    r->persons = map_new();
+    r->slab = authz_texts_slab(r->texts);
+    r->sessions = keyed_new(session_key);
+    r->persons = keyed_new(person_key);
     r->data = authz_data_new(r->texts);
+    r->unpacked = MEM_NEW(struct unpacked);
+    r->room = MEM_NEW(struct record_room);
+    arena_init(&r->arena);
     list_init(&r->impersonating);
     return r;
 }
 
-static void free_session(struct sv key, void *value, void *arg)
+static void unpacked_free(struct unpacked **unpacked)
 {
-    struct authz_session *s = value;
+    struct unpacked *u = *unpacked;
 
-    (void)key;
-    list_remove(&s->of_person);
-    s->person = NULL; /* persons go after all sessions */
-    session_free(arg, s);
+    authz_claim_room_deinit(&u->session);
+    authz_claim_room_deinit(&u->user);
+    mem_free(&u->groups);
+    for (size_t i = 0; i < KEPT_SLOTS; i++) {
+        mem_free(&u->kept[i]);
+    }
+    mem_free(unpacked);
 }
 
-static void free_person(struct sv key, void *value, void *arg)
-{
-    (void)key;
-    person_free(arg, value);
-}
-
+/* Everything is in the slab: nobody has to go through a million sessions. */
 void authz_replica_free(struct authz_replica **replica)
 {
     struct authz_replica *r = TAKE(*replica);
@@ -617,12 +678,13 @@ void authz_replica_free(struct authz_replica **replica)
     if (r == NULL) {
         return;
     }
-    map_each(r->sessions, free_session, r);
-    map_each(r->persons, free_person, r);
-    map_free(&r->sessions);
-    map_free(&r->persons);
+    keyed_free(&r->sessions);
+    keyed_free(&r->persons);
     authz_data_free(&r->data);
+    unpacked_free(&r->unpacked);
+    mem_free(&r->room);
     authz_texts_free(&r->texts);
+    arena_deinit(&r->arena);
     mem_free(&r);
 }
 
@@ -649,7 +711,7 @@ void authz_replica_set_version(struct authz_replica *r, uint64_t version)
 
 const struct authz_session *authz_replica_session(const struct authz_replica *r, struct sv id)
 {
-    return map_get(r->sessions, id);
+    return keyed_get(r->sessions, id);
 }
 
 bool authz_session_live(const struct authz_session *s, int64_t now_s)
@@ -660,10 +722,12 @@ bool authz_session_live(const struct authz_session *s, int64_t now_s)
 const struct authz_session *authz_replica_effective(const struct authz_replica *r,
                                                     const struct authz_session *s, int64_t now_s)
 {
-    if (s->impersonates.s.n == 0) {
+    struct sv id = authz_session_impersonates(s);
+
+    if (id.n == 0) {
         return s;
     }
-    const struct authz_session *other = map_get(r->sessions, s->impersonates.s);
+    const struct authz_session *other = keyed_get(r->sessions, id);
 
     return other != NULL && authz_session_live(other, now_s) ? other : NULL;
 }
@@ -693,12 +757,11 @@ struct person_search {
     size_t n;
 };
 
-static void look_at_person(struct sv key, void *value, void *arg)
+static void look_at_person(void *item, void *arg)
 {
     struct person_search *search = arg;
-    const struct authz_person *p = value;
+    const struct authz_person *p = item;
 
-    (void)key;
     if (sv_ieq(authz_person_email(p), search->email)) {
         search->found = p;
         search->n++;
@@ -710,10 +773,10 @@ const struct authz_person *authz_replica_person(const struct authz_replica *r, s
 {
     struct person_search search = { .email = who };
 
-    search.found = who.n == 0 ? NULL : map_get(r->persons, who);
+    search.found = who.n == 0 ? NULL : keyed_get(r->persons, who);
     search.n = search.found != NULL ? 1 : 0;
     if (search.found == NULL && who.n != 0) {
-        map_each(r->persons, look_at_person, &search);
+        keyed_each(r->persons, look_at_person, &search);
     }
     *n_out = search.n;
     return search.found;
@@ -723,12 +786,9 @@ const struct authz_session *authz_person_session(const struct authz_person *p, i
                                                  size_t *n_out)
 {
     const struct authz_session *newest = NULL;
-    struct list *it;
 
     *n_out = 0;
-    LIST_FOREACH(it, &p->sessions) {
-        const struct authz_session *s = LIST_ENTRY(it, struct authz_session, of_person);
-
+    for (const struct authz_session *s = p->sessions; s != NULL; s = s->next) {
         if (!authz_session_live(s, now_s)) {
             continue;
         }
@@ -738,56 +798,126 @@ const struct authz_session *authz_person_session(const struct authz_person *p, i
     return newest;
 }
 
-void authz_session_input(const struct authz_session *s, struct policy_input *in)
+/* --- what policies and headers read ------------------------------------------------------------ */
+
+struct sv authz_session_id(const struct authz_session *s)
 {
-    authz_person_input(s->person, in);
-    in->session_id = s->id.s;
-    in->session_claims = authz_claims_view(s->claims);
-    in->idp = s->idp;
+    return sv_of(s->id, s->n_id);
 }
 
-void authz_person_input(const struct authz_person *p, struct policy_input *in)
+struct sv authz_session_impersonates(const struct authz_session *s)
 {
+    return s->more != NULL ? s->more->impersonates : SV("");
+}
+
+struct sv authz_session_access_token(const struct authz_session *s)
+{
+    return s->more != NULL ? s->more->access_token : SV("");
+}
+
+struct sv authz_session_id_token(const struct authz_session *s)
+{
+    return s->more != NULL ? s->more->id_token : SV("");
+}
+
+const struct policy_claim *authz_session_claim(const struct authz_replica *r,
+                                               const struct authz_session *s, struct sv name)
+{
+    return authz_claims_get(r->texts, s->claims, name, &r->unpacked->session);
+}
+
+const struct policy_claim *authz_person_claim(const struct authz_replica *r,
+                                              const struct authz_person *p, struct sv name)
+{
+    return authz_claims_get(r->texts, p->claims, name, &r->unpacked->user);
+}
+
+const struct policy_text *authz_person_groups(const struct authz_replica *r,
+                                              const struct authz_person *p, size_t *n_out)
+{
+    struct unpacked *u = r->unpacked;
+    struct sv left = authz_person_facts(p).packed;
+
+    *n_out = p->n_groups;
+    if (u->groups_of == p) {
+        return u->groups;
+    }
+    if (u->groups == NULL || p->n_groups > u->cap) {
+        u->cap = MAX(p->n_groups, (uint32_t)32);
+        u->groups = mem_realloc(u->groups, u->cap, sizeof(*u->groups));
+    }
+    for (size_t i = 0; left.n > 0; i++) {
+        u->groups[i] = authz_text_get(r->texts, authz_groups_next(&left));
+    }
+    u->groups_of = p;
+    return u->groups;
+}
+
+static const struct policy_claim *find_session_claim(void *arg, struct sv name)
+{
+    const struct authz_who *who = arg;
+
+    return authz_session_claim(who->replica, who->session, name);
+}
+
+static const struct policy_claim *find_user_claim(void *arg, struct sv name)
+{
+    const struct authz_who *who = arg;
+
+    return authz_person_claim(who->replica, who->person, name);
+}
+
+static const struct policy_text *find_groups(void *arg, size_t *n_out)
+{
+    const struct authz_who *who = arg;
+
+    return authz_person_groups(who->replica, who->person, n_out);
+}
+
+void authz_who_input(struct authz_who *who, struct policy_input *in)
+{
+    const struct authz_person *p = who->person;
+    const struct authz_session *s = who->session;
+
     in->session = true;
-    in->user_id = p->id;
-    in->email = p->email;
-    in->user_claims = authz_claims_view(p->claims);
+    in->user_id = POLICY_TEXT(authz_person_id(p));
+    in->email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_EMAIL));
+    in->user_claims = (struct policy_claims){ .find = find_user_claim, .arg = who };
     in->directory = p->directory_version != 0;
-    in->directory_email = p->directory_email;
-    in->groups = p->groups;
-    in->group_count = p->n_groups;
+    in->directory_email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_DIRECTORY_EMAIL));
+    in->find_groups = find_groups;
+    in->groups_arg = who;
+    if (s != NULL) {
+        in->session_id = authz_session_id(s);
+        in->session_claims = (struct policy_claims){ .find = find_session_claim, .arg = who };
+        in->idp = authz_text_get(who->replica->texts, s->idp);
+    }
 }
 
-struct sv authz_person_email(const struct authz_person *p)
+struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
 {
-    return p->directory_email.s.n > 0 ? p->directory_email.s : p->email.s;
+    const struct kept *kept = r->unpacked->kept[s->epoch % KEPT_SLOTS];
+
+    return kept != NULL && kept->epoch == s->epoch ? sv_of(kept->text, kept->n) : SV("");
 }
 
-struct sv authz_person_name(const struct authz_person *p)
+void authz_session_keep(const struct authz_replica *r, const struct authz_session *s,
+                        struct sv text)
 {
-    return p->name.s.n > 0 ? p->name.s : p->directory_name.s;
-}
-
-struct sv authz_session_kept(const struct authz_session *s)
-{
-    return sv_of(s->kept, s->n_kept);
-}
-
-void authz_session_keep(const struct authz_session *s, struct sv text)
-{
-    struct authz_session *mine = base_unconst(s); /* a memory, no part of what s says */
+    struct kept **slot = &r->unpacked->kept[s->epoch % KEPT_SLOTS];
 
     if (text.n <= AUTHZ_KEPT_MAX) {
-        mem_free(&mine->kept);
-        mine->kept = mem_dup(text.p, text.n);
-        mine->n_kept = text.n;
+        *slot = *slot != NULL ? *slot : MEM_NEW(struct kept);
+        (*slot)->epoch = s->epoch;
+        (*slot)->n = text.n;
+        memcpy((*slot)->text, text.p, text.n);
     }
 }
 
 void authz_replica_count(const struct authz_replica *r, struct authz_replica_counts *counts_out)
 {
-    counts_out->sessions = map_count(r->sessions);
-    counts_out->persons = map_count(r->persons);
+    counts_out->sessions = keyed_count(r->sessions);
+    counts_out->persons = keyed_count(r->persons);
     counts_out->rows = authz_data_rows(r->data);
     counts_out->texts = authz_texts_count(r->texts);
     counts_out->unreadable = r->unreadable;

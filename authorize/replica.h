@@ -1,14 +1,15 @@
 /* authz_replica: what authorize knows of sessions, users and directory users, built from the
- * databroker's records. Lookups allocate nothing and do no I/O. Owned by the check thread, the only
- * one that reads or writes it: see README.md for why one thread is enough. */
+ * databroker's records. It is made to hold millions: README.md has the layout. Lookups do no I/O and
+ * allocate nothing once warm. Owned by the check thread, the only one that reads or writes it: see
+ * README.md for why one thread is enough. */
 #pragma once
 
 #include "databroker.pb-c.h"
 
 #include "authorize/claims.h"
 #include "authorize/data.h"
+#include "authorize/person.h"
 #include "common/base.h"
-#include "common/list.h"
 #include "common/policy/input.h"
 #include "common/sv.h"
 
@@ -17,50 +18,31 @@
 #define AUTHZ_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
 #define AUTHZ_TYPE_ACCOUNT   "type.googleapis.com/user.ServiceAccount"
 
-enum { AUTHZ_GROUPS_MAX = 16384, AUTHZ_KEPT_MAX = 512 };
+enum { AUTHZ_GROUPS_MAX = 16384, AUTHZ_KEPT_MAX = 512, AUTHZ_SESSION_ID_MAX = 1024 };
 
 struct authz_replica;
 
-/* A user with what is known of them. Exists while a record or a session names it. */
-struct authz_person {
-    struct policy_text id;
-    uint64_t user_version; /* of the user record; 0: none */
-    uint64_t user_digest;
-    int64_t user_at_s; /* when the record was written; 0: unknown */
-    struct policy_text name;
-    struct policy_text email;
-    struct authz_claims *claims;
-    uint64_t directory_version; /* of the directory record; 0: none */
-    uint64_t directory_digest;
-    int64_t directory_at_s;
-    struct policy_text directory_email;
-    struct policy_text directory_name;
-    struct policy_text *groups;
-    size_t n_groups;
-    struct list sessions; /* authz_session.of_person */
-};
+/* What few sessions have. */
+struct authz_session_more;
 
 /* A login, or a service account, which is a session without one: its id is TOKEN_ACCOUNT and the
  * record's. */
 struct authz_session {
-    struct policy_text id;
     struct authz_person *person; /* never NULL; its id may be "" */
-    struct list of_person;
-    struct list impersonating;       /* member of the replica's list where impersonates is set */
-    struct policy_text impersonates; /* session id, "": itself */
-    struct policy_text idp;          /* issuer of its provider, "local"; "": not known */
-    int64_t authenticated_at_s;      /* 0: not known */
+    struct authz_session *prev;  /* of the person's */
+    struct authz_session *next;
     struct authz_claims *claims;
-    uint64_t version; /* of the session record */
+    struct authz_session_more *more; /* NULL: nothing */
+    uint64_t version;                /* of the session record */
     uint64_t digest;
-    int64_t at_s;         /* when the record was written; 0: unknown */
     uint64_t epoch;       /* grows, replica-wide, when anything about the session or its person
-                             changes: what was made from it is then stale */
+                                   changes: what was made from it is then stale */
     int64_t expires_at_s; /* 0: no end */
-    char *access_token;   /* the provider's, sealed; NULL: none, or not kept */
-    char *id_token;       /* likewise */
-    char *kept;           /* authz_session_kept */
-    size_t n_kept;
+    int64_t authenticated_at_s; /* 0: not known */
+    uint32_t at_s;              /* when the record was written; 0: unknown */
+    uint32_t idp; /* the number of a text: issuer of its provider, "local"; 0: not known */
+    uint16_t n_id;
+    char id[]; /* a NUL follows */
 };
 
 /* Hears which open connections must be checked again: the session ended or changed. The id is valid
@@ -106,18 +88,39 @@ const struct authz_person *authz_replica_person(const struct authz_replica *repl
 /* The live one that was written last; NULL: none. *n_out: how many are live. */
 const struct authz_session *authz_person_session(const struct authz_person *person, int64_t now_s,
                                                  size_t *n_out);
-/* Fills the who-part of in as for a session of person's that holds no claims of its own. */
-void authz_person_input(const struct authz_person *person, struct policy_input *in);
-/* Fills the who-part of in from an effective session. */
-void authz_session_input(const struct authz_session *session, struct policy_input *in);
+struct sv authz_session_id(const struct authz_session *session); /* a NUL follows */
+/* The session that it acts for; "": itself. */
+struct sv authz_session_impersonates(const struct authz_session *session);
+/* The provider's, sealed; "": none, or not kept. */
+struct sv authz_session_access_token(const struct authz_session *session);
+struct sv authz_session_id_token(const struct authz_session *session);
+
+/* Claims and groups are unpacked when asked for. NULL: no claim of that name. What is returned stays
+ * until the next question of its kind or the next change. */
+const struct policy_claim *authz_session_claim(const struct authz_replica *replica,
+                                               const struct authz_session *session, struct sv name);
+const struct policy_claim *authz_person_claim(const struct authz_replica *replica,
+                                              const struct authz_person *person, struct sv name);
+const struct policy_text *authz_person_groups(const struct authz_replica *replica,
+                                              const struct authz_person *person, size_t *n_out);
+
+/* Whom a policy's questions about the visitor are about. */
+struct authz_who {
+    const struct authz_replica *replica;
+    const struct authz_person *person;
+    const struct authz_session *session; /* NULL: none */
+};
+
+/* Fills the who-part of in, which borrows who: from an effective session, or without one as for a
+ * session of the person's that holds no claims of its own. */
+void authz_who_input(struct authz_who *who, struct policy_input *in);
 const struct authz_data *authz_replica_data(const struct authz_replica *replica);
-/* Directory e-mail if there is one, else the user's; may be empty. */
-struct sv authz_person_email(const struct authz_person *person);
-struct sv authz_person_name(const struct authz_person *person);
-/* A text that was made from session and its person and stays with it until its epoch grows; empty:
- * there is none. A text of more than AUTHZ_KEPT_MAX is not kept. For one user: audit.c. */
-struct sv authz_session_kept(const struct authz_session *session);
-void authz_session_keep(const struct authz_session *session, struct sv text);
+/* A text that was made from session and its person, while it is remembered and neither has changed;
+ * empty: there is none. A text of more than AUTHZ_KEPT_MAX is not kept. For one user: audit.c. */
+struct sv authz_session_kept(const struct authz_replica *replica,
+                             const struct authz_session *session);
+void authz_session_keep(const struct authz_replica *replica, const struct authz_session *session,
+                        struct sv text);
 
 struct authz_replica_counts {
     size_t sessions;

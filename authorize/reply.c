@@ -114,7 +114,7 @@ void authz_reply_fill(Postern__Reply *reply, struct authz_reply_room *room, uint
     reply->reasons = room->reasons;
     reply->valid_until_s = o->valid_until_s;
     if (o->effective != NULL) {
-        reply->user = wire_text(o->effective->person->id.s);
+        reply->user = wire_text(authz_person_id(o->effective->person));
         reply->email = wire_text(authz_person_email(o->effective->person));
     }
 }
@@ -139,7 +139,7 @@ static void add_reply(struct authz_replies *r, uint64_t id, const struct authz_o
         reasons[n_reasons++] = (char)reason;
     }
     if (o->effective != NULL && block == 0) { /* else they stand in the block */
-        user = o->effective->person->id.s;
+        user = authz_person_id(o->effective->person);
         email = authz_person_email(o->effective->person);
     }
     buf_reset(&r->one);

@@ -4,6 +4,7 @@
 #include "session.pb-c.h"
 
 #include "common/clock.h"
+#include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rand.h"
@@ -240,6 +241,9 @@ static void follow_begin(struct authz_sync *s)
 
 static void snapshot_take(struct authz_sync *s, const Databroker__SyncLatestResponse *response)
 {
+    for (size_t i = 0; i < response->n_records; i++) {
+        authz_replica_apply_ahead(s->building, response->records[i]);
+    }
     switch (response->response_case) {
     case DATABROKER__SYNC_LATEST_RESPONSE__RESPONSE_RECORD:
         authz_replica_apply_ahead(s->building, response->record);
@@ -315,6 +319,7 @@ static void snapshot_begin(struct authz_sync *s)
                                                .on_end = on_snapshot_end };
     Databroker__SyncLatestRequest request = DATABROKER__SYNC_LATEST_REQUEST__INIT;
 
+    request.batches = true;
     s->state = SYNC_SNAPSHOT;
     authz_replica_free(&s->building);
     s->building = authz_replica_new();

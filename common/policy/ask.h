@@ -20,6 +20,8 @@ struct policy_asked policy_ask_member(const struct policy_block *block, size_t i
 const struct policy_text *policy_fact_email(const struct policy_input *in);
 /* The part between the first and the second @; false: there is no @. */
 bool policy_fact_domain(const struct policy_input *in, struct policy_text *domain_out);
+/* Directory group ids. */
+const struct policy_text *policy_fact_groups(const struct policy_input *in, size_t *n_out);
 /* Its state is UNKNOWN where nobody told it. */
 struct policy_header policy_fact_header(const struct policy_input *in, struct sv name);
 /* The user's claim hides the session's of the same name. Never NULL. */

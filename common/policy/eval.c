@@ -29,6 +29,9 @@ static const struct policy_claim *find_claim(const struct policy_claims *claims,
 {
     size_t i = 0;
 
+    if (claims->find != NULL) {
+        return claims->find(claims->arg, name->s);
+    }
     for (i = 0; i < claims->count; i++) {
         if (policy_text_eq(&claims->items[i].name, name)) {
             return &claims->items[i];
@@ -47,6 +50,15 @@ const struct policy_claim *policy_fact_claim(const struct policy_input *in,
         claim = find_claim(&in->session_claims, name);
     }
     return claim == NULL ? &none : claim;
+}
+
+const struct policy_text *policy_fact_groups(const struct policy_input *in, size_t *n_out)
+{
+    if (in->find_groups != NULL) {
+        return in->find_groups(in->groups_arg, n_out);
+    }
+    *n_out = in->group_count;
+    return in->groups;
 }
 
 struct policy_header policy_fact_header(const struct policy_input *in, struct sv name)
@@ -301,6 +313,14 @@ static bool ask_age(const struct policy_pred *p, const struct policy_input *in)
     return in->authenticated_ms > 0 && age_ms < p->age_ms && age_ms >= -AHEAD_MS;
 }
 
+static bool ask_groups(const struct policy_pred *p, const struct policy_input *in)
+{
+    size_t n = 0;
+    const struct policy_text *groups = in->directory ? policy_fact_groups(in, &n) : NULL;
+
+    return in->directory && policy_match_texts(&p->match, groups, n);
+}
+
 static bool ask_identity(const struct policy_pred *p, const struct policy_input *in)
 {
     struct policy_text domain = { 0 };
@@ -316,7 +336,7 @@ static bool ask_identity(const struct policy_pred *p, const struct policy_input 
     case POLICY_CRITERION_DOMAIN:
         return policy_fact_domain(in, &domain) && policy_match_text(&p->match, &domain);
     case POLICY_CRITERION_GROUPS:
-        return in->directory && policy_match_texts(&p->match, in->groups, in->group_count);
+        return ask_groups(p, in);
     case POLICY_CRITERION_AUTH_AGE:
         return ask_age(p, in);
     case POLICY_CRITERION_IDP: /* of a session whose provider nobody knows, no operator holds */

@@ -141,6 +141,8 @@ static void fact_identity(struct buf *out, const struct policy_pred *p,
                           const struct policy_input *in)
 {
     struct policy_text domain = { 0 };
+    const struct policy_text *groups = NULL;
+    size_t n = 0;
 
     if (!in->session) {
         missing(out, "nobody is logged in");
@@ -161,7 +163,8 @@ static void fact_identity(struct buf *out, const struct policy_pred *p,
         break;
     case POLICY_CRITERION_GROUPS:
         if (in->directory) {
-            fact_texts(out, in->groups, in->group_count);
+            groups = policy_fact_groups(in, &n);
+            fact_texts(out, groups, n);
         } else {
             missing(out, "there is no directory record of the user");
         }

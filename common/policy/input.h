@@ -41,10 +41,19 @@ struct policy_claim {
     size_t count;
 };
 
+/* The claim of that name, NULL: there is none. What is returned stays until the next question. */
+typedef const struct policy_claim *(*policy_claim_fn)(void *arg, struct sv name);
+
 struct policy_claims {
     const struct policy_claim *items; /* any order; the first of a name counts */
     size_t count;
+    policy_claim_fn
+        find; /* not NULL: instead of items, for an owner that keeps them in another form */
+    void *arg;
 };
+
+/* The ids of directory groups and their number. They stay until something else is asked for. */
+typedef const struct policy_text *(*policy_groups_fn)(void *arg, size_t *n_out);
 
 /* Facts of the certificate that the client presented, trusted or not. cert.h makes them from DER. */
 struct policy_cert {
@@ -126,6 +135,8 @@ struct policy_input {
     struct policy_claims user_claims; /* win over the session's, name by name */
     const struct policy_text *groups; /* directory group ids */
     size_t group_count;
+    policy_groups_fn find_groups; /* not NULL: instead of groups, where some policy asks for them */
+    void *groups_arg;
     const struct policy_device *devices;
     size_t device_count;
 

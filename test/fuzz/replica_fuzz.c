@@ -25,17 +25,23 @@ static void look(const struct authz_replica *replica)
 
     for (i = 0; i < ARRAY_LEN(ids); i++) {
         const struct authz_session *s = authz_replica_session(replica, sv_from(ids[i]));
-        const struct authz_session *who = NULL;
+        const struct authz_session *effective = NULL;
         struct policy_input in = { .session = false };
 
         if (s == NULL) {
             continue;
         }
-        must(s->person != NULL && sv_eq(s->id.s, sv_from(ids[i])) && s->version != 0);
-        who = authz_replica_effective(replica, s, NOW_S);
-        if (who != NULL) {
-            authz_session_input(who, &in);
-            must(in.session && in.group_count <= AUTHZ_GROUPS_MAX);
+        must(s->person != NULL && sv_eq(authz_session_id(s), sv_from(ids[i])) && s->version != 0);
+        effective = authz_replica_effective(replica, s, NOW_S);
+        if (effective != NULL) {
+            struct authz_who who = { replica, effective->person, effective };
+            size_t n = 0;
+
+            authz_who_input(&who, &in);
+            (void)in.find_groups(in.groups_arg, &n);
+            must(in.session && n <= AUTHZ_GROUPS_MAX);
+            (void)in.user_claims.find(in.user_claims.arg, SV("a"));
+            (void)in.session_claims.find(in.session_claims.arg, SV(""));
         }
     }
 }

@@ -92,6 +92,7 @@ static struct authz_outcome outcome_of(const struct authz_replica *replica, cons
 
     o.verdict.allow = allow;
     o.verdict.allow_reasons = o.reasons;
+    o.replica = replica;
     o.session = authz_replica_session(replica, sv_from(session));
     o.effective =
         o.session == NULL ? NULL : authz_replica_effective(replica, o.session, /*now_s=*/1);

@@ -1,5 +1,8 @@
-/* replica: a service account is its user until it ends, and never a session. */
+/* replica: a service account is its user until it ends, and never a session. What is packed comes out
+ * as it went in, whatever changed around it. */
 #include "authorize/replica.h"
+
+#include <stdio.h>
 
 #include "session.pb-c.h"
 #include "user.pb-c.h"
@@ -8,7 +11,7 @@
 #include "common/mem.h"
 #include "test/support/cmocka.h"
 
-enum { NAMES = 8 };
+enum { NAMES = 32 };
 
 struct world {
     struct authz_replica *replica;
@@ -73,6 +76,19 @@ static bool lives(const struct world *w, const char *id)
     return s != NULL && authz_session_live(s, clock_wall_s());
 }
 
+static struct authz_who who_of(const struct world *w, const char *id)
+{
+    const struct authz_session *s = authz_replica_session(w->replica, sv_from(id));
+
+    assert_non_null(s);
+    return (struct authz_who){ .replica = w->replica, .person = s->person, .session = s };
+}
+
+static bool belongs_to(const struct world *w, const char *session, const char *user)
+{
+    return sv_eq(authz_person_id(who_of(w, session).person), sv_from(user));
+}
+
 static void an_account_is_its_user_until_it_ends(void **state)
 {
     struct world w;
@@ -89,7 +105,9 @@ static void an_account_is_its_user_until_it_ends(void **state)
     put_account(&w, "a-3", "", 600);
     put_account(&w, "a-4", "robot", 0);
     assert_true(lives(&w, "service-account/a-1"));
-    authz_session_input(authz_replica_session(w.replica, SV("service-account/a-1")), &in);
+    struct authz_who who = who_of(&w, "service-account/a-1");
+
+    authz_who_input(&who, &in);
     assert_true(sv_eq(in.user_id.s, SV("robot")) && sv_eq(in.email.s, SV("robot@example.com")));
     assert_false(lives(&w, "service-account/a-2"));
     assert_false(lives(&w, "service-account/a-3"));
@@ -116,14 +134,336 @@ static void neither_kind_passes_for_the_other(void **state)
     put_account(&w, "a-3", "robot", 600);
     assert_false(lives(&w, "a-1"));
     assert_false(lives(&w, "service-account/a-2"));
-    assert_true(sv_eq(authz_replica_session(w.replica, SV("a-3"))->person->id.s, SV("ann")));
+    assert_true(belongs_to(&w, "a-3", "ann"));
     put(&w, AUTHZ_TYPE_SESSION, "a-1", NULL);
     put(&w, AUTHZ_TYPE_SESSION, "service-account/a-1", NULL);
     put(&w, AUTHZ_TYPE_ACCOUNT, "a-3", NULL);
     assert_true(lives(&w, "a-3"));
-    assert_true(sv_eq(authz_replica_session(w.replica, SV("service-account/a-1"))->person->id.s,
-                      SV("robot")));
+    assert_true(belongs_to(&w, "service-account/a-1", "robot"));
     authz_replica_free(&w.replica);
+}
+
+/* --- what is packed --------------------------------------------------------------------------- */
+
+static Google__Protobuf__Value text_value(const char *text)
+{
+    Google__Protobuf__Value v = GOOGLE__PROTOBUF__VALUE__INIT;
+
+    v.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+    v.string_value = base_unconst(text);
+    return v;
+}
+
+static Google__Protobuf__Value number_value(double number)
+{
+    Google__Protobuf__Value v = GOOGLE__PROTOBUF__VALUE__INIT;
+
+    v.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
+    v.number_value = number;
+    return v;
+}
+
+enum { VALUES_MAX = 8, CLAIMS_MAX = 8, SHARERS = 20 };
+
+/* Claims as a message has them; a name may come twice. */
+struct claims {
+    Google__Protobuf__Value values[CLAIMS_MAX][VALUES_MAX];
+    Google__Protobuf__Value *pointers[CLAIMS_MAX][VALUES_MAX];
+    Google__Protobuf__ListValue lists[CLAIMS_MAX];
+    Session__Session__ClaimsEntry of_session[CLAIMS_MAX];
+    Session__Session__ClaimsEntry *session[CLAIMS_MAX];
+    User__User__ClaimsEntry of_user[CLAIMS_MAX];
+    User__User__ClaimsEntry *user[CLAIMS_MAX];
+    size_t n;
+};
+
+static void add(struct claims *c, const char *name, size_t n, const Google__Protobuf__Value *values)
+{
+    static const Google__Protobuf__ListValue list = GOOGLE__PROTOBUF__LIST_VALUE__INIT;
+    size_t at = c->n++;
+
+    for (size_t i = 0; i < n; i++) {
+        c->values[at][i] = values[i];
+        c->pointers[at][i] = &c->values[at][i];
+    }
+    c->lists[at] = list;
+    c->lists[at].n_values = n;
+    c->lists[at].values = c->pointers[at];
+    session__session__claims_entry__init(&c->of_session[at]);
+    user__user__claims_entry__init(&c->of_user[at]);
+    c->of_session[at].key = c->of_user[at].key = base_unconst(name);
+    c->of_session[at].value = c->of_user[at].value = &c->lists[at];
+    c->session[at] = &c->of_session[at];
+    c->user[at] = &c->of_user[at];
+}
+
+static void add_text(struct claims *c, const char *name, const char *text)
+{
+    Google__Protobuf__Value v = text_value(text);
+
+    add(c, name, 1, &v);
+}
+
+static void put_session(struct world *w, const char *id, const char *user, struct claims *c)
+{
+    Session__Session m = SESSION__SESSION__INIT;
+
+    m.id = base_unconst(id);
+    m.user_id = base_unconst(user);
+    m.claims = c->session;
+    m.n_claims = c->n;
+    put(w, AUTHZ_TYPE_SESSION, id, &m.base);
+}
+
+static void put_user(struct world *w, const char *id, const char *name, const char *email,
+                     struct claims *c)
+{
+    User__User m = USER__USER__INIT;
+
+    m.id = base_unconst(id);
+    m.name = base_unconst(name);
+    m.email = base_unconst(email);
+    m.claims = c->user;
+    m.n_claims = c->n;
+    put(w, AUTHZ_TYPE_USER, id, &m.base);
+}
+
+static void put_directory(struct world *w, const char *id, const char *email, size_t n,
+                          const char *const *groups)
+{
+    Google__Protobuf__Struct m = GOOGLE__PROTOBUF__STRUCT__INIT;
+    Google__Protobuf__Struct__FieldsEntry entries[2] = {
+        GOOGLE__PROTOBUF__STRUCT__FIELDS_ENTRY__INIT, GOOGLE__PROTOBUF__STRUCT__FIELDS_ENTRY__INIT
+    };
+    Google__Protobuf__Struct__FieldsEntry *fields[] = { &entries[0], &entries[1] };
+    Google__Protobuf__Value mail = text_value(email);
+    Google__Protobuf__Value list = GOOGLE__PROTOBUF__VALUE__INIT;
+    Google__Protobuf__ListValue values = GOOGLE__PROTOBUF__LIST_VALUE__INIT;
+    Google__Protobuf__Value one[VALUES_MAX];
+    Google__Protobuf__Value *all[VALUES_MAX];
+
+    for (size_t i = 0; i < n; i++) {
+        one[i] = text_value(groups[i]);
+        all[i] = &one[i];
+    }
+    values.n_values = n;
+    values.values = all;
+    list.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE;
+    list.list_value = &values;
+    entries[0].key = base_unconst("email");
+    entries[0].value = &mail;
+    entries[1].key = base_unconst("group_ids");
+    entries[1].value = &list;
+    m.fields = fields;
+    m.n_fields = ARRAY_LEN(fields);
+    put(w, AUTHZ_TYPE_DIRECTORY, id, &m.base);
+}
+
+static const struct policy_claim *claim(const struct world *w, const char *session,
+                                        const char *name)
+{
+    return authz_session_claim(w->replica, authz_replica_session(w->replica, sv_from(session)),
+                               sv_from(name));
+}
+
+static bool claim_is(const struct world *w, const char *session, const char *name, const char *text)
+{
+    const struct policy_claim *c = claim(w, session, name);
+
+    return c != NULL && c->count == 1 && c->values[0].kind == POLICY_KIND_STRING &&
+           sv_eq(c->values[0].text.s, sv_from(text));
+}
+
+static void world_end(struct world *w)
+{
+    authz_replica_free(&w->replica);
+}
+
+static void claims_of_every_kind_come_out_as_they_went_in(void **state)
+{
+    static const double numbers[] = {
+        0, 7, 1795000300.0, 9007199254740991.0, 9007199254740993.0, 2.5, -1.0, -0.0
+    };
+    Google__Protobuf__Value of_number[ARRAY_LEN(numbers)];
+    Google__Protobuf__Value mixed[] = { GOOGLE__PROTOBUF__VALUE__INIT,
+                                        GOOGLE__PROTOBUF__VALUE__INIT,
+                                        GOOGLE__PROTOBUF__VALUE__INIT, text_value(""),
+                                        text_value("5") };
+    struct claims c = { .n = 0 };
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        of_number[i] = number_value(numbers[i]);
+    }
+    mixed[0].kind_case = GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE;
+    mixed[0].bool_value = 1;
+    mixed[1].kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NULL_VALUE;
+    add(&c, "numbers", ARRAY_LEN(numbers), of_number);
+    add(&c, "mixed", ARRAY_LEN(mixed), mixed);
+    add(&c, "none", 0, NULL);
+    add_text(&c, "twice", "first");
+    add_text(&c, "", "of no name");
+    add_text(&c, "twice", "last");
+    put_session(&w, "s", "ann", &c);
+    const struct policy_claim *got = claim(&w, "s", "numbers");
+
+    assert_int_equal(got->count, ARRAY_LEN(numbers));
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        assert_int_equal(got->values[i].kind, POLICY_KIND_NUMBER);
+        assert_memory_equal(&got->values[i].number, &numbers[i], sizeof(double));
+    }
+    got = claim(&w, "s", "mixed");
+    assert_int_equal(got->count, ARRAY_LEN(mixed));
+    assert_true(got->values[0].kind == POLICY_KIND_BOOL && got->values[0].flag);
+    assert_int_equal(got->values[1].kind, POLICY_KIND_NULL);
+    assert_int_equal(got->values[2].kind, POLICY_KIND_OTHER);
+    assert_true(got->values[3].kind == POLICY_KIND_STRING && got->values[3].text.s.n == 0);
+    assert_true(got->values[4].kind == POLICY_KIND_STRING && sv_eq(got->values[4].text.s, SV("5")));
+    assert_int_equal(claim(&w, "s", "none")->count, 0);
+    assert_true(claim_is(&w, "s", "twice", "last"));
+    assert_true(claim_is(&w, "s", "", "of no name"));
+    assert_null(claim(&w, "s", "absent"));
+    assert_null(claim(&w, "s", "first")); /* a value is no name */
+    world_end(&w);
+}
+
+static void a_person_keeps_its_sessions_when_it_changes(void **state)
+{
+    static const char *const groups[] = { "a", "b", "", "c" };
+    struct claims none = { .n = 0 };
+    struct world w;
+    size_t n = 0;
+
+    (void)state;
+    world_init(&w);
+    put_session(&w, "s-1", "ann", &none);
+    put_session(&w, "s-2", "ann", &none);
+    put_user(&w, "ann", "Ann", "ann@example.com", &none);
+    put_directory(&w, "ann", "ann@example.com", ARRAY_LEN(groups), groups);
+    const struct authz_person *p = who_of(&w, "s-1").person;
+
+    assert_ptr_equal(p, who_of(&w, "s-2").person);
+    assert_true(sv_eq(authz_person_email(p), SV("ann@example.com")));
+    const struct policy_text *got = authz_person_groups(w.replica, p, &n);
+
+    assert_int_equal(n, ARRAY_LEN(groups));
+    for (size_t i = 0; i < n; i++) {
+        assert_true(sv_eq(got[i].s, sv_from(groups[i])));
+    }
+    put_user(&w, "ann", "Ann B.", "ann.b@example.com", &none);
+    p = who_of(&w, "s-1").person;
+    assert_true(sv_eq(authz_person_text(p, AUTHZ_PERSON_EMAIL), SV("ann.b@example.com")));
+    assert_true(sv_eq(authz_person_email(p), SV("ann@example.com"))); /* the directory's */
+    put_directory(&w, "ann", "", 1, groups + 3);
+    p = who_of(&w, "s-2").person;
+    got = authz_person_groups(w.replica, p, &n);
+    assert_int_equal(n, 1);
+    assert_true(sv_eq(got[0].s, SV("c")));
+    assert_true(sv_eq(authz_person_email(p), SV("ann.b@example.com")));
+    put(&w, AUTHZ_TYPE_DIRECTORY, "ann", NULL);
+    (void)authz_person_groups(w.replica, who_of(&w, "s-1").person, &n);
+    assert_int_equal(n, 0);
+    put(&w, AUTHZ_TYPE_SESSION, "s-2", NULL);
+    assert_ptr_equal(who_of(&w, "s-1").person->sessions,
+                     authz_replica_session(w.replica, SV("s-1")));
+    world_end(&w);
+}
+
+static void what_many_share_outlives_each_of_them(void **state)
+{
+    struct claims c = { .n = 0 };
+    struct world w;
+    struct authz_replica_counts counts;
+
+    (void)state;
+    world_init(&w);
+    add_text(&c, "iss", "https://issuer.example.com");
+    add_text(&c, "sub", "ann");
+    put_user(&w, "ann", "Ann", "", &c);
+    put_session(&w, "s-1", "ann", &c);
+    put_session(&w, "s-2", "ann", &c);
+    assert_ptr_equal(who_of(&w, "s-1").session->claims, who_of(&w, "s-2").session->claims);
+    assert_ptr_equal(who_of(&w, "s-1").session->claims, who_of(&w, "s-1").person->claims);
+    put(&w, AUTHZ_TYPE_USER, "ann", NULL);
+    put(&w, AUTHZ_TYPE_SESSION, "s-1", NULL);
+    assert_true(claim_is(&w, "s-2", "sub", "ann"));
+    assert_null(authz_person_claim(w.replica, who_of(&w, "s-2").person, SV("sub")));
+    put(&w, AUTHZ_TYPE_SESSION, "s-2", NULL);
+    authz_replica_count(w.replica, &counts);
+    assert_int_equal(counts.sessions + counts.persons + counts.texts, 0);
+    world_end(&w);
+}
+
+static void a_value_that_many_have_becomes_a_text_and_reads_the_same(void **state)
+{
+    struct world w;
+    struct authz_replica_counts counts;
+    char ids[SHARERS][16];
+
+    (void)state;
+    world_init(&w);
+    for (size_t i = 0; i < SHARERS; i++) {
+        struct claims c = { .n = 0 };
+
+        (void)snprintf(ids[i], sizeof(ids[i]), "s-%zu", i);
+        add_text(&c, "iss", "https://issuer.example.com");
+        add_text(&c, "sub", ids[i]);
+        put_session(&w, ids[i], ids[i], &c);
+    }
+    authz_replica_count(w.replica, &counts);
+    assert_int_equal(counts.texts, 3); /* two names, and the issuer */
+    for (size_t i = 0; i < SHARERS; i++) {
+        assert_true(claim_is(&w, ids[i], "iss", "https://issuer.example.com"));
+        assert_true(claim_is(&w, ids[i], "sub", ids[i]));
+        put(&w, AUTHZ_TYPE_SESSION, ids[i], NULL);
+    }
+    authz_replica_count(w.replica, &counts);
+    assert_int_equal(counts.texts, 0);
+    world_end(&w);
+}
+
+static void a_record_that_says_the_same_again_changes_nothing(void **state)
+{
+    static const char *const groups[] = { "a" };
+    struct claims c = { .n = 0 };
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    add_text(&c, "sub", "ann");
+    put_session(&w, "s", "ann", &c);
+    put_user(&w, "ann", "Ann", "", &c);
+    put_directory(&w, "ann", "", 1, groups);
+    uint64_t epoch = who_of(&w, "s").session->epoch;
+
+    w.n_changed = 0;
+    put_session(&w, "s", "ann", &c);
+    put_user(&w, "ann", "Ann", "", &c);
+    put_directory(&w, "ann", "", 1, groups);
+    assert_int_equal(w.n_changed, 0);
+    assert_int_equal(who_of(&w, "s").session->epoch, epoch);
+    assert_int_equal(who_of(&w, "s").person->directory_version, w.version);
+    put_directory(&w, "ann", "", 0, groups);
+    assert_int_equal(w.n_changed, 1);
+    assert_true(who_of(&w, "s").session->epoch > epoch);
+    world_end(&w);
+}
+
+static void what_was_made_from_a_session_is_kept_until_it_changes(void **state)
+{
+    struct claims c = { .n = 0 };
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    put_session(&w, "s", "ann", &c);
+    authz_session_keep(w.replica, who_of(&w, "s").session, SV("text"));
+    assert_true(sv_eq(authz_session_kept(w.replica, who_of(&w, "s").session), SV("text")));
+    put_user(&w, "ann", "Ann", "", &c);
+    assert_int_equal(authz_session_kept(w.replica, who_of(&w, "s").session).n, 0);
+    world_end(&w);
 }
 
 int main(void)
@@ -131,6 +471,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_account_is_its_user_until_it_ends),
         cmocka_unit_test(neither_kind_passes_for_the_other),
+        cmocka_unit_test(claims_of_every_kind_come_out_as_they_went_in),
+        cmocka_unit_test(a_person_keeps_its_sessions_when_it_changes),
+        cmocka_unit_test(what_many_share_outlives_each_of_them),
+        cmocka_unit_test(a_value_that_many_have_becomes_a_text_and_reads_the_same),
+        cmocka_unit_test(a_record_that_says_the_same_again_changes_nothing),
+        cmocka_unit_test(what_was_made_from_a_session_is_kept_until_it_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,9 @@
 #include "common/rpc/scan.h"
 #include "test/support/cmocka.h"
 
-static struct authz_person ann = { .id = { .s = { "ann", 3 } },
-                                   .email = { .s = { "ann@example.com", 15 } } };
-static struct authz_session session = { .id = { .s = { "s", 1 } }, .person = &ann };
+static struct authz_person ann = { .n_text = { [AUTHZ_PERSON_ID] = 3, [AUTHZ_PERSON_EMAIL] = 15 },
+                                   .bytes = "ann\0\0ann@example.com\0\0" };
+static struct authz_session session = { .n_id = 1, .id = "s", .person = &ann };
 static const struct authz_identity identity = { .serial = 7,
                                                 .user = { "ann", 3 },
                                                 .email = { "ann@example.com", 15 } };

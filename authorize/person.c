@@ -1,0 +1,143 @@
+#include "authorize/person.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "common/rpc/wire.h"
+
+enum { AS_THE_USER = UINT32_MAX, VARINT_MAX = 10 };
+
+static size_t size_of(const struct authz_person *p)
+{
+    size_t n = offsetof(struct authz_person, bytes) + p->n_packed;
+
+    for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
+        n += p->n_text[i] == (uint32_t)AS_THE_USER ? 0 : p->n_text[i] + 1;
+    }
+    return n;
+}
+
+/* The text of the user that a directory's one may be equal to. */
+static enum authz_person_text twin_of(enum authz_person_text which)
+{
+    return which == AUTHZ_PERSON_DIRECTORY_NAME    ? AUTHZ_PERSON_NAME
+           : which == AUTHZ_PERSON_DIRECTORY_EMAIL ? AUTHZ_PERSON_EMAIL
+                                                   : which;
+}
+
+struct sv authz_person_text(const struct authz_person *p, enum authz_person_text which)
+{
+    const char *at = p->bytes;
+    size_t wanted = p->n_text[which] == (uint32_t)AS_THE_USER ? twin_of(which) : which;
+
+    for (size_t i = 0; i < wanted; i++) {
+        at += p->n_text[i] == (uint32_t)AS_THE_USER ? 0 : p->n_text[i] + 1;
+    }
+    return sv_of(at, p->n_text[wanted]);
+}
+
+struct authz_person_facts authz_person_facts(const struct authz_person *p)
+{
+    struct authz_person_facts facts = { .n_groups = p->n_groups };
+    const char *end = (const char *)p + size_of(p);
+
+    for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
+        facts.text[i] = authz_person_text(p, (enum authz_person_text)i);
+    }
+    facts.packed = sv_of(end - p->n_packed, p->n_packed);
+    return facts;
+}
+
+static char *put(char *at, struct sv s)
+{
+    memcpy(at, s.n == 0 ? "" : s.p, s.n);
+    return at + s.n;
+}
+
+struct authz_person *authz_person_new(struct slab *slab, const struct authz_person_facts *facts,
+                                      const struct authz_person *old)
+{
+    struct authz_person head = { .claims = NULL };
+
+    if (old != NULL) {
+        memcpy(&head, old, offsetof(struct authz_person, bytes));
+    }
+    head.n_groups = (uint32_t)facts->n_groups;
+    head.n_packed = (uint32_t)facts->packed.n;
+    for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
+        size_t twin = twin_of((enum authz_person_text)i);
+
+        CHECK(facts->text[i].n < UINT32_MAX);
+        head.n_text[i] = twin != i && sv_eq(facts->text[i], facts->text[twin])
+                             ? (uint32_t)AS_THE_USER
+                             : (uint32_t)facts->text[i].n;
+    }
+    struct authz_person *p = slab_take(slab, size_of(&head));
+    char *at = p->bytes;
+
+    memcpy(p, &head, offsetof(struct authz_person, bytes));
+    for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
+        if (p->n_text[i] != (uint32_t)AS_THE_USER) {
+            at = put(put(at, facts->text[i]), SV("\0"));
+        }
+    }
+    (void)put(at, facts->packed);
+    return p;
+}
+
+void authz_person_free(struct slab *slab, struct authz_person **person)
+{
+    struct authz_person *p = TAKE(*person);
+
+    if (p != NULL) {
+        slab_give(slab, p, size_of(p));
+    }
+}
+
+struct sv authz_person_id(const struct authz_person *p)
+{
+    return sv_of(p->bytes, p->n_text[AUTHZ_PERSON_ID]);
+}
+
+static struct sv first_of(const struct authz_person *p, enum authz_person_text a,
+                          enum authz_person_text b)
+{
+    struct sv text = authz_person_text(p, a);
+
+    return text.n > 0 ? text : authz_person_text(p, b);
+}
+
+struct sv authz_person_email(const struct authz_person *p)
+{
+    return first_of(p, AUTHZ_PERSON_DIRECTORY_EMAIL, AUTHZ_PERSON_EMAIL);
+}
+
+struct sv authz_person_name(const struct authz_person *p)
+{
+    return first_of(p, AUTHZ_PERSON_NAME, AUTHZ_PERSON_DIRECTORY_NAME);
+}
+
+void authz_groups_pack(struct buf *packed, uint32_t text)
+{
+    char *at = buf_room(packed, VARINT_MAX);
+
+    if (at != NULL) {
+        buf_grew(packed, (size_t)(rpc_wire_put_varint(at, text) - at));
+    }
+}
+
+uint32_t authz_groups_next(struct sv *left)
+{
+    uint32_t v = 0;
+
+    for (unsigned shift = 0;; shift += 7) {
+        CHECK(left->n > 0 && shift < 32);
+        unsigned char b = (unsigned char)*left->p;
+
+        *left = sv_of(left->p + 1, left->n - 1);
+        v |= (uint32_t)(b & 0x7fU) << shift;
+        if (b < 0x80) {
+            return v;
+        }
+    }
+}
