@@ -12,6 +12,9 @@
 #include "databroker/access.h"
 #include "databroker/service_int.h"
 
+/* Of data in a message. The last record may go beyond it: a message stays under gRPC's usual 4 MiB. */
+enum { BATCH_BYTES = 512 * 1024 };
+
 enum phase {
     PHASE_END = 0,
     PHASE_SNAPSHOT,
@@ -25,7 +28,8 @@ struct follower {
     struct list in_service;
     struct broker_service *service;
     struct rpc_call *call;
-    bool latest; /* SyncLatest */
+    bool latest;  /* SyncLatest */
+    bool batches; /* many records a message */
     bool wait;
     struct sv type; /* in texts */
     enum phase phase;
@@ -224,12 +228,35 @@ static void send_options(struct follower *f, struct arena *arena,
     send_message(f, &change.base);
 }
 
+/* As many records of the page as fit a message; one at least. */
+static void send_batch(struct follower *f, struct arena *arena)
+{
+    Databroker__SyncLatestResponse response = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    size_t bytes = 0;
+
+    response.records = arena_alloc(arena, (f->page.count - f->next) * sizeof(Databroker__Record *));
+    while (f->next < f->page.count && bytes < BATCH_BYTES) {
+        const struct broker_record *record = &f->page.items[f->next];
+        Databroker__Record *message = arena_alloc(arena, sizeof(*message));
+
+        broker_wire_record(arena, record, message);
+        response.records[response.n_records++] = message;
+        bytes += record->data.n;
+        f->next++;
+    }
+    send_message(f, &response.base);
+}
+
 static void send_next(struct follower *f)
 {
     CLEANUP(arena_deinit) struct arena arena = { 0 };
     const struct broker_record *record = &f->page.items[f->next];
 
     arena_init(&arena);
+    if (f->batches && f->phase != PHASE_OPTIONS) {
+        send_batch(f, &arena);
+        return;
+    }
     f->next++;
     if (f->phase == PHASE_OPTIONS) {
         send_options(f, &arena, record);
@@ -447,6 +474,7 @@ void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *reques
         return;
     }
     f->latest = true;
+    f->batches = in->batches;
     f->phase = PHASE_SNAPSHOT;
     step(f);
 }
