@@ -37,9 +37,10 @@ void proxy_window_drop(struct proxy_window *w, size_t n)
 
 bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned)
 {
-    size_t cap = 0;
+    bool bulk = w->filled && w->end == 0 && w->cap < PROXY_WINDOW_BULK;
 
-    if (w->end < w->cap) {
+    w->filled = false;
+    if (w->end < w->cap && !bulk) {
         return true;
     }
     if (pinned) {
@@ -51,12 +52,11 @@ bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned)
         w->start = 0;
         return true;
     }
-    if (w->cap >= max) {
+    if (w->cap >= max && !bulk) {
         return false;
     }
-    cap = MIN(MAX(w->cap * 2, (size_t)WINDOW_FIRST), max);
-    w->bytes = mem_realloc(w->bytes, cap, 1);
-    w->cap = cap;
+    w->cap = bulk ? PROXY_WINDOW_BULK : MIN(MAX(w->cap * 2, (size_t)WINDOW_FIRST), max);
+    w->bytes = mem_realloc(w->bytes, w->cap, 1);
     return true;
 }
 
@@ -103,6 +103,7 @@ enum proxy_io_result proxy_window_fill(struct proxy_window *w, struct proxy_io *
     enum proxy_io_result result = proxy_io_read(io, w->bytes + w->end, room, &n);
 
     w->end += n;
+    w->filled = n == room;
     /* A short read took all there was: asking again would only cost a system call. */
     *drained = result != PROXY_IO_DONE || (n < room && !proxy_io_pending(io));
     return result;

@@ -12,7 +12,9 @@
 #include "common/sv.h"
 #include "proxy/io.h"
 
-enum { PROXY_WINDOW = 32768, PROXY_HEAD_OUT_MAX = 262144 };
+/* BULK: where all that comes is passed on at once, a system call for 16 KiB is the larger part of the
+ * cost. Who reads slowly never gets it. */
+enum { PROXY_WINDOW = 32768, PROXY_WINDOW_BULK = 65536, PROXY_HEAD_OUT_MAX = 262144 };
 
 /* bytes[start..end) are here and not yet passed on. */
 struct proxy_window {
@@ -22,6 +24,7 @@ struct proxy_window {
     size_t end;
     char
         *held; /* a block that was outgrown while a piece of it is under way; until the next drop */
+    bool filled; /* the last read took all the room there was */
 };
 
 void proxy_window_init(struct proxy_window *w);
@@ -29,7 +32,8 @@ void proxy_window_deinit(struct proxy_window *w);
 struct sv proxy_window_sv(const struct proxy_window *w);
 void proxy_window_drop(struct proxy_window *w, size_t n);
 /* Room for more: moves bytes to the front when nothing points at them (pinned false), grows up to
- * max. False: the window is full. */
+ * max; to PROXY_WINDOW_BULK where the last read filled it and nothing of that is left. False: the
+ * window is full. */
 bool proxy_window_room(struct proxy_window *w, size_t max, bool pinned);
 /* Adds bytes that came by other ways than a read; what was taken as a piece stays where it is. False:
  * more than max would wait. */

@@ -228,7 +228,7 @@ static void test_a_slow_sink_stops_the_source(void **state)
     }
     assert_int_equal(result, PROXY_PIPE_FULL);
     assert_true(sent < SIZE / 2); /* the kernel's buffers and one window, not the whole body */
-    assert_true(w.window.cap <= PROXY_WINDOW);
+    assert_true(w.window.cap <= PROXY_WINDOW_BULK);
     while (result != PROXY_PIPE_DONE) {
         ssize_t n = 0;
 
@@ -244,7 +244,7 @@ static void test_a_slow_sink_stops_the_source(void **state)
     (void)drain(&w);
     assert_int_equal(w.got.n, SIZE);
     assert_memory_equal(w.got.p, block, SIZE);
-    assert_true(w.window.cap <= PROXY_WINDOW);
+    assert_true(w.window.cap <= PROXY_WINDOW_BULK);
     mem_free(&block);
     world_deinit(&w);
 }

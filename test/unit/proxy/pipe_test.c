@@ -241,6 +241,56 @@ static void an_idle_connection_lends_its_memory(void **state)
     proxy_spares_deinit(&spares);
 }
 
+/* One read of n bytes, written to the other end before. */
+static void read_of(struct proxy_window *w, const int ends[2], size_t n)
+{
+    static char text[PROXY_WINDOW_BULK];
+    struct proxy_io io;
+    bool drained = false;
+
+    proxy_io_init(&io, ends[0]);
+    assert_int_equal(send(ends[1], text, n, 0), n);
+    assert_true(proxy_window_room(w, PROXY_WINDOW, false));
+    assert_int_equal(proxy_window_fill(w, &io, &drained), PROXY_IO_DONE);
+}
+
+static void a_window_is_large_where_all_that_fills_it_is_passed_on(void **state)
+{
+    struct proxy_window w;
+    struct proxy_spares spares = { .n = 0 };
+    struct proxy_out out;
+    int ends[2];
+    size_t first = 0;
+
+    (void)state;
+    proxy_window_init(&w);
+    proxy_out_init(&out);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    read_of(&w, ends, 100);
+    first = w.cap;
+    proxy_window_drop(&w, 100);
+    read_of(&w, ends, first);
+    proxy_window_drop(&w, first - 1); /* something is left: its reader is slow */
+    read_of(&w, ends, 1);
+    assert_int_equal(w.cap, first);
+    proxy_window_drop(&w, w.end - w.start);
+    read_of(&w, ends, first);
+    proxy_window_drop(&w, first);
+    read_of(&w, ends, first);
+    assert_int_equal(w.cap, PROXY_WINDOW_BULK);
+    proxy_window_drop(&w, first);
+    read_of(&w, ends, PROXY_WINDOW_BULK);
+    proxy_window_drop(&w, PROXY_WINDOW_BULK);
+    read_of(&w, ends, 1);
+    assert_int_equal(w.cap, PROXY_WINDOW_BULK);
+    proxy_window_drop(&w, 1);
+    proxy_spares_give(&spares, &w, &out);
+    assert_null(w.bytes); /* idle: as small as ever */
+    proxy_spares_deinit(&spares);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +301,7 @@ int main(void)
         cmocka_unit_test(a_head_leaves_with_the_first_bytes),
         cmocka_unit_test(a_gone_reader_is_told),
         cmocka_unit_test(an_idle_connection_lends_its_memory),
+        cmocka_unit_test(a_window_is_large_where_all_that_fills_it_is_passed_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
