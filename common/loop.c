@@ -33,6 +33,9 @@ struct loop {
     pthread_t thread;
     loop_fn flush;
     void *flush_arg;
+    loop_fn late;
+    void *late_arg;
+    bool late_due;
     bool gathered;  /* flush is due */
     bool hurry;     /* it waits for nothing more */
     unsigned turns; /* since then */
@@ -190,6 +193,17 @@ void loop_hurry(struct loop *loop)
     loop->hurry = true;
 }
 
+void loop_on_late(struct loop *loop, loop_fn late, void *arg)
+{
+    loop->late = late;
+    loop->late_arg = arg;
+}
+
+void loop_late(struct loop *loop)
+{
+    loop->late_due = loop->late != NULL;
+}
+
 void loop_raise(struct loop *loop, struct event *event)
 {
     /* libevent runs what is raised in a callback in the same turn, for as long as there is any. */
@@ -233,17 +247,28 @@ static void flush_if_due(struct loop *loop)
     loop->flush(loop->flush_arg);
 }
 
+static void run_late(struct loop *loop)
+{
+    if (loop->late_due) {
+        loop->late_due = false;
+        loop->late(loop->late_arg);
+    }
+}
+
 void loop_run(struct loop *loop)
 {
     loop->thread = pthread_self();
     __atomic_store_n(&loop->running, true, __ATOMIC_RELEASE);
     while (!__atomic_load_n(&loop->stopping, __ATOMIC_ACQUIRE)) {
+        bool waits = !loop->gathered && !loop->late_due;
+
         (void)event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY |
-                                              (loop->gathered ? EVLOOP_NONBLOCK : 0));
+                                              (waits ? 0 : EVLOOP_NONBLOCK));
         while (run_deferred(loop)) {
         }
         flush_if_due(loop);
-        while (run_deferred(loop)) { /* the flush's own: not behind the next wait */
+        run_late(loop);
+        while (run_deferred(loop)) { /* their own: not behind the next wait */
         }
     }
     __atomic_store_n(&loop->running, false, __ATOMIC_RELEASE);

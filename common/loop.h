@@ -24,6 +24,11 @@ void loop_on_flush(struct loop *loop, loop_fn flush, void *arg);
 void loop_gather(struct loop *loop);
 /* Nobody else is at work, so nothing more is to be expected: what is gathered leaves with this turn. */
 void loop_hurry(struct loop *loop);
+/* Work that can wait, because what it is done for takes more than its share: late runs once at the end
+ * of a turn for which loop_late was called, behind everything that is ready and the flush, which does
+ * not wait for it. Set the hook before loop_run. Loop thread only. */
+void loop_on_late(struct loop *loop, loop_fn late, void *arg);
+void loop_late(struct loop *loop);
 void loop_stop(struct loop *loop); /* any thread */
 /* Runs fn on the loop's thread, in order; any thread. Lost if the loop never runs again. */
 void loop_post(struct loop *loop, loop_fn fn, void *arg);

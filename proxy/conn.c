@@ -23,7 +23,8 @@ enum {
     DRAIN_IDLE_MS = 1000,
     HANDSHAKE_MS = 10000,
     LINGER_MS = 2000,
-    READS_MAX = 16
+    READS_MAX = 16,
+    PIPELINED_MAX = 8 /* in one turn */
 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
@@ -31,7 +32,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg);
 /* Bytes that OpenSSL has read already raise no event of the socket: raise it for them. */
 static void wake_for_pending(struct proxy_conn *conn)
 {
-    if (conn->rd_on && proxy_io_pending(&conn->io)) {
+    if (conn->rd_on && list_empty(&conn->in_late) && proxy_io_pending(&conn->io)) {
         loop_raise(conn->worker->loop, conn->rd);
     }
 }
@@ -49,7 +50,7 @@ static struct event *write_event(struct proxy_conn *conn)
 
 void proxy_conn_want(struct proxy_conn *conn, bool read, bool write)
 {
-    read = read && !conn->eof;
+    read = read && !conn->eof && !conn->rd_held;
     if (read != conn->rd_on) {
         (void)(read ? event_add(conn->rd, NULL) : event_del(conn->rd));
         conn->rd_on = read;
@@ -69,6 +70,24 @@ void proxy_conn_quiet(struct proxy_conn *conn)
         idle_ms = DRAIN_IDLE_MS;
     }
     conn->deadline_ms = idle_ms == 0 ? INT64_MAX : clock_coarse_ms() + idle_ms;
+}
+
+static void come_late(struct proxy_conn *conn)
+{
+    list_remove(&conn->in_late);
+    list_push_back(&conn->worker->late, &conn->in_late);
+    loop_late(conn->worker->loop);
+}
+
+/* True: others are first. Its socket is not watched then, or the loop would see nothing else. */
+static bool must_wait(struct proxy_conn *conn)
+{
+    if (list_empty(&conn->in_late)) {
+        return false;
+    }
+    conn->rd_held = true;
+    proxy_conn_want(conn, false, conn->wr_on);
+    return true;
 }
 
 static void enter_idle(struct proxy_conn *conn)
@@ -140,6 +159,7 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
     conn->rd = event_new(base, fd, EV_READ | EV_PERSIST, on_event, conn);
     CHECK(conn->rd != NULL);
     list_push_back(&worker->conns, &conn->in_worker);
+    list_init(&conn->in_late);
     worker->n_conns++;
     conn->to_https = to_https;
     conn->phase = PROXY_CONN_IDLE;
@@ -183,6 +203,7 @@ void proxy_conn_close(struct proxy_conn *conn)
     proxy_snapshot_unref(&conn->snapshot);
     proxy_client_cert_free(&conn->client_cert);
     list_remove(&conn->in_worker);
+    list_remove(&conn->in_late);
     proxy_crowd_leave(conn->worker->app->crowd, &conn->place);
     proxy_worker_gone(conn->worker, conn);
     event_free(conn->rd);
@@ -253,7 +274,9 @@ static bool is_preface(struct proxy_conn *conn)
 
 static void on_h2_event(struct proxy_conn *conn, short what)
 {
-    if ((what & EV_READ) != 0 || conn->io.want_write) {
+    bool reads = (what & EV_READ) != 0 || conn->io.want_write;
+
+    if (reads) {
         if (!proxy_h2_read(conn->h2)) {
             /* Why it ends (GOAWAY) is still worth a try. */
             (void)!proxy_h2_flush(conn->h2);
@@ -265,7 +288,11 @@ static void on_h2_event(struct proxy_conn *conn, short what)
         proxy_conn_close(conn);
         return;
     }
-    wake_for_pending(conn);
+    if (reads && proxy_h2_had_its_share(conn->h2)) {
+        come_late(conn);
+    } else {
+        wake_for_pending(conn);
+    }
 }
 
 /* ---- HTTP/1 ---------------------------------------------------------------------------------- */
@@ -409,7 +436,11 @@ void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x)
     if (conn->eof && conn->in.start == conn->in.end) {
         proxy_conn_close(conn);
     } else if (conn->in.start != conn->in.end) {
-        loop_defer(conn->worker->loop, next_request, conn); /* pipelined: not deeper in the stack */
+        if (++conn->pipelined < PIPELINED_MAX) {
+            loop_defer(conn->worker->loop, next_request, conn); /* not deeper in the stack */
+        } else {
+            come_late(conn);
+        }
     }
 }
 
@@ -616,12 +647,20 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     struct proxy_conn *conn = arg;
 
     (void)fd;
+    if ((what & EV_READ) != 0 && must_wait(conn)) {
+        return;
+    }
+    conn->pipelined = 0;
     switch (conn->phase) {
     case PROXY_CONN_PROXY_HEADER:
         read_proxy_header(conn);
         break;
     case PROXY_CONN_HANDSHAKE:
-        go_on_with_handshake(conn);
+        if ((what & EV_READ) != 0) {
+            come_late(conn);
+        } else {
+            go_on_with_handshake(conn);
+        }
         break;
     case PROXY_CONN_IDLE:
         read_heads(conn);
@@ -637,6 +676,23 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         break;
     case PROXY_CONN_CLOSED:
         break;
+    }
+}
+
+void proxy_conn_go_on(struct proxy_conn *conn)
+{
+    list_remove(&conn->in_late);
+    if (conn->rd_held) {
+        conn->rd_held = false;
+        proxy_conn_want(conn, true, conn->wr_on);
+    }
+    conn->pipelined = 0;
+    if (conn->phase == PROXY_CONN_HANDSHAKE) {
+        go_on_with_handshake(conn);
+    } else if (conn->phase == PROXY_CONN_H2) {
+        on_h2_event(conn, EV_READ);
+    } else {
+        next_request(conn);
     }
 }
 

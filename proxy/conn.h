@@ -1,6 +1,8 @@
 /* proxy_conn: a client's connection: the PROXY header where one is due, TLS, then HTTP/1.1 heads one
  * after the other (a pipelined request waits in the window) or HTTP/2 (proxy/h2.h), and the end.
- * What a request becomes is its exchange's business. Owned by one worker.
+ * What a request becomes is its exchange's business. Who costs more than its share of a turn (a burst of
+ * frames or of pipelined requests), and who costs much before we know anything of it (a handshake), goes
+ * on when nobody else waits, one connection a turn (worker->late). Owned by one worker.
  *
  *   PROXY_HEADER ──▶ HANDSHAKE ──▶ IDLE ──first byte──▶ BUSY ──answer out──▶ IDLE
  *                        │          │                    └──close──▶ LINGER ──▶ (closed)
@@ -34,12 +36,15 @@ enum { PROXY_REQUEST_HEAD_MAX = 65536 };
 
 struct proxy_conn {
     struct list in_worker;
+    struct list in_late; /* worker->late */
     struct proxy_worker *worker;
     struct proxy_io io;
     struct event *rd;
     struct event *wr; /* NULL until it has to wait for room */
     bool rd_on;
     bool wr_on;
+    bool rd_held;       /* not read before its turn comes */
+    unsigned pipelined; /* HTTP/1: requests that did not wait for a turn */
     enum proxy_conn_phase phase;
     bool eof;      /* the client says no more */
     bool draining; /* the worker stops: the exchange under way is the last */
@@ -63,6 +68,8 @@ void proxy_conn_open(struct proxy_worker *worker, int fd, const struct sockaddr 
 /* At once, without another word; its exchange ends. */
 void proxy_conn_close(struct proxy_conn *conn);
 void proxy_conn_want(struct proxy_conn *conn, bool read, bool write);
+/* It has waited for its turn: first in worker->late. */
+void proxy_conn_go_on(struct proxy_conn *conn);
 void proxy_conn_tick(struct proxy_conn *conn, int64_t now_ms);
 /* The answer of x is out: next request, or the end. */
 void proxy_conn_finish(struct proxy_conn *conn, struct proxy_exchange *x);

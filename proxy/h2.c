@@ -213,8 +213,11 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *
         count_fault(arg, nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id));
         return 0;
     }
-    if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
-        (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+    if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
+        return 0;
+    }
+    proxy_ration_purpose(&((struct proxy_h2 *)arg)->ration);
+    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
         if (s != NULL) {
             s->end_sent = true;
@@ -280,6 +283,7 @@ static struct proxy_h2 *new_session(struct proxy_worker *worker, struct proxy_io
     h2->hooks = hooks;
     h2->owner = owner;
     h2->server = server;
+    proxy_ration_init(&h2->ration);
     list_init(&h2->streams);
     list_init(&h2->due);
     list_init(&h2->in_dirty);
@@ -364,11 +368,13 @@ bool proxy_h2_read(struct proxy_h2 *h2)
 {
     int i = 0;
 
-    /* What is left is read in the next turn: callers raise the event for what OpenSSL holds. */
+    proxy_ration_serve(&h2->ration);
+    /* What is left is read in another turn: callers raise the event for what OpenSSL holds. */
     for (i = 0; i < READS_MAX && h2->worker->n_spent < PROXY_SPENT_MAX; i++) {
         size_t n = 0;
-        enum proxy_io_result result =
-            proxy_io_read(h2->io, h2->worker->scratch, sizeof(h2->worker->scratch), &n);
+        size_t bite = h2->ration.bite;
+        uint32_t had = h2->ration.left;
+        enum proxy_io_result result = proxy_io_read(h2->io, h2->worker->scratch, bite, &n);
 
         if (result == PROXY_IO_AGAIN) {
             return true;
@@ -376,11 +382,17 @@ bool proxy_h2_read(struct proxy_h2 *h2)
         if (result != PROXY_IO_DONE || !proxy_h2_feed(h2, sv_of(h2->worker->scratch, n))) {
             return false;
         }
-        if (n < sizeof(h2->worker->scratch) && !proxy_io_pending(h2->io)) {
+        proxy_ration_taste(&h2->ration, n, had - h2->ration.left);
+        if (h2->ration.left == 0 || (n < bite && !proxy_io_pending(h2->io))) {
             return true;
         }
     }
     return true;
+}
+
+bool proxy_h2_had_its_share(const struct proxy_h2 *h2)
+{
+    return h2->ration.left == 0;
 }
 
 /* Fills the wire from nghttp2. False: out of bounds. */

@@ -7,8 +7,9 @@
  * hooks: an owner may answer, reset or let go of streams there, never free the connection. Frames leave
  * in proxy_h2_flush, once a turn of the loop for all that gathered.
  *
- * Bounds: PROXY_H2_STREAMS_MAX streams at once, heads of PROXY_REQUEST_HEAD_MAX bytes, resets, PINGs,
- * SETTINGS and CONTINUATIONs by nghttp2's limits and PROXY_H2_FAULTS_MAX. Owned by one worker.
+ * Bounds: PROXY_H2_STREAMS_MAX streams at once, heads of PROXY_REQUEST_HEAD_MAX bytes, resets and
+ * CONTINUATIONs by nghttp2's limits and PROXY_H2_FAULTS_MAX, frames without a purpose and the cost of a
+ * turn by proxy/ration.h. Owned by one worker.
  * Sources: RFC 9113, RFC 8441, RFC 9218 (ignored). */
 #pragma once
 
@@ -89,8 +90,11 @@ struct proxy_h2 *proxy_h2_client_new(struct proxy_worker *worker, struct proxy_i
                                      const struct proxy_h2_hooks *hooks, void *owner);
 /* Tells the owners of its streams that they are lost. Not from within a hook. */
 void proxy_h2_free(struct proxy_h2 **h2);
-/* Reads what is there and tells the hooks. False: the connection is over. */
+/* Reads what is there, as much as a turn may cost (proxy/ration.h), and tells the hooks. False: the
+ * connection is over. */
 MUST_CHECK bool proxy_h2_read(struct proxy_h2 *h2);
+/* The last read ended because it had cost enough: the rest may wait for others. */
+bool proxy_h2_had_its_share(const struct proxy_h2 *h2);
 /* The same for bytes that were read elsewhere. */
 MUST_CHECK bool proxy_h2_feed(struct proxy_h2 *h2, struct sv bytes);
 /* Writes what waits. False: the connection is over. */

@@ -2,6 +2,7 @@
  * callbacks only take notes. */
 #include <string.h>
 
+#include "common/clock.h"
 #include "proxy/conn.h"
 #include "proxy/h2_session.h"
 
@@ -15,6 +16,9 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
 {
     struct proxy_h2 *h2 = arg;
 
+    proxy_ration_spend(&h2->ration, PROXY_COST_FRAME + hd->length / (hd->type == NGHTTP2_DATA
+                                                                         ? PROXY_BODY_BYTES
+                                                                         : PROXY_HEAD_BYTES));
     if (h2->server && hd->type == NGHTTP2_HEADERS && hd->stream_id < h2->newest &&
         nghttp2_session_find_stream(ng, hd->stream_id) == NULL) {
         (void)nghttp2_session_terminate_session(ng, NGHTTP2_PROTOCOL_ERROR);
@@ -31,6 +35,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
         frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
+    proxy_ration_spend(&h2->ration, PROXY_COST_REQUEST);
     s = proxy_h2_stream_new(h2, frame->hd.stream_id);
     h2->newest = s->id;
     h2->hooks->open(h2->owner, s);
@@ -92,12 +97,14 @@ static struct proxy_h2_stream *stream_of_head(struct proxy_h2 *h2, int32_t id)
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name_buf,
                      nghttp2_rcbuf *value_buf, uint8_t flags, void *arg)
 {
-    struct proxy_h2_stream *s = stream_of_head(arg, frame->hd.stream_id);
+    struct proxy_h2 *h2 = arg;
+    struct proxy_h2_stream *s = stream_of_head(h2, frame->hd.stream_id);
     nghttp2_vec n = nghttp2_rcbuf_get_buf(name_buf);
     nghttp2_vec v = nghttp2_rcbuf_get_buf(value_buf);
 
     (void)ng;
     (void)flags;
+    proxy_ration_spend(&h2->ration, PROXY_COST_FIELD);
     if (s == NULL || s->owner == NULL) {
         return 0;
     }
@@ -230,11 +237,41 @@ static void end_of_head(struct proxy_h2 *h2, struct proxy_h2_stream *s, bool end
     proxy_h2_note(s, PROXY_H2_HEAD);
 }
 
+/* Frames for which nobody has an honest use by the thousand, but beside requests and answers. Resets
+ * are counted by nghttp2; a window is opened as often as somebody reads. */
+static bool is_chatter(const nghttp2_frame_hd *hd)
+{
+    switch (hd->type) {
+    case NGHTTP2_PING:
+    case NGHTTP2_SETTINGS:
+        return (hd->flags & NGHTTP2_FLAG_ACK) == 0;
+    case NGHTTP2_PRIORITY:
+        return true;
+    case NGHTTP2_DATA:
+        return hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0;
+    default:
+        return false;
+    }
+}
+
+static void weigh(struct proxy_h2 *h2, const nghttp2_frame_hd *hd)
+{
+    if (is_chatter(hd)) {
+        if (!proxy_ration_chatter(&h2->ration, clock_coarse_ms()) && h2->server) {
+            (void)nghttp2_session_terminate_session(h2->ng, NGHTTP2_ENHANCE_YOUR_CALM);
+        }
+    } else if (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_DATA) {
+        proxy_ration_purpose(&h2->ration);
+    }
+}
+
 static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *arg)
 {
     struct proxy_h2 *h2 = arg;
     bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     struct proxy_h2_stream *s = NULL;
+
+    weigh(h2, &frame->hd);
 
     if (frame->hd.type == NGHTTP2_GOAWAY) {
         h2->shut = true;

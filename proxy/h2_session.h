@@ -3,6 +3,7 @@
 #pragma once
 
 #include "proxy/h2.h"
+#include "proxy/ration.h"
 
 struct proxy_h2 {
     struct proxy_worker *worker;
@@ -18,6 +19,7 @@ struct proxy_h2 {
     struct list due;
     struct buf wire; /* what the socket did not take */
     size_t wire_at;
+    struct proxy_ration ration;
     unsigned faults;
     int32_t newest; /* server: the highest stream that was opened */
     bool settled;   /* client: the server's SETTINGS came */

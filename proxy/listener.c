@@ -11,7 +11,8 @@
 #include "proxy/conn.h"
 #include "proxy/worker.h"
 
-enum { ACCEPTS_MAX = 64, ACCEPTS_SHARED_MAX = 4, SWEEP_MAX = 4096 };
+/* In a turn: those who are here already wait meanwhile. */
+enum { ACCEPTS_MAX = 8, ACCEPTS_SHARED_MAX = 4, SWEEP_MAX = 4096 };
 
 /* ---- sockets ---------------------------------------------------------------------------------- */
 

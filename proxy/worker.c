@@ -100,6 +100,18 @@ static void on_flush(void *arg)
     proxy_exchange_pool_turn(w);
 }
 
+static void on_late(void *arg)
+{
+    struct proxy_worker *w = arg;
+
+    if (!list_empty(&w->late)) {
+        proxy_conn_go_on(LIST_ENTRY(w->late.next, struct proxy_conn, in_late));
+    }
+    if (!list_empty(&w->late)) {
+        loop_late(w->loop);
+    }
+}
+
 /* ---- changes --------------------------------------------------------------------------------- */
 
 static bool concerns(const struct proxy_exchange *x, const struct sv *sessions, size_t n, bool all)
@@ -286,6 +298,7 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
     list_init(&w->conns);
     list_init(&w->exchanges);
     list_init(&w->h2_dirty);
+    list_init(&w->late);
     list_init(&w->spare);
     list_init(&w->spent);
     list_init(&w->upstreams);
@@ -303,6 +316,7 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
     CHECK(w->tick != NULL);
     (void)event_add(w->tick, &tick);
     loop_on_flush(w->loop, on_flush, w);
+    loop_on_late(w->loop, on_late, w);
     return w;
 }
 

@@ -52,6 +52,7 @@ struct proxy_worker {
     struct proxy_spares spares;
     struct list upstreams;
     struct list h2_dirty; /* connections of HTTP/2 that have something to send */
+    struct list late;     /* connections whose turn comes when nobody else waits; one at a time */
     struct buf access;    /* lines not written yet */
     struct http_date date;
     bool stopping;

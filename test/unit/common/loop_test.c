@@ -106,11 +106,91 @@ static void what_is_in_a_hurry_does_not_wait_for_a_quiet_turn(void **state)
     loop_free(&b.loop);
 }
 
+struct glutton {
+    struct busy busy;
+    unsigned turns;
+    unsigned flushed_at; /* late turns that came before the flush */
+};
+
+static void on_glutton_late(void *arg)
+{
+    struct glutton *g = arg;
+
+    assert_true(g->busy.raised > g->turns); /* what was ready came first, each time */
+    if (++g->turns == 3) {
+        loop_stop(g->busy.loop);
+        return;
+    }
+    loop_late(g->busy.loop);
+    event_active(g->busy.event, 0, 0);
+}
+
+static void on_glutton_flush(void *arg)
+{
+    struct glutton *g = arg;
+
+    g->busy.flushed++;
+    g->flushed_at = g->turns;
+}
+
+static void on_other(evutil_socket_t fd, short what, void *arg)
+{
+    struct glutton *g = arg;
+
+    (void)fd;
+    (void)what;
+    g->busy.raised++;
+}
+
+static void late_work_runs_behind_what_is_ready_once_a_turn(void **state)
+{
+    struct glutton g = { .busy = { .loop = loop_new_private() } };
+
+    (void)state;
+    g.busy.event = event_new(loop_base(g.busy.loop), -1, EV_PERSIST, on_other, &g);
+    assert_non_null(g.busy.event);
+    loop_on_late(g.busy.loop, on_glutton_late, &g);
+    loop_late(g.busy.loop);
+    event_active(g.busy.event, 0, 0);
+    loop_run(g.busy.loop);
+    assert_int_equal(g.turns, 3);
+    event_free(g.busy.event);
+    loop_free(&g.busy.loop);
+}
+
+static void on_idle_late(void *arg)
+{
+    struct glutton *g = arg;
+
+    if (++g->turns == 5) {
+        loop_stop(g->busy.loop);
+        return;
+    }
+    loop_late(g->busy.loop);
+}
+
+static void a_flush_does_not_wait_for_late_work(void **state)
+{
+    struct glutton g = { .busy = { .loop = loop_new_private() } };
+
+    (void)state;
+    loop_on_late(g.busy.loop, on_idle_late, &g);
+    loop_on_flush(g.busy.loop, on_glutton_flush, &g);
+    loop_gather(g.busy.loop);
+    loop_late(g.busy.loop);
+    loop_run(g.busy.loop);
+    assert_int_equal(g.busy.flushed, 1);
+    assert_int_equal(g.flushed_at, 0);
+    loop_free(&g.busy.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_starves_behind_an_event_that_raises_itself),
         cmocka_unit_test(what_is_in_a_hurry_does_not_wait_for_a_quiet_turn),
+        cmocka_unit_test(late_work_runs_behind_what_is_ready_once_a_turn),
+        cmocka_unit_test(a_flush_does_not_wait_for_late_work),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
