@@ -9,6 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
+from floods import FLOODS
 from trial import BIN
 
 from bench import haproxy, load, measure, nginx, postern
@@ -31,10 +32,11 @@ class Plan:
     idle: int = 10000
     routes: int = 10000
     changes: int = 3
+    floods: int = len(FLOODS)
     warm: bool = True
 
 
-QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, warm=False)
+QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, warm=False)
 
 
 class Bench:
@@ -285,6 +287,33 @@ def route_change(case, bench):
     return result
 
 
+def floods(case, bench):
+    """How long others wait during a flood. Attackers, victims and proxy share the processors here, and whoever attacks
+    anything at all makes others wait for a processor; so the flood is also thrown at another Postern on this machine:
+    what differs is what the proxy under attack makes its own clients wait."""
+    result = Result(case, "p99 of other clients, 4 connections, 200 requests/s each, TLS 1.3: without a flood, with one at "
+                          "another Postern of the machine, with one here")
+    here = bench.get("postern", True)
+    ratios = {}
+    with postern.start_system(bench.lab, True) as elsewhere:
+        for name in list(FLOODS)[:bench.plan.floods]:
+            runs = {"calm": [], "elsewhere": [], "here": []}
+            for i in range(bench.plan.bulk_rounds):
+                for where in runs if i % 2 == 0 else reversed(runs):
+                    target = {"calm": None, "elsewhere": elsewhere, "here": here}[where]
+                    with load.Flood(target, name) if target else contextlib.nullcontext():
+                        runs[where].append(load.paced(here, 4, 200, bench.plan.seconds))
+            for where, run in runs.items():
+                result.add("postern", step=f"{name}: {where}", note=f"{name}: {where}",
+                           **{key: round(measure.middle(run)[key]) for key in ("p50_us", "p99_us")})
+            ratios[name] = measure.ratio(runs["here"], runs["elsewhere"], "p99_us")
+        must_answer(elsewhere)
+    must_answer(here)
+    worst = max(ratios, key=ratios.get)
+    result.bars.append(Bar(f"p99 with the flood here vs elsewhere, the worst: {worst}", ratios[worst], 3))
+    return result
+
+
 def verdict(case, bench):
     """One evaluation alone: a program of ours that links authorize's code."""
     result = Result(case, "one evaluation of a policy: 3 addresses, 2 groups, 1 path rule; among 10 and 10,000 routes; "
@@ -314,6 +343,7 @@ CASES = {
     "up": functools.partial(bulk, "up", True, False),
     "down-tls": functools.partial(bulk, "down-tls", False, True),
     "up-tls": functools.partial(bulk, "up-tls", True, True),
+    "floods": functools.partial(floods, "floods"),
     "idle": functools.partial(idle, "idle", False),
     "idle-tls": functools.partial(idle, "idle-tls", True),
     "routes": functools.partial(route_cost, "routes"),

@@ -74,6 +74,20 @@ def h2load(system, clients, streams, requests, answer_bytes):
             "p99_us": took[len(took) * 99 // 100]}
 
 
+def paced(system, connections, rate, seconds):
+    """HTTP/1.1, rate requests a second on each connection, whatever becomes of the others: how long answers take where
+    the load generator leaves the processors to those that are measured."""
+    with tempfile.NamedTemporaryFile(prefix="h2load-") as log:
+        out = call(["h2load", "-t", "1", "-c", str(connections), "--h1", "-D", str(seconds), "--rps", str(rate),
+                    "--log-file=" + log.name, f"--connect-to=127.0.0.1:{system.port}", *header_options(system),
+                    system.url()], system.name, seconds + 60)
+        lines = [line.split() for line in log.read().decode().splitlines()]
+    took = sorted(int(us) for _, status, us in lines if status == "200")
+    if len(took) != len(lines) or len(took) < connections * rate * seconds * 0.9:
+        raise BenchError(f"{system.name}: {len(took)} good answers of {len(lines)}:\n{out}")
+    return {"n": len(took), "s": seconds, "p50_us": took[len(took) // 2], "p99_us": took[len(took) * 99 // 100]}
+
+
 def handshakes(system, seconds):
     """Full TLS 1.3 handshakes one after the other. The peer's session ticket, which comes when it has finished too, is
     waited for. The connections stay open: what closing them costs is another matter; "close" does it."""
@@ -116,6 +130,30 @@ def transfer(system, path, size, upload=None):
     if status != "200" or int(up if upload else down) != size or (upload and told != str(size)):
         raise BenchError(f"{system.name}: {status}, {down} bytes down, {up} bytes up, the upstream says {told!r}")
     return {"n": 1, "s": float(seconds)}
+
+
+class Flood:
+    """One of floods.py thrown at a system, by a process of its own."""
+
+    def __init__(self, system, name):
+        self.system = system
+        here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.flood"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": here})
+        self.process.stdin.write(json.dumps({"port": system.port, "authority": system.authority, "flood": name}) + "\n")
+        self.process.stdin.flush()
+        if self.process.stdout.readline() != "attacking\n":
+            self.process.kill()
+            self.process.wait(10)
+            raise BenchError(f"{system.name}: the flood of {name} did not begin")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        told, _ = self.process.communicate(timeout=60)
+        self.got = json.loads(told)
 
 
 class Holder:
