@@ -271,6 +271,7 @@ void authn_login_done(struct authn_request *req, const struct authn_identity *id
     Session__Session *session = arena_alloc(&req->arena, sizeof *session);
     Google__Protobuf__Timestamp *expires = arena_alloc(&req->arena, sizeof *expires);
     struct authn_store_login login = { .identity = identity,
+                                       .address = req->address,
                                        .now_s = now_s,
                                        .expires_at_s = now_s + req->config->cookie_expire_ms / 1000,
                                        .rest = req->app->rest };

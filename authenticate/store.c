@@ -282,6 +282,7 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
     session.authenticated_at =
         timestamp(MIN(login->identity->authenticated_at_s, login->now_s), arena);
     session.expires_at = timestamp(login->expires_at_s, arena);
+    session.login_address = arena_str(arena, login->address);
     session_tokens(login, &session, arena);
     authn_claims_to_session(login->identity->claims, arena, &session);
     records[0] = user_record(login->identity, arena);

@@ -35,6 +35,7 @@ MUST_CHECK enum err authn_store_session(enum rpc_status status, const ProtobufCM
 struct authn_store_login {
     const struct authn_identity *identity;
     struct sv session_id;
+    struct sv address; /* of the client; "": not known */
     int64_t now_s;
     int64_t expires_at_s;
     struct sealer *rest; /* KEYS_TOKEN_AT_REST: seals the provider's tokens, with the session id */

@@ -1,23 +1,28 @@
-/* postern sessions list|show|revoke, postern users revoke. */
+/* postern sessions list|show|revoke, postern users revoke: by way of SessionService. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "session_service.pb-c.h"
+
 #include "cli/broker.h"
 #include "cli/command.h"
 #include "common/clock.h"
-#include "common/map.h"
 #include "common/mem.h"
-#include "common/rpc/scan.h"
 
-enum { DELETE_BATCH = 500 };
+enum { PAGE = 500, CALL_MS = 15000, REVOKE_MS = 120000 };
+
+#define PATH(name) "/postern.SessionService/" name
 
 static const char sessions_help[] =
-    "usage: postern sessions list [--user EMAIL]\n"
+    "usage: postern sessions list [--user USER] [--provider ID] [--address IP|RANGE]\n"
     "       postern sessions show SESSION\n"
-    "       postern sessions revoke SESSION…\n\n"
-    "Revoked sessions are refused from the next request on; their open connections close.\n"
+    "       postern sessions revoke SESSION…\n"
+    "       postern sessions revoke [--user USER] [--provider ID] [--address IP|RANGE]\n"
+    "                               [--older-than 12h]\n\n"
+    "USER is an e-mail address or a user id. Revoked sessions are refused from the next request on; their\n"
+    "open connections close. Of several options all must fit.\n"
     "  --config FILE       configuration with the shared secret (run/config.yaml)\n"
     "  --token-file FILE   use a token instead ($POSTERN_TOKEN), with\n"
     "  --ca-file FILE      what `postern ca` prints, and\n"
@@ -27,369 +32,255 @@ static const char users_help[] = "usage: postern users revoke EMAIL\n\n"
                                  "Ends every session of the user.\n"
                                  "Options are those of `postern sessions`.\n";
 
-/* A session and whose it is, while a listing runs. */
-struct row {
-    Databroker__Record *record; /* borrowed from the page */
-    Session__Session *session;
-    const char *email; /* "" unknown; borrowed from emails */
-};
-
-typedef bool (*row_fn)(const struct row *row, void *arg);
-
-static ProtobufCMessage *unpack(const Databroker__Record *record,
-                                const ProtobufCMessageDescriptor *type)
+static const char *time_text(const Google__Protobuf__Timestamp *t, char room[CLOCK_TEXT_SIZE])
 {
-    ProtobufCMessage *m = NULL;
-
-    if (record->data == NULL ||
-        rpc_unpack(type, sv_of(record->data->value.data, record->data->value.len), NULL, &m) !=
-            ERR_OK) {
-        return NULL;
+    if (t == NULL || t->seconds == 0) {
+        return "-";
     }
-    return m;
-}
-
-static void free_value(struct sv key, void *value, void *arg)
-{
-    (void)key;
-    (void)arg;
-    mem_free(&value);
-}
-
-/* user id → e-mail */
-static struct map *load_emails(const struct cli_broker *b)
-{
-    struct map *emails = map_new();
-    int64_t offset = 0;
-    int64_t total = 0;
-
-    do {
-        Databroker__QueryResponse *page = cli_broker_query(b, BROKER_TYPE_USER, offset);
-        size_t i = 0;
-
-        if (page == NULL) {
-            map_each(emails, free_value, NULL);
-            map_free(&emails);
-            return NULL;
-        }
-        for (i = 0; i < page->n_records; i++) {
-            User__User *user =
-                (User__User *)(void *)unpack(page->records[i], &user__user__descriptor);
-
-            if (user != NULL) {
-                void *before = map_set(emails, sv_from(user->id), mem_strdup(user->email));
-
-                mem_free(&before);
-                protobuf_c_message_free_unpacked(&user->base, NULL);
-            }
-        }
-        total = page->n_records == 0 ? 0 : page->total_count;
-        offset += (int64_t)page->n_records;
-        protobuf_c_message_free_unpacked(&page->base, NULL);
-    } while (offset < total);
-    return emails;
-}
-
-static bool each_session(const struct cli_broker *b, const struct map *emails, row_fn fn, void *arg)
-{
-    int64_t offset = 0;
-    int64_t total = 0;
-    bool fine = true;
-
-    do {
-        Databroker__QueryResponse *page = cli_broker_query(b, BROKER_TYPE_SESSION, offset);
-        size_t i = 0;
-
-        if (page == NULL) {
-            return false;
-        }
-        for (i = 0; i < page->n_records && fine; i++) {
-            struct row row = { .record = page->records[i] };
-
-            row.session =
-                (Session__Session *)(void *)unpack(row.record, &session__session__descriptor);
-            if (row.session != NULL) {
-                const char *email = map_get(emails, sv_from(row.session->user_id));
-
-                row.email = email == NULL ? "" : email;
-                fine = fn(&row, arg);
-                protobuf_c_message_free_unpacked(&row.session->base, NULL);
-            }
-        }
-        total = page->n_records == 0 ? 0 : page->total_count;
-        offset += (int64_t)page->n_records;
-        protobuf_c_message_free_unpacked(&page->base, NULL);
-    } while (fine && offset < total);
-    return fine;
-}
-
-static int64_t seconds_of(const Google__Protobuf__Timestamp *t)
-{
-    return t == NULL ? 0 : t->seconds;
-}
-
-static const char *time_text(int64_t seconds, char room[CLOCK_TEXT_SIZE])
-{
-    (void)clock_format(seconds * 1000, room);
+    (void)clock_format(t->seconds * 1000, room);
     room[19] = '\0'; /* to the second */
-    return seconds == 0 ? "-" : room;
+    return room;
 }
 
-static bool print_row(const struct row *row, void *arg)
+/* The text tamed, in place; a dash where there is none. */
+static const char *shown(char *text)
 {
-    const char *user = arg;
-    CLEANUP(mem_free) char *who = NULL;
+    return text[0] == '\0' ? "-" : cli_tame(text);
+}
+
+static void print_row(Postern__SessionInfo *s)
+{
     char issued[CLOCK_TEXT_SIZE];
     char expires[CLOCK_TEXT_SIZE];
 
-    if ((user != NULL && strcmp(user, row->email) != 0) ||
-        seconds_of(row->session->expires_at) < clock_wall_s()) {
-        return true;
-    }
-    who = mem_strdup(row->email[0] == '\0' ? row->session->user_id : row->email);
-    (void)printf("%-36s  %-32s  %-16s  %-19s  %s\n", cli_tame(row->record->id), cli_tame(who),
-                 row->session->idp_id[0] == '\0' ? "-" : cli_tame(row->session->idp_id),
-                 time_text(seconds_of(row->session->issued_at), issued),
-                 time_text(seconds_of(row->session->expires_at), expires));
-    return true;
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %s\n", cli_tame(s->id),
+                 s->email[0] != '\0' ? cli_tame(s->email) : cli_tame(s->user_id), shown(s->idp_id),
+                 time_text(s->issued_at, issued), time_text(s->expires_at, expires),
+                 shown(s->address));
 }
 
-static int list(const struct cli_broker *b, const char *user)
+static int list(const struct cli_broker *b, Postern__SessionFilter *filter)
 {
-    struct map *emails = load_emails(b);
-    bool fine = false;
-    char filter[321];
+    CLEANUP(mem_free) char *token = mem_strdup("");
+    bool more = true;
 
-    if (emails == NULL) {
-        return 1;
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %s\n", "SESSION", "USER", "PROVIDER",
+                 "SINCE (UTC)", "UNTIL (UTC)", "FROM");
+    while (more) {
+        Postern__ListSessionsRequest request = POSTERN__LIST_SESSIONS_REQUEST__INIT;
+        ProtobufCMessage *answer = NULL;
+        Postern__ListSessionsResponse *page = NULL;
+
+        request.filter = filter;
+        request.page_size = PAGE;
+        request.page_token = token;
+        answer = cli_broker_call(b, PATH("List"), &request.base,
+                                 &postern__list_sessions_response__descriptor, CALL_MS);
+        if (answer == NULL) {
+            return 1;
+        }
+        page = (Postern__ListSessionsResponse *)(void *)answer;
+        for (size_t i = 0; i < page->n_sessions; i++) {
+            print_row(page->sessions[i]);
+        }
+        mem_free(&token);
+        token = mem_strdup(page->next_page_token);
+        more = token[0] != '\0';
+        protobuf_c_message_free_unpacked(answer, NULL);
     }
-    (void)snprintf(filter, sizeof(filter), "%s", user == NULL ? "" : user);
-    (void)printf("%-36s  %-32s  %-16s  %-19s  %s\n", "SESSION", "USER", "PROVIDER", "SINCE (UTC)",
-                 "UNTIL (UTC)");
-    fine = each_session(b, emails, print_row, user == NULL ? NULL : filter);
-    map_each(emails, free_value, NULL);
-    map_free(&emails);
-    return fine ? 0 : 1;
+    return 0;
 }
 
 static int show(const struct cli_broker *b, const char *id)
 {
-    enum rpc_status status = RPC_OK;
-    Databroker__GetResponse *got = cli_broker_get(b, BROKER_TYPE_SESSION, id, &status);
-    Databroker__GetResponse *user_got = NULL;
-    Session__Session *session = NULL;
-    User__User *user = NULL;
+    Postern__GetSessionRequest request = POSTERN__GET_SESSION_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
+    Postern__SessionInfo *s = NULL;
     char issued[CLOCK_TEXT_SIZE];
     char expires[CLOCK_TEXT_SIZE];
 
-    if (got == NULL || got->record == NULL) {
-        return status == RPC_NOT_FOUND ? cli_fail(1, "there is no session %s", id) : 1;
-    }
-    session = (Session__Session *)(void *)unpack(got->record, &session__session__descriptor);
-    if (session != NULL) {
-        user_got = cli_broker_get(b, BROKER_TYPE_USER, session->user_id, &status);
-        if (user_got != NULL && user_got->record != NULL) {
-            user = (User__User *)(void *)unpack(user_got->record, &user__user__descriptor);
-        }
-        (void)printf(
-            "session   %s\nuser      %s\ne-mail    %s\nname      %s\nprovider  %s\nsince     %s UTC\n"
-            "until     %s UTC\nversion   %" PRIu64 "\n",
-            cli_tame(session->id), cli_tame(session->user_id),
-            user == NULL ? "-" : cli_tame(user->email), user == NULL ? "-" : cli_tame(user->name),
-            cli_tame(session->idp_id), time_text(seconds_of(session->issued_at), issued),
-            time_text(seconds_of(session->expires_at), expires), got->record->version);
-        protobuf_c_message_free_unpacked(&session->base, NULL);
-    }
-    if (user != NULL) {
-        protobuf_c_message_free_unpacked(&user->base, NULL);
-    }
-    if (user_got != NULL) {
-        protobuf_c_message_free_unpacked(&user_got->base, NULL);
-    }
-    protobuf_c_message_free_unpacked(&got->base, NULL);
-    return 0;
-}
-
-static int revoke(const struct cli_broker *b, const char *id)
-{
-    enum rpc_status status = RPC_OK;
-    Databroker__GetResponse *got = cli_broker_get(b, BROKER_TYPE_SESSION, id, &status);
-    bool fine = false;
-
-    if (got == NULL || got->record == NULL) {
-        return status == RPC_NOT_FOUND ? cli_fail(1, "there is no session %s", id) : 1;
-    }
-    fine = cli_broker_delete(b, &got->record, 1);
-    protobuf_c_message_free_unpacked(&got->base, NULL);
-    if (fine) {
-        (void)printf("revoked %s\n", id);
-    }
-    return fine ? 0 : 1;
-}
-
-/* The sessions of one user, a batch at a time. */
-struct victims {
-    const struct cli_broker *b;
-    const char *email;
-    size_t n;
-    char *ids[DELETE_BATCH];
-};
-
-static bool note_victim(const struct row *row, void *arg)
-{
-    struct victims *v = arg;
-
-    if (strcasecmp(row->email, v->email) == 0 || strcmp(row->session->user_id, v->email) == 0) {
-        v->ids[v->n++] = mem_strdup(row->record->id);
-    }
-    return v->n < DELETE_BATCH;
-}
-
-static bool delete_victims(struct victims *v)
-{
-    Databroker__Record records[DELETE_BATCH];
-    Databroker__Record *list[DELETE_BATCH];
-    char type[] = BROKER_TYPE_SESSION;
-    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
-    bool fine = false;
-    size_t i = 0;
-
-    any.type_url = type;
-    for (i = 0; i < v->n; i++) {
-        databroker__record__init(&records[i]);
-        records[i].type = type;
-        records[i].id = v->ids[i];
-        records[i].data = &any;
-        list[i] = &records[i];
-    }
-    fine = cli_broker_delete(v->b, list, v->n);
-    for (i = 0; i < v->n; i++) {
-        mem_free(&v->ids[i]);
-    }
-    return fine;
-}
-
-struct search {
-    const char *email;
-    bool found;
-};
-
-static void note_known(struct sv user_id, void *email, void *arg)
-{
-    struct search *s = arg;
-
-    s->found = s->found || sv_eq(user_id, sv_from(s->email)) || strcasecmp(email, s->email) == 0;
-}
-
-static bool is_known(const struct map *emails, const char *email)
-{
-    struct search s = { .email = email };
-
-    map_each(emails, note_known, &s);
-    return s.found;
-}
-
-static int revoke_user(const struct cli_broker *b, const char *email)
-{
-    struct map *emails = load_emails(b);
-    struct victims v = { .b = b, .email = email };
-    size_t total = 0;
-    bool fine = emails != NULL;
-    bool known = fine && is_known(emails, email);
-
-    while (fine) {
-        v.n = 0;
-        (void)each_session(b, emails, note_victim, &v);
-        if (v.n == 0) {
-            break;
-        }
-        total += v.n;
-        fine = delete_victims(&v);
-    }
-    if (emails != NULL) {
-        map_each(emails, free_value, NULL);
-        map_free(&emails);
-    }
-    if (!fine) {
+    request.session_id = base_unconst(id);
+    answer = cli_broker_call(b, PATH("Get"), &request.base,
+                             &postern__get_session_response__descriptor, CALL_MS);
+    if (answer == NULL) {
         return 1;
     }
-    if (total == 0 && !known) {
-        return cli_fail(1, "nobody by the name %s has ever logged in: nothing was revoked", email);
+    s = ((Postern__GetSessionResponse *)(void *)answer)->session;
+    if (s != NULL) {
+        (void)printf("session   %s\nuser      %s\ne-mail    %s\nname      %s\nprovider  %s\n"
+                     "from      %s\nsince     %s UTC\nuntil     %s UTC\nversion   %" PRIu64 "\n",
+                     cli_tame(s->id), shown(s->user_id), shown(s->email), shown(s->name),
+                     shown(s->idp_id), shown(s->address), time_text(s->issued_at, issued),
+                     time_text(s->expires_at, expires), s->record_version);
     }
-    (void)printf("revoked %zu session%s of %s\n", total, total == 1 ? "" : "s", email);
+    protobuf_c_message_free_unpacked(answer, NULL);
     return 0;
 }
 
-static int run_sessions(const struct cli_broker *b, int argc, char **argv, const char *user)
+/* False: it failed and was said. */
+static bool revoke(const struct cli_broker *b, Postern__SessionFilter *filter,
+                   uint64_t *revoked_out, bool *known_out)
 {
-    int code = 0;
-    int i = 0;
+    Postern__RevokeSessionsRequest request = POSTERN__REVOKE_SESSIONS_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
 
-    if (strcmp(argv[0], "list") == 0 && argc == 1) {
-        return list(b, user);
+    request.filter = filter;
+    answer = cli_broker_call(b, PATH("Revoke"), &request.base,
+                             &postern__revoke_sessions_response__descriptor, REVOKE_MS);
+    if (answer == NULL) {
+        return false;
     }
-    if (strcmp(argv[0], "show") == 0 && argc == 2) {
-        return show(b, argv[1]);
-    }
-    if (strcmp(argv[0], "revoke") == 0 && argc >= 2) {
-        for (i = 1; i < argc; i++) {
-            int one = revoke(b, argv[i]);
-
-            code = one > code ? one : code;
-        }
-        return code;
-    }
-    (void)fputs(sessions_help, stderr);
-    return 2;
+    *revoked_out = ((const Postern__RevokeSessionsResponse *)(const void *)answer)->revoked;
+    *known_out = ((const Postern__RevokeSessionsResponse *)(const void *)answer)->user_known;
+    protobuf_c_message_free_unpacked(answer, NULL);
+    return true;
 }
 
-int cli_sessions_main(int argc, char **argv)
+static int revoke_one(const struct cli_broker *b, const char *id)
+{
+    Postern__SessionFilter filter = POSTERN__SESSION_FILTER__INIT;
+    uint64_t revoked = 0;
+    bool known = false;
+
+    filter.session_id = base_unconst(id);
+    if (!revoke(b, &filter, &revoked, &known)) {
+        return 1;
+    }
+    if (revoked == 0) {
+        return cli_fail(1, "there is no session %s", id);
+    }
+    (void)printf("revoked %s\n", id);
+    return 0;
+}
+
+static int revoke_fitting(const struct cli_broker *b, Postern__SessionFilter *filter)
+{
+    const char *user = filter->user;
+    uint64_t revoked = 0;
+    bool known = false;
+
+    if (!revoke(b, filter, &revoked, &known)) {
+        return 1;
+    }
+    if (revoked == 0 && user[0] != '\0' && !known) {
+        return cli_fail(1, "nobody by the name %s has ever logged in: nothing was revoked", user);
+    }
+    (void)printf("revoked %" PRIu64 " session%s%s%s\n", revoked, revoked == 1 ? "" : "s",
+                 user[0] != '\0' ? " of " : "", user);
+    return 0;
+}
+
+struct order {
+    struct cli_broker broker;
+    Postern__SessionFilter filter;
+    Google__Protobuf__Timestamp before;
+    bool narrowed; /* an option of the filter was given */
+};
+
+/* False: it is no option of ours, or its value is none and that was said. */
+static bool take_option(struct order *o, int option, char *value)
+{
+    int64_t age_s = 0;
+
+    if (cli_broker_option(&o->broker, option, value)) {
+        return true;
+    }
+    o->narrowed = true;
+    switch (option) {
+    case 'u':
+        o->filter.user = value;
+        return true;
+    case 'p':
+        o->filter.idp_id = value;
+        return true;
+    case 'A':
+        o->filter.address = value;
+        return true;
+    case 'o':
+        if (cli_duration(value, &age_s) != ERR_OK) {
+            (void)cli_fail(2, "--older-than '%s' is no duration such as 90m, 24h or 30d", value);
+            return false;
+        }
+        o->before.seconds = clock_wall_s() - age_s;
+        o->filter.issued_before = &o->before;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int run_sessions(struct order *o, int argc, char **argv)
+{
+    int code = 0;
+
+    if (strcmp(argv[0], "list") == 0 && argc == 1) {
+        return list(&o->broker, &o->filter);
+    }
+    if (strcmp(argv[0], "show") == 0 && argc == 2) {
+        return show(&o->broker, argv[1]);
+    }
+    if (strcmp(argv[0], "revoke") != 0 || (argc == 1) != o->narrowed) {
+        (void)fputs(sessions_help, stderr);
+        return 2;
+    }
+    if (argc == 1) {
+        return revoke_fitting(&o->broker, &o->filter);
+    }
+    for (int i = 1; i < argc; i++) {
+        int one = revoke_one(&o->broker, argv[i]);
+
+        code = one > code ? one : code;
+    }
+    return code;
+}
+
+static int run_users(struct order *o, int argc, char **argv)
+{
+    if (argc != 2 || strcmp(argv[0], "revoke") != 0 || o->narrowed) {
+        (void)fputs(users_help, stderr);
+        return 2;
+    }
+    o->filter.user = argv[1];
+    return revoke_fitting(&o->broker, &o->filter);
+}
+
+static int run(int argc, char **argv, const char *help,
+               int (*run_words)(struct order *o, int argc, char **argv))
 {
     static const struct option options[] = { CLI_BROKER_OPTIONS,
                                              { "user", required_argument, NULL, 'u' },
+                                             { "provider", required_argument, NULL, 'p' },
+                                             { "address", required_argument, NULL, 'A' },
+                                             { "older-than", required_argument, NULL, 'o' },
                                              { 0 } };
-    struct cli_broker b = { .config = NULL };
-    const char *user = NULL;
+    struct order o = { .narrowed = false };
     int option = 0;
     int code = 0;
 
+    postern__session_filter__init(&o.filter);
+    google__protobuf__timestamp__init(&o.before);
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'u') {
-            user = optarg;
-        } else if (!cli_broker_option(&b, option, optarg)) {
-            (void)fputs(sessions_help, option == 'h' ? stdout : stderr);
+        if (!take_option(&o, option, optarg)) {
+            (void)fputs(help, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;
         }
     }
     if (optind >= argc) {
-        (void)fputs(sessions_help, stderr);
+        (void)fputs(help, stderr);
         return 2;
     }
-    code = cli_broker_open(&b) ? run_sessions(&b, argc - optind, argv + optind, user) : 1;
-    cli_broker_close(&b);
+    code = cli_broker_open(&o.broker) ? run_words(&o, argc - optind, argv + optind) : 1;
+    cli_broker_close(&o.broker);
     return code;
+}
+
+int cli_sessions_main(int argc, char **argv)
+{
+    return run(argc, argv, sessions_help, run_sessions);
 }
 
 int cli_users_main(int argc, char **argv)
 {
-    static const struct option options[] = { CLI_BROKER_OPTIONS, { 0 } };
-    struct cli_broker b = { .config = NULL };
-    int option = 0;
-    int code = 0;
-
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet */
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (!cli_broker_option(&b, option, optarg)) {
-            (void)fputs(users_help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : 2;
-        }
-    }
-    if (argc - optind != 2 || strcmp(argv[optind], "revoke") != 0) {
-        (void)fputs(users_help, stderr);
-        return 2;
-    }
-    code = cli_broker_open(&b) ? revoke_user(&b, argv[optind + 1]) : 1;
-    cli_broker_close(&b);
-    return code;
+    return run(argc, argv, users_help, run_users);
 }

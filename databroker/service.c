@@ -3,6 +3,7 @@
 #include "google/protobuf/empty.pb-c.h"
 #include "maintenance.pb-c.h"
 #include "replica.pb-c.h"
+#include "session_service.pb-c.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -11,8 +12,10 @@
 
 enum { READERS = 3, JOBS_WAITING = 1024 };
 
-#define PATH(name) "/databroker.DataBrokerService/" name
-#define LEASERS    (BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_RECORD_WRITER))
+#define PATH(name)      "/databroker.DataBrokerService/" name
+#define SESSIONS(name)  "/postern.SessionService/" name
+#define SESSION_READERS (BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_SESSION_ADMIN))
+#define LEASERS         (BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_RECORD_WRITER))
 #define WATCHERS \
     (BIT(RPC_AUTHORIZE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_SESSION_ADMIN))
 
@@ -76,6 +79,22 @@ static const struct rpc_method methods[] = {
       .roles = LEASERS,
       .request = &databroker__release_lease_request__descriptor,
       .handler = broker_on_release },
+    { .path = SESSIONS("List"),
+      .roles = SESSION_READERS,
+      .request = &postern__list_sessions_request__descriptor,
+      .handler = broker_on_list_sessions },
+    { .path = SESSIONS("Get"),
+      .roles = SESSION_READERS,
+      .request = &postern__get_session_request__descriptor,
+      .handler = broker_on_get_session },
+    { .path = SESSIONS("Revoke"),
+      .roles = BIT(RPC_CLI) | BIT(RPC_TOKEN_SESSION_ADMIN),
+      .request = &postern__revoke_sessions_request__descriptor,
+      .handler = broker_on_revoke_sessions },
+    { .path = SESSIONS("Watch"),
+      .roles = SESSION_READERS,
+      .request = &postern__watch_sessions_request__descriptor,
+      .handler = broker_on_watch_sessions },
     { .path = "/postern.Maintenance/RotateKeys",
       .roles = BIT(RPC_CLI),
       .request = &postern__rotate_keys_request__descriptor,

@@ -72,6 +72,7 @@ struct broker_op {
     struct sv ids[BROKER_QUERY_IDS];
     struct broker_patch patch;
     unsigned tries;
+    void *own; /* the handler's, in arena */
     struct broker_info info;
     const char *action; /* of a write, for the audit: "put" … */
     bool asked_for;     /* its line before the deed is written, or the deed is done */
@@ -144,5 +145,9 @@ void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, voi
 void broker_on_release(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_confirm(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_rotate_keys(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_list_sessions(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_get_session(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_revoke_sessions(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_watch_sessions(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *request, void *arg);

@@ -2,15 +2,19 @@
  *
  *   Sync:        OPTIONS --> CHANGES --(nothing new)--> wait for a commit --> CHANGES …
  *   SyncLatest:  SNAPSHOT --> TAIL --> OPTIONS --> VERSIONS
+ *   Watch:       SNAPSHOT --> TAIL --> READY --> CHANGES …   (SessionService)
  *
  * No transaction outlives a page, so a slow reader holds up nobody. A snapshot's pages therefore
  * show the store at different times; TAIL then sends every change since the first page, deletions
  * among them, after which what was sent is exactly the store at the version that VERSIONS names. */
+#include "session_service.pb-c.h"
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "databroker/access.h"
 #include "databroker/service_int.h"
+#include "databroker/session_filter.h"
 
 /* Of data in a message. The last record may go beyond it: a message stays under gRPC's usual 4 MiB. */
 enum { BATCH_BYTES = 512 * 1024 };
@@ -21,15 +25,18 @@ enum phase {
     PHASE_TAIL,
     PHASE_OPTIONS,
     PHASE_CHANGES,
-    PHASE_VERSIONS
+    PHASE_VERSIONS,
+    PHASE_READY
 };
 
 struct follower {
     struct list in_service;
     struct broker_service *service;
     struct rpc_call *call;
-    bool latest;  /* SyncLatest */
-    bool batches; /* many records a message */
+    bool latest;                         /* SyncLatest */
+    bool batches;                        /* many records a message */
+    struct broker_session_filter *watch; /* Watch, in texts; else NULL */
+    bool resolved;                       /* whom it means */
     bool wait;
     struct sv type; /* in texts */
     enum phase phase;
@@ -78,11 +85,24 @@ static void finish(struct follower *f, enum rpc_status status, const char *text)
 
 /* ---- reading: on a job's thread -------------------------------------------------------------- */
 
+static enum err resolve(struct follower *f, int64_t deadline_ms)
+{
+    if (f->watch == NULL || f->resolved) {
+        return ERR_OK;
+    }
+    f->resolved = true;
+    return broker_session_filter_people(f->watch, f->service->ops, f->service->store, &f->texts,
+                                        deadline_ms);
+}
+
 static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
 {
     const struct broker_store_ops *ops = f->service->ops;
-    enum err err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->page);
+    enum err err = resolve(f, deadline_ms);
 
+    if (err == ERR_OK) {
+        err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->page);
+    }
     if (err != ERR_OK) {
         return err;
     }
@@ -138,6 +158,7 @@ static void read_page(void *arg)
         break;
     case PHASE_END:
     case PHASE_VERSIONS:
+    case PHASE_READY:
         f->err = ERR_INTERNAL;
         break;
     }
@@ -247,6 +268,52 @@ static void send_batch(struct follower *f, struct arena *arena)
     send_message(f, &response.base);
 }
 
+/* False: the watcher does not want to know. */
+static bool send_event(struct follower *f, struct arena *arena, const struct broker_record *record)
+{
+    Postern__WatchSessionsResponse response = POSTERN__WATCH_SESSIONS_RESPONSE__INIT;
+    const Session__Session *session = NULL;
+
+    if (record->deleted_us != 0) {
+        response.event_case = POSTERN__WATCH_SESSIONS_RESPONSE__EVENT_ENDED;
+        response.ended = broker_wire_text(arena, record->id);
+    } else {
+        session = broker_session_fit(f->watch, record, arena);
+        if (session == NULL) {
+            return false;
+        }
+        response.event_case = POSTERN__WATCH_SESSIONS_RESPONSE__EVENT_SESSION;
+        response.session = broker_session_info(session, record->version, arena);
+    }
+    send_message(f, &response.base);
+    return true;
+}
+
+static void send_ready(struct follower *f)
+{
+    Postern__WatchSessionsResponse response = POSTERN__WATCH_SESSIONS_RESPONSE__INIT;
+
+    response.event_case = POSTERN__WATCH_SESSIONS_RESPONSE__EVENT_READY;
+    response.ready = true;
+    send_message(f, &response.base);
+}
+
+/* The next event of the page. False: nothing of what is left is one. */
+static bool send_watched(struct follower *f)
+{
+    while (f->next < f->page.count) {
+        CLEANUP(arena_deinit) struct arena arena = { 0 };
+        const struct broker_record *record = &f->page.items[f->next];
+
+        arena_init(&arena);
+        f->next++;
+        if (send_event(f, &arena, record)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void send_next(struct follower *f)
 {
     CLEANUP(arena_deinit) struct arena arena = { 0 };
@@ -289,20 +356,22 @@ static bool go_on(struct follower *f)
         }
         return true;
     case PHASE_TAIL:
-        if (f->position >= f->tail_until) {
-            f->phase = PHASE_OPTIONS;
+        if (f->position < f->tail_until) {
+            return true;
         }
-        return true;
+        f->phase = f->watch != NULL ? PHASE_READY : PHASE_OPTIONS;
+        return f->watch == NULL;
     case PHASE_OPTIONS:
         f->phase = f->latest ? PHASE_VERSIONS : PHASE_CHANGES;
         return !f->latest;
     case PHASE_CHANGES:
-        if (f->options_seen != f->service->options_generation) {
+        if (f->watch == NULL && f->options_seen != f->service->options_generation) {
             f->phase = PHASE_OPTIONS;
             return true;
         }
         return f->page.more || f->dirty;
     case PHASE_VERSIONS:
+    case PHASE_READY:
     case PHASE_END:
         break;
     }
@@ -312,6 +381,9 @@ static bool go_on(struct follower *f)
 static void step(struct follower *f)
 {
     if (f->job_out || f->closed || f->finished || !rpc_call_can_send(f->call)) {
+        return;
+    }
+    if (f->watch != NULL && f->page_fresh && send_watched(f)) {
         return;
     }
     if (f->page_fresh && f->next < f->page.count) {
@@ -325,6 +397,11 @@ static void step(struct follower *f)
     if (f->phase == PHASE_VERSIONS) {
         f->phase = PHASE_END;
         send_versions(f);
+        return;
+    }
+    if (f->phase == PHASE_READY) {
+        f->phase = PHASE_CHANGES;
+        send_ready(f);
         return;
     }
     if (f->phase == PHASE_END || !f->wait) {
@@ -475,6 +552,33 @@ void broker_on_sync_latest(struct rpc_call *call, const ProtobufCMessage *reques
     }
     f->latest = true;
     f->batches = in->batches;
+    f->phase = PHASE_SNAPSHOT;
+    step(f);
+}
+
+void broker_on_watch_sessions(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    const Postern__WatchSessionsRequest *in =
+        (const Postern__WatchSessionsRequest *)(const void *)request;
+    CLEANUP(arena_deinit) struct arena scratch = { 0 };
+    struct broker_session_filter filter;
+    struct diag d = { .text = "" };
+    struct follower *f = NULL;
+    enum err err = ERR_OK;
+
+    arena_init(&scratch);
+    err = broker_session_filter_read(in->filter, &scratch, &filter, &d);
+    if (err != ERR_OK) {
+        rpc_call_fail(call, rpc_status_of(err), d.text);
+        return;
+    }
+    f = follower_new(arg, call, BROKER_TYPE_SESSION);
+    if (f == NULL) {
+        return;
+    }
+    f->wait = true;
+    f->watch = arena_alloc(&f->texts, sizeof(*f->watch));
+    CHECK(broker_session_filter_read(in->filter, &f->texts, f->watch, &d) == ERR_OK);
     f->phase = PHASE_SNAPSHOT;
     step(f);
 }

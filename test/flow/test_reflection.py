@@ -11,7 +11,7 @@ from stand import Stand
 from test_foreign import stubs, token  # noqa: F401
 from trial import ROOT, wait_for
 
-SERVICES = {"authorize": ["postern.Authorize"], "databroker": ["databroker.DataBrokerService", "postern.Replica"],
+SERVICES = {"authorize": ["postern.Authorize"], "databroker": ["databroker.DataBrokerService", "postern.Replica", "postern.SessionService", "postern.Maintenance"],
             "authenticate": ["postern.Login"]}
 STANDARD = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]
 SAME = dict(request_serializer=lambda b: b, response_deserializer=lambda b: b)

@@ -2,150 +2,12 @@
 #include "databroker/store.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <sqlite3.h>
 
 #include "common/buf.h"
-#include "common/clock.h"
-#include "common/mem.h"
 #include "databroker/search.h"
-#include "test/support/cmocka.h"
-#include "test/support/postgres.h"
-
-enum { LONG_MS = 20000 };
-
-enum kind { IN_A_FILE = 0, IN_MEMORY, IN_POSTGRES };
-
-struct world {
-    const struct broker_store_ops *ops;
-    enum kind kind;
-    struct broker_store_opts opts;
-    struct broker_store *store;
-    char folder[64];
-    char file[96];
-};
-
-static const struct {
-    const struct broker_store_ops *ops;
-    enum kind kind;
-} stores[] = { { &broker_store_sqlite, IN_A_FILE },
-               { &broker_store_sqlite, IN_MEMORY },
-               { &broker_store_pg, IN_POSTGRES } };
-
-static struct postgres pg;
-
-static int64_t soon(void)
-{
-    return clock_mono_ms() + LONG_MS;
-}
-
-static void world_open(struct world *w)
-{
-    struct diag d = { .text = "" };
-    const char *const targets[] = { w->file, NULL, pg.target };
-
-    w->opts.target = targets[w->kind];
-    if (w->ops->open(&w->opts, &w->store, &d) != ERR_OK) {
-        fail_msg("%s", d.text);
-    }
-}
-
-static void world_init(struct world *w, size_t which)
-{
-    *w = (struct world){ .ops = stores[which].ops, .kind = stores[which].kind };
-    if (w->kind == IN_POSTGRES) {
-        postgres_sql(&pg, "DROP SCHEMA IF EXISTS postern CASCADE");
-    }
-    (void)snprintf(w->folder, sizeof(w->folder), "/tmp/postern-store-XXXXXX");
-    assert_non_null(mkdtemp(w->folder));
-    (void)snprintf(w->file, sizeof(w->file), "%s/db", w->folder);
-}
-
-static void world_end(struct world *w)
-{
-    static const char *const ends[] = { "", "-wal", "-shm", ".lock" };
-    size_t i = 0;
-
-    w->ops->close(&w->store);
-    for (i = 0; i < ARRAY_LEN(ends); i++) {
-        char path[128];
-
-        (void)snprintf(path, sizeof(path), "%s%s", w->file, ends[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(w->folder);
-}
-
-/* Puts (or deletes, data NULL) one record and returns how it went; *version_out may be NULL. */
-static enum err put(struct world *w, const char *type, const char *id, const char *data,
-                    uint64_t *version_out)
-{
-    CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
-    struct broker_record record = { .type = sv_from(type),
-                                    .id = sv_from(id),
-                                    .data_type = SV("t"),
-                                    .data = sv_from(data),
-                                    .deleted_us = data == NULL ? 1 : 0 };
-    struct broker_write write = { .kind = BROKER_WRITE_PUT, .records = &list };
-    enum err err = ERR_OK;
-
-    broker_records_init(&list);
-    broker_records_add(&list, &record);
-    err = broker_store_write(w->ops, w->store, &write);
-    if (version_out != NULL) {
-        *version_out = list.items[0].version;
-    }
-    return err;
-}
-
-static enum err get(struct world *w, const char *type, const char *id, char *data, size_t room)
-{
-    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-    enum err err = ERR_OK;
-
-    broker_records_init(&out);
-    err = w->ops->get(w->store, sv_from(type), sv_from(id), soon(), &out);
-    if (err == ERR_OK) {
-        (void)snprintf(data, room, "%.*s", SV_ARG(out.items[0].data));
-    }
-    return err;
-}
-
-static struct broker_info info(struct world *w)
-{
-    struct broker_info i = { 0 };
-
-    assert_int_equal(w->ops->info(w->store, soon(), &i), ERR_OK);
-    return i;
-}
-
-static enum err simple(struct world *w, enum broker_write_kind kind)
-{
-    struct broker_write write = { .kind = kind };
-
-    return broker_store_write(w->ops, w->store, &write);
-}
-
-static uint64_t sweep(struct world *w)
-{
-    struct broker_write write = { .kind = BROKER_WRITE_SWEEP };
-
-    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
-    return write.swept_out;
-}
-
-static enum err changes(struct world *w, uint64_t server, uint64_t after, const char *type,
-                        struct broker_records *out)
-{
-    broker_records_deinit(out);
-    broker_records_init(out);
-    return w->ops->changes(w->store, server, after, sv_from(type), soon(), out);
-}
+#include "test/unit/databroker/store_world.h"
 
 /* ---- the contract ---------------------------------------------------------------------------- */
 
@@ -264,26 +126,6 @@ static void bytes_are_replaced_in_the_record_and_in_the_log(struct world *w)
     assert_int_equal(out.count, 5);
     assert_true(sv_eq(out.items[0].data, SV("ONE")) && sv_eq(out.items[1].data, SV("TWO")));
     assert_true(sv_eq(out.items[2].data, SV("two again")) && out.items[4].data.n == 0);
-}
-
-static void put_many(struct world *w, const char *type, int from, int n)
-{
-    CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
-    struct broker_write write = { .kind = BROKER_WRITE_PUT, .records = &list };
-    int i = 0;
-
-    broker_records_init(&list);
-    for (i = from; i < from + n; i++) {
-        char id[16];
-        struct broker_record record = { .type = sv_from(type),
-                                        .data_type = SV("t"),
-                                        .data = SV("the SAME Text in all") };
-
-        (void)snprintf(id, sizeof(id), "%05d", i);
-        record.id = sv_from(id);
-        broker_records_add(&list, &record);
-    }
-    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
 }
 
 static void pages_show_every_record_once(struct world *w)
@@ -447,271 +289,6 @@ static void a_lease_has_one_holder_until_it_ends(struct world *w)
     clock_test_shift(62000);
     assert_int_equal(sweep(w), 1);
     clock_test_shift(-173000);
-}
-
-static void the_change_log_is_pruned_in_small_batches(struct world *w)
-{
-    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-    uint64_t server = 0;
-    uint64_t batch = 0;
-    uint64_t swept = 0;
-
-    world_open(w);
-    server = info(w).server_version;
-    put_many(w, "a", 0, 450);
-    assert_int_equal(sweep(w), 0);
-    clock_test_shift(BROKER_RETENTION_MS - 10000);
-    assert_int_equal(sweep(w), 0);
-    clock_test_shift(20000);
-    put_many(w, "b", 0, 5);
-    do {
-        batch = sweep(w);
-        assert_true(batch <= 200);
-        swept += batch;
-    } while (batch > 0);
-    clock_test_shift(-BROKER_RETENTION_MS - 10000);
-    assert_int_equal(swept, 450);
-    assert_int_equal(info(w).earliest_version, 451);
-    assert_int_equal(info(w).latest_version, 455);
-    assert_int_equal(changes(w, server, 449, "", &out), ERR_ABORTED);
-    assert_int_equal(changes(w, server, 450, "", &out), ERR_OK);
-    assert_int_equal(out.count, 5);
-    assert_int_equal(get(w, "a", "00000", (char[32]){ 0 }, 32), ERR_OK);
-}
-
-static void set_options(struct world *w, const char *type, uint64_t capacity, int64_t ttl_ms)
-{
-    struct broker_write write = { .kind = BROKER_WRITE_OPTIONS,
-                                  .options = { .type = sv_from(type),
-                                               .bytes = SV("bytes"),
-                                               .capacity = capacity,
-                                               .ttl_ms = ttl_ms } };
-
-    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
-}
-
-static void options_bound_age_and_number(struct world *w)
-{
-    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-
-    world_open(w);
-    put_many(w, "old", 0, 10);
-    put_many(w, "full", 0, 12);
-    put_many(w, "free", 0, 12);
-    set_options(w, "old", 0, 60000);
-    set_options(w, "full", 5, 0);
-    assert_int_equal(sweep(w), 7);
-    clock_test_shift(61000);
-    put_many(w, "old", 8, 1);
-    assert_int_equal(sweep(w), 9);
-    clock_test_shift(-61000);
-    assert_int_equal(sweep(w), 0);
-    assert_int_equal(get(w, "old", "00008", (char[32]){ 0 }, 32), ERR_OK);
-    assert_int_equal(get(w, "old", "00007", (char[32]){ 0 }, 32), ERR_NOT_FOUND);
-    broker_records_init(&out);
-    assert_int_equal(w->ops->options(w->store, SV(""), soon(), &out), ERR_OK);
-    assert_int_equal(out.count, 2);
-    assert_true(sv_eq(out.items[0].type, SV("full")) && sv_eq(out.items[0].data, SV("bytes")));
-    assert_int_equal(changes(w, info(w).server_version, 34, "", &out), ERR_OK);
-    assert_int_equal(out.count, 17); /* 7 and 9 deletions, one write */
-}
-
-/* Puts n records of type that end at ends_us. */
-static void put_ending(struct world *w, const char *type, int n, int64_t ends_us)
-{
-    CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
-    struct broker_write write = { .kind = BROKER_WRITE_PUT, .records = &list };
-
-    broker_records_init(&list);
-    for (int i = 0; i < n; i++) {
-        char id[16];
-        struct broker_record record = { .type = sv_from(type),
-                                        .data_type = SV("t"),
-                                        .data = SV("what a login leaves behind"),
-                                        .ends_us = ends_us };
-
-        (void)snprintf(id, sizeof(id), "%05d", i);
-        record.id = sv_from(id);
-        broker_records_add(&list, &record);
-    }
-    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
-}
-
-static uint64_t sweep_all(struct world *w, uint64_t batch_max)
-{
-    uint64_t all = 0;
-    uint64_t batch = 0;
-
-    do {
-        batch = sweep(w);
-        assert_true(batch <= batch_max);
-        all += batch;
-    } while (batch > 0);
-    return all;
-}
-
-static void what_has_ended_is_deleted_in_small_batches(struct world *w)
-{
-    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-    const int64_t second = 1000000;
-    int64_t now = clock_wall_us();
-
-    world_open(w);
-    put_ending(w, "never", 3, 0);
-    put_ending(w, "later", 3, now + 600 * second);
-    put_ending(w, "just", 3, now - second);
-    put_ending(w, "over", 450, now - 2 * second * BROKER_END_KEEP_MS / 1000);
-    assert_int_equal(sweep_all(w, 200), 450);
-    assert_int_equal(get(w, "never", "00000", (char[32]){ 0 }, 32), ERR_OK);
-    assert_int_equal(get(w, "later", "00000", (char[32]){ 0 }, 32), ERR_OK);
-    assert_int_equal(get(w, "just", "00000", (char[32]){ 0 }, 32), ERR_OK);
-    assert_int_equal(get(w, "over", "00000", (char[32]){ 0 }, 32), ERR_NOT_FOUND);
-    assert_int_equal(changes(w, info(w).server_version, 459, "", &out), ERR_OK);
-    assert_int_equal(out.count, 450); /* followers are told */
-    assert_true(out.items[0].deleted_us != 0 && sv_eq(out.items[0].type, SV("over")));
-    put_ending(w, "later", 3, now - 600 * second); /* a new end counts */
-    put_ending(w, "just", 3, 0);
-    assert_int_equal(sweep_all(w, 200), 3);
-    assert_int_equal(get(w, "just", "00000", (char[32]){ 0 }, 32), ERR_OK);
-}
-
-static void a_clock_that_jumps_ends_nothing(struct world *w)
-{
-    const int64_t hour_ms = 3600000;
-
-    w->opts.hold_ms = 50;
-    w->opts.retention_ms = 100 * hour_ms;
-    world_open(w);
-    put_ending(w, "session", 3, clock_wall_us() + hour_ms * 1000);
-    clock_test_shift(2 * hour_ms);
-    assert_int_equal(sweep(w), 0); /* it jumped */
-    clock_test_shift(-2 * hour_ms);
-    assert_int_equal(sweep(w), 0); /* and jumped back */
-    (void)usleep(60000);
-    assert_int_equal(sweep(w), 0);
-    assert_int_equal(get(w, "session", "00000", (char[32]){ 0 }, 32), ERR_OK);
-    clock_test_shift(2 * hour_ms);
-    assert_int_equal(sweep(w), 0);
-    (void)usleep(60000);
-    assert_int_equal(sweep(w), 3); /* it stays there: that is the time */
-    clock_test_shift(-2 * hour_ms);
-}
-
-static void a_change_from_a_fast_clock_does_not_keep_the_log(struct world *w)
-{
-    world_open(w);
-    clock_test_shift(100 * (int64_t)BROKER_RETENTION_MS);
-    put_many(w, "a", 0, 3);
-    clock_test_shift(-100 * (int64_t)BROKER_RETENTION_MS);
-    put_many(w, "a", 3, 3);
-    assert_int_equal(sweep_all(w, 200), 3);
-    assert_int_equal(info(w).earliest_version, 4);
-}
-
-static void a_clock_that_is_wrong_at_start_ends_nothing(void **state)
-{
-    const int64_t year_ms = INT64_C(366) * 86400000;
-    struct world w;
-
-    (void)state;
-    world_init(&w, 0);
-    world_open(&w);
-    put_ending(&w, "session", 3, clock_wall_us() + 3600 * INT64_C(1000000));
-    assert_int_equal(simple(&w, BROKER_WRITE_PROBE), ERR_OK);
-    w.ops->close(&w.store);
-    clock_test_shift(year_ms);
-    world_open(&w);
-    (void)sweep_all(&w, 200);
-    assert_int_equal(get(&w, "session", "00000", (char[32]){ 0 }, 32), ERR_OK);
-    clock_test_shift(-year_ms);
-    world_end(&w);
-}
-
-/* ---- flat ------------------------------------------------------------------------------------ */
-
-/* A sanitizer keeps what was freed in quarantine, up to 256 MiB. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { MEMORY_ROOM = 80000 };
-#else
-enum { MEMORY_ROOM = 2000 };
-#endif
-
-static long pages_in_memory(void)
-{
-    char text[128] = "";
-    char *resident = NULL;
-    FILE *f = fopen("/proc/self/statm", "re");
-
-    assert_non_null(f);
-    assert_non_null(fgets(text, sizeof(text), f)); /* size, resident, … */
-    (void)fclose(f);
-    resident = strchr(text, ' ');
-    assert_non_null(resident);
-    return strtol(resident, NULL, 10);
-}
-
-static int64_t bytes_on_disk(const struct world *w)
-{
-    struct stat st = { .st_size = 0 };
-    char path[128];
-    int64_t all = 0;
-
-    assert_int_equal(stat(w->file, &st), 0);
-    all = st.st_size;
-    (void)snprintf(path, sizeof(path), "%s-wal", w->file);
-    return stat(path, &st) == 0 ? all + st.st_size : all;
-}
-
-/* 500 people log in; half of them log out, the other sessions end; the log forgets them. */
-static void one_round(struct world *w)
-{
-    CLEANUP(broker_records_deinit) struct broker_records list = { .items = NULL };
-    struct broker_write write = { .kind = BROKER_WRITE_PUT, .records = &list };
-
-    put_ending(w, "session", 500, 1);
-    broker_records_init(&list);
-    for (int i = 0; i < 250; i++) {
-        char id[16];
-        struct broker_record record = { .type = SV("session"), .deleted_us = 1 };
-
-        (void)snprintf(id, sizeof(id), "%05d", i);
-        record.id = sv_from(id);
-        broker_records_add(&list, &record);
-    }
-    assert_int_equal(broker_store_write(w->ops, w->store, &write), ERR_OK);
-    (void)usleep(2000); /* the retention */
-    (void)sweep_all(w, 500);
-}
-
-/* 100,000 logins as a rule; FLAT_LOGINS=1000000 shows a million. */
-static void disk_and_memory_stay_flat_over_logins_and_logouts(void **state)
-{
-    enum { ROUND = 500, WARM = 20 };
-
-    const char *wanted =
-        getenv("FLAT_LOGINS"); /* NOLINT(concurrency-mt-unsafe): one thread sets up */
-    long rounds = (wanted == NULL ? 100000 : strtol(wanted, NULL, 10)) / ROUND;
-    int64_t disk = 0;
-    long memory = 0;
-    struct world w;
-
-    (void)state;
-    world_init(&w, 0);
-    w.opts.retention_ms = 1;
-    world_open(&w);
-    for (long i = 0; i < rounds; i++) {
-        one_round(&w);
-        if (i == WARM) {
-            disk = bytes_on_disk(&w);
-            memory = pages_in_memory();
-        }
-    }
-    print_message("%ld logins: %lld -> %lld bytes on disk, %ld -> %ld pages in memory\n",
-                  rounds * ROUND, (long long)disk, (long long)bytes_on_disk(&w), memory,
-                  pages_in_memory());
-    assert_true(bytes_on_disk(&w) <= disk * 2);
-    assert_true(pages_in_memory() <= memory + MEMORY_ROOM);
-    world_end(&w);
 }
 
 static void clear_empties_all_but_leases(struct world *w)
@@ -971,28 +548,6 @@ static void of_many_racers_one_gets_the_lease(struct world *w)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-typedef void (*case_fn)(struct world *w);
-
-static void for_each_store(case_fn fn)
-{
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(stores); i++) {
-        struct world w;
-
-        world_init(&w, i);
-        fn(&w);
-        world_end(&w);
-    }
-}
-
-#define CASE(name)                        \
-    static void test_##name(void **state) \
-    {                                     \
-        (void)state;                      \
-        for_each_store(name);             \
-    }
-
 CASE(versions_grow_by_one_and_deletions_are_changes)
 CASE(a_reopened_store_goes_on_where_it_stood)
 CASE(a_batch_is_written_whole_or_not_at_all)
@@ -1001,31 +556,12 @@ CASE(pages_show_every_record_once)
 CASE(changes_come_in_order_and_by_type)
 CASE(queries_window_and_search)
 CASE(a_lease_has_one_holder_until_it_ends)
-CASE(the_change_log_is_pruned_in_small_batches)
-CASE(options_bound_age_and_number)
-CASE(what_has_ended_is_deleted_in_small_batches)
-CASE(a_clock_that_jumps_ends_nothing)
-CASE(a_change_from_a_fast_clock_does_not_keep_the_log)
 CASE(clear_empties_all_but_leases)
 CASE(a_full_queue_and_a_late_write_are_refused)
 CASE(a_full_disk_fails_writes_and_serves_reads)
 CASE(a_read_has_a_deadline)
 CASE(writers_and_followers_agree)
 CASE(of_many_racers_one_gets_the_lease)
-
-static int start_server(void **state)
-{
-    (void)state;
-    postgres_start(&pg);
-    return 0;
-}
-
-static int stop_server(void **state)
-{
-    (void)state;
-    postgres_stop(&pg);
-    return 0;
-}
 
 int main(void)
 {
@@ -1038,13 +574,6 @@ int main(void)
         cmocka_unit_test(test_changes_come_in_order_and_by_type),
         cmocka_unit_test(test_queries_window_and_search),
         cmocka_unit_test(test_a_lease_has_one_holder_until_it_ends),
-        cmocka_unit_test(test_the_change_log_is_pruned_in_small_batches),
-        cmocka_unit_test(test_options_bound_age_and_number),
-        cmocka_unit_test(test_what_has_ended_is_deleted_in_small_batches),
-        cmocka_unit_test(test_a_clock_that_jumps_ends_nothing),
-        cmocka_unit_test(test_a_change_from_a_fast_clock_does_not_keep_the_log),
-        cmocka_unit_test(a_clock_that_is_wrong_at_start_ends_nothing),
-        cmocka_unit_test(disk_and_memory_stay_flat_over_logins_and_logouts),
         cmocka_unit_test(test_clear_empties_all_but_leases),
         cmocka_unit_test(test_a_full_queue_and_a_late_write_are_refused),
         cmocka_unit_test(test_a_full_disk_fails_writes_and_serves_reads),

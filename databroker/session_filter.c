@@ -1,0 +1,190 @@
+#include "databroker/session_filter.h"
+
+#include "user.pb-c.h"
+
+#include "common/clock.h"
+#include "common/rpc/scan.h"
+#include "databroker/access.h"
+#include "databroker/search.h"
+
+static enum err text_read(const char *text, const char *what, struct arena *arena,
+                          struct sv *text_out, struct diag *d)
+{
+    if (text[0] == '\0') {
+        *text_out = SV("");
+        return ERR_OK;
+    }
+    *text_out = arena_sv(arena, sv_from(text));
+    return broker_name_check(*text_out, what, d);
+}
+
+enum err broker_session_filter_read(const Postern__SessionFilter *message, struct arena *arena,
+                                    struct broker_session_filter *filter_out, struct diag *d)
+{
+    struct broker_session_filter *f = filter_out;
+    enum err err = ERR_OK;
+
+    *f = (struct broker_session_filter){ .has_address = false };
+    if (message == NULL) {
+        return ERR_OK;
+    }
+    err = text_read(message->session_id, "filter.session_id", arena, &f->session_id, d);
+    if (err == ERR_OK) {
+        err = text_read(message->user, "filter.user", arena, &f->user, d);
+    }
+    if (err == ERR_OK) {
+        err = text_read(message->idp_id, "filter.idp_id", arena, &f->idp_id, d);
+    }
+    if (err == ERR_OK) {
+        err = text_read(message->provider_session_id, "filter.provider_session_id", arena,
+                        &f->provider_session_id, d);
+    }
+    f->has_address = message->address[0] != '\0';
+    if (err == ERR_OK && f->has_address &&
+        cidr_parse(sv_from(message->address), &f->address) != ERR_OK) {
+        diag_set(d, "filter.address is no IP address and no range such as 10.0.0.0/8");
+        err = ERR_INVALID;
+    }
+    f->has_before = message->issued_before != NULL;
+    f->before_s = f->has_before ? message->issued_before->seconds : 0;
+    f->has_after = message->issued_after != NULL;
+    f->after_s = f->has_after ? message->issued_after->seconds : 0;
+    return err;
+}
+
+bool broker_session_filter_is_set(const struct broker_session_filter *filter)
+{
+    return filter->session_id.n + filter->user.n + filter->idp_id.n +
+                   filter->provider_session_id.n >
+               0 ||
+           filter->has_address || filter->has_before || filter->has_after;
+}
+
+/* ---- people ----------------------------------------------------------------------------------- */
+
+static bool is_person(const struct broker_record *record, const void *arg)
+{
+    CLEANUP(arena_deinit) struct arena arena = { 0 };
+    const struct sv *user = arg;
+    ProtobufCMessage *m = NULL;
+    struct sv email;
+
+    arena_init(&arena);
+    if (sv_eq(record->id, *user)) {
+        return true;
+    }
+    if (rpc_unpack(&user__user__descriptor, record->data, &arena, &m) != ERR_OK) {
+        return false;
+    }
+    email = sv_from(((const User__User *)(const void *)m)->email);
+    return sv_ieq(email, *user);
+}
+
+enum err broker_session_filter_people(struct broker_session_filter *filter,
+                                      const struct broker_store_ops *ops,
+                                      struct broker_store *store, struct arena *arena,
+                                      int64_t deadline_ms)
+{
+    CLEANUP(broker_records_deinit) struct broker_records found = { .items = NULL };
+    const struct broker_search search = { .type = SV(BROKER_TYPE_USER),
+                                          .match = is_person,
+                                          .arg = &filter->user,
+                                          .limit = BROKER_FILTER_USERS };
+    enum err err = ERR_OK;
+
+    filter->n_user_ids = 0;
+    if (filter->user.n == 0) {
+        return ERR_OK;
+    }
+    broker_records_init(&found);
+    err = broker_search(ops, store, &search, deadline_ms, &found);
+    for (size_t i = 0; i < found.count && err == ERR_OK; i++) {
+        filter->user_ids[i] = arena_sv(arena, found.items[i].id);
+        filter->n_user_ids++;
+    }
+    return err;
+}
+
+static bool is_meant(const struct broker_session_filter *f, struct sv user_id)
+{
+    if (f->user.n == 0 || sv_eq(f->user, user_id)) {
+        return true;
+    }
+    for (size_t i = 0; i < f->n_user_ids; i++) {
+        if (sv_eq(f->user_ids[i], user_id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- sessions --------------------------------------------------------------------------------- */
+
+static struct sv provider_session(const Session__Session *session)
+{
+    for (size_t i = 0; i < session->n_claims; i++) {
+        const Google__Protobuf__ListValue *list = session->claims[i]->value;
+
+        if (sv_eq(sv_from(session->claims[i]->key), SV("sid")) && list != NULL &&
+            list->n_values == 1 &&
+            list->values[0]->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
+            return sv_from(list->values[0]->string_value);
+        }
+    }
+    return SV("");
+}
+
+static bool is_from(const struct broker_session_filter *f, const char *address)
+{
+    uint8_t ip[16];
+
+    return !f->has_address ||
+           (cidr_ip_parse(sv_from(address), ip) == ERR_OK && cidr_holds(&f->address, ip));
+}
+
+static bool fits(const struct broker_session_filter *f, const Session__Session *s)
+{
+    int64_t issued_s = s->issued_at == NULL ? 0 : s->issued_at->seconds;
+
+    return (f->idp_id.n == 0 || sv_eq(f->idp_id, sv_from(s->idp_id))) &&
+           is_meant(f, sv_from(s->user_id)) &&
+           (f->provider_session_id.n == 0 || sv_eq(f->provider_session_id, provider_session(s))) &&
+           is_from(f, s->login_address) && (!f->has_before || issued_s < f->before_s) &&
+           (!f->has_after || issued_s > f->after_s);
+}
+
+const Session__Session *broker_session_fit(const struct broker_session_filter *filter,
+                                           const struct broker_record *record, struct arena *arena)
+{
+    ProtobufCMessage *m = NULL;
+    const Session__Session *session = NULL;
+
+    if (record->deleted_us != 0 ||
+        (filter->session_id.n != 0 && !sv_eq(filter->session_id, record->id)) ||
+        rpc_unpack(&session__session__descriptor, record->data, arena, &m) != ERR_OK) {
+        return NULL;
+    }
+    session = (const Session__Session *)(const void *)m;
+    if (session->expires_at != NULL && session->expires_at->seconds <= clock_wall_s()) {
+        return NULL;
+    }
+    return fits(filter, session) ? session : NULL;
+}
+
+Postern__SessionInfo *broker_session_info(const Session__Session *session, uint64_t version,
+                                          struct arena *arena)
+{
+    Postern__SessionInfo *info = arena_alloc(arena, sizeof(*info));
+
+    postern__session_info__init(info);
+    info->id = session->id;
+    info->user_id = session->user_id;
+    info->idp_id = session->idp_id;
+    info->provider_session_id = arena_str(arena, provider_session(session));
+    info->address = session->login_address;
+    info->issued_at = session->issued_at;
+    info->authenticated_at = session->authenticated_at;
+    info->expires_at = session->expires_at;
+    info->record_version = version;
+    return info;
+}

@@ -1,0 +1,48 @@
+/* broker_session_filter: which sessions SessionService speaks of, and what it tells about one. */
+#pragma once
+
+#include "session.pb-c.h"
+#include "session_service.pb-c.h"
+
+#include "common/arena.h"
+#include "common/base.h"
+#include "common/cidr.h"
+#include "common/diag.h"
+#include "databroker/store.h"
+
+enum { BROKER_FILTER_USERS = 100 };
+
+struct broker_session_filter {
+    struct sv session_id;
+    struct sv user;
+    struct sv idp_id;
+    struct sv provider_session_id;
+    struct cidr address;
+    bool has_address;
+    bool has_before;
+    int64_t before_s;
+    bool has_after;
+    int64_t after_s;
+    struct sv user_ids[BROKER_FILTER_USERS]; /* whom user means; by broker_session_filter_people */
+    size_t n_user_ids;
+};
+
+/* Checks and copies to arena; message NULL: all sessions. ERR_INVALID, ERR_LIMIT. */
+MUST_CHECK enum err broker_session_filter_read(const Postern__SessionFilter *message,
+                                               struct arena *arena,
+                                               struct broker_session_filter *filter_out,
+                                               struct diag *d);
+/* Whether anything is set. */
+bool broker_session_filter_is_set(const struct broker_session_filter *filter);
+/* Looks up whom filter.user means. Blocks: a job. Errors: broker_search. */
+MUST_CHECK enum err broker_session_filter_people(struct broker_session_filter *filter,
+                                                 const struct broker_store_ops *ops,
+                                                 struct broker_store *store, struct arena *arena,
+                                                 int64_t deadline_ms);
+
+/* The session of a record that lives, is not past its end and fits; NULL: none. In arena. */
+const Session__Session *broker_session_fit(const struct broker_session_filter *filter,
+                                           const struct broker_record *record, struct arena *arena);
+/* What is told about it; email and name are left empty. In arena. */
+Postern__SessionInfo *broker_session_info(const Session__Session *session, uint64_t version,
+                                          struct arena *arena);
