@@ -6,7 +6,7 @@
 #include "cli/broker.h"
 #include "cli/command.h"
 #include "cli/file.h"
-#include "cli/import_set.h"
+#include "cli/import_store.h"
 #include "common/data/rows.h"
 
 static const char help_text[] =
@@ -37,35 +37,46 @@ struct order {
     bool may_be_empty;
 };
 
-static void tell(const struct order *o, const struct import_counts *c)
+static void tell(const struct order *o, const struct data_counts *c)
 {
     (void)printf("%s%s: %zu added, %zu changed, %zu removed, %zu unchanged\n",
                  o->is_dry ? "dry run: " : "", o->type, c->added, c->changed, c->removed, c->same);
+    if (c->is_littered) {
+        (void)fprintf(stderr,
+                      "postern: the new rows are in force; old ones could not be cleared away, "
+                      "the next import does that\n");
+    }
 }
 
 /* lease NULL: only look. */
 static int import_rows(const struct cli_broker *b, const struct order *o, const char *lease,
                        const struct data_rows *rows)
 {
-    enum data_key key = data_key_parse(sv_from(o->key));
-    CLEANUP(import_set_free) struct import_set *set = import_set_read(b, o->type);
+    struct import_store broker = { .broker = b, .lease = lease };
+    const struct data_store store = import_store_of(&broker);
+    const struct data_change change = { .type = o->type,
+                                        .key = data_key_parse(sv_from(o->key)),
+                                        .rows = rows,
+                                        .may_be_empty = o->may_be_empty,
+                                        .is_dry = lease == NULL };
+    struct data_counts counts = { .added = 0 };
+    struct diag d = { .line = 0 };
+    enum err err = data_set_apply(&store, &change, &counts, &d);
 
-    if (set == NULL) {
-        return 1;
-    }
-    if (rows->count == 0 && import_set_rows(set) != 0 && !o->may_be_empty) {
+    if (err == ERR_DENIED) {
         return cli_fail(1, "%s has no rows, and %zu are in force: --allow-empty ends them", o->file,
-                        import_set_rows(set));
+                        counts.removed);
     }
-    struct import_counts counts = import_set_compare(set, key, rows);
-    bool is_needed = counts.added + counts.changed + counts.removed + counts.leftovers != 0 ||
-                     !import_set_is(set, key);
-
-    if (lease != NULL && is_needed && !import_set_write(set, key, rows, lease)) {
-        return cli_fail(1,
-                        "%s: what was in force before stays; if only the last answer was lost, the "
-                        "new rows are, whole: import again to be sure",
-                        o->type);
+    if (d.text[0] != '\0') {
+        return cli_fail(1, "%s", d.text);
+    }
+    if (err != ERR_OK) {
+        return lease == NULL
+                   ? 1
+                   : cli_fail(1,
+                              "%s: what was in force before stays; if only the last answer was "
+                              "lost, the new rows are, whole: import again to be sure",
+                              o->type);
     }
     tell(o, &counts);
     return 0;

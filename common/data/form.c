@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/mem.h"
+
 static const char *const names[] = {
     [DATA_KEY_NONE] = "",
     [DATA_KEY_USER] = "user_id",
@@ -74,15 +76,63 @@ struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
     return sv_of(room, generation.n + 1 + key.n);
 }
 
-const char *data_set_text(const Google__Protobuf__Struct *set, const char *name)
+uint8_t *data_set_pack(const struct data_member *members, size_t n, size_t *size_out)
+{
+    Google__Protobuf__Struct m = GOOGLE__PROTOBUF__STRUCT__INIT;
+    Google__Protobuf__Struct__FieldsEntry entries[DATA_MEMBERS_MAX];
+    Google__Protobuf__Value values[DATA_MEMBERS_MAX];
+    Google__Protobuf__Struct__FieldsEntry *list[DATA_MEMBERS_MAX];
+
+    CHECK(n <= DATA_MEMBERS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        entries[i] =
+            (Google__Protobuf__Struct__FieldsEntry)GOOGLE__PROTOBUF__STRUCT__FIELDS_ENTRY__INIT;
+        values[i] = (Google__Protobuf__Value)GOOGLE__PROTOBUF__VALUE__INIT;
+        entries[i].key = base_unconst(members[i].name);
+        entries[i].value = &values[i];
+        if (members[i].text != NULL) {
+            values[i].kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+            values[i].string_value = base_unconst(members[i].text);
+        } else {
+            values[i].kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
+            values[i].number_value = (double)members[i].number;
+        }
+        list[i] = &entries[i];
+    }
+    m.n_fields = n;
+    m.fields = list;
+    uint8_t *bytes = mem_alloc(google__protobuf__struct__get_packed_size(&m) + 1);
+
+    *size_out = google__protobuf__struct__pack(&m, bytes);
+    return bytes;
+}
+
+static const Google__Protobuf__Value *member(const Google__Protobuf__Struct *set, const char *name,
+                                             Google__Protobuf__Value__KindCase kind)
 {
     for (size_t i = 0; i < set->n_fields; i++) {
         const Google__Protobuf__Value *v = set->fields[i]->value;
 
-        if (strcmp(set->fields[i]->key, name) == 0 && v != NULL &&
-            v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-            return v->string_value;
+        if (strcmp(set->fields[i]->key, name) == 0 && v != NULL && v->kind_case == kind) {
+            return v;
         }
     }
-    return "";
+    return NULL;
+}
+
+const char *data_set_text(const Google__Protobuf__Struct *set, const char *name)
+{
+    const Google__Protobuf__Value *v =
+        member(set, name, GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE);
+
+    return v == NULL ? "" : v->string_value;
+}
+
+int64_t data_set_number(const Google__Protobuf__Struct *set, const char *name)
+{
+    const Google__Protobuf__Value *v =
+        member(set, name, GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE);
+    bool is_whole = v != NULL && v->number_value >= 0 && v->number_value < 9007199254740992.0;
+
+    return is_whole ? (int64_t)v->number_value : 0;
 }

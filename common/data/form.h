@@ -2,6 +2,8 @@
  * them. A set of rows is the records of one type:
  *   id "set"              {"key": KIND, "generation": G, "rows": N}: what is in force
  *   id "G/<key's value>"  one row, a Struct of its fields
+ *   id "source"           {"checked": SECONDS, "error": TEXT}: when a source that is polled was last found
+ *                         to say what is in force, and why it was not since; "": it was
  * Rows of another generation than the set's are not in force: a large set is written beside the one
  * that serves and comes into force, whole, with the one record that names it. Pure functions; any
  * thread. */
@@ -13,6 +15,7 @@
 #include "common/sv.h"
 
 #define DATA_SET_ID      "set"
+#define DATA_SOURCE_ID   "source"
 #define DATA_LEASE       "external-data/" /* and the type: held by who writes its records */
 #define DATA_STRUCT_TYPE "type.googleapis.com/google.protobuf.Struct"
 
@@ -20,6 +23,7 @@ enum {
     DATA_TYPE_MAX = 120,
     DATA_KEY_MAX = 400, /* bytes of a user id, an address, a session id */
     DATA_GENERATION_MAX = 16,
+    DATA_ERROR_MAX = 300, /* of "error" */
     DATA_ID_MAX = DATA_GENERATION_MAX + 1 + DATA_KEY_MAX
 };
 
@@ -39,5 +43,18 @@ bool data_type_is_external(struct sv type);
 struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
                       char room[DATA_ID_MAX]);
 
-/* A text of the record "set"; "": it is not there, or no text. Borrowed. */
+/* A member of those records. */
+struct data_member {
+    const char *name;
+    const char *text; /* NULL: a number */
+    int64_t number;
+};
+
+enum { DATA_MEMBERS_MAX = 4 };
+
+/* Members as a Struct's bytes, for mem_free; n <= DATA_MEMBERS_MAX. */
+uint8_t *data_set_pack(const struct data_member *members, size_t n, size_t *size_out);
+/* A text of the record "set" or "source"; "": it is not there, or no text. Borrowed. */
 const char *data_set_text(const Google__Protobuf__Struct *set, const char *name);
+/* A whole number of it; 0: it is not there, or none. */
+int64_t data_set_number(const Google__Protobuf__Struct *set, const char *name);
