@@ -22,6 +22,10 @@ struct set {
     enum data_key key;
     char generation[DATA_GENERATION_MAX + 1];
     struct map *rows; /* record id: row, of every generation */
+    /* Of a source that is polled, for who explains. */
+    uint64_t source_version; /* 0: none */
+    int64_t checked_s;
+    char *error;
 };
 
 struct authz_data {
@@ -154,6 +158,25 @@ static bool set_put(struct authz_data *data, struct set *set, const Databroker__
     return true;
 }
 
+static void source_drop(struct set *set)
+{
+    set->source_version = 0;
+    set->checked_s = 0;
+    mem_free(&set->error);
+}
+
+static bool source_put(struct set *set, const Databroker__Record *record,
+                       const Google__Protobuf__Struct *m)
+{
+    struct sv error = sv_from(data_set_text(m, "error"));
+
+    source_drop(set);
+    set->source_version = record->version;
+    set->checked_s = data_set_number(m, "checked");
+    set->error = mem_svdup(sv_head(error, MIN(error.n, (size_t)DATA_ERROR_MAX)));
+    return true;
+}
+
 static struct set *set_take(struct authz_data *data, struct sv type)
 {
     struct set *set = map_get(data->sets, type);
@@ -170,7 +193,7 @@ static void set_free_if_empty(struct authz_data *data, struct sv type)
 {
     struct set *set = map_get(data->sets, type);
 
-    if (set != NULL && set->version == 0 && map_count(set->rows) == 0) {
+    if (set != NULL && set->version == 0 && set->source_version == 0 && map_count(set->rows) == 0) {
         (void)map_take(data->sets, type);
         map_free(&set->rows);
         mem_free(&set);
@@ -184,17 +207,30 @@ static bool is_set(const Databroker__Record *record)
     return strcmp(record->id, DATA_SET_ID) == 0;
 }
 
+static bool is_source(const Databroker__Record *record)
+{
+    return strcmp(record->id, DATA_SOURCE_ID) == 0;
+}
+
 static uint64_t version_held(const struct set *set, const Databroker__Record *record)
 {
-    const struct row *row = is_set(record) ? NULL : map_get(set->rows, sv_from(record->id));
+    if (is_set(record)) {
+        return set->version;
+    }
+    if (is_source(record)) {
+        return set->source_version;
+    }
+    const struct row *row = map_get(set->rows, sv_from(record->id));
 
-    return is_set(record) ? set->version : row != NULL ? row->version : 0;
+    return row != NULL ? row->version : 0;
 }
 
 static void drop(struct authz_data *data, struct set *set, const Databroker__Record *record)
 {
     if (is_set(record)) {
         set_drop(data, set);
+    } else if (is_source(record)) {
+        source_drop(set);
     } else {
         row_drop(data, set, sv_from(record->id));
     }
@@ -210,8 +246,9 @@ static bool put(struct authz_data *data, struct set *set, const Databroker__Reco
         return false;
     }
     const Google__Protobuf__Struct *fields = (const Google__Protobuf__Struct *)(const void *)m;
-    bool fine =
-        is_set(record) ? set_put(data, set, record, fields) : row_put(data, set, record, fields);
+    bool fine = is_set(record)      ? set_put(data, set, record, fields)
+                : is_source(record) ? source_put(set, record, fields)
+                                    : row_put(data, set, record, fields);
 
     protobuf_c_message_free_unpacked(m, NULL);
     return fine;
@@ -282,6 +319,18 @@ void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_
     }
 }
 
+bool authz_data_source(const struct authz_data *data, struct sv type,
+                       struct authz_data_source *source_out)
+{
+    const struct set *set = map_get(data->sets, type);
+
+    if (set == NULL || set->source_version == 0) {
+        return false;
+    }
+    *source_out = (struct authz_data_source){ .checked_s = set->checked_s, .error = set->error };
+    return true;
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 uint64_t authz_data_epoch(const struct authz_data *data)
@@ -316,6 +365,7 @@ static void free_set(struct sv key, void *value, void *arg)
     (void)key;
     map_each(set->rows, free_row, arg);
     map_free(&set->rows);
+    source_drop(set);
     mem_free(&set);
 }
 

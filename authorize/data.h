@@ -31,3 +31,13 @@ struct authz_data_ask {
 
 /* A policy_record_fn whose arg is a struct authz_data_ask. */
 void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_field *field_out);
+
+/* A source that the databroker polls. */
+struct authz_data_source {
+    int64_t checked_s; /* when it last said what is in force; 0: never */
+    const char *error; /* why it could not be asked since; "": it could. Borrowed */
+};
+
+/* False: rows of the type are not polled. */
+bool authz_data_source(const struct authz_data *data, struct sv type,
+                       struct authz_data_source *source_out);

@@ -196,6 +196,63 @@ static void add_verdict(struct explain *e, const char *name, unsigned status,
     policy_trace_reasons(e->out, reasons);
 }
 
+/* --- external data that the policy asked for ------------------------------------------------------ */
+
+enum { DATA_TYPES_MAX = 8 };
+
+struct asked_data {
+    policy_record_fn record; /* whom the questions are for */
+    void *record_arg;
+    struct sv types[DATA_TYPES_MAX]; /* of the policy */
+    size_t n;
+};
+
+static void on_data_asked(void *arg, struct sv type, struct sv field,
+                          struct policy_field *field_out)
+{
+    struct asked_data *asked = arg;
+    size_t i = 0;
+
+    while (i < asked->n && !sv_eq(asked->types[i], type)) {
+        i++;
+    }
+    if (i == asked->n && i < DATA_TYPES_MAX) {
+        asked->types[asked->n++] = type;
+    }
+    asked->record(asked->record_arg, type, field, field_out);
+}
+
+static void watch_data(struct asked_data *asked, struct policy_input *in)
+{
+    if (in->record != NULL) {
+        asked->record = in->record;
+        asked->record_arg = in->record_arg;
+        in->record = on_data_asked;
+        in->record_arg = asked;
+    }
+}
+
+static void add_data(struct explain *e, const struct asked_data *asked)
+{
+    const struct authz_data *data = authz_replica_data(authz_sync_replica(e->facts->sync));
+    const char *between = "";
+
+    buf_add_str(e->out, ",\"external_data\":[");
+    for (size_t i = 0; i < asked->n; i++) {
+        struct authz_data_source source;
+
+        if (authz_data_source(data, asked->types[i], &source)) {
+            buf_printf(e->out, "%s{\"type\":", between);
+            buf_add_json(e->out, asked->types[i]);
+            add_time(e->out, "checked", source.checked_s * 1000);
+            add_member(e->out, "error", sv_from(source.error));
+            buf_add_char(e->out, '}');
+            between = ",";
+        }
+    }
+    buf_add_char(e->out, ']');
+}
+
 static bool is_supposed(const struct explain *e)
 {
     return e->time_ms != 0 || (e->person != NULL && e->session == NULL);
@@ -213,6 +270,7 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
     struct policy_verdict v = { .outcome = POLICY_DENY };
     struct authz_data_ask records;
     struct authz_who who = { .replica = authz_sync_replica(e->facts->sync), .person = e->person };
+    struct asked_data asked = { .n = 0 };
     CLEANUP(buf_deinit) struct buf trace;
 
     buf_init(&trace, AUTHZ_EXPLAIN_MAX);
@@ -224,6 +282,7 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
     if (e->past != NULL && (e->past->flags & AUTHZ_PAST_CERT_TRUSTED) != 0) {
         in.cert_trusted = true; /* which one it was is not remembered, but that */
     }
+    watch_data(&asked, &in);
     if (has_trace(e, o)) {
         policy_trace(policy, &in, authz_rules_line_shift(e->facts->rules, o->route), &trace, &v);
     }
@@ -251,6 +310,7 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
         buf_add_str(e->out, ",\"shadow\":");
         policy_trace(shadow, &in, authz_rules_line_shift(e->facts->rules, o->route), e->out, &v);
     }
+    add_data(e, &asked);
     buf_add_char(e->out, '}');
 }
 

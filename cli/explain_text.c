@@ -419,6 +419,29 @@ static bool add_advice(struct buf *out, const json_t *doc)
 
 /* --- the facts ----------------------------------------------------------------------------------- */
 
+static void add_sources(struct buf *out, const json_t *doc, int64_t now_ms)
+{
+    const json_t *source = NULL;
+    size_t i = 0;
+
+    json_array_foreach(json_object_get(doc, "external_data"), i, source)
+    {
+        buf_add_str(out, "  external data ");
+        add_member(out, source, "type");
+        if (has(source, "checked")) {
+            buf_add_str(out, ": as its source said ");
+            add_age(out, source, "checked", now_ms);
+        } else {
+            buf_add_str(out, ": its source has not been read yet");
+        }
+        if (has(source, "error")) {
+            buf_add_str(out, "; since then it fails: ");
+            add_member(out, source, "error");
+        }
+        buf_add_char(out, '\n');
+    }
+}
+
 static void add_facts(struct buf *out, const json_t *doc, int64_t now_ms)
 {
     const json_t *who = json_object_get(doc, "who");
@@ -450,6 +473,7 @@ static void add_facts(struct buf *out, const json_t *doc, int64_t now_ms)
                        i == 2 ? ", so that nobody's groups are known from a directory" : "");
         }
     }
+    add_sources(out, doc, now_ms);
 }
 
 void cli_explain_text(const json_t *doc, int64_t now_ms, struct buf *out)

@@ -1,6 +1,8 @@
 #include "common/fetch.h"
 
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <curl/curl.h>
 #include <openssl/ssl.h>
@@ -102,6 +104,24 @@ static enum err code_err(CURLcode code)
                                                                              : ERR_UNAVAILABLE;
 }
 
+static struct sv header_of(const struct fetch *f, const char *name, size_t max)
+{
+    struct curl_header *h = NULL;
+    bool is_there = curl_easy_header(f->easy, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK;
+    struct sv value = is_there ? sv_from(h->value) : SV("");
+
+    return value.n <= max ? value : SV("");
+}
+
+static bool is_framed(const struct fetch *f)
+{
+    long version = CURL_HTTP_VERSION_NONE;
+
+    (void)curl_easy_getinfo(f->easy, CURLINFO_HTTP_VERSION, &version);
+    return version >= CURL_HTTP_VERSION_2_0 || header_of(f, "Content-Length", SIZE_MAX).n != 0 ||
+           header_of(f, "Transfer-Encoding", SIZE_MAX).n != 0;
+}
+
 static void fetch_finish(struct fetch *f, CURLcode code)
 {
     struct fetch_answer answer = { .err = code_err(code), .grpc_status = -1, .text = "" };
@@ -112,6 +132,10 @@ static void fetch_finish(struct fetch *f, CURLcode code)
         (void)curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &answer.status);
         answer.body = buf_sv(&f->body);
         answer.grpc_status = f->grpc_status;
+        answer.type = header_of(f, "Content-Type", FETCH_VALIDATOR_MAX);
+        answer.etag = header_of(f, "ETag", FETCH_VALIDATOR_MAX);
+        answer.last_modified = header_of(f, "Last-Modified", FETCH_VALIDATOR_MAX);
+        answer.is_framed = is_framed(f);
     } else {
         answer.text = f->error[0] != '\0' ? f->error : curl_easy_strerror(code);
     }
@@ -371,6 +395,52 @@ static bool prepare_via(struct fetch *f, const struct fetch_via *via)
     return ok;
 }
 
+/* Link-local addresses (RFC 3927, RFC 4291 §2.5.6): there the metadata services of clouds hand out
+ * credentials to whoever asks from this machine. */
+static bool is_of_link(const struct sockaddr *to)
+{
+    if (to->sa_family == AF_INET) {
+        uint32_t address = ntohl(((const struct sockaddr_in *)(const void *)to)->sin_addr.s_addr);
+
+        return address >> 16U == 0xa9feU;
+    }
+    if (to->sa_family == AF_INET6) {
+        const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)to)->sin6_addr;
+
+        return IN6_IS_ADDR_LINKLOCAL(a) ||
+               (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 169 && a->s6_addr[13] == 254);
+    }
+    return false;
+}
+
+static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    (void)arg;
+    (void)purpose;
+    return is_of_link(&to->addr) ? CURL_SOCKET_BAD
+                                 : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+}
+
+static bool prepare_tls(struct fetch *f, const struct fetch_tls *tls)
+{
+    bool ok = true;
+
+    SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    if (tls->ca_file != NULL) {
+        SET(CURLOPT_CAINFO, tls->ca_file);
+        SET(CURLOPT_CAPATH, NULL);
+    }
+    if (tls->cert_file != NULL) {
+        SET(CURLOPT_SSLCERT, tls->cert_file);
+        SET(CURLOPT_SSLKEY, tls->key_file);
+    }
+    if (tls->skip_verify) {
+        SET(CURLOPT_SSL_VERIFYPEER, 0L);
+        SET(CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    return ok;
+}
+
 static bool prepare(struct fetch *f, const struct fetch_request *request)
 {
     bool ok = true;
@@ -469,14 +539,14 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     f->fetcher = fetcher;
     f->done = done;
     f->arg = arg;
-    buf_init(&f->body, FETCH_BODY_MAX);
+    buf_init(&f->body, request->max_bytes != 0 ? request->max_bytes : FETCH_BODY_MAX);
     list_push_back(&fetcher->open, &f->node);
     f->easy = curl_easy_init();
     CHECK(f->easy != NULL);
     f->grpc_status = -1;
     f->post = request->body.p == NULL ? NULL : mem_dup(request->body.p, request->body.n);
     f->post_n = request->body.n;
-    add_header(f, "Accept: application/json");
+    add_named(f, "Accept", request->accept != NULL ? request->accept : "application/json");
     if (request->via != NULL) {
         add_via_headers(f, request->via);
     }
@@ -490,6 +560,7 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
     add_secret(f, "Cookie: ", request->cookie);
     if ((request->via == NULL && !url_allowed(sv_from(request->url))) || !prepare(f, request) ||
         (request->via != NULL && !prepare_via(f, request->via)) ||
+        (request->tls != NULL && !prepare_tls(f, request->tls)) ||
         curl_multi_add_handle(fetcher->multi, f->easy) != CURLM_OK) {
         f->refused = event_new(loop_base(fetcher->loop), -1, 0, on_refused, f);
         CHECK(f->refused != NULL && event_add(f->refused, &now) == 0);
@@ -503,4 +574,28 @@ void fetch_cancel(struct fetch **fetch)
         fetch_free(*fetch);
         *fetch = NULL;
     }
+}
+
+void fetch_headers(struct sv text, struct buf *room, const char *out[FETCH_HEADERS_MAX + 1])
+{
+    size_t starts[FETCH_HEADERS_MAX];
+    size_t n = 0;
+
+    while (text.p != NULL && n < FETCH_HEADERS_MAX) {
+        struct sv value = sv_cut(&text, ',');
+        struct sv name = sv_trim(sv_cut(&value, '='));
+
+        if (name.n != 0) {
+            starts[n++] = room->n;
+            buf_add_sv(room, name);
+            buf_add_str(room, ": ");
+            buf_add_sv(room, sv_trim(value));
+            buf_add_char(room, '\0');
+        }
+    }
+    CHECK(room->err == ERR_OK);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = room->p + starts[i];
+    }
+    out[n] = NULL;
 }

@@ -5,11 +5,18 @@
 #pragma once
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/diag.h"
 #include "common/loop.h"
 #include "common/sv.h"
 
-enum { FETCH_BODY_MAX = 1024 * 1024, FETCH_TIMEOUT_MS = 10000, FETCH_CONNECT_MS = 5000 };
+enum {
+    FETCH_HEADERS_MAX = 16,
+    FETCH_VALIDATOR_MAX = 256, /* of an ETag, a Last-Modified */
+    FETCH_BODY_MAX = 1024 * 1024,
+    FETCH_TIMEOUT_MS = 10000,
+    FETCH_CONNECT_MS = 5000
+};
 
 struct fetcher;
 struct fetch;
@@ -33,6 +40,15 @@ struct fetch_via {
     const char *type; /* Content-Type of the body, or NULL: form */
 };
 
+/* Trust and certificate of one request, by files; NULL: the fetcher's, none. Private addresses are fine,
+ * but none of this link, where clouds keep the credentials of their machines: refused. */
+struct fetch_tls {
+    const char *ca_file;
+    const char *cert_file; /* PEM, shown to the server */
+    const char *key_file;
+    bool skip_verify;
+};
+
 struct fetch_request {
     const char *url;             /* https://…, or http:// with a loopback host */
     struct sv body;              /* makes it a POST; { NULL, 0 }: a GET */
@@ -42,14 +58,21 @@ struct fetch_request {
     const char *const *headers;  /* more, "Name: value", to a NULL; NULL: none; wiped after use */
     int64_t timeout_ms;          /* 0: FETCH_TIMEOUT_MS */
     const struct fetch_via *via; /* NULL: the URL says where; read before fetch_start returns */
+    const struct fetch_tls *tls; /* NULL: as the fetcher; not together with via */
+    const char *accept;          /* NULL: application/json */
+    size_t max_bytes;            /* of the answer's body; 0: FETCH_BODY_MAX */
 };
 
 struct fetch_answer {
-    enum err err;     /* ERR_OK: an answer of any status came whole; ERR_TIMEOUT, ERR_LIMIT (body),
+    enum err err;    /* ERR_OK: an answer of any status came whole; ERR_TIMEOUT, ERR_LIMIT (body),
                          ERR_CRYPTO (certificate), ERR_UNAVAILABLE, ERR_INVALID (url) */
-    long status;      /* 0 without an answer */
-    int grpc_status;  /* of the head or the trailers; -1: none */
-    struct sv body;   /* valid until the callback returns */
+    long status;     /* 0 without an answer */
+    int grpc_status; /* of the head or the trailers; -1: none */
+    struct sv body;  /* valid until the callback returns, as what follows */
+    struct sv type;  /* Content-Type; "": not told */
+    struct sv etag;  /* as it is sent back; "": none, or a long one */
+    struct sv last_modified;
+    bool is_framed;   /* the end of the body was told: a cut off one would be seen */
     const char *text; /* why there is none, for logs and diag; "" */
 };
 
@@ -60,3 +83,7 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_request *r
                           fetch_done_fn done, void *arg);
 /* *fetch becomes NULL; NULL is fine. Not from within done. */
 void fetch_cancel(struct fetch **fetch);
+
+/* "Name=value,…" of a setting that was checked, to "Name: value" each with its NUL in room, which the
+ * caller wipes, and a NULL behind the last. */
+void fetch_headers(struct sv text, struct buf *room, const char *out[FETCH_HEADERS_MAX + 1]);

@@ -11,7 +11,8 @@ enum { TICK_MS = 100 };
 
 static bool is_daemon(enum rpc_role role)
 {
-    return role == RPC_PROXY || role == RPC_AUTHORIZE || role == RPC_AUTHENTICATE;
+    return role == RPC_PROXY || role == RPC_AUTHORIZE || role == RPC_AUTHENTICATE ||
+           role == RPC_DATABROKER;
 }
 
 static bool needs_line(const struct broker_op *op)

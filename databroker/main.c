@@ -137,18 +137,24 @@ static enum err databroker_start(struct service *service, const struct config *c
         return err;
     }
     broker_service_on_health(db->broker, on_health, db);
+    broker_service_fetch(db->broker, config);
     rpc_server_set_serving(db->server, true);
     log_info("databroker.listens", KV_SV("address", config->grpc_address));
     *state_out = db;
     return ERR_OK;
 }
 
-/* Nothing of the databroker's settings but the audit's changes while it runs. */
+/* Of the databroker's settings the audit's and the external data's change while it runs. */
 static enum err databroker_reload(void *state, const struct config *config, struct diag *d)
 {
     struct databroker *db = state;
 
-    return broker_service_audit(db->broker, config, d);
+    enum err err = broker_service_audit(db->broker, config, d);
+
+    if (err == ERR_OK) {
+        broker_service_fetch(db->broker, config);
+    }
+    return err;
 }
 
 static void on_stopped(void *arg)

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "databroker/external.h"
 #include "databroker/service_int.h"
 
 enum { READERS = 3, JOBS_WAITING = 1024 };
@@ -123,24 +124,49 @@ void broker_service_call_over(struct broker_service *service)
     }
 }
 
-struct broker_op *broker_op_new(struct broker_service *service, struct rpc_call *call)
+static struct broker_op *op_new(struct broker_service *service, enum rpc_role role, const char *who)
 {
-    struct broker_op *op = NULL;
+    struct broker_op *op = MEM_NEW(struct broker_op);
 
-    if (service->stopping) {
-        rpc_call_fail(call, RPC_UNAVAILABLE, "the databroker stops");
-        return NULL;
-    }
-    op = MEM_NEW(struct broker_op);
     op->service = service;
-    op->call = call;
-    op->role = rpc_call_role(call);
-    (void)snprintf(op->who, sizeof(op->who), "%s", rpc_call_who(call));
+    op->role = role;
+    (void)snprintf(op->who, sizeof(op->who), "%s", who);
     arena_init(&op->arena);
     broker_records_init(&op->in);
     broker_records_init(&op->out);
     service->open_calls++;
     return op;
+}
+
+struct broker_op *broker_op_new(struct broker_service *service, struct rpc_call *call)
+{
+    if (service->stopping) {
+        rpc_call_fail(call, RPC_UNAVAILABLE, "the databroker stops");
+        return NULL;
+    }
+    struct broker_op *op = op_new(service, rpc_call_role(call), rpc_call_who(call));
+
+    op->call = call;
+    return op;
+}
+
+struct broker_op *broker_op_own(struct broker_service *service, const char *who,
+                                void (*over)(struct broker_op *op), void *arg)
+{
+    if (service->stopping) {
+        return NULL;
+    }
+    struct broker_op *op = op_new(service, RPC_DATABROKER, who);
+
+    op->over = over;
+    op->over_arg = arg;
+    return op;
+}
+
+void broker_op_over(struct broker_op *op)
+{
+    op->over(op);
+    broker_op_free(&op);
 }
 
 void broker_op_free(struct broker_op **op)
@@ -191,6 +217,10 @@ void broker_op_fail(struct broker_op *op)
     /* a store that cannot be read or written may recover: callers try again */
     enum err err = op->err == ERR_IO ? ERR_UNAVAILABLE : op->err;
 
+    if (op->call == NULL) {
+        broker_op_over(op);
+        return;
+    }
     rpc_call_fail(op->call, rpc_status_of(err),
                   op->d.text[0] != '\0' ? op->d.text : broker_err_text(err));
     broker_op_free(&op);
@@ -409,8 +439,14 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->pool = job_pool_new(loop, READERS, JOBS_WAITING);
     service->probe_timer = event_new(loop_base(loop), -1, EV_PERSIST, on_probe_timer, service);
     CHECK(service->probe_timer != NULL && event_add(service->probe_timer, &every) == 0);
+    service->external = broker_external_new(service);
     *service_out = service;
     return ERR_OK;
+}
+
+void broker_service_fetch(struct broker_service *service, const struct config *config)
+{
+    broker_external_set(service->external, config);
 }
 
 void broker_service_stop(struct broker_service *service, void (*stopped)(void *arg), void *arg)
@@ -420,6 +456,7 @@ void broker_service_stop(struct broker_service *service, void (*stopped)(void *a
     service->stopped_arg = arg;
     service->open_calls++;
     broker_sync_stop(service);
+    broker_external_stop(service->external);
     broker_service_call_over(service);
 }
 
@@ -436,6 +473,7 @@ void broker_service_free(struct broker_service **service)
         return;
     }
     event_free(s->probe_timer);
+    broker_external_free(&s->external);
     broker_confirm_deinit(s);
     broker_audit_deinit(s);
     job_pool_free(&s->pool);

@@ -22,6 +22,9 @@ void broker_service_free(struct broker_service **service);
 MUST_CHECK enum err broker_service_audit(struct broker_service *service,
                                          const struct config *config, struct diag *d);
 
+/* The external data to fetch, first and after each reload; without it there is none. */
+void broker_service_fetch(struct broker_service *service, const struct config *config);
+
 /* The rows for rpc_server_opts; their arg is the service. */
 const struct rpc_method *broker_service_methods(size_t *n_out);
 

@@ -24,6 +24,8 @@ enum {
     BROKER_FOLLOWERS_MAX = 256
 };
 
+struct broker_external;
+
 struct broker_service {
     struct loop *loop;
     const struct broker_store_ops *ops;
@@ -48,6 +50,8 @@ struct broker_service {
     struct event *audit_timer;
     int audit_news; /* atomic: word from its thread is on its way */
 
+    struct broker_external *external;
+
     struct event *probe_timer;
     struct broker_write probe;
     bool probe_out;
@@ -58,7 +62,9 @@ struct broker_service {
 
 struct broker_op {
     struct broker_service *service;
-    struct rpc_call *call;
+    struct rpc_call *call;              /* NULL: an op of our own */
+    void (*over)(struct broker_op *op); /* then: what is done with it at its end */
+    void *over_arg;
     enum rpc_role role;
     char who[64];
     struct arena arena;        /* what of the request is needed later, and the reply */
@@ -91,6 +97,11 @@ struct broker_op {
 
 /* service.c. op_new answers the call and returns NULL while the service stops. */
 struct broker_op *broker_op_new(struct broker_service *service, struct rpc_call *call);
+/* An op of the databroker itself, called who in the audit; NULL while the service stops. Its reply is
+ * broker_op_over, which calls over and frees. */
+struct broker_op *broker_op_own(struct broker_service *service, const char *who,
+                                void (*over)(struct broker_op *op), void *arg);
+void broker_op_over(struct broker_op *op);
 void broker_op_free(struct broker_op **op);
 void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
                     void (*reply)(struct broker_op *op));

@@ -21,7 +21,6 @@
 enum {
     RECORDS_MAX = 512,
     BATCH_BYTES = 256 * 1024, /* of lines; the request is about three times as much */
-    HEADERS_MAX = CONFIG_OTLP_HEADERS_COUNT,
     INFO = 9,
     WARN = 13 /* severity numbers */
 };
@@ -194,35 +193,10 @@ static void on_answer(void *arg, const struct fetch_answer *answer)
     o->answered = true;
 }
 
-/* "Name=value,…", as the settings have checked it, to "Name: value" each with its NUL in room. */
-static void read_headers(struct sv text, struct buf *room, const char *out[HEADERS_MAX + 1])
-{
-    size_t starts[HEADERS_MAX];
-    size_t n = 0;
-
-    while (text.p != NULL && n < HEADERS_MAX) {
-        struct sv value = sv_cut(&text, ',');
-        struct sv name = sv_trim(sv_cut(&value, '='));
-
-        if (name.n != 0) {
-            starts[n++] = room->n;
-            buf_add_sv(room, name);
-            buf_add_str(room, ": ");
-            buf_add_sv(room, sv_trim(value));
-            buf_add_char(room, '\0');
-        }
-    }
-    CHECK(room->err == ERR_OK);
-    for (size_t i = 0; i < n; i++) {
-        out[i] = room->p + starts[i];
-    }
-    out[n] = NULL;
-}
-
 static enum err post(struct otlp_sink *o, const char *body, struct diag *d)
 {
     const struct config_audit *audit = &o->config->audit;
-    const char *headers[HEADERS_MAX + 1] = { NULL };
+    const char *headers[FETCH_HEADERS_MAX + 1] = { NULL };
     struct fetch_request request = { .url = o->url,
                                      .body = sv_from(body),
                                      .type = "application/json",
@@ -230,9 +204,9 @@ static enum err post(struct otlp_sink *o, const char *body, struct diag *d)
                                      .timeout_ms = audit->otlp_timeout_ms };
     struct buf room;
 
-    buf_init(&room, (size_t)2 * CONFIG_OTLP_HEADERS_MAX);
+    buf_init(&room, (size_t)2 * CONFIG_FETCH_HEADERS_BYTES);
     if (audit->otlp_headers != NULL) {
-        read_headers(secret_bytes(audit->otlp_headers), &room, headers);
+        fetch_headers(secret_bytes(audit->otlp_headers), &room, headers);
     }
     o->d = d;
     o->answered = false;

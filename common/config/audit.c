@@ -99,43 +99,6 @@ static void check_belongs(struct config_reader *r, bool is_used, const char *sin
     }
 }
 
-static void check_headers(struct config_reader *r)
-{
-    const struct secret *secret = r->c->audit.otlp_headers;
-    struct sv text = secret == NULL ? SV("") : secret_bytes(secret);
-    size_t n = 0;
-    bool ok = text.n <= CONFIG_OTLP_HEADERS_MAX;
-
-    while (text.p != NULL && text.n != 0) {
-        struct sv value = sv_cut(&text, ',');
-        struct sv name = sv_trim(sv_cut(&value, '='));
-
-        n++;
-        ok = ok && name.n != 0 && config_is_header_name(name) && value.p != NULL &&
-             config_is_header_value(value);
-    }
-    if (!ok || n > CONFIG_OTLP_HEADERS_COUNT) {
-        config_error(r, r->audit_place,
-                     "audit.otlp_headers: expected Name=value,Name=value, up to %d headers and %d "
-                     "bytes",
-                     CONFIG_OTLP_HEADERS_COUNT, CONFIG_OTLP_HEADERS_MAX);
-    }
-}
-
-static bool is_of_this_machine(struct sv url)
-{
-    static const struct sv hosts[] = { { "http://localhost", 16 },
-                                       { "http://127.", 11 },
-                                       { "http://[::1]", 12 } };
-
-    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
-        if (sv_istarts(url, hosts[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void check_otlp(struct config_reader *r)
 {
     struct sv url = r->c->audit.otlp_endpoint;
@@ -144,12 +107,12 @@ static void check_otlp(struct config_reader *r)
         config_error(r, r->audit_place,
                      "audit.otlp_endpoint is missing: sink: otlp needs to know where, for example "
                      "otlp_endpoint: https://collector.example.com:4318");
-    } else if (!sv_istarts(url, SV("https://")) && !is_of_this_machine(url)) {
+    } else if (!sv_istarts(url, SV("https://")) && !config_is_of_this_machine(url)) {
         config_error(r, r->audit_place,
                      "audit.otlp_endpoint: lines tell who did what: only https, or http to a "
                      "collector on this machine");
     }
-    check_headers(r);
+    config_check_headers(r, r->audit_place, "audit.otlp_headers", r->c->audit.otlp_headers);
 }
 
 static void check_file(struct config_reader *r)
@@ -188,11 +151,6 @@ void config_check_audit(struct config_reader *r)
     }
 }
 
-static bool same_secret(const struct secret *a, const struct secret *b)
-{
-    return a == NULL || b == NULL ? a == b : secret_eq(a, secret_bytes(b));
-}
-
 bool config_audit_same(const struct config_audit *a, const struct config_audit *b)
 {
     return a->sink == b->sink && a->required == b->required && a->chain == b->chain &&
@@ -200,6 +158,6 @@ bool config_audit_same(const struct config_audit *a, const struct config_audit *
            a->fsync == b->fsync && a->rotate_mib == b->rotate_mib && a->rotate_ms == b->rotate_ms &&
            a->keep == b->keep && sv_eq(a->socket, b->socket) &&
            sv_eq(a->otlp_endpoint, b->otlp_endpoint) &&
-           same_secret(a->otlp_headers, b->otlp_headers) &&
+           config_same_secret(a->otlp_headers, b->otlp_headers) &&
            sv_eq(a->otlp_ca_file, b->otlp_ca_file) && a->otlp_timeout_ms == b->otlp_timeout_ms;
 }

@@ -304,6 +304,32 @@ struct config_issuer {
     struct sv groups_claim;
 };
 
+/* Headers of requests that Postern makes: "Name=value,…" */
+enum { CONFIG_FETCH_HEADERS_BYTES = 8192, CONFIG_FETCH_HEADERS_COUNT = 16 };
+
+/* --- external data that the databroker fetches --- */
+
+enum config_data_format { CONFIG_DATA_AUTO = 0, CONFIG_DATA_JSON, CONFIG_DATA_CSV };
+
+/* One of external_data: where the rows of a type come from (common/data/). */
+struct config_source {
+    struct sv type;
+    struct sv url;      /* https, or http to this machine; of this and the next one is set */
+    struct sv file;     /* absolute */
+    int key;            /* an enum data_key of common/data/form.h: whom a row belongs to */
+    struct sv id_field; /* not set: as the key is called */
+    enum config_data_format format;
+    struct secret *headers; /* "Name=value,…"; NULL: none, or another part */
+    struct sv ca_file;      /* not set: the system's */
+    struct sv client_cert_file;
+    struct sv client_key_file;
+    bool allow_insecure_tls;
+    bool allow_empty; /* an answer without rows ends those in force */
+    int64_t min_delay_ms;
+    int64_t max_delay_ms;
+    int64_t timeout_ms;
+};
+
 /* What a route carries. */
 enum config_route_kind {
     CONFIG_ROUTE_HTTP = 0,
@@ -534,8 +560,6 @@ enum config_audit_sink {
     CONFIG_AUDIT_OTLP
 };
 
-enum { CONFIG_OTLP_HEADERS_MAX = 8192, CONFIG_OTLP_HEADERS_COUNT = 16 };
-
 /* What is refused when its line cannot be written. */
 enum config_audit_required {
     CONFIG_AUDIT_DENIALS = 0, /* denials get 503, admin actions fail; allows go on */
@@ -704,6 +728,10 @@ struct config {
     struct secret *databroker_encryption_key;            /* NULL: shared_secret */
     struct secret *databroker_encryption_key_previous;
 
+    /* --- external data that is fetched --- */
+    struct config_source *sources;
+    size_t n_sources;
+
     /* --- policies with a name: as written, for policy_central_new(), where routes have json --- */
     const json_t *policies; /* NULL: none */
     const struct yaml_doc *policies_doc;
@@ -741,6 +769,8 @@ MUST_CHECK enum err config_load(const struct config_opts *opts, struct config **
 /* The same from a text, for tests and tools; opts->file names it and is not opened. */
 MUST_CHECK enum err config_parse(struct sv text, const struct config_opts *opts,
                                  struct config **config_out, struct config_errors **errors_out);
+/* Whether two sources are the same in everything. */
+bool config_source_same(const struct config_source *a, const struct config_source *b);
 struct config *config_ref(const struct config *config);
 void config_unref(struct config **config);
 

@@ -8,7 +8,7 @@
 #define SECRET(config, row) \
     ((struct secret *const *)(const void *)((const char *)(config) + (row)->offset))
 
-static bool same_secret(const struct secret *a, const struct secret *b)
+bool config_same_secret(const struct secret *a, const struct secret *b)
 {
     if (a == NULL || b == NULL) {
         return a == b;
@@ -43,7 +43,7 @@ static bool same(const struct config_row *row, const struct config *a, const str
         return sv_eq(*SLOT(struct sv, a, row), *SLOT(struct sv, b, row));
     case CFG_SECRET_KEY:
     case CFG_SECRET_TEXT:
-        return same_secret(*SECRET(a, row), *SECRET(b, row));
+        return config_same_secret(*SECRET(a, row), *SECRET(b, row));
     case CFG_ORIGIN:
         return sv_eq(SLOT(struct config_url, a, row)->text, SLOT(struct config_url, b, row)->text);
     case CFG_TARGET:

@@ -246,6 +246,10 @@ void config_docs(struct buf *out)
     add_table(out, &config_rows_named_policy);
     buf_add_str(out, "\n## One of `identity_providers`\n\n");
     add_table(out, &config_rows_issuer);
+    buf_add_str(out, "\n## One of `external_data`\n\nIts name is the type of its rows, such as "
+                     "`acme.example/posture`. What it does: "
+                     "[external-data.md](external-data.md#fetched).\n\n");
+    add_table(out, &config_rows_source);
     buf_add_str(out, "\n## downstream_mtls\n\nIn the environment `DOWNSTREAM_MTLS_CA` and so on. "
                      "What it does: [tls.md](tls.md).\n\n");
     add_table(out, &config_rows_mtls);

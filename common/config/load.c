@@ -87,6 +87,9 @@ static void box_free(struct config_box *box)
     for (size_t i = 0; i < c->n_certificates; i++) {
         keypair_unref(&c->certificates[i].pair);
     }
+    for (size_t i = 0; i < c->n_sources; i++) {
+        secret_free(&c->sources[i].headers);
+    }
     for (size_t i = 0; i < c->n_routes; i++) {
         config_route_deinit(&c->routes[i]);
     }

@@ -254,3 +254,40 @@ bool config_read_target(struct config_reader *r, const struct config_value *v, s
     *target_out = t;
     return true;
 }
+
+/* --- what Postern fetches ------------------------------------------------------------------------ */
+
+bool config_is_of_this_machine(struct sv url)
+{
+    static const struct sv hosts[] = { { "http://localhost", 16 },
+                                       { "http://127.", 11 },
+                                       { "http://[::1]", 12 } };
+
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        if (sv_istarts(url, hosts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void config_check_headers(struct config_reader *r, struct config_place place, const char *name,
+                          const struct secret *headers)
+{
+    struct sv text = headers == NULL ? SV("") : secret_bytes(headers);
+    size_t n = 0;
+    bool ok = text.n <= CONFIG_FETCH_HEADERS_BYTES;
+
+    while (text.p != NULL && text.n != 0) {
+        struct sv value = sv_cut(&text, ',');
+        struct sv header = sv_trim(sv_cut(&value, '='));
+
+        n++;
+        ok = ok && header.n != 0 && config_is_header_name(header) && value.p != NULL &&
+             config_is_header_value(value);
+    }
+    if (!ok || n > CONFIG_FETCH_HEADERS_COUNT) {
+        config_error(r, place, "%s: expected Name=value,Name=value, up to %d headers and %d bytes",
+                     name, CONFIG_FETCH_HEADERS_COUNT, CONFIG_FETCH_HEADERS_BYTES);
+    }
+}

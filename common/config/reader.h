@@ -144,6 +144,18 @@ bool config_read_listen(struct config_reader *r, const struct config_value *v, s
 bool config_read_target(struct config_reader *r, const struct config_value *v, struct sv text,
                         struct config_target *target_out);
 
+/* What Postern itself sends may go there in the clear. */
+bool config_is_of_this_machine(struct sv url);
+/* headers: "Name=value,…", or NULL; reports. */
+void config_check_headers(struct config_reader *r, struct config_place place, const char *name,
+                          const struct secret *headers);
+
+/* diff.c; either may be NULL. */
+bool config_same_secret(const struct secret *a, const struct secret *b);
+
+/* external_data.c */
+void config_read_sources(struct config_reader *r, const struct config_value *v, void *base);
+
 /* pem.c */
 bool config_pem_certs(struct config_reader *r, const struct config_value *v, struct sv pem);
 bool config_pem_crls(struct config_reader *r, const struct config_value *v, struct sv pem);

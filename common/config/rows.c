@@ -315,6 +315,9 @@ static const struct config_row global_rows[] = {
           "a token of the identity provider, or of one of `identity_providers`." },
     { "identity_providers", CFG_OBJECT, CFG_RELOAD, SIZE_MAX, .read = config_read_issuers,
       .doc = "Who else may vouch for programs, by name, see below." },
+    { "external_data", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_sources,
+      .doc = "Facts about people that the databroker fetches for policies, by their type, see "
+             "[below](#one-of-external_data) and [external-data.md](external-data.md)." },
     { "idp_access_token_allowed_audiences", CFG_STRINGS, CFG_RELOAD, G(access_audiences),
       .doc =
           "`idp_access_token`: a token must be for one of these (`aud`). `[\"*\"]`: for anybody, "

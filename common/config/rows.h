@@ -112,7 +112,8 @@ extern const struct config_rows config_rows_header_rewrite;
 extern const struct config_rows config_rows_mtls;
 extern const struct config_rows config_rows_issuer;
 extern const struct config_rows config_rows_named_policy;
-extern const struct config_rows config_rows_audit; /* in audit.c; base: struct config_audit */
+extern const struct config_rows config_rows_source; /* in external_data.c */
+extern const struct config_rows config_rows_audit;  /* in audit.c; base: struct config_audit */
 
 /* Of a route's cluster, in cluster.c. Bases: struct config_health_check (also the three kinds), struct
  * config_outlier, struct config_limits, struct config_cluster. */
