@@ -153,10 +153,16 @@ static void tell_central(const struct policy_central_item *item)
 {
     char text[DIAG_LINE];
 
-    if (item->policy == NULL) {
+    if (item->rules.fault != POLICY_FAULT_NONE) {
         log_error("policy.invalid", KV_SV("policy", item->name),
-                  KV_STR("fault", policy_fault_name(item->fault)),
-                  KV_STR("why", diag_format(&item->why, text)));
+                  KV_STR("fault", policy_fault_name(item->rules.fault)),
+                  KV_STR("why", diag_format(&item->rules.why, text)));
+    }
+    if (item->shadow.fault != POLICY_FAULT_NONE) {
+        log_error("policy.shadow-invalid", KV_SV("policy", item->name),
+                  KV_STR("fault", policy_fault_name(item->shadow.fault)),
+                  KV_STR("why", diag_format(&item->shadow.why, text)),
+                  KV_STR("effect", "its routes are asked no shadow policy; they are not touched"));
     }
 }
 

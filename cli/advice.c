@@ -120,8 +120,8 @@ static void each_policy(const struct config *config, struct teller *t, policy_fn
 
     t->file = config->policies_doc != NULL ? yaml_file(config->policies_doc) : "";
     for (size_t i = 0; i < policy_central_count(central); i++) {
-        if (policy_central_at(central, i)->policy != NULL) {
-            fn(t, policy_central_at(central, i)->policy, arg);
+        if (policy_central_at(central, i)->rules.policy != NULL) {
+            fn(t, policy_central_at(central, i)->rules.policy, arg);
         }
     }
     for (size_t i = 0; i < config->n_routes; i++) {

@@ -82,7 +82,10 @@ struct cli_mistakes cli_policies_tell(const struct config *config)
     for (size_t i = 0; i < policy_central_count(central); i++) {
         const struct policy_central_item *item = policy_central_at(central, i);
 
-        n.closing += tell_mistake(item->policy == NULL ? ERR_INVALID : ERR_OK, &item->why);
+        n.closing += tell_mistake(item->rules.fault != POLICY_FAULT_NONE ? ERR_INVALID : ERR_OK,
+                                  &item->rules.why);
+        n.shadow += tell_mistake(item->shadow.fault != POLICY_FAULT_NONE ? ERR_INVALID : ERR_OK,
+                                 &item->shadow.why);
     }
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = &config->routes[i];

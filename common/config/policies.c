@@ -19,6 +19,9 @@ struct entry {
 static const struct config_row entry_rows[] = {
     { "policy", CFG_OBJECT, 0, SIZE_MAX,
       .doc = "The rules, in the language of [policy.md](policy.md)." },
+    { "shadow_policy", CFG_OBJECT, CFG_OURS, SIZE_MAX,
+      .doc = "Rules to come in place of those, only asked: see "
+             "[explain.md](explain.md#shadow-policies)." },
     { "default", CFG_BOOL, 0, offsetof(struct entry, fallback),
       .doc = "For routes that say nothing themselves about who may enter." },
     { "enforced", CFG_BOOL, 0, offsetof(struct entry, enforced),
@@ -113,25 +116,34 @@ static bool names(const json_t *list, const char *name)
     return !json_is_array(list) && text != NULL && strcmp(text, name) == 0;
 }
 
+/* Those of the central policies that apply, or in shadow may come to. */
+static void find_central(struct config_reader *r, const json_t *used, const char *rules,
+                         struct config_strings *list)
+{
+    const char *name = NULL;
+    json_t *entry = NULL;
+    json_t *section = base_unconst(r->c->policies);
+
+    json_object_foreach(section, name, entry)
+    {
+        if (json_is_true(json_object_get(entry, "enforced")) ||
+            json_is_true(json_object_get(entry, "default")) || names(used, name)) {
+            find_headers(r, json_object_get(entry, rules), 0, list);
+        }
+    }
+}
+
 void config_finish_policy_headers(struct config_reader *r, struct config_route *route)
 {
     struct sv found[CONFIG_POLICY_HEADERS_MAX];
     struct config_strings list = { .v = found };
     const json_t *used = json_object_get(route->json, "policies");
-    const char *name = NULL;
-    json_t *entry = NULL;
-    json_t *section = base_unconst(r->c->policies);
 
     find_headers(r, json_object_get(route->json, "policy"), 0, &list);
-    json_object_foreach(section, name, entry)
-    {
-        if (json_is_true(json_object_get(entry, "enforced")) ||
-            json_is_true(json_object_get(entry, "default")) || names(used, name)) {
-            find_headers(r, json_object_get(entry, "policy"), 0, &list);
-        }
-    }
+    find_central(r, used, "policy", &list);
     find_headers(r, json_object_get(route->json, "shadow_policy"), 0,
-                 &list); /* last: it counts least */
+                 &list); /* last: they count least */
+    find_central(r, used, "shadow_policy", &list);
     route->policy_headers.n = list.n;
     if (list.n != 0) {
         route->policy_headers.v = arena_alloc(r->arena, list.n * sizeof(*list.v));

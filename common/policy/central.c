@@ -23,19 +23,45 @@ static bool flag(const json_t *entry, const char *key)
     return json_is_true(json_object_get(entry, key));
 }
 
-static enum err compile(struct policy_scan *scan, const json_t *entry,
-                        struct policy_central_item *item, struct policy **policy_out)
+static enum err compile(struct policy_scan *scan, const json_t *ppl,
+                        const struct policy_central_item *item, struct policy **policy_out)
 {
-    const struct policy_source source = { .doc = scan->doc,
-                                          .name = item->name,
-                                          .ppl = json_object_get(entry, "policy"),
-                                          .enforced = item->enforced };
+    const struct policy_source source = {
+        .doc = scan->doc, .name = item->name, .ppl = ppl, .enforced = item->enforced
+    };
 
-    if (source.ppl == NULL) {
+    if (ppl == NULL) {
         return policy_scan_fail(scan, POLICY_FAULT_SHAPE,
                                 "the policy has no rules; write them under \"policy\"");
     }
     return policy_compile(&source, policy_out, &scan->fault, scan->d);
+}
+
+static void compile_rules(const json_t *section, const struct yaml_doc *doc, const json_t *ppl,
+                          const struct policy_central_item *item,
+                          struct policy_central_rules *rules)
+{
+    struct policy_scan scan = { .doc = doc, .d = &rules->why };
+
+    policy_scan_member(&scan, section, item->name.p); /* a NUL ends it */
+    if (compile(&scan, ppl, item, &rules->policy) != ERR_OK) {
+        rules->fault = scan.fault;
+    }
+}
+
+static void compile_item(const json_t *section, const struct yaml_doc *doc, const json_t *entry,
+                         struct policy_central_item *item)
+{
+    const json_t *ppl = json_object_get(entry, "policy");
+    const json_t *shadow = json_object_get(entry, "shadow_policy");
+
+    item->has_shadow = shadow != NULL;
+    if (ppl != NULL || shadow == NULL) {
+        compile_rules(section, doc, ppl, item, &item->rules);
+    }
+    if (shadow != NULL) {
+        compile_rules(section, doc, shadow, item, &item->shadow);
+    }
 }
 
 struct policy_central *policy_central_new(const json_t *section, const struct yaml_doc *doc)
@@ -57,17 +83,15 @@ struct policy_central *policy_central_new(const json_t *section, const struct ya
     json_object_foreach(policy_scan_tree(section), name, entry)
     {
         struct policy_central_item *item = &central->items[central->count++];
-        struct policy_scan scan = { .doc = doc, .d = &item->why };
 
         *item = (struct policy_central_item){ .name = arena_sv(&central->arena, sv_from(name)),
                                               .enforced = flag(entry, "enforced"),
                                               .fallback = flag(entry, "default") };
         central->names[central->count - 1] = item->name.p; /* arena_sv ends it with a NUL */
-        policy_scan_member(&scan, section, name);
-        if (compile(&scan, entry, item, &item->policy) != ERR_OK) {
-            item->fault = scan.fault;
-            central->broken++;
-        }
+        compile_item(section, doc, entry, item);
+        central->broken +=
+            item->rules.fault != POLICY_FAULT_NONE || item->shadow.fault != POLICY_FAULT_NONE ? 1
+                                                                                              : 0;
         (void)map_set(central->by_name, item->name, item);
     }
     return central;
@@ -90,7 +114,8 @@ void policy_central_unref(struct policy_central **central)
         return;
     }
     for (i = 0; i < c->count; i++) {
-        policy_unref(&c->items[i].policy);
+        policy_unref(&c->items[i].rules.policy);
+        policy_unref(&c->items[i].shadow.policy);
     }
     map_free(&c->by_name);
     mem_free(&c->items);

@@ -11,13 +11,19 @@
 #include "common/sv.h"
 #include "common/yaml.h"
 
+struct policy_central_rules {
+    struct policy *policy;   /* NULL: there is a mistake in it, or there are none */
+    enum policy_fault fault; /* then, with why; NONE: there are none */
+    struct diag why;
+};
+
 struct policy_central_item {
     struct sv name;
-    bool enforced;           /* on every route; it holds deny rules alone */
-    bool fallback;           /* `default`: on routes that say nothing about who may enter */
-    struct policy *policy;   /* NULL: there is a mistake in it */
-    enum policy_fault fault; /* then, with why */
-    struct diag why;
+    bool enforced;   /* on every route; it holds deny rules alone */
+    bool fallback;   /* `default`: on routes that say nothing about who may enter */
+    bool has_shadow; /* shadow is to come in place of rules */
+    struct policy_central_rules rules;  /* that count; none only where there is a shadow */
+    struct policy_central_rules shadow; /* `shadow_policy` */
 };
 
 /* One reference for the caller, of the section as written; NULL where there is none. What is wrong
@@ -34,5 +40,5 @@ const struct policy_central_item *policy_central_find(const struct policy_centra
                                                       struct sv name);
 /* The name nearest to a misspelt one; NULL: none is near. */
 const char *policy_central_nearest(const struct policy_central *central, struct sv name);
-/* How many have a mistake. */
+/* How many have a mistake, in what counts or in what is to come. */
 size_t policy_central_broken(const struct policy_central *central);

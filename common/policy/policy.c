@@ -41,6 +41,7 @@ struct build_block {
 struct build {
     struct policy_scan scan;
     struct policy *policy;
+    bool shadow; /* central policies are what they are to become */
     struct build_block *blocks;
     size_t count;
     size_t cap;
@@ -407,12 +408,15 @@ static bool has_part(const struct policy *policy, const struct policy *part)
 
 static enum err add_part(struct build *b, const struct policy_central_item *item)
 {
-    if (item->policy == NULL) {
-        return policy_scan_fail(&b->scan, item->fault, "the %s \"%.*s\" has a mistake of its own",
+    const struct policy_central_rules *rules =
+        b->shadow && item->has_shadow ? &item->shadow : &item->rules;
+
+    if (rules->fault != POLICY_FAULT_NONE) {
+        return policy_scan_fail(&b->scan, rules->fault, "the %s \"%.*s\" has a mistake of its own",
                                 item->enforced ? "enforced policy" : "policy", SV_ARG(item->name));
     }
-    if (!has_part(b->policy, item->policy)) {
-        b->policy->parts[b->policy->n_parts++] = policy_ref(item->policy);
+    if (rules->policy != NULL && !has_part(b->policy, rules->policy)) {
+        b->policy->parts[b->policy->n_parts++] = policy_ref(rules->policy);
     }
     return ERR_OK;
 }
@@ -561,7 +565,7 @@ enum err policy_compile(const struct policy_source *source, struct policy **poli
                         enum policy_fault *fault_out, struct diag *d)
 {
     CLEANUP(policy_unref) struct policy *policy = MEM_NEW(struct policy);
-    struct build b = { .policy = policy };
+    struct build b = { .policy = policy, .shadow = source->shadow };
     enum err err = ERR_OK;
 
     atomic_init(&policy->refs, 1);
@@ -721,19 +725,63 @@ enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
     return policy_compile(&source, policy_out, fault_out, d);
 }
 
+static bool is_named(const json_t *names, struct sv name)
+{
+    const json_t *one = names;
+    size_t n = json_is_array(names) ? json_array_size(names) : names != NULL ? 1 : 0;
+
+    for (size_t i = 0; i < n; i++) {
+        one = json_is_array(names) ? json_array_get(names, i) : names;
+        if (json_is_string(one) &&
+            sv_eq(name, sv_of(json_string_value(one), json_string_length(one)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a central policy that applies to the route is to become another. */
+static bool has_central_shadow(const struct policy_source *src)
+{
+    for (size_t i = 0; i < policy_central_count(src->central); i++) {
+        const struct policy_central_item *item = policy_central_at(src->central, i);
+
+        if (item->has_shadow && (item->enforced || (item->fallback && is_silent(src)) ||
+                                 is_named(src->names, item->name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The route with its own shadow in place of its rules. */
+static struct policy_source own_shadow(const json_t *route, const struct yaml_doc *doc,
+                                       const struct policy_source *base)
+{
+    const json_t *mcp = json_object_get(json_object_get(route, "mcp"), "server");
+
+    return (struct policy_source){ .doc = doc,
+                                   .route = route,
+                                   .ppl = json_object_get(route, "shadow_policy"),
+                                   .central = base->central,
+                                   .mcp_server = mcp != NULL,
+                                   .mtls_default_deny = base->mtls_default_deny };
+}
+
 enum err policy_compile_shadow(const json_t *route, const struct yaml_doc *doc,
                                const struct policy_source *base, struct policy **policy_out,
                                enum policy_fault *fault_out, struct diag *d)
 {
-    const json_t *shadow = json_object_get(route, "shadow_policy");
-    const json_t *mcp = json_object_get(json_object_get(route, "mcp"), "server");
-    struct policy_source source = { .doc = doc,
-                                    .route = route,
-                                    .ppl = shadow,
-                                    .central = base->central,
-                                    .mcp_server = mcp != NULL,
-                                    .mtls_default_deny = base->mtls_default_deny };
+    struct policy_source source = own_shadow(route, doc, base);
 
     *policy_out = NULL;
-    return shadow == NULL ? ERR_OK : policy_compile(&source, policy_out, fault_out, d);
+    if (source.ppl == NULL) {
+        source = *base;
+        if (policy_source_of_route(route, doc, &source, NULL) != ERR_OK ||
+            !has_central_shadow(&source)) {
+            return ERR_OK; /* what is wrong with the route itself is said about what counts */
+        }
+    }
+    source.shadow = true;
+    return policy_compile(&source, policy_out, fault_out, d);
 }

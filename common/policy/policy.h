@@ -86,6 +86,7 @@ struct policy_source {
     bool mcp_server;
     bool mtls_default_deny; /* a client CA exists and enforcement is not `policy` */
     bool enforced;          /* the policy is a central one for every route: deny rules alone */
+    bool shadow;            /* central policies are what their `shadow_policy` says */
 };
 
 /* Reads the keys above out of a route of config.yaml; central and mtls_default_deny are left as they
@@ -116,8 +117,9 @@ MUST_CHECK enum err policy_compile_route(const json_t *route, const struct yaml_
                                          const struct policy_source *base,
                                          struct policy **policy_out, enum policy_fault *fault_out,
                                          struct diag *d);
-/* Of a route's `shadow_policy`: what the route would have without its other rules, but what holds on
- * every route. *policy_out NULL: the route has none. */
+/* What the route would have if every `shadow_policy` counted: its own in place of its other rules (but
+ * what holds on every route), those of central policies in place of theirs. *policy_out NULL: none
+ * applies to it. */
 MUST_CHECK enum err policy_compile_shadow(const json_t *route, const struct yaml_doc *doc,
                                           const struct policy_source *base,
                                           struct policy **policy_out, enum policy_fault *fault_out,

@@ -89,3 +89,80 @@ def test_the_differences_are_summed_up(stand):
     browser.login(stand.url("app"), "user@example.com", stand.accounts()["user@example.com"])
     page = browser.get(stand.url("app"))
     assert page.status_code == 200 and "shadow-decision" not in audit(stand, page.headers["X-Request-Id"])
+
+
+NAMED = """policies:
+  staff:
+    policy: [{allow: {or: [{claim/groups: staff}]}}]
+    shadow_policy: [{allow: {or: [{claim/groups: admins}]}}]
+  no-curl:
+    enforced: true
+    shadow_policy: [{deny: {or: [{header/X-Tool: curl}]}}]
+  broken:
+    policy: [{allow: {or: [{accept: true}]}}]
+    shadow_policy: [{allow: {or: [{no_such_thing: 1}]}}]
+"""
+NAMED_ROUTES = """
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:UPSTREAM
+    id: app
+    policies: staff
+  - from: https://other.localhost:PORT
+    to: http://127.0.0.1:UPSTREAM
+    id: other
+    policies: [broken]
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:UPSTREAM
+    id: public
+    allow_public_unauthenticated_access: true
+"""
+
+
+@pytest.fixture(scope="module")
+def named():
+    upstream = Upstream()
+    s = Stand(NAMED_ROUTES.replace("UPSTREAM", str(upstream.port)), NAMED).start()
+    yield s
+    s.stop()
+    upstream.close()
+
+
+def test_a_named_policy_has_one_for_every_route_that_it_applies_to(named):
+    browser = named.browser()
+    browser.login(named.url("app"), "user@example.com", named.accounts()["user@example.com"])
+    page = browser.get(named.url("app"))
+    assert page.status_code == 200
+    line = audit(named, page.headers["X-Request-Id"])
+    assert line["decision"] == "allow" and line["shadow-decision"] == "deny" and line["shadow-reasons"] == ["claim-unauthorized"]
+    told = json.loads(named.cli("explain", "--json", page.headers["X-Request-Id"]).stdout)
+    assert told["shadow"]["verdict"] == "deny" and {r.get("from") for r in told["shadow"]["allow"]["rules"]} == {"staff"}
+
+
+def test_an_enforced_policy_to_come_holds_nowhere_and_is_asked_everywhere(named):
+    page = named.browser().get(named.url("public"), headers={"X-Tool": "curl"})
+    assert page.status_code == 200
+    line = audit(named, page.headers["X-Request-Id"])
+    assert line["decision"] == "allow" and line["shadow-decision"] == "deny"
+    page = named.browser().get(named.url("public"), headers={"X-Tool": "wget"})
+    assert page.status_code == 200 and "shadow-decision" not in audit(named, page.headers["X-Request-Id"])
+
+
+def test_a_mistake_in_what_is_to_come_closes_nothing(named):
+    page = named.browser().get(named.url("other"))
+    assert page.status_code == 200 and "shadow-decision" not in audit(named, page.headers["X-Request-Id"])
+    lines = [line for line in named.logs("authorize") if line["event"] == "policy.shadow-invalid"]
+    assert {line.get("policy", line.get("route-id")) for line in lines} == {"broken", "other"}
+    done = named.cli("validate", check=False)
+    assert done.returncode == 1 and f"config.yaml:{named.config_line('no_such_thing')}" in done.stderr
+    assert not [line for line in named.logs("authorize") if line["event"] == "policy.invalid"]
+
+
+def test_an_enforced_policy_to_come_may_not_let_anybody_in(named):
+    kept = named.settings
+    named.settings = NAMED.replace("[{deny: {or: [{header/X-Tool: curl}]}}]", "[{allow: {or: [{accept: true}]}}]")
+    try:
+        path = named.config_with(named.secret, None, "bad.yaml")
+    finally:
+        named.settings = kept
+    done = named.cli("validate", path, check=False)
+    assert done.returncode == 1 and "deny rules alone" in done.stderr
