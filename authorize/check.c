@@ -99,6 +99,7 @@ static enum policy_header_state state_of(Postern__RequestHeader__State state)
         [POSTERN__REQUEST_HEADER__STATE__TOLD] = POLICY_HEADER_TOLD,
         [POSTERN__REQUEST_HEADER__STATE__REPEATED] = POLICY_HEADER_REPEATED,
         [POSTERN__REQUEST_HEADER__STATE__TOO_LARGE] = POLICY_HEADER_TOO_LARGE,
+        [POSTERN__REQUEST_HEADER__STATE__WITHHELD] = POLICY_HEADER_WITHHELD,
     };
 
     return (unsigned)state < ARRAY_LEN(states) ? states[state] : POLICY_HEADER_UNKNOWN;

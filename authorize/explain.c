@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/policy/trace.h"
+#include "common/rpc/scan.h"
 
 static const int64_t time_max_ms = INT64_C(253402300799999); /* the end of the year 9999 */
 
@@ -18,6 +19,7 @@ struct explain {
     const struct authz_session *session; /* theirs; NULL: none is live */
     size_t sessions;                     /* how many of theirs are live */
     int64_t time_ms;                     /* 0: now */
+    bool cert_known;                     /* of the past: which certificate was shown */
     struct buf *out;
 };
 
@@ -174,6 +176,7 @@ static void add_past(struct explain *e, const struct authz_outcome *now)
     add_flag(e->out, "internal", (p->flags & AUTHZ_PAST_INTERNAL) != 0);
     add_flag(e->out, "recheck", (p->flags & AUTHZ_PAST_RECHECK) != 0);
     add_flag(e->out, "certificate", (p->flags & AUTHZ_PAST_CERT) != 0);
+    add_flag(e->out, "certificate_known", e->cert_known);
     add_flag(e->out, "cut", (p->flags & AUTHZ_PAST_CUT) != 0);
     add_flag(e->out, "rules_changed", (now->route != NULL ? now->route->edition : 0) != p->edition);
     add_flag(e->out, "facts_changed", facts != p->facts || now->data_epoch != p->data_epoch);
@@ -279,7 +282,7 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
         authz_check_records(e->facts, e->person, NULL, &records, &in);
     }
     in.wall_ms = e->time_ms != 0 ? e->time_ms : in.wall_ms;
-    if (e->past != NULL && (e->past->flags & AUTHZ_PAST_CERT_TRUSTED) != 0) {
+    if (e->past != NULL && !e->cert_known && (e->past->flags & AUTHZ_PAST_CERT_TRUSTED) != 0) {
         in.cert_trusted = true; /* which one it was is not remembered, but that */
     }
     watch_data(&asked, &in);
@@ -328,29 +331,6 @@ static ProtobufCBinaryData bytes(const void *p, size_t n)
     return (ProtobufCBinaryData){ .len = n, .data = base_unconst(p) };
 }
 
-static enum err explain_past(const struct authz_facts *facts, const struct authz_past *past,
-                             struct buf *out, struct diag *d)
-{
-    Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
-    Postern__ClientCertificate cert = POSTERN__CLIENT_CERTIFICATE__INIT;
-    struct explain e = { .facts = facts, .check = &check, .past = past, .out = out };
-    char session[AUTHZ_RECENT_ID_MAX + 1] = "";
-
-    memcpy(session, past->session, past->n_session);
-    check.route = past->route;
-    check.session = session;
-    check.request_id = bytes(past->request_id, past->n_request_id);
-    check.method = bytes(past->method, past->n_method);
-    check.host = bytes(past->host, past->n_host);
-    check.path = bytes(past->path, past->n_path);
-    check.client_ip = bytes(past->ip, past->n_ip);
-    check.internal = (past->flags & AUTHZ_PAST_INTERNAL) != 0;
-    check.recheck = (past->flags & AUTHZ_PAST_RECHECK) != 0;
-    check.cors_preflight = (past->flags & AUTHZ_PAST_CORS) != 0;
-    check.client_certificate = (past->flags & AUTHZ_PAST_CERT) != 0 ? &cert : NULL;
-    return finish(&e, d);
-}
-
 /* Puts the session of the named user into check. */
 static enum err find_user(struct explain *e, struct sv who, Postern__CheckRequest *check,
                           struct diag *d)
@@ -375,15 +355,14 @@ static enum err find_user(struct explain *e, struct sv who, Postern__CheckReques
     return ERR_OK;
 }
 
-/* The headers that a policy of the route asks for, of those that the question names: what it does not
- * name, the request does not have. */
+/* The headers that a policy of the route asks for, of those that the question names, if any. */
 struct told_headers {
     Postern__RequestHeader headers[AUTHZ_HEADERS_MAX];
     Postern__RequestHeader *list[AUTHZ_HEADERS_MAX];
 };
 
-static void tell_headers(const struct config_route *route, struct told_headers *told,
-                         Postern__CheckRequest *check)
+static void tell_headers(const struct config_route *route, Postern__RequestHeader__State state,
+                         struct told_headers *told, Postern__CheckRequest *check)
 {
     const struct config_strings *names = &route->policy_headers;
     size_t given = check->n_headers;
@@ -392,7 +371,7 @@ static void tell_headers(const struct config_route *route, struct told_headers *
         Postern__RequestHeader *header = &told->headers[i];
 
         *header = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
-        header->state = POSTERN__REQUEST_HEADER__STATE__TOLD;
+        header->state = state;
         header->name = bytes(names->v[i].p, names->v[i].n);
         for (size_t k = 0; k < given; k++) {
             const ProtobufCBinaryData *name = &check->headers[k]->name;
@@ -405,6 +384,61 @@ static void tell_headers(const struct config_route *route, struct told_headers *
     }
     check->headers = told->list;
     check->n_headers = MIN(names->n, (size_t)AUTHZ_HEADERS_MAX);
+}
+
+/* What policies asked of the request, as far as it is remembered: else what of it is not. */
+static enum err recall(struct explain *e, struct sv asked, struct told_headers *told,
+                       Postern__CheckRequest *check, ProtobufCMessage **kept_out)
+{
+    const struct config_route *route =
+        config_route_by_id(authz_rules_config(e->facts->rules), e->past->route);
+    enum err err = ERR_NOT_FOUND;
+
+    if (asked.n != 0) {
+        err = rpc_unpack(&postern__check_request__descriptor, asked, NULL, kept_out);
+    }
+    if (err == ERR_OK) {
+        const Postern__CheckRequest *kept = (const Postern__CheckRequest *)(void *)*kept_out;
+
+        check->headers = kept->headers;
+        check->n_headers = kept->n_headers;
+        check->client_certificate = kept->client_certificate;
+        e->cert_known = kept->client_certificate != NULL;
+    } else if (route != NULL) {
+        tell_headers(route, POSTERN__REQUEST_HEADER__STATE__WITHHELD, told, check);
+    }
+    return err;
+}
+
+static enum err explain_past(const struct authz_facts *facts, const struct authz_past *past,
+                             struct sv asked, struct buf *out, struct diag *d)
+{
+    Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
+    Postern__ClientCertificate cert = POSTERN__CLIENT_CERTIFICATE__INIT;
+    struct explain e = { .facts = facts, .check = &check, .past = past, .out = out };
+    char session[AUTHZ_RECENT_ID_MAX + 1] = "";
+    struct told_headers told;
+    ProtobufCMessage *kept = NULL;
+
+    memcpy(session, past->session, past->n_session);
+    check.route = past->route;
+    check.session = session;
+    check.request_id = bytes(past->request_id, past->n_request_id);
+    check.method = bytes(past->method, past->n_method);
+    check.host = bytes(past->host, past->n_host);
+    check.path = bytes(past->path, past->n_path);
+    check.client_ip = bytes(past->ip, past->n_ip);
+    check.internal = (past->flags & AUTHZ_PAST_INTERNAL) != 0;
+    check.recheck = (past->flags & AUTHZ_PAST_RECHECK) != 0;
+    check.cors_preflight = (past->flags & AUTHZ_PAST_CORS) != 0;
+    check.client_certificate = (past->flags & AUTHZ_PAST_CERT) != 0 ? &cert : NULL;
+    enum err recalled = recall(&e, asked, &told, &check, &kept);
+    enum err err = finish(&e, d);
+
+    if (recalled == ERR_OK) {
+        protobuf_c_message_free_unpacked(kept, NULL);
+    }
+    return err;
 }
 
 static enum err explain_question(const struct authz_facts *facts,
@@ -426,7 +460,7 @@ static enum err explain_question(const struct authz_facts *facts,
             return err;
         }
         check.route = route->id;
-        tell_headers(route, &told, &check);
+        tell_headers(route, POSTERN__REQUEST_HEADER__STATE__TOLD, &told, &check);
         if (check.host.len == 0) {
             check.host = bytes(route->host.p, route->host.n);
         }
@@ -461,5 +495,5 @@ enum err authz_explain(const struct authz_facts *facts, const struct authz_recen
                  AUTHZ_RECENT_MAX, AUTHZ_RECENT_MAX);
         return ERR_NOT_FOUND;
     }
-    return explain_past(facts, past, out, d);
+    return explain_past(facts, past, authz_recent_asked(recent, past), out, d);
 }

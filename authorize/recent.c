@@ -2,11 +2,14 @@
 
 #include <string.h>
 
+#include "common/authz_block.h"
 #include "common/mem.h"
 
 struct ring {
     struct authz_past *items;
     size_t next;
+    uint8_t *bytes;
+    uint64_t end; /* how many were ever written, the unused at its turns counted */
 };
 
 struct authz_recent {
@@ -20,6 +23,8 @@ struct authz_recent *authz_recent_new(void)
 
     r->allowed.items = mem_array(AUTHZ_RECENT_MAX, sizeof(*r->allowed.items));
     r->refused.items = mem_array(AUTHZ_RECENT_MAX, sizeof(*r->refused.items));
+    r->allowed.bytes = mem_array(AUTHZ_RECENT_BYTES, 1);
+    r->refused.bytes = mem_array(AUTHZ_RECENT_BYTES, 1);
     return r;
 }
 
@@ -30,6 +35,8 @@ void authz_recent_free(struct authz_recent **recent)
     if (r != NULL) {
         mem_free(&r->allowed.items);
         mem_free(&r->refused.items);
+        mem_free(&r->allowed.bytes);
+        mem_free(&r->refused.bytes);
         mem_free(&r);
     }
 }
@@ -61,6 +68,70 @@ static uint8_t flags_of(const Postern__CheckRequest *req, const struct authz_out
     return (uint8_t)flags;
 }
 
+/* --- what policies asked ------------------------------------------------------------------------- */
+
+struct kept_headers {
+    Postern__RequestHeader v[AUTHZ_HEADERS_MAX];
+    Postern__RequestHeader *p[AUTHZ_HEADERS_MAX];
+};
+
+static void keep_headers(const Postern__CheckRequest *req, struct kept_headers *kept)
+{
+    for (size_t i = 0; i < req->n_headers; i++) {
+        kept->v[i] = *req->headers[i];
+        kept->p[i] = &kept->v[i];
+        if (kept->v[i].value.len > AUTHZ_RECENT_VALUE_MAX ||
+            config_header_is_secret(sv_of(kept->v[i].name.data, kept->v[i].name.len))) {
+            kept->v[i].state = POSTERN__REQUEST_HEADER__STATE__WITHHELD;
+            kept->v[i].value = (ProtobufCBinaryData){ .len = 0 };
+        }
+    }
+}
+
+static void put_asked(struct ring *ring, struct authz_past *past, const Postern__CheckRequest *req)
+{
+    Postern__CheckRequest asked = POSTERN__CHECK_REQUEST__INIT;
+    struct kept_headers kept;
+
+    past->n_asked = 0;
+    if ((req->n_headers == 0 && req->client_certificate == NULL) ||
+        req->n_headers > AUTHZ_HEADERS_MAX) {
+        return;
+    }
+    keep_headers(req, &kept);
+    asked.headers = kept.p;
+    asked.n_headers = req->n_headers;
+    asked.client_certificate = req->client_certificate;
+    size_t n = postern__check_request__get_packed_size(&asked);
+    size_t left = AUTHZ_RECENT_BYTES - ring->end % AUTHZ_RECENT_BYTES;
+
+    if (n > AUTHZ_RECENT_ASKED_MAX) {
+        return;
+    }
+    ring->end += n > left ? left : 0;
+    past->asked_at = ring->end;
+    past->n_asked = (uint16_t)postern__check_request__pack(
+        &asked, ring->bytes + ring->end % AUTHZ_RECENT_BYTES);
+    ring->end += n;
+}
+
+static bool is_of(const struct ring *ring, const struct authz_past *past)
+{
+    return past >= ring->items && past < ring->items + AUTHZ_RECENT_MAX;
+}
+
+struct sv authz_recent_asked(const struct authz_recent *recent, const struct authz_past *past)
+{
+    const struct ring *ring = is_of(&recent->refused, past) ? &recent->refused : &recent->allowed;
+
+    if (past->n_asked == 0 || ring->end - past->asked_at > AUTHZ_RECENT_BYTES) {
+        return SV("");
+    }
+    return sv_of(ring->bytes + past->asked_at % AUTHZ_RECENT_BYTES, past->n_asked);
+}
+
+/* --- decisions ------------------------------------------------------------------------------------ */
+
 void authz_recent_add(struct authz_recent *recent, const struct authz_facts *facts,
                       const Postern__CheckRequest *req, const struct authz_outcome *o)
 {
@@ -90,6 +161,7 @@ void authz_recent_add(struct authz_recent *recent, const struct authz_facts *fac
     past->n_path = put(past, past->path, sizeof(past->path), req->path.data, req->path.len);
     past->n_ip =
         put(past, (char *)past->ip, sizeof(past->ip), req->client_ip.data, req->client_ip.len);
+    put_asked(ring, past, req);
 }
 
 static const struct authz_past *find(const struct ring *ring, struct sv id)

@@ -157,7 +157,7 @@ static void add_past(struct buf *out, const json_t *doc, int64_t now_ms)
         buf_add_str(out, "      The request was longer than is remembered: what hangs on its path "
                          "may differ.\n");
     }
-    if (flag(past, "certificate")) {
+    if (flag(past, "certificate") && !flag(past, "certificate_known")) {
         buf_add_str(out, "      A client certificate was shown; which one is not remembered.\n");
     }
 }

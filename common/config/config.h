@@ -769,6 +769,8 @@ MUST_CHECK enum err config_load(const struct config_opts *opts, struct config **
 /* The same from a text, for tests and tools; opts->file names it and is not opened. */
 MUST_CHECK enum err config_parse(struct sv text, const struct config_opts *opts,
                                  struct config **config_out, struct config_errors **errors_out);
+/* Whether a header goes by such a name that its value may let somebody in: in no log, and not kept. */
+bool config_header_is_secret(struct sv name);
 /* Whether two sources are the same in everything. */
 bool config_source_same(const struct config_source *a, const struct config_source *b);
 struct config *config_ref(const struct config *config);

@@ -59,8 +59,7 @@ static const struct {
     { { "mcp-tool-parameters", 19 }, "MCP is not here yet" },
 };
 
-/* Whatever goes by such a name may let somebody in. */
-static bool is_secret(struct sv header)
+bool config_header_is_secret(struct sv header)
 {
     static const struct sv parts[] = {
         { "cookie", 6 },  { "authorization", 13 }, { "token", 5 },     { "secret", 6 },
@@ -89,7 +88,7 @@ static void read_header(struct config_reader *r, const struct config_value *v, s
 {
     if (name.n == 0 || name.n > CONFIG_LOG_HEADER_MAX || !config_is_header_name(name)) {
         config_error(r, v->place, "%s: headers. is followed by the name of one header", v->key);
-    } else if (is_secret(name)) {
+    } else if (config_header_is_secret(name)) {
         config_error(r, v->place,
                      "%s: the header %.*s holds what lets people in, which no log may have; leave "
                      "it out",

@@ -272,6 +272,7 @@ static struct answer ask_header(const struct policy_pred *p, const struct policy
         [POLICY_HEADER_UNKNOWN] = POLICY_REASON_HEADER_UNKNOWN,
         [POLICY_HEADER_REPEATED] = POLICY_REASON_HEADER_REPEATED,
         [POLICY_HEADER_TOO_LARGE] = POLICY_REASON_HEADER_TOO_LARGE,
+        [POLICY_HEADER_WITHHELD] = POLICY_REASON_HEADER_UNKNOWN,
     };
     struct policy_header header = policy_fact_header(in, p->claim.s);
 

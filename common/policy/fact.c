@@ -283,6 +283,8 @@ static void fact_header(struct buf *out, const struct policy_pred *p, const stru
         [POLICY_HEADER_TOLD] = "the request has no such header",
         [POLICY_HEADER_REPEATED] = "the request has this header more than once",
         [POLICY_HEADER_TOO_LARGE] = "the header's value is too long",
+        [POLICY_HEADER_WITHHELD] =
+            "not remembered: it may hold a secret, or it is too long or long ago",
     };
     struct policy_header header = policy_fact_header(in, p->claim.s);
 

@@ -74,7 +74,8 @@ enum policy_header_state {
     POLICY_HEADER_UNKNOWN = 0,
     POLICY_HEADER_TOLD,
     POLICY_HEADER_REPEATED, /* the request has it more than once */
-    POLICY_HEADER_TOO_LARGE
+    POLICY_HEADER_TOO_LARGE,
+    POLICY_HEADER_WITHHELD /* of a past request: it was told, and is not remembered */
 };
 
 enum {

@@ -32,7 +32,7 @@ ROUTES = """
   - from: https://other.localhost:PORT
     to: http://127.0.0.1:UPSTREAM
     id: headers
-    policy: [{allow: {and: [{header/X-Client: {starts_with: build}}]}}]
+    policy: [{allow: {and: [{header/X-Client: {starts_with: build}}, {header/X-Api-Key: letme1n}]}}]
 """
 
 
@@ -92,6 +92,17 @@ def test_what_is_not_remembered_is_said(stand):
     assert done.returncode == 1 and "no request of that id is remembered" in done.stderr and not done.stdout
 
 
+def test_the_headers_of_a_past_request_are_compared_but_for_secrets(stand):
+    page = stand.browser().get(stand.url("other"), headers={"X-Client": "test-7", "X-Api-Key": "wr0ng", "X-Other": "un4sked"})
+    assert page.status_code == 403
+    request_id = page.headers["X-Request-Id"]
+    text = stand.cli("explain", request_id).stdout
+    assert re.search(r'no +header/X-Client: .*\n +it is test-7 ', text), text
+    assert re.search(r'no +header/X-Api-Key: .*\n.*not remembered: it may hold a secret', text), text
+    told = json.dumps(document(stand, request_id))
+    assert "test-7" in told and "wr0ng" not in told + text and "un4sked" not in told
+
+
 def test_questions_are_answered_by_the_running_rules(stand):
     denied(stand)
     ask = ("--route", "admin", "--path", "/office/desk", "--ip", "192.0.2.1")
@@ -123,7 +134,8 @@ def test_the_route_of_a_url_is_found(stand):
 
 
 def test_headers_of_the_question_count(stand):
-    assert document(stand, "--route", "headers", "--header", "x-client: build-7", "--header", "X-Other: 1")["verdict"] == "allow"
+    key = ("--header", "X-Api-Key: letme1n")
+    assert document(stand, "--route", "headers", "--header", "x-client: build-7", "--header", "X-Other: 1", *key)["verdict"] == "allow"
     for args in ((), ("--header", "X-Client: test")):
         told = document(stand, "--route", "headers", *args)
         assert told["verdict"] == "deny" and told["trace"]["allow"]["rules"][0]["criteria"][0]["name"] == "header/X-Client"

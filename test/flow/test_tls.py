@@ -305,6 +305,9 @@ def test_a_policy_names_certificates(pki, upstream):
         assert ask(stand, pki.stranger, path="/san/x") == FINE  # a name alone is no trust: the manual says so
         assert ask(stand, pki.stranger, path="/fingerprint/x")[0] == 403
         assert ask(stand, pki.stranger, path="/issuer/x")[0] == 403
+        line = [x for x in stand.logs("authorize") if x.get("path") == "/issuer/x"][-1]
+        told = stand.cli("explain", line["request-id"]).stdout
+        assert pki.stranger.fingerprint in told and "which one is not remembered" not in told, told
         assert ask(stand, path="/strict") == MISSING and ask(stand, pki.stranger, path="/strict") == INVALID
         assert ask(stand, pki.user, path="/strict") == FINE
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/rpc/scan.h"
 #include "test/support/cmocka.h"
 
 static const char config_text[] =
@@ -151,6 +152,101 @@ static void no_query_is_kept(void **state)
     stand_free(&s);
 }
 
+static const Postern__CheckRequest *asked(const struct stand *s, const char *id,
+                                          ProtobufCMessage **m_out)
+{
+    struct sv kept = authz_recent_asked(s->recent, find(s, id));
+
+    assert_int_equal(rpc_unpack(&postern__check_request__descriptor, kept, NULL, m_out), ERR_OK);
+    return (const Postern__CheckRequest *)(const void *)*m_out;
+}
+
+static void add_asked(struct stand *s, const char *id, Postern__RequestHeader **headers, size_t n,
+                      Postern__ClientCertificate *cert)
+{
+    const struct authz_outcome outcome = { .decision = AUTHZ_DENY };
+    Postern__CheckRequest req = POSTERN__CHECK_REQUEST__INIT;
+
+    req.request_id = bytes(id);
+    req.headers = headers;
+    req.n_headers = n;
+    req.client_certificate = cert;
+    authz_recent_add(s->recent, &s->facts, &req, &outcome);
+}
+
+static void what_policies_asked_is_kept_but_for_what_may_let_somebody_in(void **state)
+{
+    static const char *const names[] = { "x-team", "authorization", "cookie", "x-api-key",
+                                         "x-long" };
+    char value[AUTHZ_RECENT_VALUE_MAX + 2];
+    struct stand s = stand_new();
+    Postern__RequestHeader headers[ARRAY_LEN(names)];
+    Postern__RequestHeader *list[ARRAY_LEN(names)];
+    Postern__ClientCertificate cert = POSTERN__CLIENT_CERTIFICATE__INIT;
+    ProtobufCMessage *m = NULL;
+
+    (void)state;
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        headers[i] = (Postern__RequestHeader)POSTERN__REQUEST_HEADER__INIT;
+        headers[i].name = bytes(names[i]);
+        headers[i].state = POSTERN__REQUEST_HEADER__STATE__TOLD;
+        headers[i].value = bytes(i == 4 ? value : "s3cret");
+        list[i] = &headers[i];
+    }
+    cert.trusted = true;
+    cert.subject = bytes("CN=bot");
+    add_asked(&s, "one", list, ARRAY_LEN(list), &cert);
+    const Postern__CheckRequest *kept = asked(&s, "one", &m);
+
+    assert_int_equal(kept->n_headers, ARRAY_LEN(names));
+    assert_int_equal(kept->headers[0]->state, POSTERN__REQUEST_HEADER__STATE__TOLD);
+    assert_int_equal(kept->headers[0]->value.len, 6);
+    for (size_t i = 1; i < ARRAY_LEN(names); i++) {
+        assert_int_equal(kept->headers[i]->state, POSTERN__REQUEST_HEADER__STATE__WITHHELD);
+        assert_int_equal(kept->headers[i]->value.len, 0);
+    }
+    assert_true(kept->client_certificate->trusted);
+    assert_int_equal(kept->client_certificate->subject.len, 6);
+    protobuf_c_message_free_unpacked(m, NULL);
+    add(&s, "two", AUTHZ_DENY, "/");
+    assert_int_equal(authz_recent_asked(s.recent, find(&s, "two")).n, 0);
+    stand_free(&s);
+}
+
+static void its_room_is_bounded_and_the_oldest_goes_first(void **state)
+{
+    static const size_t n = 6000; /* of a kilobyte: more than there is room for */
+    char id[16];
+    uint8_t name[1000];
+    struct stand s = stand_new();
+    Postern__ClientCertificate cert = POSTERN__CLIENT_CERTIFICATE__INIT;
+    size_t known = 0;
+
+    (void)state;
+    memset(name, 'n', sizeof(name));
+    cert.subject = (ProtobufCBinaryData){ .len = sizeof(name), .data = name };
+    for (size_t i = 0; i < n; i++) {
+        (void)snprintf(id, sizeof(id), "r%zu", i);
+        add_asked(&s, id, NULL, 0, &cert);
+    }
+    for (size_t i = 0; i < n; i++) {
+        ProtobufCMessage *m = NULL;
+
+        (void)snprintf(id, sizeof(id), "r%zu", i);
+        if (authz_recent_asked(s.recent, find(&s, id)).n == 0) {
+            assert_int_equal(known, 0); /* none after a newer one that is known */
+            continue;
+        }
+        known++;
+        assert_int_equal(asked(&s, id, &m)->client_certificate->subject.len, sizeof(name));
+        protobuf_c_message_free_unpacked(m, NULL);
+    }
+    assert_true(known > AUTHZ_RECENT_BYTES / 1100 && known <= AUTHZ_RECENT_BYTES / sizeof(name));
+    stand_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +254,8 @@ int main(void)
         cmocka_unit_test(no_crowd_of_others_washes_a_denial_away),
         cmocka_unit_test(what_has_no_room_is_cut_and_says_so),
         cmocka_unit_test(no_query_is_kept),
+        cmocka_unit_test(what_policies_asked_is_kept_but_for_what_may_let_somebody_in),
+        cmocka_unit_test(its_room_is_bounded_and_the_oldest_goes_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
