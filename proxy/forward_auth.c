@@ -261,7 +261,7 @@ void proxy_forward_auth_allow(struct proxy_exchange *x)
     proxy_reply(x, &(struct proxy_reply){ .status = 200, .fields = &fields });
 }
 
-static void login_needed(struct proxy_exchange *x)
+void proxy_forward_auth_login(struct proxy_exchange *x)
 {
     CLEANUP(buf_deinit) struct buf url = { 0 };
     struct proxy_fields fields = { .n = 0 };
@@ -289,22 +289,7 @@ static void login_needed(struct proxy_exchange *x)
     }
 }
 
-void proxy_forward_auth_refuse(struct proxy_exchange *x, const struct proxy_answer *answer)
+unsigned proxy_forward_auth_denied(const struct proxy_exchange *x, unsigned status)
 {
-    switch (answer->verdict) {
-    case PROXY_VERDICT_LOGIN:
-        login_needed(x);
-        break;
-    case PROXY_VERDICT_DENY:
-        /* auth_request knows 401 and 403, and takes others for a failure of ours. */
-        proxy_reply_denied(x, x->verdict_redirects && answer->status != 0 ? answer->status : 403);
-        break;
-    case PROXY_VERDICT_UNAVAILABLE:
-        proxy_reply_denied(x, answer->status == 0 ? 503 : answer->status);
-        break;
-    case PROXY_VERDICT_ALLOW: /* is not refused */
-    case PROXY_VERDICT_NONE:
-        proxy_reply_fault(x, 503, "authorize-timeout");
-        break;
-    }
+    return x->verdict_redirects ? status : 403;
 }

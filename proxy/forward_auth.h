@@ -19,6 +19,8 @@ bool proxy_forward_auth_path(struct sv target);
 MUST_CHECK bool proxy_forward_auth_take(struct proxy_exchange *x);
 /* After an ALLOW: 200 with the identity headers, and the Cookie and Authorization of the application. */
 void proxy_forward_auth_allow(struct proxy_exchange *x);
-/* After anything else, in the way that the asking proxy understands: where to log in, or that nobody gets
- * in. */
-void proxy_forward_auth_refuse(struct proxy_exchange *x, const struct proxy_answer *answer);
+/* After a LOGIN: where to, in the way that the asking proxy understands. */
+void proxy_forward_auth_login(struct proxy_exchange *x);
+/* The status of a DENY that would have this one: auth_request knows 401 and 403, and takes others for a
+ * failure of ours. */
+unsigned proxy_forward_auth_denied(const struct proxy_exchange *x, unsigned status);

@@ -182,21 +182,25 @@ static void set_end(struct proxy_exchange *x, int64_t valid_until_s)
 
 static void refuse(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
-    if (x->service == PROXY_FOR_VERDICT) {
-        proxy_forward_auth_refuse(x, answer);
-        return;
-    }
+    bool for_verdict = x->service == PROXY_FOR_VERDICT;
+    unsigned denied = answer->status == 0 ? 403 : answer->status;
+
     /* Crawlers read a login page or a refusal here as "no rules, come in". */
-    if ((answer->verdict == PROXY_VERDICT_LOGIN || answer->verdict == PROXY_VERDICT_DENY) &&
+    if (!for_verdict &&
+        (answer->verdict == PROXY_VERDICT_LOGIN || answer->verdict == PROXY_VERDICT_DENY) &&
         proxy_own_robots(x)) {
         return;
     }
     switch (answer->verdict) {
     case PROXY_VERDICT_LOGIN:
-        proxy_login_needed(x);
+        if (for_verdict) {
+            proxy_forward_auth_login(x);
+        } else {
+            proxy_login_needed(x);
+        }
         break;
     case PROXY_VERDICT_DENY:
-        proxy_reply_denied(x, answer->status == 0 ? 403 : answer->status);
+        proxy_reply_denied(x, for_verdict ? proxy_forward_auth_denied(x, denied) : denied);
         break;
     case PROXY_VERDICT_UNAVAILABLE:
         proxy_reply_denied(x, answer->status == 0 ? 503 : answer->status);

@@ -61,17 +61,6 @@ const struct config_rows config_rows_audit = { .v = audit_rows,
                                                .what = "setting of audit",
                                                .env = "audit_" };
 
-static bool is_given(const struct config_reader *r, const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(audit_rows); i++) {
-        if (strcmp(audit_rows[i].name, name) == 0) {
-            return r->audit_given[i];
-        }
-    }
-    CHECK(false);
-    return false;
-}
-
 void config_read_audit_env(struct config_reader *r)
 {
     CHECK(ARRAY_LEN(audit_rows) <= CONFIG_AUDIT_ROWS);
@@ -93,7 +82,7 @@ static void check_belongs(struct config_reader *r, bool is_used, const char *sin
                           const char *const *names)
 {
     for (size_t i = 0; names[i] != NULL; i++) {
-        if (!is_used && is_given(r, names[i])) {
+        if (!is_used && config_rows_given(&config_rows_audit, r->audit_given, names[i])) {
             config_error(r, r->audit_place, "audit.%s: it belongs to sink: %s", names[i], sink);
         }
     }

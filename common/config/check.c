@@ -4,17 +4,6 @@
 #include "common/config/reader.h"
 #include "common/mem.h"
 
-static bool is_given(const bool *given, const char *name)
-{
-    for (size_t i = 0; i < config_rows_global.n; i++) {
-        if (strcmp(config_rows_global.v[i].name, name) == 0) {
-            return given[i];
-        }
-    }
-    CHECK(false);
-    return false;
-}
-
 static struct config_place whole(const struct config_reader *r)
 {
     return (struct config_place){ r->c->file.n != 0 ? r->c->file.p : "environment", 0, 0 };
@@ -55,7 +44,8 @@ static void check_listener(struct config_reader *r, const bool *given)
 {
     struct config *c = r->c;
 
-    if (is_given(given, "certificate") != is_given(given, "certificate_key")) {
+    if (config_rows_given(&config_rows_global, given, "certificate") !=
+        config_rows_given(&config_rows_global, given, "certificate_key")) {
         config_error(r, whole(r), "\"certificate\" and \"certificate_key\" belong together");
     } else if (c->certificate_pem.n != 0 && c->certificate_key_pem != NULL) {
         struct config_value v = { .key = "certificate", .place = whole(r) };
@@ -76,7 +66,8 @@ static void check_listener(struct config_reader *r, const bool *given)
         c->n_certificates++;
     }
     if (serves_pages(r) && !c->insecure_server && !c->autocert && c->n_certificates == 0 &&
-        !is_given(given, "certificates") && !is_given(given, "certificate")) {
+        !config_rows_given(&config_rows_global, given, "certificates") &&
+        !config_rows_given(&config_rows_global, given, "certificate")) {
         config_error(r, whole(r),
                      "no certificate to serve with: set \"certificates\", \"autocert: true\", or "
                      "\"insecure_server: true\" behind something that ends TLS");
@@ -125,7 +116,8 @@ static void check_login(struct config_reader *r, const bool *given)
     bool authn = r->opts->part == CONFIG_PART_AUTHENTICATE || r->opts->part == CONFIG_PART_NONE;
 
     if (c->authenticate_service_url.scheme == CONFIG_SCHEME_NONE) {
-        if (!is_given(given, "authenticate_service_url") && needs_login(c)) {
+        if (!config_rows_given(&config_rows_global, given, "authenticate_service_url") &&
+            needs_login(c)) {
             config_error(r, whole(r),
                          "\"authenticate_service_url\" is missing: people need a place to log in, "
                          "unless all routes are public");
@@ -145,15 +137,16 @@ static void check_login(struct config_reader *r, const bool *given)
     if (!authn) {
         return;
     }
-    if (c->idp_provider == CONFIG_IDP_NONE && !is_given(given, "idp_provider")) {
+    if (c->idp_provider == CONFIG_IDP_NONE &&
+        !config_rows_given(&config_rows_global, given, "idp_provider")) {
         config_error(r, whole(r), "\"idp_provider\" is missing: oidc or local");
     }
     if (c->idp_provider == CONFIG_IDP_OIDC && c->idp_provider_url.n == 0 &&
-        !is_given(given, "idp_provider_url")) {
+        !config_rows_given(&config_rows_global, given, "idp_provider_url")) {
         config_error(r, whole(r), "idp_provider oidc needs \"idp_provider_url\"");
     }
     if (c->idp_provider == CONFIG_IDP_OIDC && c->idp_client_id.n == 0 &&
-        !is_given(given, "idp_client_id")) {
+        !config_rows_given(&config_rows_global, given, "idp_client_id")) {
         config_error(r, whole(r), "idp_provider oidc needs \"idp_client_id\"");
     }
     if (c->idp_provider == CONFIG_IDP_LOCAL && c->idp_local_users_file.n == 0) {
@@ -265,7 +258,8 @@ void config_check(struct config_reader *r, const bool *given)
         config_error(r, whole(r), "support_url: expected https://… or mailto:somebody@example.com");
     }
     config_check_audit(r);
-    if (is_given(given, "autocert_eab_key_id") != is_given(given, "autocert_eab_mac_key")) {
+    if (config_rows_given(&config_rows_global, given, "autocert_eab_key_id") !=
+        config_rows_given(&config_rows_global, given, "autocert_eab_mac_key")) {
         config_error(r, whole(r),
                      "\"autocert_eab_key_id\" and \"autocert_eab_mac_key\" belong together");
     }

@@ -52,17 +52,6 @@ static const struct config_row source_rows[] = {
 
 const struct config_rows config_rows_source = CONFIG_ROWS(source_rows, "setting of external_data");
 
-static bool is_given(const bool *given, const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(source_rows); i++) {
-        if (strcmp(source_rows[i].name, name) == 0) {
-            return given[i];
-        }
-    }
-    CHECK(false);
-    return false;
-}
-
 static void check_url(struct config_reader *r, struct config_place place,
                       const struct config_source *s)
 {
@@ -81,7 +70,7 @@ static void check_file(struct config_reader *r, struct config_place place, const
                                           "client_key_file", "timeout", "allow_insecure_tls" };
 
     for (size_t i = 0; i < ARRAY_LEN(of_url); i++) {
-        if (is_given(given, of_url[i])) {
+        if (config_rows_given(&config_rows_source, given, of_url[i])) {
             config_error(r, place, "external_data: %s: it belongs to \"url\"", of_url[i]);
         }
     }
@@ -90,11 +79,12 @@ static void check_file(struct config_reader *r, struct config_place place, const
 static void check_source(struct config_reader *r, const struct config_value *v,
                          struct config_source *s, const bool *given)
 {
-    if (!is_given(given, "foreign_key")) {
+    if (!config_rows_given(&config_rows_source, given, "foreign_key")) {
         config_error(r, v->place,
                      "external_data: \"foreign_key\" is missing: user_id, email or session_id");
     }
-    if (is_given(given, "url") == is_given(given, "file")) {
+    if (config_rows_given(&config_rows_source, given, "url") ==
+        config_rows_given(&config_rows_source, given, "file")) {
         config_error(r, v->place, "external_data: one of \"url\" and \"file\" is needed");
     } else if (s->file.n != 0) {
         s->file = config_path(r, s->file);
@@ -108,11 +98,13 @@ static void check_source(struct config_reader *r, const struct config_value *v,
                      "external_data: \"format\" is missing: json or csv, which the file's name "
                      "does not say");
     }
-    if (is_given(given, "client_cert_file") != is_given(given, "client_key_file")) {
+    if (config_rows_given(&config_rows_source, given, "client_cert_file") !=
+        config_rows_given(&config_rows_source, given, "client_key_file")) {
         config_error(r, v->place,
                      "external_data: \"client_cert_file\" and \"client_key_file\" belong together");
     }
-    if (s->max_delay_ms < s->min_delay_ms && !is_given(given, "polling_max_delay")) {
+    if (s->max_delay_ms < s->min_delay_ms &&
+        !config_rows_given(&config_rows_source, given, "polling_max_delay")) {
         s->max_delay_ms = s->min_delay_ms;
     }
     if (s->max_delay_ms < s->min_delay_ms) {

@@ -35,17 +35,6 @@ const struct config_rows config_rows_mtls = { .v = mtls_rows,
                                               .what = "setting of downstream_mtls",
                                               .env = "downstream_mtls_" };
 
-static bool is_given(const struct config_reader *r, const char *name)
-{
-    for (size_t i = 0; i < config_rows_mtls.n; i++) {
-        if (strcmp(config_rows_mtls.v[i].name, name) == 0) {
-            return r->mtls_given[i];
-        }
-    }
-    CHECK(false);
-    return false;
-}
-
 void config_read_mtls_env(struct config_reader *r)
 {
     CHECK(config_rows_mtls.n <= CONFIG_MTLS_ROWS);
@@ -163,7 +152,7 @@ void config_check_mtls(struct config_reader *r)
     struct config_place whole = { c->file.n != 0 ? c->file.p : "environment", 0, 0 };
     bool anything = false;
 
-    mtls->has_ca = is_given(r, "ca");
+    mtls->has_ca = config_rows_given(&config_rows_mtls, r->mtls_given, "ca");
     c->asks_client_cert = mtls->has_ca;
     check_lists(r, whole, mtls->ca);
     for (size_t i = 0; i < c->n_routes; i++) {

@@ -9,22 +9,10 @@ static const char prefix_key[] = "prefix";
 static const char path_key[] = "path";
 static const char regex_key[] = "regex";
 
-static size_t row_index(const char *name)
-{
-    for (size_t i = 0; i < config_rows_route.n; i++) {
-        const char *known = config_rows_route.v[i].name;
-
-        if (known[0] == name[0] && strcmp(known, name) == 0) {
-            return i;
-        }
-    }
-    CHECK(false);
-    return 0;
-}
-
 bool config_route_given(const struct config_reader *r, size_t route, const char *name)
 {
-    return r->route_given[route * config_rows_route.n + row_index(name)];
+    return r
+        ->route_given[route * config_rows_route.n + config_rows_index(&config_rows_route, name)];
 }
 
 /* --- from -------------------------------------------------------------------------------------- */
@@ -411,7 +399,8 @@ static void read_members(struct config_reader *r, const struct config_value *v, 
     read_match(r, v, route);
     read_client_pair(r, v, i);
     route->has_client_ca = config_route_given(r, i, "tls_downstream_client_ca");
-    route->kubernetes = given[row_index("kubernetes_service_account_token")];
+    route->kubernetes =
+        config_rows_given(&config_rows_route, given, "kubernetes_service_account_token");
     config_read_templates(r, v, route);
     config_check_rewrites(r, v, route);
     config_check_kubernetes(r, v, route);

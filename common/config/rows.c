@@ -723,6 +723,24 @@ const struct config_row *config_rows_find(const struct config_rows *rows, struct
     return NULL;
 }
 
+size_t config_rows_index(const struct config_rows *rows, const char *name)
+{
+    for (size_t i = 0; i < rows->n; i++) {
+        const char *known = rows->v[i].name;
+
+        if (known[0] == name[0] && strcmp(known, name) == 0) {
+            return i;
+        }
+    }
+    CHECK(false);
+    return 0;
+}
+
+bool config_rows_given(const struct config_rows *rows, const bool *given, const char *name)
+{
+    return given[config_rows_index(rows, name)];
+}
+
 enum { NAME_MAX_LEN = 64 };
 
 static bool swapped(struct sv a, struct sv b, size_t i, size_t j)

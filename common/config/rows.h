@@ -130,5 +130,8 @@ extern const struct config_rows config_rows_maglev;
 /* The row of name, also for name_file and names; NULL: none. *is_file_out: it is the _file form. */
 const struct config_row *config_rows_find(const struct config_rows *rows, struct sv name,
                                           bool *is_file_out);
+/* Where the row of name is, which the table has; and of given, one bool a row, its own. */
+size_t config_rows_index(const struct config_rows *rows, const char *name);
+bool config_rows_given(const struct config_rows *rows, const bool *given, const char *name);
 /* The name of the table nearest to a wrong one; NULL: nothing is near. */
 const char *config_rows_nearest(const struct config_rows *rows, struct sv name);
