@@ -218,6 +218,15 @@ void authz_answers_give(struct authz_answers *a, struct authz_to to,
     answer_now(a, to, req->id, outcome);
 }
 
+void authz_answers_refused(struct authz_answers *a, const struct rpc_refusal *refusal)
+{
+    if (a->audit != NULL) {
+        rpc_refusal_line(refusal, clock_wall_ms(), audit_line(a->audit));
+        (void)audit_added(a->audit);
+        (void)audit_flush(a->audit, false);
+    }
+}
+
 void authz_answers_flush(struct authz_answers *a)
 {
     bool urgent = a->urgent;
@@ -259,7 +268,11 @@ enum err authz_answers_new(const struct authz_answers_opts *opts,
                            struct authz_answers **answers_out, struct diag *d)
 {
     struct authz_answers *a = MEM_NEW(struct authz_answers);
-    const struct audit_opts audit = { .config = opts->config, .on_news = on_news, .arg = a };
+    const struct audit_opts audit = { .config = opts->config,
+                                      .on_news = on_news,
+                                      .arg = a,
+                                      .on_works = opts->ready == NULL ? NULL : audit_ready_works,
+                                      .works_arg = opts->ready };
     enum err err = ERR_OK;
 
     a->opts = *opts;

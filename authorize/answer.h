@@ -13,6 +13,7 @@
 #include "authorize/foreign.h"
 #include "authorize/hold.h"
 #include "authorize/reply.h"
+#include "common/audit/ready.h"
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/diag.h"
@@ -27,6 +28,7 @@ struct authz_answers_opts {
     /* Answers that had waited were added to replies. */
     void (*on_more)(void *arg, struct authz_replies *replies);
     void *arg;
+    struct audit_ready *ready; /* hears whether lines can be written; NULL: nobody does */
 };
 
 /* Where an answer goes: to a stream or to a call, there in our own form or that of others. */
@@ -52,6 +54,8 @@ void authz_answers_follow(struct authz_answers *answers, const struct config *co
 void authz_answers_give(struct authz_answers *answers, struct authz_to to,
                         const Postern__CheckRequest *req, struct authz_outcome *outcome,
                         int64_t wall_ms);
+/* Writes the line of a call that was refused. */
+void authz_answers_refused(struct authz_answers *answers, const struct rpc_refusal *refusal);
 /* Hands the lines over, once a batch. */
 void authz_answers_flush(struct authz_answers *answers);
 /* The stream is gone. */

@@ -10,6 +10,7 @@ struct authorize {
     struct authz_service *checks;
     const struct authz_rules *rules; /* the newest; they end after those that follow have come */
     struct service_part *replica;
+    struct audit_ready audit;
 };
 
 static void on_ready(void *arg, bool ready)
@@ -34,9 +35,11 @@ static enum err start(struct service *service, const struct config *config, void
                                                  .databroker = config->databroker.v[0].text.p,
                                                  .loop = service_loop(service),
                                                  .on_ready = on_ready,
-                                                 .arg = a };
+                                                 .arg = a,
+                                                 .audit = &a->audit };
 
         a->replica = service_part_new(service, "replica");
+        audit_ready_init(&a->audit, service, config);
         err = authz_service_new(&opts, &a->checks, d);
     }
     if (err != ERR_OK) {
@@ -64,6 +67,7 @@ static enum err reload(void *state, const struct config *config, struct diag *d)
         return err;
     }
     a->rules = rules;
+    audit_ready_follow(&a->audit, config);
     return ERR_OK;
 }
 

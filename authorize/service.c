@@ -641,6 +641,13 @@ static void begin(struct authz_service *svc)
     authz_sync_start(svc->sync);
 }
 
+static void on_refused(void *arg, const struct rpc_refusal *refusal)
+{
+    const struct authz_service *svc = arg;
+
+    authz_answers_refused(svc->answers, refusal);
+}
+
 static void serve(struct authz_service *svc)
 {
     svc->listening = true;
@@ -706,9 +713,9 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     CHECK(pthread_mutex_init(&svc->mutex, NULL) == 0);
     CHECK(pthread_cond_init(&svc->done, NULL) == 0);
     svc->rpc = rpc_new(NULL);
-    const struct authz_answers_opts answers = { .rpc = svc->rpc,
-                                                .config = config,
-                                                .on_more = on_more };
+    const struct authz_answers_opts answers = {
+        .rpc = svc->rpc, .config = config, .on_more = on_more, .ready = opts->audit
+    };
     enum err err = authz_answers_new(&answers, &svc->answers, d);
 
     if (err != ERR_OK) {
@@ -720,7 +727,8 @@ enum err authz_service_new(const struct authz_service_opts *opts,
                                             .identity = svc->identity,
                                             .methods = methods,
                                             .n_methods = ARRAY_LEN(methods),
-                                            .arg = svc };
+                                            .arg = svc,
+                                            .on_refused = on_refused };
     err = rpc_server_new(svc->rpc, &server, &svc->server, d);
     if (err != ERR_OK) {
         on_check_thread(svc, quiesce);

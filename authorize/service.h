@@ -4,6 +4,7 @@
 #pragma once
 
 #include "authorize/rules.h"
+#include "common/audit/ready.h"
 #include "common/base.h"
 #include "common/diag.h"
 #include "common/loop.h"
@@ -18,6 +19,7 @@ struct authz_service_opts {
     /* Whether session-bearing checks can be answered; from the check thread. */
     void (*on_ready)(void *arg, bool ready);
     void *arg;
+    struct audit_ready *audit; /* hears whether audit lines can be written; NULL: nobody does */
 };
 
 /* Begins to listen and to follow the databroker, which need not be there. ERR_IO, ERR_INVALID: the

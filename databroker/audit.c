@@ -214,10 +214,25 @@ void broker_audit_refused(struct broker_op *op, const char *action,
     }
 }
 
-enum err broker_service_audit(struct broker_service *service, const struct config *config,
-                              struct diag *d)
+void broker_service_refused(void *arg, const struct rpc_refusal *refusal)
 {
-    const struct audit_opts opts = { .config = config, .on_news = on_news, .arg = service };
+    struct broker_service *service = arg;
+
+    if (service->audit != NULL) {
+        rpc_refusal_line(refusal, clock_wall_ms(), audit_line(service->audit));
+        (void)audit_added(service->audit);
+        (void)audit_flush(service->audit, false);
+    }
+}
+
+enum err broker_service_audit(struct broker_service *service, const struct config *config,
+                              struct audit_ready *ready, struct diag *d)
+{
+    const struct audit_opts opts = { .config = config,
+                                     .on_news = on_news,
+                                     .arg = service,
+                                     .on_works = ready == NULL ? NULL : audit_ready_works,
+                                     .works_arg = ready };
     enum err err = service->audit == NULL ? audit_new(&opts, &service->audit, d)
                                           : audit_set(service->audit, config, d);
 

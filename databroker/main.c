@@ -13,6 +13,7 @@
 struct databroker {
     struct service *service;
     struct service_part *writer;
+    struct audit_ready audit;
     struct rpc_identity *identity;
     struct rpc *rpc;
     struct rpc_server *server;
@@ -54,7 +55,9 @@ static void listen_address(const struct config *config, struct buf *out)
 static enum err open_server(struct databroker *db, struct diag *d)
 {
     CLEANUP(buf_deinit) struct buf address = { 0 };
-    struct rpc_server_opts opts = { .identity = db->identity, .arg = db->broker };
+    struct rpc_server_opts opts = { .identity = db->identity,
+                                    .arg = db->broker,
+                                    .on_refused = broker_service_refused };
 
     buf_init(&address, 4096);
     listen_address(db->config, &address);
@@ -123,9 +126,10 @@ static enum err databroker_start(struct service *service, const struct config *c
     db->service = service;
     db->config = config_ref(config);
     db->writer = service_part_new(service, "store");
+    audit_ready_init(&db->audit, service, config);
     err = open_store(db, config, d);
     if (err == ERR_OK) {
-        err = broker_service_audit(db->broker, config, d);
+        err = broker_service_audit(db->broker, config, &db->audit, d);
     }
     if (err == ERR_OK) {
         db->identity = rpc_identity_new(config->keys, RPC_DATABROKER);
@@ -149,9 +153,10 @@ static enum err databroker_reload(void *state, const struct config *config, stru
 {
     struct databroker *db = state;
 
-    enum err err = broker_service_audit(db->broker, config, d);
+    enum err err = broker_service_audit(db->broker, config, &db->audit, d);
 
     if (err == ERR_OK) {
+        audit_ready_follow(&db->audit, config);
         broker_service_fetch(db->broker, config);
     }
     return err;

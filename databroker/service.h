@@ -2,6 +2,7 @@
  * store are jobs, writes go to the store's writer. Which role may call what: the table in service.c. */
 #pragma once
 
+#include "common/audit/ready.h"
 #include "common/base.h"
 #include "common/config/config.h"
 #include "common/loop.h"
@@ -17,10 +18,14 @@ MUST_CHECK enum err broker_service_new(struct loop *loop, const struct broker_st
 /* After broker_service_stop has said so and the server is gone. Closes the store. */
 void broker_service_free(struct broker_service **service);
 
-/* Where the lines of changes go, first and after each reload; without it there are none. Errors:
- * audit_new, audit_set. */
+/* Where the lines of changes go, first and after each reload; without it there are none. ready, which
+ * may be NULL and counts the first time, hears whether they can be written. Errors: audit_new,
+ * audit_set. */
 MUST_CHECK enum err broker_service_audit(struct broker_service *service,
-                                         const struct config *config, struct diag *d);
+                                         const struct config *config, struct audit_ready *ready,
+                                         struct diag *d);
+/* An rpc_server_opts.on_refused whose arg is the service. */
+void broker_service_refused(void *arg, const struct rpc_refusal *refusal);
 
 /* The external data to fetch, first and after each reload; without it there is none. */
 void broker_service_fetch(struct broker_service *service, const struct config *config);

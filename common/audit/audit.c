@@ -329,6 +329,9 @@ static void set_failing(struct audit *a, const struct diag *d)
     if (before != failing) {
         tell_news(a);
     }
+    if (before != failing && a->opts.on_works != NULL) {
+        a->opts.on_works(a->opts.works_arg, !failing);
+    }
 }
 
 /* Writes the batch, however long it takes. False: it is lost, as the process ends. */

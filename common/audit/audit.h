@@ -29,6 +29,9 @@ struct audit_opts {
      * without a lock held. NULL: nobody wants to know. */
     void (*on_news)(void *arg);
     void *arg;
+    /* Writing begins to fail, or works again; on the writer's thread. NULL: nobody wants to know. */
+    void (*on_works)(void *arg, bool works);
+    void *works_arg;
 };
 
 /* Opens the sink. ERR_IO, ERR_INVALID, ERR_EXISTS and a sentence: it cannot be had. */

@@ -32,7 +32,9 @@ struct rpc_server {
     bool stopping;
     struct rpc_health health;
     struct rpc_reflection reflection;
-    size_t n_strangers; /* open calls of methods that are open to anyone */
+    size_t n_strangers;        /* open calls of methods that are open to anyone */
+    struct log_limit refusals; /* of nobody's calls that are told */
+    uint64_t untold;           /* such that were not */
     struct rpc_op shut_op;
     pthread_mutex_t mutex; /* over idle */
     pthread_cond_t idle_cond;
@@ -54,7 +56,8 @@ struct rpc_call {
     void *method_arg; /* for its handler */
     enum rpc_role role;
     char who[TOKEN_ID_SIZE];
-    unsigned ops; /* out with gRPC */
+    const char *by; /* what says who: "certificate", … */
+    unsigned ops;   /* out with gRPC */
     struct rpc_op accept_op;
     struct rpc_op close_op;
     struct rpc_op read_op;
@@ -453,11 +456,14 @@ static void identify(struct rpc_call *call)
     struct rpc_server *server = call->server;
     struct sv shown = shown_by(call);
 
-    call->role = server->listen.unix_path[0] == '\0'
-                     ? role_by_certificate(call->call)
-                     : rpc_proof_check(server->opts.identity, shown);
+    bool is_tcp = server->listen.unix_path[0] == '\0';
+
+    call->role =
+        is_tcp ? role_by_certificate(call->call) : rpc_proof_check(server->opts.identity, shown);
+    call->by = is_tcp ? "certificate" : "proof";
     if (call->role == RPC_NOBODY) {
         call->role = role_by_token(call, shown);
+        call->by = call->who[0] != '\0' ? "token" : "nothing";
     }
     if (call->who[0] == '\0') {
         (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));
@@ -504,6 +510,41 @@ static void find_method(struct rpc_call *call, struct sv path)
     }
 }
 
+void rpc_refusal_line(const struct rpc_refusal *refusal, int64_t wall_ms, struct buf *out)
+{
+    log_open(out, wall_ms, SV("rpc.refused"));
+    log_add_str(out, LOG_KEY("outcome"), "refused");
+    log_add_str(out, LOG_KEY("method"), refusal->method);
+    log_add_str(out, LOG_KEY("role"), rpc_role_name(refusal->role));
+    log_add_str(out, LOG_KEY("caller"), refusal->who);
+    log_add_str(out, LOG_KEY("by"), refusal->by);
+    if (refusal->more != 0) {
+        log_add_u64(out, LOG_KEY("more"), refusal->more);
+    }
+    log_close(out);
+}
+
+static void tell_refused(struct rpc_call *call)
+{
+    struct rpc_server *server = call->server;
+    struct rpc_refusal refusal = {
+        .method = call->method->path, .role = call->role, .who = call->who, .by = call->by
+    };
+
+    if (server->opts.on_refused == NULL) {
+        return;
+    }
+    if (call->role == RPC_NOBODY) {
+        if (!log_limit_pass(&server->refusals, RPC_REFUSALS_MAX)) {
+            server->untold++;
+            return;
+        }
+        refusal.more = server->untold;
+        server->untold = 0;
+    }
+    server->opts.on_refused(server->opts.arg, &refusal);
+}
+
 static void admit(struct rpc_call *call)
 {
     static struct log_limit limit;
@@ -527,6 +568,7 @@ static void admit(struct rpc_call *call)
     if (log_limit_pass(&limit, 10)) {
         log_warn("rpc.refused", KV_STR("caller", call->who), KV_SV("method", path));
     }
+    tell_refused(call);
     if (call->role == RPC_NOBODY) {
         rpc_call_fail(call, RPC_UNAUTHENTICATED,
                       "show a certificate of the internal CA or a valid token");

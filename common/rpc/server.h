@@ -8,6 +8,7 @@
 #include <protobuf-c/protobuf-c.h>
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/diag.h"
 #include "common/rpc/identity.h"
 #include "common/rpc/rpc.h"
@@ -18,7 +19,12 @@
 /* A row for whoever is anybody. */
 #define RPC_ANY_ROLE (~BIT(RPC_NOBODY))
 
-enum { RPC_MESSAGE_MAX = 4 * 1024 * 1024, RPC_CALLS_MAX = 4096, RPC_STRANGERS_MAX = 128 };
+enum {
+    RPC_MESSAGE_MAX = 4 * 1024 * 1024,
+    RPC_CALLS_MAX = 4096,
+    RPC_STRANGERS_MAX = 128,
+    RPC_REFUSALS_MAX = 20
+};
 
 struct rpc_server;
 struct rpc_call;
@@ -37,12 +43,27 @@ struct rpc_method {
     rpc_handler_fn handler;
 };
 
+/* A call of a method that its caller may not use. All borrowed. */
+struct rpc_refusal {
+    const char *method; /* of the table */
+    enum rpc_role role; /* NOBODY: it showed nothing that counts */
+    const char *who;    /* as rpc_call_who */
+    const char *by;     /* what says so: "certificate", "proof", "token", "nothing" */
+    uint64_t more;      /* such calls of nobody's that were not told, since the last one */
+};
+
+/* Appends the audit's line of it. */
+void rpc_refusal_line(const struct rpc_refusal *refusal, int64_t wall_ms, struct buf *out);
+
 struct rpc_server_opts {
     const char *address; /* "unix:/path" or "host:port"; port 0 takes a free one */
     const struct rpc_identity *identity;
     const struct rpc_method *methods; /* outlive the server */
     size_t n_methods;
     void *arg; /* for the handlers */
+    /* Told of every refused call of somebody, and of RPC_REFUSALS_MAX a second of nobody's: whoever
+     * reaches the port makes as many as they like. NULL: nobody is. */
+    void (*on_refused)(void *arg, const struct rpc_refusal *refusal);
 };
 
 /* ERR_IO: the address cannot be had; ERR_EXISTS: a living process serves that socket; ERR_INVALID:

@@ -1,6 +1,7 @@
 """The audit as an auditor looks at it: every decision has its line, a chain shows what was done to it, and what cannot be
 written down is refused where the settings say so."""
 
+import base64
 import ctypes
 import json
 import os
@@ -11,7 +12,9 @@ import subprocess
 import threading
 import time
 
+import grpc
 import pytest
+from broker import Identity, stubs
 from sanitize import PATIENCE
 from stand import Stand, Upstream, raw_request
 from trial import POSTERN, wait_for
@@ -255,8 +258,12 @@ def test_a_full_disk_refuses_what_the_settings_say(upstream, small_disk, require
             assert b"audit-unavailable" in text
         status, text = request(s, "app", "/full-deny")
         assert status == (403 if required == "none" else 503), text
+        assert s.is_ready("authorize") == (required == "none") and s.is_ready("databroker")  # that one wrote nothing yet
+        why = [e["reason"] for e in s.logs("authorize") if e["event"] == "part.not-ready" and e["part"] == "audit"]
+        assert (required == "none") == (not why) and all("audit lines cannot be written" in w for w in why)
         os.unlink(s.folder + "/audit/filler")
         wait_for("it works again", lambda: any(e["event"] == "audit.works-again" for e in s.logs("authorize")))
+        wait_for("readiness", lambda: s.is_ready("authorize"))
         assert request(s, "public", "/after")[0] == 200
         assert request(s, "app", "/after")[0] == 403
         stop_daemon(s, "authorize")
@@ -380,6 +387,14 @@ def test_without_room_for_its_line_an_administrator_changes_nothing(upstream, sm
             assert done.returncode == 0, done.stderr
             return
         assert done.returncode == 1 and "audit-unavailable: nothing was done" in done.stdout + done.stderr
+        assert not s.is_ready("databroker")
+        settings = s.settings
+        s.settings = settings.replace(f"required: {required}", "required: none")
+        s.write_config()
+        wait_for("readiness without need", lambda: s.is_ready("databroker"))
+        s.settings = settings
+        s.write_config()
+        wait_for("the need again", lambda: not s.is_ready("databroker"))
         assert browser.get(s.url("app")).status_code == 200
         # A login is no administration: it goes on, unless everything must have its line.
         page = s.browser().login(s.url("app"), "admin@example.com", "flow-password")
@@ -389,6 +404,54 @@ def test_without_room_for_its_line_an_administrator_changes_nothing(upstream, sm
         s.cli("sessions", "revoke", session)
         wait_for("the session's end", lambda: "password" in browser.get(s.url("app")).text)
         assert changes(s, id=session, role="cli", outcome="done")
+        assert verify(s, log_name(s, "databroker"))[0] == 0
+    finally:
+        s.stop()
+
+
+def refusals(s, part):
+    return [{k: e.get(k) for k in ("outcome", "method", "role", "caller", "by", "more")} for e in lines_of(log_name(s, part))
+            if e["event"] == "rpc.refused"]
+
+
+def test_a_call_that_its_caller_may_not_make_has_a_line(upstream):
+    s = stand_with(upstream, "sink: file, folder: FOLDER/audit, chain: hmac").start()
+    try:
+        pb, identity = stubs()["databroker"], Identity(base64.b64decode(s.secret))
+        token = identity.token("reader")
+        token_id = base64.urlsafe_b64decode(token[8:] + "==")[11:47].decode()
+        put = "/databroker.DataBrokerService/Put"
+        for part, method in (("databroker", put), ("authorize", "/postern.Authorize/Check")):
+            with grpc.insecure_channel(f"unix:{s.folder}/{part}.sock", [("grpc.enable_http_proxy", 0)]) as channel:
+                call = channel.unary_unary(method, request_serializer=lambda m: m.SerializeToString())
+                for metadata, status in (([("authorization", "Bearer " + token)], grpc.StatusCode.PERMISSION_DENIED),
+                                         (identity.proof("databroker", part), grpc.StatusCode.PERMISSION_DENIED),
+                                         ([], grpc.StatusCode.UNAUTHENTICATED)):
+                    with pytest.raises(grpc.RpcError) as e:
+                        call(pb.PutRequest(), metadata=metadata, timeout=20 * PATIENCE)
+                    assert e.value.code() == status
+            wanted = {"outcome": "refused", "method": method, "more": None}
+            want = [{**wanted, "role": "reader", "caller": token_id, "by": "token"},
+                    {**wanted, "role": "databroker", "caller": "databroker", "by": "proof"},
+                    {**wanted, "role": "nobody", "caller": "nobody", "by": "nothing"}]
+            wait_for("the lines", lambda part=part: len(refusals(s, part)) >= 3)
+            assert refusals(s, part) == want
+        # Of strangers, who make as many calls as they like, some have a line and the next tells how many had none.
+        with grpc.insecure_channel(f"unix:{s.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)]) as channel:
+            call = channel.unary_unary(put, request_serializer=lambda m: m.SerializeToString())
+            made = 0
+
+            def told():
+                nonlocal made
+                for _ in range(200):
+                    with pytest.raises(grpc.RpcError):
+                        call(pb.PutRequest(), timeout=20 * PATIENCE)
+                    made += 1
+                lines = refusals(s, "databroker")[3:]
+                return lines if any(line["more"] for line in lines) else None
+            lines = wait_for("a line that stands for many", told, 60)
+            assert len(lines) + sum(line["more"] or 0 for line in lines) <= made
+        stop_daemon(s, "databroker")
         assert verify(s, log_name(s, "databroker"))[0] == 0
     finally:
         s.stop()
