@@ -4,6 +4,7 @@
 #include "common/fetch.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/secret.h"
 
 enum {
     BACKOFF_FIRST_MS = 500,
@@ -16,6 +17,8 @@ struct authn_keyset {
     const struct config_issuer *issuer;
     struct jose_keys *keys;
     bool fixed;
+    struct buf iss;      /* kubernetes: the cluster's; empty: not known yet */
+    struct buf next_iss; /* what the refresh under way has found */
     int64_t fetched_at_ms;
     struct fetcher *fetcher; /* of its own: its CAs */
     struct fetch *fetch;
@@ -32,6 +35,8 @@ enum err authn_keyset_new(struct loop *loop, const struct config_issuer *issuer,
 
     k->issuer = issuer;
     list_init(&k->waiting);
+    buf_init(&k->iss, AUTHN_ISSUER_MAX);
+    buf_init(&k->next_iss, AUTHN_ISSUER_MAX);
     if (issuer->jwks.n != 0) {
         enum err err = jose_keys_parse(issuer->jwks, &k->keys, d);
 
@@ -57,6 +62,8 @@ void authn_keyset_free(struct authn_keyset **keyset)
     fetcher_free(&k->fetcher);
     jose_keys_free(&k->keys);
     authn_waiters_wake(&k->waiting, ERR_UNAVAILABLE);
+    buf_deinit(&k->iss);
+    buf_deinit(&k->next_iss);
     mem_free(&k);
 }
 
@@ -68,6 +75,11 @@ void authn_keyset_move(struct authn_keyset *keyset, const struct config_issuer *
 const struct config_issuer *authn_keyset_issuer(const struct authn_keyset *keyset)
 {
     return keyset->issuer;
+}
+
+struct sv authn_keyset_iss(const struct authn_keyset *k)
+{
+    return k->issuer->kubernetes ? buf_sv(&k->iss) : k->issuer->issuer;
 }
 
 static void failed(struct authn_keyset *k, const char *why)
@@ -96,6 +108,8 @@ static void on_jwks(void *arg, const struct fetch_answer *answer)
     }
     jose_keys_free(&k->keys);
     k->keys = keys;
+    buf_reset(&k->iss);
+    buf_add_sv(&k->iss, buf_sv(&k->next_iss));
     k->fetched_at_ms = clock_mono_ms();
     k->backoff_ms = 0;
     k->not_before_ms = 0;
@@ -104,11 +118,65 @@ static void on_jwks(void *arg, const struct fetch_answer *answer)
     authn_waiters_wake(&k->waiting, ERR_OK);
 }
 
+/* The API server is asked as the pod's service account, by its group one of those that may. */
+static void ask_cluster(struct authn_keyset *k, const char *path, fetch_done_fn done)
+{
+    struct sv base = k->issuer->api_url;
+    CLEANUP(buf_deinit) struct buf url;
+    CLEANUP(buf_deinit) struct buf authorization;
+    struct fetch_request request = { .url = NULL };
+
+    buf_init(&url, 4096);
+    buf_init(&authorization, 32768);
+    buf_add_sv(&url, sv_ends(base, SV("/")) ? sv_head(base, base.n - 1) : base);
+    buf_add_str(&url, path);
+    request.url = buf_cstr(&url);
+    if (k->issuer->api_token != NULL) {
+        buf_add_str(&authorization, "Bearer ");
+        buf_add_sv(&authorization, secret_bytes(k->issuer->api_token));
+        request.authorization = buf_cstr(&authorization);
+    }
+    k->fetch = fetch_start(k->fetcher, &request, done, k);
+    if (authorization.p != NULL) {
+        secret_wipe(authorization.p, authorization.n);
+    }
+}
+
+/* Of the document only who signs: its jwks_uri may be for others, who come from outside of the cluster. */
+static void on_cluster(void *arg, const struct fetch_answer *answer)
+{
+    struct authn_keyset *k = arg;
+    json_t *doc = NULL;
+    const json_t *issuer = NULL;
+
+    k->fetch = NULL;
+    buf_reset(&k->next_iss);
+    if (answer->err != ERR_OK || answer->status != 200) {
+        failed(k, answer->err != ERR_OK ? answer->text
+                                        : "the API server's discovery has no status 200");
+        return;
+    }
+    if (jose_object_parse(answer->body, JOSE_SET_MAX, &doc) == ERR_OK) {
+        issuer = json_object_get(doc, "issuer");
+        buf_add_sv(&k->next_iss, sv_of(json_string_value(issuer), json_string_length(issuer)));
+    }
+    json_decref(doc);
+    if (k->next_iss.err != ERR_OK || k->next_iss.n == 0) {
+        failed(k, "the API server's discovery names no issuer");
+        return;
+    }
+    ask_cluster(k, "/openid/v1/jwks", on_jwks);
+}
+
 static void start(struct authn_keyset *k)
 {
     const struct fetch_request request = { .url = k->issuer->jwks_url.p };
 
-    k->fetch = fetch_start(k->fetcher, &request, on_jwks, k);
+    if (k->issuer->kubernetes) {
+        ask_cluster(k, "/.well-known/openid-configuration", on_cluster);
+    } else {
+        k->fetch = fetch_start(k->fetcher, &request, on_jwks, k);
+    }
 }
 
 const struct jose_keys *authn_keyset_keys(struct authn_keyset *k)

@@ -1,11 +1,13 @@
 /* authn_keyset: the keys of an issuer of tokens: given in the configuration, or fetched from its jwks_url,
- * once for all who wait, and anew when they are older than an hour or a token names a key that is not
+ * or, with what the issuer is called, from the API server of the Kubernetes cluster (kubernetes:///); once for all who wait, and anew when they are older than an hour or a token names a key that is not
  * there (kids.h). The last good ones stay while the server is down, for a day. Loop thread. */
 #pragma once
 
 #include "authenticate/kids.h"
 #include "common/config/config.h"
 #include "common/loop.h"
+
+enum { AUTHN_ISSUER_MAX = 2048 };
 
 struct authn_keyset;
 
@@ -17,6 +19,8 @@ void authn_keyset_free(struct authn_keyset **keyset);
 /* The same issuer, of another configuration. */
 void authn_keyset_move(struct authn_keyset *keyset, const struct config_issuer *issuer);
 const struct config_issuer *authn_keyset_issuer(const struct authn_keyset *keyset);
+/* The iss of its tokens; "": not known yet, a refresh finds it out. */
+struct sv authn_keyset_iss(const struct authn_keyset *keyset);
 /* NULL: none are known (yet), or too old. */
 const struct jose_keys *authn_keyset_keys(struct authn_keyset *keyset);
 /* Goes on with waiter->next after a fetch, or at once: ERR_UNAVAILABLE: it failed, or it is too early for

@@ -5,6 +5,7 @@
 
 #include "authenticate/app.h"
 #include "authenticate/http.h"
+#include "authenticate/issuers.h"
 #include "authenticate/local.h"
 #include "authenticate/oidc.h"
 #include "authenticate/proof.h"
@@ -92,8 +93,8 @@ static enum err adopt(struct authn *app, const struct config *config, struct dia
     bool same_idp = false;
 
     if (err == ERR_OK) {
-        err = authn_proof_adopt(app, config,
-                                d); /* its texts live as long as config, which is ours below */
+        err = authn_issuers_adopt(app, config,
+                                  d); /* its texts live as long as config, which is ours below */
     }
     if (err != ERR_OK) {
         assertion_keys_free(&assertion);
@@ -170,7 +171,7 @@ static void app_free(void *state)
     }
     job_pool_free(&app->pool);
     authn_oidc_free(&app->oidc);
-    authn_proof_free(app);
+    authn_issuers_free(app);
     authn_http_free(&app->http);
     fetcher_free(&app->fetcher);
     authn_store_free(&app->store);

@@ -9,7 +9,7 @@
 #include "authenticate.pb-c.h"
 
 #include "authenticate/inspector.h"
-#include "authenticate/keyset.h"
+#include "authenticate/issuers.h"
 #include "authenticate/oidc.h"
 #include "authenticate/provider.h"
 #include "common/b64.h"
@@ -20,7 +20,6 @@
 
 enum {
     PROOFS_MAX = 1024,
-    ISSUER_MAX = 2048,
     LOOKS_MAX = 10, /* for a session that another call is about to write … */
     LOOK_EVERY_US = 100000,
     LEASE_MORE_S = 2 * AUTHN_LEEWAY_S,
@@ -349,16 +348,6 @@ static void holds(struct proof *p)
 
 /* --- the token that is signed ---------------------------------------------------------------------- */
 
-static struct authn_keyset *keyset_of(const struct proof *p)
-{
-    for (size_t i = 0; i < p->app->n_keysets; i++) {
-        if (sv_eq(authn_keyset_issuer(p->app->keysets[i])->name, p->issuer->name)) {
-            return p->app->keysets[i];
-        }
-    }
-    return NULL;
-}
-
 static const struct jose_keys *keys_of(const struct proof *p)
 {
     struct authn_keyset *set = NULL;
@@ -366,7 +355,7 @@ static const struct jose_keys *keys_of(const struct proof *p)
     if (p->issuer == NULL) {
         return p->app->oidc == NULL ? NULL : authn_oidc_keys(p->app->oidc);
     }
-    set = keyset_of(p);
+    set = authn_issuers_keyset(p->app, p->issuer);
     return set == NULL ? NULL : authn_keyset_keys(set);
 }
 
@@ -381,7 +370,7 @@ static void on_refreshed(struct authn_waiter *waiter, enum err err)
 
 static void refresh(struct proof *p, struct sv kid)
 {
-    struct authn_keyset *set = p->issuer == NULL ? NULL : keyset_of(p);
+    struct authn_keyset *set = p->issuer == NULL ? NULL : authn_issuers_keyset(p->app, p->issuer);
 
     p->looked_again = true;
     p->waiter.next = on_refreshed;
@@ -427,10 +416,12 @@ static enum err claims_check(struct proof *p, struct diag *d)
 {
     const struct authn_provider *provider =
         p->app->oidc == NULL ? NULL : authn_oidc_provider(p->app->oidc);
+    const struct authn_keyset *set =
+        p->issuer == NULL ? NULL : authn_issuers_keyset(p->app, p->issuer);
     struct authn_bearer_expected expected = { .now_s = clock_wall_s() };
 
     if (p->issuer != NULL) {
-        expected.issuer = p->issuer->issuer;
+        expected.issuer = set == NULL ? SV("") : authn_keyset_iss(set);
         expected.audiences = p->issuer->audiences;
     } else if (provider == NULL) {
         return ERR_UNAVAILABLE;
@@ -598,20 +589,57 @@ static bool is_opaque(const struct proof *p)
 
 /* --- begin ---------------------------------------------------------------------------------------- */
 
-/* Whose token it claims to be, where the route takes theirs. */
-static bool find_issuer(struct proof *p)
-{
-    CLEANUP(buf_deinit) struct buf issuer;
+static void find_issuer(struct proof *p);
 
-    buf_init(&issuer, ISSUER_MAX);
-    if (p->route->bearer != CONFIG_BEARER_JWT) {
-        return p->route->bearer != CONFIG_BEARER_DEFAULT;
+static void on_issuer(struct authn_waiter *waiter, enum err err)
+{
+    (void)err;
+    find_issuer(CONTAINER_OF(waiter, struct proof, waiter));
+}
+
+/* Whose token it claims to be, where the route takes theirs. */
+static void find_issuer(struct proof *p)
+{
+    CLEANUP(buf_deinit) struct buf iss;
+    struct authn_keyset *unknown = NULL;
+
+    buf_init(&iss, AUTHN_ISSUER_MAX);
+    if (jose_token_issuer(p->token, &iss) != ERR_OK) {
+        refuse(p, "token-invalid", "it names no issuer");
+        return;
     }
-    if (jose_token_issuer(p->token, &issuer) != ERR_OK) {
-        return false;
+    p->issuer = authn_issuers_find(p->app, p->config, p->route, buf_sv(&iss), &unknown);
+    if (p->issuer != NULL) {
+        verify(p);
+    } else if (unknown == NULL) {
+        refuse(p, "token-invalid", "the route takes no tokens of its issuer");
+    } else if (p->looked_again) {
+        unavailable(p, "what an issuer is called cannot be found out");
+    } else {
+        p->looked_again = true;
+        p->waiter.next = on_issuer;
+        authn_keyset_refresh(unknown, &p->waiter, SV(""));
     }
-    p->issuer = config_issuer_of_route(p->config, p->route, buf_sv(&issuer));
-    return p->issuer != NULL;
+}
+
+static void begin(struct proof *p)
+{
+    switch (p->route->bearer) {
+    case CONFIG_BEARER_JWT:
+        find_issuer(p);
+        return;
+    case CONFIG_BEARER_IDP_ACCESS:
+    case CONFIG_BEARER_IDP_IDENTITY:
+        if (is_opaque(p)) {
+            inspect(p);
+        } else {
+            verify(p);
+        }
+        return;
+    case CONFIG_BEARER_DEFAULT:
+        break;
+    }
+    refuse(p, "token-invalid", "it is no token that the route takes");
 }
 
 void authn_proof_on_token(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
@@ -637,68 +665,9 @@ void authn_proof_on_token(struct rpc_call *call, const ProtobufCMessage *request
     p->route = config_route_by_id(p->config, ask->route);
     if (p->route == NULL) { /* a proxy that has another configuration yet */
         unavailable(p, "no such route");
-    } else if (!find_issuer(p)) {
-        refuse(p, "token-invalid", "it is no token that the route takes");
-    } else if (is_opaque(p)) {
-        inspect(p);
     } else {
-        verify(p);
+        begin(p);
     }
-}
-
-/* --- issuers -------------------------------------------------------------------------------------- */
-
-static bool same_source(const struct config_issuer *a, const struct config_issuer *b)
-{
-    return sv_eq(a->name, b->name) && sv_eq(a->jwks_url, b->jwks_url) && sv_eq(a->jwks, b->jwks) &&
-           sv_eq(a->ca_file, b->ca_file);
-}
-
-static struct authn_keyset *take_same(struct authn *app, const struct config_issuer *issuer)
-{
-    for (size_t i = 0; i < app->n_keysets; i++) {
-        if (app->keysets[i] != NULL && same_source(authn_keyset_issuer(app->keysets[i]), issuer)) {
-            return TAKE(app->keysets[i]);
-        }
-    }
-    return NULL;
-}
-
-static void free_all(struct authn_keyset **sets, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        authn_keyset_free(&sets[i]);
-    }
-    mem_free(&sets);
-}
-
-enum err authn_proof_adopt(struct authn *app, const struct config *config, struct diag *d)
-{
-    struct authn_keyset **fresh = mem_array(config->n_issuers + 1, sizeof(struct authn_keyset *));
-    struct authn_keyset **old = app->keysets;
-    size_t n_old = app->n_keysets;
-
-    for (size_t i = 0; i < config->n_issuers; i++) {
-        const struct config_issuer *issuer = &config->issuers[i];
-
-        if (authn_keyset_new(app->loop, issuer, &fresh[i], d) != ERR_OK) {
-            free_all(fresh, i);
-            return ERR_INVALID;
-        }
-    }
-    for (size_t i = 0; i < config->n_issuers; i++) {
-        struct authn_keyset *same = take_same(app, &config->issuers[i]);
-
-        if (same != NULL) {
-            authn_keyset_free(&fresh[i]);
-            fresh[i] = same;
-            authn_keyset_move(same, &config->issuers[i]);
-        }
-    }
-    app->keysets = fresh;
-    app->n_keysets = config->n_issuers;
-    free_all(old, n_old);
-    return ERR_OK;
 }
 
 void authn_proof_cancel(struct authn *app)
@@ -709,11 +678,4 @@ void authn_proof_cancel(struct authn *app)
         rpc_pending_cancel(&p->pending);
         unavailable(p, "stopping");
     }
-}
-
-void authn_proof_free(struct authn *app)
-{
-    free_all(app->keysets, app->n_keysets);
-    app->keysets = NULL;
-    app->n_keysets = 0;
 }

@@ -17,11 +17,6 @@
 
 #include "authenticate/app.h"
 
-/* Issuers of config.identity_providers; keeps the keys of those that stay the same. False: one of them
- * has no usable jwks; d says which, nothing has changed. */
-MUST_CHECK enum err authn_proof_adopt(struct authn *app, const struct config *config,
-                                      struct diag *d);
 void authn_proof_on_token(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 /* Ends all that is under way. */
 void authn_proof_cancel(struct authn *app);
-void authn_proof_free(struct authn *app);

@@ -295,6 +295,10 @@ enum config_bearer {
 struct config_issuer {
     struct sv name; /* in front of its user ids */
     struct sv issuer;
+    bool
+        kubernetes; /* issuer is "kubernetes:///": the cluster's API server tells it, and its keys */
+    struct sv api_url;
+    struct secret *api_token; /* authenticate only */
     struct config_strings audiences;
     struct config_strings algs;
     struct sv jwks_url; /* not set: jwks has them */
@@ -784,10 +788,9 @@ const struct config_route *config_route_by_id(const struct config *config, uint6
  * several go by it; d says which, and what to do. Looks through all. */
 MUST_CHECK enum err config_route_named(const struct config *config, struct sv name,
                                        const struct config_route **route_out, struct diag *d);
-/* The one of identity_providers whose tokens have that iss, if the route takes them; NULL. */
-const struct config_issuer *config_issuer_of_route(const struct config *config,
-                                                   const struct config_route *route,
-                                                   struct sv issuer);
+/* Whether tokens of that one of identity_providers count on the route. */
+bool config_route_takes_issuer(const struct config_route *route,
+                               const struct config_issuer *issuer);
 /* Whether access tokens that were made for anybody count: ["*"]. */
 bool config_takes_any_audience(struct config_strings audiences);
 /* Whether a route's host, exact or pattern, fits host (canonical, lower case, no port). */

@@ -5,21 +5,34 @@
 
 enum { ISSUERS_MAX = 64, JWKS_MAX = 262144, NAME_MAX_LEN = 32, ROWS_MAX = 16 };
 
-#define I(member) offsetof(struct config_issuer, member)
+#define I(member)  offsetof(struct config_issuer, member)
+#define POD        "/var/run/secrets/kubernetes.io/serviceaccount/"
+#define API_SERVER "https://kubernetes.default.svc"
+
+/* Those that are spoken of below, in this order. */
+enum { ISSUER, AUDIENCES, JWKS_URL, JWKS, ALGS, CA_FILE, API_URL, API_TOKEN };
 
 static const struct config_row issuer_rows[] = {
-    { "issuer", CFG_LINK, CFG_REQUIRED, I(issuer),
-      .doc = "The `iss` of its tokens, letter by letter." },
-    { "audiences", CFG_STRINGS, CFG_REQUIRED, I(audiences),
-      .doc = "A token must be for one of these (`aud`)." },
-    { "jwks_url", CFG_LINK, 0, I(jwks_url), .doc = "Where its keys are (https)." },
-    { "jwks", CFG_TEXT, CFG_OURS | CFG_HAS_FILE | CFG_ONLY_AUTHN, I(jwks), 2, JWKS_MAX,
-      .doc = "Its keys themselves (JSON), instead of `jwks_url`." },
-    { "supported_algs", CFG_STRINGS, 0, I(algs), .def_shown = "`RS256`, `ES256`",
-      .doc =
-          "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`; `EdDSA` (Ed25519)." },
-    { "ca_file", CFG_FILE, CFG_OURS | CFG_ONLY_AUTHN, I(ca_file), .def_shown = "the system's",
-      .doc = "Certificates to verify the server of `jwks_url` with." },
+    [ISSUER] = { "issuer", CFG_TEXT, CFG_REQUIRED, I(issuer), 1, 2048,
+                 .doc =
+                     "The `iss` of its tokens, letter by letter. `kubernetes:///`: the service accounts of the "
+                     "cluster; its API server tells who that is, and the keys." },
+    [AUDIENCES] = { "audiences", CFG_STRINGS, CFG_REQUIRED, I(audiences),
+                    .doc = "A token must be for one of these (`aud`)." },
+    [JWKS_URL] = { "jwks_url", CFG_LINK, 0, I(jwks_url), .doc = "Where its keys are (https)." },
+    [JWKS] = { "jwks", CFG_TEXT, CFG_OURS | CFG_HAS_FILE | CFG_ONLY_AUTHN, I(jwks), 2, JWKS_MAX,
+               .doc = "Its keys themselves (JSON), instead of `jwks_url`." },
+    [ALGS] = { "supported_algs", CFG_STRINGS, 0, I(algs), .def_shown = "`RS256`, `ES256`",
+               .doc =
+                   "What it may sign with: `RS`, `PS` or `ES` and `256`, `384` or `512`; `EdDSA` (Ed25519)." },
+    [CA_FILE] = { "ca_file", CFG_FILE, CFG_OURS | CFG_ONLY_AUTHN, I(ca_file),
+                  .def_shown = "the system's; the pod's",
+                  .doc = "Certificates to verify the server of `jwks_url`, or `api_url`, with." },
+    [API_URL] = { "api_url", CFG_LINK, CFG_OURS, I(api_url), .def_shown = "`" API_SERVER "`",
+                  .doc = "`kubernetes:///`: the API server (https)." },
+    [API_TOKEN] = { "api_token", CFG_SECRET_TEXT, CFG_OURS | CFG_HAS_FILE | CFG_ONLY_AUTHN,
+                    I(api_token), .def_shown = "the pod's",
+                    .doc = "`kubernetes:///`: what authenticate shows the API server." },
     { "email_claim", CFG_TEXT, CFG_OURS, I(email_claim), 1, 255, .def_shown = "none",
       .doc =
           "The claim whose value is an e-mail address that policies and applications may "
@@ -73,6 +86,73 @@ static void check_algs(struct config_reader *r, const struct config_value *v,
     }
 }
 
+/* A pod finds token and certificates where Kubernetes puts them. */
+static void read_pods(struct config_reader *r, const struct config_value *v, bool *given,
+                      struct config_issuer *issuer)
+{
+    const struct {
+        size_t row;
+        const char *key;
+        const char *path;
+    } files[] = { { CA_FILE, "ca_file", POD "ca.crt" },
+                  { API_TOKEN, "api_token_file", POD "token" } };
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        const struct config_row *row = &issuer_rows[files[i].row];
+        struct config_value file = *v;
+
+        if (given[files[i].row]) {
+            continue;
+        }
+        file.key = files[i].key;
+        file.json = json_string(files[i].path);
+        CHECK(file.json != NULL);
+        if ((row->flags & CFG_HAS_FILE) != 0) {
+            config_read_file_value(r, row, &file, issuer);
+        } else {
+            (void)config_read_value(r, row, &file, issuer);
+        }
+        json_decref(file.json);
+    }
+}
+
+static void read_cluster(struct config_reader *r, const struct config_value *v, bool *given,
+                         struct config_issuer *issuer)
+{
+    if (given[JWKS_URL] || given[JWKS]) {
+        config_error(r, v->place,
+                     "identity_providers: kubernetes:/// brings its keys: leave jwks_url and jwks "
+                     "out, or write the cluster's own issuer");
+    }
+    if (issuer->api_url.n == 0) {
+        issuer->api_url = SV(API_SERVER);
+    }
+    if (!sv_starts(issuer->api_url, SV("https://"))) {
+        config_error(r, v->place, "identity_providers: api_url: an API server is asked by https");
+    }
+    read_pods(r, v, given, issuer);
+}
+
+static void check_keys(struct config_reader *r, const struct config_value *v, const bool *given,
+                       const struct config_issuer *issuer)
+{
+    if (given[API_URL] || given[API_TOKEN]) {
+        config_error(r, v->place,
+                     "identity_providers: api_url and api_token belong to kubernetes:///");
+    }
+    if (given[JWKS_URL] == given[JWKS]) {
+        config_error(r, v->place,
+                     "identity_providers: one of \"jwks_url\" and \"jwks\" (\"jwks_file\") is "
+                     "needed");
+    }
+    if (issuer->jwks_url.n != 0 && !sv_starts(issuer->jwks_url, SV("https://")) &&
+        !sv_starts(issuer->jwks_url, SV("http://127.0.0.1:")) &&
+        !sv_starts(issuer->jwks_url, SV("http://localhost:"))) {
+        config_error(r, v->place,
+                     "identity_providers: jwks_url: keys come by https, or from this machine");
+    }
+}
+
 static void read_issuer(struct config_reader *r, const struct config_value *v,
                         struct config_issuer *issuer)
 {
@@ -86,31 +166,17 @@ static void read_issuer(struct config_reader *r, const struct config_value *v,
                      "dashes and underscores; local and service-account are taken",
                      NAME_MAX_LEN);
     }
-    if (sv_starts(sv_from(json_string_value(json_object_get(v->json, "issuer"))),
-                  SV("kubernetes:"))) {
-        config_error(r, v->place,
-                     "identity_providers: issuer: kubernetes:/// is not here yet; write the "
-                     "cluster's issuer (kubectl get --raw /.well-known/openid-configuration) and "
-                     "its keys as jwks_url or jwks_file");
-        return;
-    }
     config_read_object(r, &config_rows_issuer, v, issuer, given, NULL);
     check_algs(r, v, issuer);
-    for (size_t i = 0; i < config_rows_issuer.n; i++) {
-        if ((issuer_rows[i].flags & CFG_REQUIRED) != 0 && !given[i] && json_is_object(v->json)) {
-            config_error(r, v->place, "identity_providers: \"%s\" is missing", issuer_rows[i].name);
-        }
-    }
-    if (json_is_object(v->json) && given[2] == given[3]) {
-        config_error(r, v->place,
-                     "identity_providers: one of \"jwks_url\" and \"jwks\" (\"jwks_file\") is "
-                     "needed");
-    }
-    if (issuer->jwks_url.n != 0 && !sv_starts(issuer->jwks_url, SV("https://")) &&
-        !sv_starts(issuer->jwks_url, SV("http://127.0.0.1:")) &&
-        !sv_starts(issuer->jwks_url, SV("http://localhost:"))) {
-        config_error(r, v->place,
-                     "identity_providers: jwks_url: keys come by https, or from this machine");
+    issuer->kubernetes = sv_eq(issuer->issuer, SV("kubernetes:///"));
+    if (issuer->kubernetes) {
+        read_cluster(r, v, given, issuer);
+    } else if (json_is_object(v->json)) {
+        const struct config_value member =
+            config_member(v, "issuer", json_object_get(v->json, "issuer"));
+
+        (void)(issuer->issuer.n == 0 || config_check_link(r, &member, issuer->issuer));
+        check_keys(r, v, given, issuer);
     }
 }
 
@@ -153,22 +219,14 @@ void config_read_issuers(struct config_reader *r, const struct config_value *v, 
     check_issuers(r, v);
 }
 
-const struct config_issuer *config_issuer_of_route(const struct config *config,
-                                                   const struct config_route *route,
-                                                   struct sv issuer)
+bool config_route_takes_issuer(const struct config_route *route, const struct config_issuer *issuer)
 {
-    for (size_t i = 0; i < config->n_issuers; i++) {
-        const struct config_issuer *one = &config->issuers[i];
-        bool takes = route->identity_providers.n == 0;
-
-        for (size_t k = 0; k < route->identity_providers.n; k++) {
-            takes = takes || sv_eq(route->identity_providers.v[k], one->name);
-        }
-        if (takes && sv_eq(one->issuer, issuer)) {
-            return one;
+    for (size_t i = 0; i < route->identity_providers.n; i++) {
+        if (sv_eq(route->identity_providers.v[i], issuer->name)) {
+            return true;
         }
     }
-    return NULL;
+    return route->identity_providers.n == 0;
 }
 
 bool config_takes_any_audience(struct config_strings audiences)

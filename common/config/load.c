@@ -84,6 +84,9 @@ static void box_free(struct config_box *box)
     secret_free(&c->autocert_eab_mac_key);
     secret_free(&c->databroker_storage_connection_string);
     secret_free(&c->audit.otlp_headers);
+    for (size_t i = 0; i < c->n_issuers; i++) {
+        secret_free(&c->issuers[i].api_token);
+    }
     for (size_t i = 0; i < c->n_certificates; i++) {
         keypair_unref(&c->certificates[i].pair);
     }

@@ -364,7 +364,11 @@ BAD = {
     "ci: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, supported_algs: [none]}": "none of EdDSA and RS, PS, ES",
     "local: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}": "are taken",
     "a/b: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}": "a name has up to",
-    "k: {issuer: 'kubernetes:///', audiences: [a], jwks_url: https://a.example/k}": "kubernetes:/// is not here yet",
+    "k: {issuer: 'kubernetes:///', audiences: [a], jwks_url: https://a.example/k}": "brings its keys",
+    "k: {issuer: 'kubernetes:///', audiences: [a]}": "cannot read /var/run/secrets/kubernetes.io/serviceaccount/",
+    "k: {issuer: 'kubernetes:///', audiences: [a], api_url: 'http://127.0.0.1:1'}": "asked by https",
+    "k: {issuer: 'kubernetes://a', audiences: [a], jwks_url: https://a.example/k}": "issuer",
+    "k: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k, api_url: https://a.example}": "belong to kubernetes:///",
     "a: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}, b: {issuer: https://a.example, audiences: [a], jwks_url: https://a.example/k}":
         "have the same issuer",
 }
