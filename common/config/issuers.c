@@ -87,7 +87,7 @@ static void check_algs(struct config_reader *r, const struct config_value *v,
 }
 
 /* A pod finds token and certificates where Kubernetes puts them. */
-static void read_pods(struct config_reader *r, const struct config_value *v, bool *given,
+static void read_pods(struct config_reader *r, const struct config_value *v, const bool *given,
                       struct config_issuer *issuer)
 {
     const struct {
@@ -116,7 +116,7 @@ static void read_pods(struct config_reader *r, const struct config_value *v, boo
     }
 }
 
-static void read_cluster(struct config_reader *r, const struct config_value *v, bool *given,
+static void read_cluster(struct config_reader *r, const struct config_value *v, const bool *given,
                          struct config_issuer *issuer)
 {
     if (given[JWKS_URL] || given[JWKS]) {
