@@ -239,20 +239,32 @@ static void keep_head(struct proxy_conn *conn, struct proxy_exchange *x)
 
 /* ---- HTTP/2 ---------------------------------------------------------------------------------- */
 
-static void start_h2(struct proxy_conn *conn)
+/* What came with the preface, as much as a turn may cost. False: the connection is over. */
+static bool feed_window(struct proxy_conn *conn)
 {
     struct sv bytes = proxy_window_sv(&conn->in);
+    size_t had = bytes.n;
+    bool goes_on = proxy_h2_feed(conn->h2, &bytes);
 
+    proxy_window_drop(&conn->in, had - bytes.n);
+    if (bytes.n == 0) {
+        proxy_window_deinit(&conn->in);
+    } else {
+        come_late(conn);
+    }
+    return goes_on;
+}
+
+static void start_h2(struct proxy_conn *conn)
+{
     conn->phase = PROXY_CONN_H2;
     conn->h2 = proxy_h2_server_new(conn->worker, &conn->io, &proxy_client_h2_hooks, conn);
     proxy_conn_quiet(conn);
     proxy_conn_want(conn, true, false);
     /* Our SETTINGS need not wait for theirs. */
-    if (!proxy_h2_flush(conn->h2) || (bytes.n != 0 && !proxy_h2_feed(conn->h2, bytes))) {
+    if (!proxy_h2_flush(conn->h2) || !feed_window(conn)) {
         proxy_conn_close(conn);
-        return;
     }
-    proxy_window_deinit(&conn->in);
 }
 
 /* Prior knowledge (RFC 9113 §3.3): true while the bytes are, or may become, its preface. */
@@ -275,14 +287,13 @@ static bool is_preface(struct proxy_conn *conn)
 static void on_h2_event(struct proxy_conn *conn, short what)
 {
     bool reads = (what & EV_READ) != 0 || conn->io.want_write;
+    bool fed = conn->in.start != conn->in.end;
 
-    if (reads) {
-        if (!proxy_h2_read(conn->h2)) {
-            /* Why it ends (GOAWAY) is still worth a try. */
-            (void)!proxy_h2_flush(conn->h2);
-            proxy_conn_close(conn);
-            return;
-        }
+    if (reads && !(fed ? feed_window(conn) : proxy_h2_read(conn->h2))) {
+        /* Why it ends (GOAWAY) is still worth a try. */
+        (void)!proxy_h2_flush(conn->h2);
+        proxy_conn_close(conn);
+        return;
     }
     if (!proxy_h2_flush(conn->h2)) {
         proxy_conn_close(conn);

@@ -354,14 +354,31 @@ void proxy_h2_free(struct proxy_h2 **h2)
     mem_free(&h);
 }
 
-bool proxy_h2_feed(struct proxy_h2 *h2, struct sv bytes)
+/* One bite. False: the connection is over. */
+static bool eat(struct proxy_h2 *h2, struct sv bytes)
 {
+    uint32_t had = h2->ration.left;
     ssize_t n = nghttp2_session_mem_recv(h2->ng, (const uint8_t *)bytes.p, bytes.n);
 
+    proxy_ration_taste(&h2->ration, bytes.n, had - h2->ration.left);
     h2->broken = h2->broken || n < 0;
     tell_all(h2);
     proxy_h2_mark_dirty(h2);
     return !h2->broken;
+}
+
+bool proxy_h2_feed(struct proxy_h2 *h2, struct sv *bytes)
+{
+    proxy_ration_serve(&h2->ration);
+    while (bytes->n != 0 && h2->ration.left != 0) {
+        struct sv bite = sv_head(*bytes, MIN(bytes->n, (size_t)h2->ration.bite));
+
+        *bytes = sv_from_at(*bytes, bite.n);
+        if (!eat(h2, bite)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool proxy_h2_read(struct proxy_h2 *h2)
@@ -373,16 +390,14 @@ bool proxy_h2_read(struct proxy_h2 *h2)
     for (i = 0; i < READS_MAX && h2->worker->n_spent < PROXY_SPENT_MAX; i++) {
         size_t n = 0;
         size_t bite = h2->ration.bite;
-        uint32_t had = h2->ration.left;
         enum proxy_io_result result = proxy_io_read(h2->io, h2->worker->scratch, bite, &n);
 
         if (result == PROXY_IO_AGAIN) {
             return true;
         }
-        if (result != PROXY_IO_DONE || !proxy_h2_feed(h2, sv_of(h2->worker->scratch, n))) {
+        if (result != PROXY_IO_DONE || !eat(h2, sv_of(h2->worker->scratch, n))) {
             return false;
         }
-        proxy_ration_taste(&h2->ration, n, had - h2->ration.left);
         if (h2->ration.left == 0 || (n < bite && !proxy_io_pending(h2->io))) {
             return true;
         }

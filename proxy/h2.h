@@ -95,8 +95,8 @@ void proxy_h2_free(struct proxy_h2 **h2);
 MUST_CHECK bool proxy_h2_read(struct proxy_h2 *h2);
 /* The last read ended because it had cost enough: the rest may wait for others. */
 bool proxy_h2_had_its_share(const struct proxy_h2 *h2);
-/* The same for bytes that were read elsewhere. */
-MUST_CHECK bool proxy_h2_feed(struct proxy_h2 *h2, struct sv bytes);
+/* The same for bytes that were read elsewhere; what is left of them is for another turn. */
+MUST_CHECK bool proxy_h2_feed(struct proxy_h2 *h2, struct sv *bytes);
 /* Writes what waits. False: the connection is over. */
 MUST_CHECK bool proxy_h2_flush(struct proxy_h2 *h2);
 /* Flushes every connection of the worker that has something to send; once a turn. */

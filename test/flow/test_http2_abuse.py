@@ -2,6 +2,7 @@
 it takes."""
 
 import glob
+import itertools
 import os
 import re
 import signal
@@ -11,12 +12,12 @@ import threading
 import time
 
 import pytest
-from floods import FLOODS, PROVOCATIONS, provoked, resets
+from floods import FLOODS, PROVOCATIONS, Script, provoked, resets
 from h2client import H2Client, has_answer
 from hyperframe.frame import PingFrame, SettingsFrame
 from sanitize import SAN
 from stand import Stand, Upstream, header, receive
-from trial import PATIENCE, freeze
+from trial import PATIENCE, freeze, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -164,25 +165,38 @@ def test_streams_that_never_end_their_request_are_bounded_in_time_and_number(sta
     assert has_answer(client.raw_answer(sid), sid)
 
 
+def kernels_word(stand, s, ours):
+    """The line of /proc/net/tcp about our end of a connection to the proxy, or about its end."""
+    here, there = f"{s.getsockname()[1]:04X}", f"{stand.port:04X}"
+    local, remote = (here, there) if ours else (there, here)
+    with open(f"/proc/{stand.processes['proxy'].pid}/net/tcp") as f:
+        found = [line.split() for line in f if re.search(rf":{local} \w+:{remote} ", line)]
+    assert found, "there is no such connection yet"
+    return found[0]
+
+
+def has_arrived(stand, s):
+    return kernels_word(stand, s, True)[4].startswith("00000000:")  # nothing waits for an acknowledgement
+
+
 def worker_of(stand, s):
     """Which of the proxy's loops watches the other end of a client's socket: the number of its epoll descriptor."""
     proc = f"/proc/{stand.processes['proxy'].pid}"
-    port = f"{s.getsockname()[1]:04X}"
-    with open(f"{proc}/net/tcp") as f:
-        inode = next(line.split()[9] for line in f if re.search(rf":{stand.port:04X} \w+:{port} ", line))
-    fd = next(os.path.basename(p) for p in glob.glob(proc + "/fd/*") if os.readlink(p) == f"socket:[{inode}]")
+    inode = kernels_word(stand, s, False)[9]
+    fds = [os.path.basename(p) for p in glob.glob(proc + "/fd/*") if os.readlink(p) == f"socket:[{inode}]"]
+    assert fds, "nobody has accepted it yet"
     for path in glob.glob(proc + "/fdinfo/*"):
         with open(path) as f:
-            if re.search(rf"^tfd:\s+{fd} ", f.read(), re.M):
+            if re.search(rf"^tfd:\s+{fds[0]} ", f.read(), re.M):
                 return os.path.basename(path)
-    raise AssertionError(f"descriptor {fd} is watched by nobody")
+    raise AssertionError(f"descriptor {fds[0]} is watched by nobody")
 
 
 def beside(stand, s):
     """A client, after its first answer, that shares its worker with the one of socket s."""
-    mine = worker_of(stand, s)
+    mine = wait_for("somebody to accept the connection", lambda: worker_of(stand, s))
     for _ in range(64):
-        other = H2Client(stand.port)
+        other = H2Client(stand.port, tls=stand.tls)
         assert other.get("/ping").status == 200
         if worker_of(stand, other.socket) == mine:
             return other
@@ -191,12 +205,13 @@ def beside(stand, s):
 
 
 def at_once(stand, *writes):
-    """The proxy finds all that was written in one turn of its loop."""
+    """Writes of (socket, function): the proxy finds all of it in one turn of its loop."""
     proxy = stand.processes["proxy"]
     freeze(proxy)
     try:
-        for write in writes:
+        for s, write in writes:
             write()
+            wait_for("the kernel to deliver it", lambda s=s: has_arrived(stand, s))
     finally:
         proxy.send_signal(signal.SIGCONT)
 
@@ -207,38 +222,56 @@ def must_be_answered_already(calm, sid):
         while True:
             for event in calm.h2.receive_data(calm.socket.recv(65536)):
                 calm.take(event)
-    except ssl.SSLWantReadError:  # that is all there is
+    except (ssl.SSLWantReadError, BlockingIOError):  # that is all there is
         pass
     assert calm.answers[sid].status == 200, "it waited until the other's burst was over"
 
 
-def test_others_are_answered_before_a_burst_of_frames_is_worked_off(stand):
+def burst_beside(stand, loud, frames, calm):
     """In order, not in time: the answer to the burst's last frame comes behind that to somebody else's request."""
-    loud = H2Client(stand.port)
-    calm = beside(stand, loud.socket)
-    frames = resets(loud)
-    burst = b"".join(next(frames) for _ in range(10))  # 500 requests
     sids = []
-    at_once(stand, lambda: loud.socket.sendall(burst + PingFrame(0, b"last one").serialize()),
-            lambda: sids.append(calm.request(path="/ping")))
+    at_once(stand, (loud, lambda: loud.sendall(frames + PingFrame(0, b"last one").serialize())),
+            (calm.socket, lambda: sids.append(calm.request(path="/ping"))))
     heard = b""
     while b"last one" not in heard:
-        more = loud.socket.recv(65536)
-        assert more, "the burst was to be within all bounds"
-        heard += more
+        heard += receive(loud)  # all of it is within the bounds
     must_be_answered_already(calm, sids[0])
     loud.close()
     calm.close()
 
 
-def test_others_are_answered_before_pipelined_requests_are_worked_off(stand):
+def five_hundred_resets(client):
+    return b"".join(itertools.islice(resets(client), 10))
+
+
+def test_others_are_answered_before_a_burst_of_frames_is_worked_off(stand):
+    loud = H2Client(stand.port)
+    burst_beside(stand, loud.socket, five_hundred_resets(loud), beside(stand, loud.socket))
+
+
+def test_others_are_answered_before_a_burst_behind_the_preface_is_worked_off(upstream):
+    plain = Stand(f"""
+  - from: https://public.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_public_unauthenticated_access: true
+""", tls=False).start()
+    try:
+        loud = socket.create_connection(("127.0.0.1", plain.port), 20 * PATIENCE)
+        calm = beside(plain, loud)
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize()
+        burst_beside(plain, loud, preface + five_hundred_resets(Script(calm.authority)), calm)
+    finally:
+        plain.stop()
+
+
+def test_many_pipelined_requests_are_all_answered_and_others_do_not_wait_for_them(stand):
     context = ssl.create_default_context(cafile=stand.ca)
     loud = context.wrap_socket(socket.create_connection(("127.0.0.1", stand.port), 20 * PATIENCE),
                                server_hostname="public.localhost")
     calm = beside(stand, loud)
     n, sids = 200, []
     request = f"GET /ping HTTP/1.1\r\nHost: public.localhost:{stand.port}\r\n\r\n".encode()
-    at_once(stand, lambda: loud.sendall(request * n), lambda: sids.append(calm.request(path="/ping")))
+    at_once(stand, (loud, lambda: loud.sendall(request * n)), (calm.socket, lambda: sids.append(calm.request(path="/ping"))))
     heard = b""
     while heard.count(b"HTTP/1.1 200") < n:
         more = loud.recv(65536)

@@ -206,10 +206,13 @@ static bool feed(struct sv text, size_t piece)
     char room[65536];
 
     while (text.n != 0) {
-        size_t n = MIN(piece, text.n);
+        struct sv part = sv_head(text, MIN(piece, text.n));
+        size_t n = part.n;
 
-        if (!proxy_h2_feed(fuzz.h2, sv_head(text, n)) || !proxy_h2_flush(fuzz.h2)) {
-            return false;
+        while (part.n != 0) {
+            if (!proxy_h2_feed(fuzz.h2, &part) || !proxy_h2_flush(fuzz.h2)) {
+                return false;
+            }
         }
         while (recv(fuzz.other, room, sizeof(room), 0) > 0) {
         }
