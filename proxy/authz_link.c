@@ -4,34 +4,24 @@
 #include <sys/socket.h>
 
 #include <event2/event.h>
-#include <nghttp2/nghttp2.h>
 
 #include "common/arena.h"
 #include "common/authz_block.h"
-#include "common/buf.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/rand.h"
+#include "common/rpc/duplex.h"
 #include "common/rpc/proof.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/wire.h"
 #include "common/secret.h"
 #include "proxy/io.h"
 
-enum {
-    WINDOW = 1024 * 1024,
-    FRAME_HEAD = 5,
-    RETRY_FIRST_MS = 50,
-    RETRY_MAX_MS = 1000,
-    CONNECT_MS = 3000
-};
-
-#define UNAUTHENTICATED "16" /* of grpc-status */
+enum { RETRY_FIRST_MS = 50, RETRY_MAX_MS = 1000, CONNECT_MS = 3000 };
 
 enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
 
-/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by meaning, not by size */
 struct proxy_authz_link {
     struct proxy_authz_link_opts opts;
     struct proxy_sockaddr address;
@@ -48,15 +38,8 @@ struct proxy_authz_link {
     bool wants_write;
     int64_t silent_since_us; /* 0: nothing is unanswered */
     int64_t sent_at_us;
-    nghttp2_session *h2;
-    int32_t stream;
-    bool proven;        /* this stream has given an answer */
-    bool stranger;      /* authorize says that it does not know us */
-    struct buf sending; /* the message that nghttp2 takes from */
-    size_t sending_at;
-    struct buf wire; /* what the socket has not taken yet */
-    size_t wire_at;
-    struct buf in; /* gRPC frames not complete yet */
+    struct rpc_duplex *duplex; /* UP: there is one */
+    bool proven;               /* this stream has given an answer */
     struct arena arena;
     struct proxy_identity_table blocks;
     bool broken; /* set within callbacks: the link is dropped when they are over */
@@ -157,151 +140,36 @@ static void take_message(struct proxy_authz_link *a, struct sv bytes)
     a->broken = a->broken || w.err != ERR_OK;
 }
 
-static void take_frames(struct proxy_authz_link *a)
+static void take_messages(struct proxy_authz_link *a)
 {
-    size_t at = 0;
+    struct sv message;
+    enum err err = ERR_OK;
+    bool any = false;
 
-    while (!a->broken && a->in.n - at >= FRAME_HEAD) {
-        const unsigned char *p = (const unsigned char *)a->in.p + at;
-        size_t n = (size_t)p[1] << 24U | (size_t)p[2] << 16U | (size_t)p[3] << 8U | p[4];
-
-        if (p[0] != 0 || n > AUTHZ_MESSAGE_MAX) { /* compressed: we never asked for it */
-            a->broken = true;
-            return;
-        }
-        if (a->in.n - at - FRAME_HEAD < n) {
+    while (!a->broken) {
+        err = rpc_duplex_next(a->duplex, &message);
+        if (err != ERR_OK) {
             break;
         }
+        any = true;
         a->silent_since_us = 0;
-        take_message(a, sv_of(p + FRAME_HEAD, n));
-        at += FRAME_HEAD + n;
+        take_message(a, message);
     }
-    buf_drop_front(&a->in, at);
-    if (at > 0) {
+    a->broken = a->broken || err != ERR_AGAIN;
+    if (any) {
         a->opts.on_answered(a->opts.arg);
     }
 }
 
-/* ---- HTTP/2 ---------------------------------------------------------------------------------- */
-
-static int on_data(nghttp2_session *h2, uint8_t flags, int32_t stream, const uint8_t *p, size_t n,
-                   void *arg)
-{
-    struct proxy_authz_link *a = arg;
-
-    (void)h2;
-    (void)flags;
-    if (stream == a->stream) {
-        buf_add(&a->in, p, n);
-        a->broken = a->broken || a->in.err != ERR_OK;
-    }
-    return 0;
-}
-
-static int on_stream_close(nghttp2_session *h2, int32_t stream, uint32_t code, void *arg)
-{
-    struct proxy_authz_link *a = arg;
-
-    (void)h2;
-    (void)code;
-    if (stream == a->stream) {
-        a->broken = true;
-    }
-    return 0;
-}
-
-/* The type is nghttp2's. NOLINTBEGIN(readability-function-size) */
-static int on_header(nghttp2_session *h2, const nghttp2_frame *frame, const uint8_t *name,
-                     size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *arg)
-{
-    struct proxy_authz_link *a = arg;
-
-    (void)h2;
-    (void)frame;
-    (void)flags;
-    if (sv_eq(sv_of(name, name_n), SV("grpc-status"))) {
-        a->stranger = sv_eq(sv_of(value, value_n), SV(UNAUTHENTICATED));
-    }
-    return 0;
-}
-
-/* NOLINTEND(readability-function-size) */
-
-static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
-{
-    struct proxy_authz_link *a = arg;
-
-    (void)h2;
-    if (frame->hd.type == NGHTTP2_GOAWAY) {
-        a->broken = true;
-    }
-    return 0;
-}
-
-/* The type is nghttp2's. NOLINTBEGIN(readability-non-const-parameter,readability-function-size) */
-static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, size_t room,
-                            uint32_t *flags, nghttp2_data_source *source, void *arg)
-{
-    struct proxy_authz_link *a = arg;
-    size_t n = MIN(room, a->sending.n - a->sending_at);
-
-    (void)h2;
-    (void)stream;
-    (void)flags;
-    (void)source;
-    if (n == 0) {
-        return NGHTTP2_ERR_DEFERRED;
-    }
-    memcpy(p, a->sending.p + a->sending_at, n);
-    a->sending_at += n;
-    return (ssize_t)n;
-}
-
-/* NOLINTEND(readability-non-const-parameter,readability-function-size) */
-
-#define FIELD(k, v)                                                       \
-    {                                                                     \
-        base_unconst(k), base_unconst(v), sizeof(k) - 1, sizeof(v) - 1, 0 \
-    }
-
 static void open_stream(struct proxy_authz_link *a)
 {
-    nghttp2_session_callbacks *callbacks = NULL;
-    nghttp2_settings_entry settings[] = {
-        { NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
-        { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW },
-    };
-    char proof[RPC_PROOF_SIZE];
-    nghttp2_nv head[] = { FIELD(":method", "POST"),
-                          FIELD(":scheme", "https"),
-                          FIELD(":path", "/postern.Authorize/CheckStream"),
-                          FIELD(":authority", "authorize.postern.internal"),
-                          FIELD("te", "trailers"),
-                          FIELD("content-type", "application/grpc"),
-                          FIELD("user-agent", "postern-proxy"),
-                          { .flags = NGHTTP2_NV_FLAG_NO_INDEX } };
-    size_t n = ARRAY_LEN(head) - 1;
-    nghttp2_data_provider body = { .read_callback = read_sending };
+    char proof[RPC_PROOF_SIZE] = "";
 
     if (a->io.ssl == NULL) {
         rpc_proof_make(a->opts.identity, RPC_AUTHORIZE, proof);
-        head[n].name = base_unconst("authorization");
-        head[n].namelen = strlen("authorization");
-        head[n].value = (uint8_t *)proof;
-        head[n].valuelen = strlen(proof);
-        n++;
     }
-    CHECK(nghttp2_session_callbacks_new(&callbacks) == 0);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-    CHECK(nghttp2_session_client_new(&a->h2, callbacks, a) == 0);
-    nghttp2_session_callbacks_del(callbacks);
-    CHECK(nghttp2_submit_settings(a->h2, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);
-    CHECK(nghttp2_session_set_local_window_size(a->h2, NGHTTP2_FLAG_NONE, 0, WINDOW) == 0);
-    a->stream = nghttp2_submit_request(a->h2, NULL, head, n, &body, NULL);
-    CHECK(a->stream > 0);
+    a->duplex = rpc_duplex_client_new(AUTHZ_MESSAGE_MAX, "/postern.Authorize/CheckStream",
+                                      "authorize.postern.internal", sv_from(proof));
     secret_wipe(proof, sizeof(proof));
 }
 
@@ -323,15 +191,8 @@ void proxy_authz_link_drop(struct proxy_authz_link *link, const char *why)
     }
     link->wants_write = false;
     proxy_io_close(&link->io);
-    nghttp2_session_del(link->h2);
-    link->h2 = NULL;
+    rpc_duplex_free(&link->duplex);
     link->proven = false;
-    link->stranger = false;
-    buf_reset(&link->sending);
-    link->sending_at = 0;
-    buf_reset(&link->wire);
-    link->wire_at = 0;
-    buf_reset(&link->in);
     link->silent_since_us = 0;
     proxy_identity_clear(&link->blocks);
     link->broken = false;
@@ -359,29 +220,19 @@ static bool push_wire(struct proxy_authz_link *a)
     char scratch[16]; /* one piece only: never joined */
 
     for (;;) {
-        const uint8_t *p = NULL;
-        ssize_t got = 0;
-        size_t n = 0;
+        struct sv bytes = { 0 };
         struct iovec v;
+        size_t n = 0;
         enum proxy_io_result result = PROXY_IO_FAILED;
 
-        while (a->wire.n - a->wire_at < PROXY_IO_SCRATCH) {
-            got = nghttp2_session_mem_send(a->h2, &p);
-            if (got <= 0) {
-                break;
-            }
-            buf_add(&a->wire, p, (size_t)got);
-        }
-        if (got < 0 || a->wire.err != ERR_OK) {
+        if (rpc_duplex_out(a->duplex, &bytes) != ERR_OK) {
             return false;
         }
-        if (a->wire.n == a->wire_at) {
-            buf_reset(&a->wire);
-            a->wire_at = 0;
+        if (bytes.n == 0) {
             want_write(a, false);
             return true;
         }
-        v = (struct iovec){ .iov_base = a->wire.p + a->wire_at, .iov_len = a->wire.n - a->wire_at };
+        v = (struct iovec){ .iov_base = base_unconst(bytes.p), .iov_len = bytes.n };
         result = proxy_io_write(&a->io, &v, 1, scratch, &n);
         if (result == PROXY_IO_AGAIN) {
             want_write(a, true);
@@ -390,7 +241,7 @@ static bool push_wire(struct proxy_authz_link *a)
         if (result != PROXY_IO_DONE) {
             return false;
         }
-        a->wire_at += n;
+        rpc_duplex_wrote(a->duplex, n);
     }
 }
 
@@ -401,8 +252,7 @@ bool proxy_authz_link_is_up(const struct proxy_authz_link *link)
 
 bool proxy_authz_link_can_send(const struct proxy_authz_link *link)
 {
-    return link->state == LINK_UP && link->sending_at == link->sending.n &&
-           link->wire_at == link->wire.n;
+    return link->state == LINK_UP && rpc_duplex_can_send(link->duplex);
 }
 
 int64_t proxy_authz_link_silent_since_us(const struct proxy_authz_link *link)
@@ -417,20 +267,12 @@ int64_t proxy_authz_link_sent_at_us(const struct proxy_authz_link *link)
 
 void proxy_authz_link_send(struct proxy_authz_link *link, struct sv message)
 {
-    unsigned char head[FRAME_HEAD] = { 0, (unsigned char)(message.n >> 24U),
-                                       (unsigned char)(message.n >> 16U),
-                                       (unsigned char)(message.n >> 8U), (unsigned char)message.n };
-
-    CHECK(proxy_authz_link_can_send(link) && message.n <= AUTHZ_MESSAGE_MAX);
-    buf_reset(&link->sending);
-    link->sending_at = 0;
-    buf_add(&link->sending, head, sizeof(head));
-    buf_add_sv(&link->sending, message);
+    CHECK(proxy_authz_link_can_send(link));
+    rpc_duplex_send(link->duplex, message);
     link->sent_at_us = clock_mono_us();
     if (link->silent_since_us == 0) {
         link->silent_since_us = link->sent_at_us;
     }
-    (void)nghttp2_session_resume_data(link->h2, link->stream);
     if (!push_wire(link)) {
         proxy_authz_link_drop(link, "write failed");
     }
@@ -460,9 +302,9 @@ static void pull_wire(struct proxy_authz_link *a)
     while (a->state == LINK_UP && result == PROXY_IO_DONE && more) {
         result = proxy_io_read(&a->io, room, sizeof(room), &n);
         more = proxy_io_pending(&a->io); /* else the next event tells */
-        if (result == PROXY_IO_DONE &&
-            (nghttp2_session_mem_recv(a->h2, room, n) < 0 || a->broken)) {
-            proxy_authz_link_drop(a, a->stranger
+        if (result == PROXY_IO_DONE && (rpc_duplex_feed(a->duplex, sv_of(room, n)) != ERR_OK ||
+                                        rpc_duplex_is_over(a->duplex))) {
+            proxy_authz_link_drop(a, rpc_duplex_status(a->duplex) == RPC_UNAUTHENTICATED
                                          ? "it does not know us: is the shared secret the same?"
                                          : "the stream ended");
             return;
@@ -472,7 +314,7 @@ static void pull_wire(struct proxy_authz_link *a)
         proxy_authz_link_drop(a, "the connection ended");
         return;
     }
-    take_frames(a);
+    take_messages(a);
     if (a->state == LINK_UP && a->broken) {
         proxy_authz_link_drop(a, "an answer made no sense");
         return;
@@ -611,9 +453,6 @@ struct proxy_authz_link *proxy_authz_link_new(const struct proxy_authz_link_opts
     a->address = *opts->address;
     (void)proxy_sockaddr_text(&a->address, a->target);
     proxy_io_init(&a->io, -1);
-    buf_init(&a->sending, AUTHZ_MESSAGE_MAX + FRAME_HEAD);
-    buf_init(&a->wire, (size_t)AUTHZ_MESSAGE_MAX * 2);
-    buf_init(&a->in, (size_t)AUTHZ_MESSAGE_MAX * 2);
     arena_init(&a->arena);
     dial(a);
     return a;
@@ -629,9 +468,6 @@ void proxy_authz_link_free(struct proxy_authz_link **link)
     a->warned = true; /* an end in order is no warning */
     a->state = LINK_DOWN;
     proxy_authz_link_drop(a, "stopping");
-    buf_deinit(&a->sending);
-    buf_deinit(&a->wire);
-    buf_deinit(&a->in);
     arena_deinit(&a->arena);
     SSL_CTX_free(a->tls);
     mem_free(&a);

@@ -18,7 +18,7 @@
 
 struct proxy_authz_link;
 
-/* Hooks may send on any link; they must free none. */
+/* Hooks must neither send on a link nor free one: they ask for the next flush. */
 struct proxy_authz_link_opts {
     struct loop *loop;
     const struct rpc_identity *identity;
