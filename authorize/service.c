@@ -1,6 +1,7 @@
 #include "authorize/service.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #include "authorize/answer.h"
@@ -18,6 +19,7 @@
 #include "common/mem.h"
 #include "common/pace.h"
 #include "common/rpc/client.h"
+#include "common/rpc/proof.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/server.h"
 #include "common/rpc/wire.h"
@@ -32,6 +34,8 @@ enum {
 };
 
 struct authz_service {
+    struct loop *loop; /* the check thread's; NULL: it is the rpc's own */
+    pthread_t thread;  /* with loop */
     struct rpc *rpc;
     struct rpc_identity *identity;
     struct rpc_client *client;
@@ -677,7 +681,12 @@ static struct authz_rules *service_end(struct authz_service *svc)
     if (svc->answers != NULL) {
         authz_answers_stop(svc->answers);
     }
+    if (svc->loop != NULL) {
+        loop_stop(svc->loop);
+        (void)pthread_join(svc->thread, NULL);
+    }
     rpc_free(&svc->rpc);
+    loop_free(&svc->loop);
     authz_answers_free(&svc->answers);
     authz_recent_free(&svc->recent);
     authz_sync_free(&svc->sync);
@@ -692,6 +701,29 @@ static struct authz_rules *service_end(struct authz_service *svc)
 
     mem_free(&svc);
     return rules;
+}
+
+static void *run_loop(void *arg)
+{
+    loop_run(arg);
+    return NULL;
+}
+
+/* The thread of the checks: on a unix socket a loop of its own, on which the proxies' streams are served
+ * without gRPC core; with TLS the one that gRPC's queue has. */
+static void start_thread(struct authz_service *svc, const char *listen)
+{
+    sigset_t all;
+    sigset_t before;
+
+    if (rpc_unix_path(sv_from(listen)).p != NULL) {
+        svc->loop = loop_new();
+        (void)sigfillset(&all); /* signals are the main thread's */
+        (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+        CHECK(pthread_create(&svc->thread, NULL, run_loop, svc->loop) == 0);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    svc->rpc = rpc_new(svc->loop);
 }
 
 enum err authz_service_new(const struct authz_service_opts *opts,
@@ -712,7 +744,7 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     list_init(&svc->waiters);
     CHECK(pthread_mutex_init(&svc->mutex, NULL) == 0);
     CHECK(pthread_cond_init(&svc->done, NULL) == 0);
-    svc->rpc = rpc_new(NULL);
+    start_thread(svc, opts->listen);
     const struct authz_answers_opts answers = {
         .rpc = svc->rpc, .config = config, .on_more = on_more, .ready = opts->audit
     };
@@ -727,6 +759,7 @@ enum err authz_service_new(const struct authz_service_opts *opts,
                                             .identity = svc->identity,
                                             .methods = methods,
                                             .n_methods = ARRAY_LEN(methods),
+                                            .direct = svc->loop == NULL ? NULL : &methods[0],
                                             .arg = svc,
                                             .on_refused = on_refused };
     err = rpc_server_new(svc->rpc, &server, &svc->server, d);

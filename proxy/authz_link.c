@@ -402,6 +402,21 @@ static void renew_tls(struct proxy_authz_link *a, int64_t now_ms)
     }
 }
 
+/* To the socket that is served without gRPC core; -1: there is none. */
+static int dial_direct(const struct proxy_authz_link *a)
+{
+    char path[RPC_UNIX_PATH_SIZE];
+    struct diag d = { .line = 0 };
+    struct proxy_sockaddr address;
+
+    if (!rpc_direct_path(rpc_unix_path(sv_from(a->target)), path) ||
+        rpc_unix_check(sv_from(path), &d) != ERR_OK) {
+        return -1;
+    }
+    address = proxy_sockaddr_unix(path);
+    return proxy_dial(&address);
+}
+
 static void dial(struct proxy_authz_link *a)
 {
     int64_t now = clock_mono_ms();
@@ -415,7 +430,8 @@ static void dial(struct proxy_authz_link *a)
         proxy_authz_link_drop(a, d.text);
         return;
     }
-    fd = proxy_dial(&a->address);
+    fd = is_local(a) ? dial_direct(a) : -1;
+    fd = fd >= 0 ? fd : proxy_dial(&a->address); /* an older authorize has the one socket */
     if (fd < 0) {
         proxy_authz_link_drop(a, "nobody listens there");
         return;

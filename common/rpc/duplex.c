@@ -237,6 +237,19 @@ static ssize_t read_sending(nghttp2_session *h2, int32_t stream, uint8_t *p, siz
 
 /* NOLINTEND(readability-non-const-parameter,readability-function-size) */
 
+/* The server has said its end; the client need not say its own any more (RFC 9113 §8.1). gRPC core
+ * does not believe in an end without that. */
+static int on_sent(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
+{
+    struct rpc_duplex *d = arg;
+
+    if (frame->hd.type == NGHTTP2_HEADERS && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 &&
+        d->ending && !d->drained) {
+        (void)nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, d->stream, NGHTTP2_NO_ERROR);
+    }
+    return 0;
+}
+
 void rpc_duplex_send(struct rpc_duplex *duplex, struct sv message)
 {
     struct rpc_duplex *d = duplex;
@@ -274,10 +287,11 @@ enum err rpc_duplex_out(struct rpc_duplex *duplex, struct sv *bytes_out)
             buf_add(&d->wire, p, (size_t)got);
         }
     }
-    *bytes_out = sv_from_at(buf_sv(&d->wire), d->wire_at);
     if (got < 0 || d->wire.err != ERR_OK) {
+        *bytes_out = SV("");
         return ERR_INTERNAL;
     }
+    *bytes_out = sv_from_at(buf_sv(&d->wire), d->wire_at);
     /* After a fault of the peer nghttp2 has said its last (GOAWAY). */
     return bytes_out->n == 0 && nghttp2_session_want_read(d->h2) == 0 ? ERR_ABORTED : ERR_OK;
 }
@@ -358,6 +372,7 @@ static nghttp2_session_callbacks *callbacks_new(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
     return callbacks;
 }
 

@@ -37,8 +37,8 @@ bool rpc_duplex_is_over(const struct rpc_duplex *duplex);
 /* One message; it can_send: the last one has left. */
 void rpc_duplex_send(struct rpc_duplex *duplex, struct sv message);
 bool rpc_duplex_can_send(const struct rpc_duplex *duplex);
-/* What the socket should get next, at least RPC_DUPLEX_OUT bytes if there are so many; empty: nothing.
- * An error: nor will anything ever come; the connection is to be closed. */
+/* What the socket should get next, at least RPC_DUPLEX_OUT bytes if there are so many; empty: nothing
+ * now. With an error it is empty for good: ERR_ABORTED after GOAWAY of either side. */
 MUST_CHECK enum err rpc_duplex_out(struct rpc_duplex *duplex, struct sv *bytes_out);
 void rpc_duplex_wrote(struct rpc_duplex *duplex, size_t n);
 

@@ -11,6 +11,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/listen.h"
 #include "common/mem.h"
 #include "common/rpc/proof.h"
 #include "common/rpc/server.h"
@@ -18,16 +19,24 @@
 
 enum { LOCK_PATH_SIZE = RPC_UNIX_PATH_SIZE + 8, STREAMS_MAX = 1024, HANDSHAKE_MS = 5000 };
 
-void rpc_listen_init(struct rpc_listen *listen, const struct rpc_identity *identity)
+void rpc_listen_init(struct rpc_listen *listen, const struct rpc_identity *identity, bool direct)
 {
-    *listen = (struct rpc_listen){ .identity = identity, .lock_fd = -1 };
+    *listen = (struct rpc_listen){
+        .identity = identity, .lock_fd = -1, .wants_direct = direct, .direct_fd = -1
+    };
     (void)pthread_mutex_init(&listen->mutex, NULL);
 }
 
 void rpc_listen_deinit(struct rpc_listen *listen)
 {
+    if (listen->direct_fd >= 0) {
+        (void)close(listen->direct_fd);
+    }
     if (listen->lock_fd >= 0) {
         (void)unlink(listen->unix_path);
+        if (listen->direct_path[0] != '\0') {
+            (void)unlink(listen->direct_path);
+        }
         (void)close(listen->lock_fd); /* the lock file stays: removing it would race */
     }
     (void)pthread_mutex_destroy(&listen->mutex);
@@ -130,6 +139,27 @@ static enum err take_socket(struct rpc_listen *listen, struct sv path, struct di
     return ERR_OK;
 }
 
+/* Before gRPC's is there: whoever finds that one alone has an older server before him. */
+static enum err open_direct(struct rpc_listen *listen, struct sv path, struct diag *d)
+{
+    char address[RPC_UNIX_PATH_SIZE + 8];
+    char direct[RPC_UNIX_PATH_SIZE];
+    enum err err = ERR_OK;
+
+    if (!listen->wants_direct || !rpc_direct_path(path, direct)) {
+        return ERR_OK;
+    }
+    err = rpc_unix_check(sv_from(direct), d);
+    if (err == ERR_OK) {
+        (void)snprintf(address, sizeof(address), "unix:%s", direct);
+        err = listen_open(sv_from(address), &listen->direct_fd, d);
+    }
+    if (err == ERR_OK) {
+        memcpy(listen->direct_path, direct, sizeof(direct));
+    }
+    return err;
+}
+
 enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server, const char *address,
                          struct diag *d)
 {
@@ -142,6 +172,7 @@ enum err rpc_listen_bind(struct rpc_listen *listen, grpc_server *server, const c
     if (sv_starts(text, SV("unix:"))) {
         enum err err = take_socket(listen, path, d);
 
+        err = err != ERR_OK ? err : open_direct(listen, path, d);
         if (err != ERR_OK) {
             return err;
         }

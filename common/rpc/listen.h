@@ -9,8 +9,7 @@
 #include "common/base.h"
 #include "common/diag.h"
 #include "common/rpc/identity.h"
-
-enum { RPC_UNIX_PATH_SIZE = 108 };
+#include "common/rpc/proof.h"
 
 struct rpc_listen {
     const struct rpc_identity *identity;
@@ -19,9 +18,13 @@ struct rpc_listen {
     int port;
     char unix_path[RPC_UNIX_PATH_SIZE]; /* "" for TCP */
     int lock_fd;                        /* of unix_path's lock file, or -1 */
+    bool wants_direct;
+    char direct_path[RPC_UNIX_PATH_SIZE]; /* of the socket beside it; "": none */
+    int direct_fd;                        /* whoever serves it takes it; else -1 */
 };
 
-void rpc_listen_init(struct rpc_listen *listen, const struct rpc_identity *identity);
+/* direct: a unix socket gets another one beside it (rpc_direct_path). */
+void rpc_listen_init(struct rpc_listen *listen, const struct rpc_identity *identity, bool direct);
 /* After the server is destroyed. Removes the socket. */
 void rpc_listen_deinit(struct rpc_listen *listen);
 grpc_server *rpc_listen_server(void);

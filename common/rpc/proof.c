@@ -97,6 +97,13 @@ struct sv rpc_unix_path(struct sv address)
     return sv_starts(address, prefix) ? sv_from_at(address, prefix.n) : (struct sv){ 0 };
 }
 
+bool rpc_direct_path(struct sv path, char out[RPC_UNIX_PATH_SIZE])
+{
+    int n = snprintf(out, RPC_UNIX_PATH_SIZE, "%.*s.direct", SV_ARG(path));
+
+    return n > 0 && n < RPC_UNIX_PATH_SIZE;
+}
+
 static bool is_ours(const struct stat *st)
 {
     return st->st_uid == geteuid() || st->st_uid == 0;

@@ -11,7 +11,7 @@
 #include "common/rpc/identity.h"
 #include "common/sv.h"
 
-enum { RPC_PROOF_LIFE_S = 3600, RPC_PROOF_SIZE = 80 };
+enum { RPC_PROOF_LIFE_S = 3600, RPC_PROOF_SIZE = 80, RPC_UNIX_PATH_SIZE = 108 };
 
 #define RPC_PROOF_SCHEME "Postern "
 
@@ -23,6 +23,9 @@ enum rpc_role rpc_proof_check(const struct rpc_identity *server, struct sv text)
 
 /* "unix:/path": the path behind it; else nothing. */
 struct sv rpc_unix_path(struct sv address);
+/* The socket beside the one at path where a server's direct method is served (server.h). False: the
+ * name would be too long, there is none. */
+MUST_CHECK bool rpc_direct_path(struct sv path, char out[RPC_UNIX_PATH_SIZE]);
 /* A folder that others may write to could hold anybody's socket: it and every folder above must be
  * ours or root's and not be writable for others (above the last one, the sticky bit will do), and a
  * socket that is there already must be ours or root's. ERR_DENIED, ERR_IO (no such folder): d says

@@ -8,11 +8,12 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 
-#include "common/crypto/token.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/rpc/call.h"
 #include "common/rpc/core.h"
+#include "common/rpc/direct.h"
 #include "common/rpc/health.h"
 #include "common/rpc/listen.h"
 #include "common/rpc/proof.h"
@@ -26,15 +27,15 @@ struct rpc_server {
     grpc_server *server;
     struct rpc_server_opts opts;
     struct rpc_listen listen;
-    struct list calls; /* accepted, not closed */
-    size_t n_calls;    /* of those */
-    size_t pending;    /* accepts and calls that still have ops out */
+    struct rpc_direct *direct; /* NULL: there is none */
+    struct list calls;         /* accepted, not closed */
+    size_t n_calls;            /* of those */
+    size_t pending;            /* accepts and calls that still have ops out */
     bool stopping;
     struct rpc_health health;
     struct rpc_reflection reflection;
-    size_t n_strangers;        /* open calls of methods that are open to anyone */
-    struct log_limit refusals; /* of nobody's calls that are told */
-    uint64_t untold;           /* such that were not */
+    size_t n_strangers; /* open calls of methods that are open to anyone */
+    struct rpc_gate gate;
     struct rpc_op shut_op;
     pthread_mutex_t mutex; /* over idle */
     pthread_cond_t idle_cond;
@@ -45,7 +46,8 @@ enum call_state { CALL_WAITING = 0, CALL_READING, CALL_OPEN, CALL_ENDING, CALL_O
 
 /*  WAITING --accepted--> READING --request--> OPEN --reply, fail, finish--> ENDING --all ops back--> OVER
  *  (a refused call goes from WAITING to ENDING) */
-struct rpc_call {
+struct core_call {
+    struct rpc_call base;
     struct rpc_server *server;
     struct list in_calls;
     enum call_state state;
@@ -54,10 +56,7 @@ struct rpc_call {
     grpc_metadata_array metadata;
     const struct rpc_method *method;
     void *method_arg; /* for its handler */
-    enum rpc_role role;
-    char who[TOKEN_ID_SIZE];
-    const char *by; /* what says who: "certificate", … */
-    unsigned ops;   /* out with gRPC */
+    unsigned ops;     /* out with gRPC */
     struct rpc_op accept_op;
     struct rpc_op close_op;
     struct rpc_op read_op;
@@ -92,7 +91,7 @@ static void server_maybe_idle(struct rpc_server *server)
     }
 }
 
-static void call_free(struct rpc_call *call)
+static void call_free(struct core_call *call)
 {
     struct rpc_server *server = call->server;
 
@@ -114,7 +113,7 @@ static void call_free(struct rpc_call *call)
 }
 
 /* An op came back; after the last one of a call that is ending, tells its owner and frees it. */
-static void call_op_back(struct rpc_call *call)
+static void call_op_back(struct core_call *call)
 {
     call->ops--;
     if (call->state != CALL_ENDING || call->ops != 0) {
@@ -129,7 +128,7 @@ static void call_op_back(struct rpc_call *call)
     call_free(call);
 }
 
-static size_t head_op(struct rpc_call *call, grpc_op *op)
+static size_t head_op(struct core_call *call, grpc_op *op)
 {
     if (call->sent_head) {
         return 0;
@@ -141,7 +140,7 @@ static size_t head_op(struct rpc_call *call, grpc_op *op)
 
 static void on_ended(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, end_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, end_op);
 
     if (!op->ok || (call->method != NULL && call->method->client_streams)) {
         grpc_call_cancel(call->call, NULL); /* or the read that is out would stay out */
@@ -149,9 +148,15 @@ static void on_ended(struct rpc_op *op)
     call_op_back(call);
 }
 
-static void call_end(struct rpc_call *call, enum rpc_status status, const char *text,
+static struct core_call *core_of(struct rpc_call *call)
+{
+    return CONTAINER_OF(call, struct core_call, base);
+}
+
+static void core_end(struct rpc_call *base, enum rpc_status status, const char *text,
                      const struct sv *response)
 {
+    struct core_call *call = core_of(base);
     grpc_op ops[3];
     size_t n = 0;
     grpc_slice details = grpc_slice_from_copied_string(text == NULL ? "" : text);
@@ -173,30 +178,11 @@ static void call_end(struct rpc_call *call, enum rpc_status status, const char *
     grpc_slice_unref(details);
 }
 
-void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response)
-{
-    size_t n = protobuf_c_message_get_packed_size(response);
-    uint8_t *bytes = mem_alloc(n + 1);
-
-    rpc_call_reply_bytes(call, sv_of(bytes, protobuf_c_message_pack(response, bytes)));
-    mem_free(&bytes);
-}
-
-void rpc_call_reply_bytes(struct rpc_call *call, struct sv bytes)
-{
-    call_end(call, RPC_OK, NULL, &bytes);
-}
-
-void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *text)
-{
-    call_end(call, status == RPC_OK ? RPC_INTERNAL : status, text, NULL);
-}
-
 /* ---- streams --------------------------------------------------------------------------------- */
 
 static void on_written(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, write_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, write_op);
 
     call->writing = false;
     if (call->out != NULL) {
@@ -207,7 +193,7 @@ static void on_written(struct rpc_op *op)
         call->gone = true;
     }
     if (call->finish_wanted && call->state == CALL_OPEN) {
-        call_end(call, call->finish_status, call->finish_text, NULL);
+        core_end(&call->base, call->finish_status, call->finish_text, NULL);
     } else if (call->state == CALL_OPEN && !call->gone && call->ops_of != NULL &&
                call->ops_of->on_writable != NULL) {
         call->ops_of->on_writable(call->arg);
@@ -215,15 +201,23 @@ static void on_written(struct rpc_op *op)
     call_op_back(call);
 }
 
-void rpc_call_send(struct rpc_call *call, struct sv bytes)
+static bool core_can_send(const struct rpc_call *base)
 {
+    const struct core_call *call = core_of(base_unconst(base));
+
+    return call->state == CALL_OPEN && !call->writing && !call->gone && !call->finish_wanted;
+}
+
+static void core_send(struct rpc_call *base, struct sv bytes)
+{
+    struct core_call *call = core_of(base);
     grpc_op ops[2];
     size_t n = 0;
 
     if (call->state == CALL_ENDING || call->gone || call->finish_wanted) {
         return; /* nobody listens any more; on_closed tells */
     }
-    CHECK(rpc_call_can_send(call));
+    CHECK(core_can_send(base));
     n = head_op(call, &ops[0]);
     call->out = rpc_message_of(bytes);
     ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->out };
@@ -233,18 +227,15 @@ void rpc_call_send(struct rpc_call *call, struct sv bytes)
     rpc_start(call->call, ops, n, &call->write_op);
 }
 
-bool rpc_call_can_send(const struct rpc_call *call)
+static void core_finish(struct rpc_call *base, enum rpc_status status, const char *text)
 {
-    return call->state == CALL_OPEN && !call->writing && !call->gone && !call->finish_wanted;
-}
+    struct core_call *call = core_of(base);
 
-void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *text)
-{
     if (call->state != CALL_OPEN || call->finish_wanted) {
         return;
     }
     if (!call->writing) {
-        call_end(call, status, text, NULL);
+        core_end(base, status, text, NULL);
         return;
     }
     call->finish_wanted = true;
@@ -252,20 +243,28 @@ void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *
     (void)snprintf(call->finish_text, sizeof(call->finish_text), "%s", text == NULL ? "" : text);
 }
 
-void rpc_call_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, void *arg)
+static void core_stream(struct rpc_call *base, const struct rpc_stream_ops *ops, void *arg)
 {
+    struct core_call *call = core_of(base);
+
     call->ops_of = ops;
     call->arg = arg;
     if (call->gone) { /* before it became a stream: nobody has been told yet */
-        rpc_call_finish(call, RPC_CANCELLED, "the caller left");
+        core_finish(base, RPC_CANCELLED, "the caller left");
     }
 }
 
-static void read_next(struct rpc_call *call);
+static const struct rpc_carrier core_carrier = { .stream = core_stream,
+                                                 .send = core_send,
+                                                 .can_send = core_can_send,
+                                                 .finish = core_finish,
+                                                 .end = core_end };
+
+static void read_next(struct core_call *call);
 
 static void on_stream_read(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, read_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, read_op);
 
     if (op->ok && call->in != NULL && call->state == CALL_OPEN) {
         char *room = NULL;
@@ -283,14 +282,14 @@ static void on_stream_read(struct rpc_op *op)
     if (call->state == CALL_OPEN && call->reading_done && call->ops_of->on_client_done != NULL) {
         call->ops_of->on_client_done(call->arg);
     } else if (call->state == CALL_OPEN && call->reading_done) {
-        rpc_call_finish(call, RPC_OK, NULL);
+        rpc_call_finish(&call->base, RPC_OK, NULL);
     } else if (call->state == CALL_OPEN) {
         read_next(call);
     }
     call_op_back(call);
 }
 
-static void read_next(struct rpc_call *call)
+static void read_next(struct core_call *call)
 {
     grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->in };
 
@@ -301,7 +300,7 @@ static void read_next(struct rpc_call *call)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-static void run_handler(struct rpc_call *call, struct sv bytes)
+static void run_handler(struct core_call *call, struct sv bytes)
 {
     ProtobufCMessage *request = NULL;
     enum err err = ERR_LIMIT;
@@ -310,22 +309,22 @@ static void run_handler(struct rpc_call *call, struct sv bytes)
         err = rpc_unpack(call->method->request, bytes, NULL, &request);
     }
     if (err != ERR_OK) {
-        rpc_call_fail(call, err == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
+        rpc_call_fail(&call->base, err == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
                       "the request is no message of its type");
         return;
     }
-    call->method->handler(call, request, call->method_arg);
+    call->method->handler(&call->base, request, call->method_arg);
     protobuf_c_message_free_unpacked(request, NULL);
 }
 
 static void on_request_read(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, read_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, read_op);
 
     if (call->state == CALL_READING) {
         call->state = CALL_OPEN;
         if (call->gone) {
-            rpc_call_fail(call, RPC_CANCELLED, "the caller left");
+            rpc_call_fail(&call->base, RPC_CANCELLED, "the caller left");
         } else if (op->ok && call->in != NULL) {
             char *room = NULL;
             grpc_byte_buffer *in = call->in;
@@ -336,7 +335,7 @@ static void on_request_read(struct rpc_op *op)
             mem_free(&room);
             grpc_byte_buffer_destroy(in);
         } else {
-            rpc_call_fail(call, RPC_INVALID_ARGUMENT, "the request is missing or too large");
+            rpc_call_fail(&call->base, RPC_INVALID_ARGUMENT, "the request is missing or too large");
         }
     }
     call_op_back(call);
@@ -344,18 +343,18 @@ static void on_request_read(struct rpc_op *op)
 
 static void on_client_closed(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, close_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, close_op);
 
     if (call->cancelled != 0) {
         call->gone = true;
         if (call->state == CALL_OPEN && call->ops_of != NULL) {
-            rpc_call_finish(call, RPC_CANCELLED, "the caller left");
+            rpc_call_finish(&call->base, RPC_CANCELLED, "the caller left");
         }
     }
     call_op_back(call);
 }
 
-static void start_call(struct rpc_call *call)
+static void start_call(struct core_call *call)
 {
     grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->in };
 
@@ -363,7 +362,7 @@ static void start_call(struct rpc_call *call)
         grpc_op head = { .op = GRPC_OP_SEND_INITIAL_METADATA };
 
         call->state = CALL_OPEN;
-        call->method->handler(call, NULL, call->method_arg);
+        call->method->handler(&call->base, NULL, call->method_arg);
         if (call->state != CALL_OPEN) {
             return;
         }
@@ -409,7 +408,7 @@ static struct sv slice_sv(const grpc_slice *slice)
 }
 
 /* What stands in `authorization`, once; nothing without one. Two would be two callers. */
-static struct sv shown_by(const struct rpc_call *call)
+static struct sv shown_by(const struct core_call *call)
 {
     struct sv shown = { 0 };
 
@@ -424,60 +423,16 @@ static struct sv shown_by(const struct rpc_call *call)
     return shown;
 }
 
-static enum rpc_role role_by_token(struct rpc_call *call, struct sv shown)
+static void identify(struct core_call *call)
 {
-    const struct keys *keys = rpc_identity_keys(call->server->opts.identity);
-    struct token token = { .role = TOKEN_ROLE_NONE };
-    struct sv prefix = SV("Bearer ");
-
-    if (!sv_istarts(shown, prefix) ||
-        token_verify(keys, sv_from_at(shown, prefix.n), &token) != ERR_OK) {
-        return RPC_NOBODY;
-    }
-    (void)snprintf(call->who, sizeof(call->who), "%s", token.id);
-    switch (token.role) {
-    case TOKEN_ROLE_SESSION_ADMIN:
-        return RPC_TOKEN_SESSION_ADMIN;
-    case TOKEN_ROLE_READER:
-        return RPC_TOKEN_READER;
-    case TOKEN_ROLE_CHECKER:
-        return RPC_TOKEN_CHECKER;
-    case TOKEN_ROLE_RECORD_WRITER:
-        return RPC_TOKEN_RECORD_WRITER;
-    case TOKEN_ROLE_SERVICE_ACCOUNT:
-    case TOKEN_ROLE_NONE:
-        break;
-    }
-    return RPC_NOBODY;
-}
-
-static void identify(struct rpc_call *call)
-{
-    struct rpc_server *server = call->server;
+    const struct rpc_identity *identity = call->server->opts.identity;
     struct sv shown = shown_by(call);
+    bool is_tcp = call->server->listen.unix_path[0] == '\0';
+    enum rpc_role certified =
+        is_tcp ? role_by_certificate(call->call) : rpc_proof_check(identity, shown);
 
-    bool is_tcp = server->listen.unix_path[0] == '\0';
-
-    call->role =
-        is_tcp ? role_by_certificate(call->call) : rpc_proof_check(server->opts.identity, shown);
-    call->by = is_tcp ? "certificate" : "proof";
-    if (call->role == RPC_NOBODY) {
-        call->role = role_by_token(call, shown);
-        call->by = call->who[0] != '\0' ? "token" : "nothing";
-    }
-    if (call->who[0] == '\0') {
-        (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));
-    }
-}
-
-enum rpc_role rpc_call_role(const struct rpc_call *call)
-{
-    return call->role;
-}
-
-const char *rpc_call_who(const struct rpc_call *call)
-{
-    return call->who;
+    rpc_call_identify(&call->base, &call->server->gate, is_tcp ? "certificate" : "proof", certified,
+                      shown);
 }
 
 /* ---- accepting ------------------------------------------------------------------------------- */
@@ -493,7 +448,7 @@ static const struct rpc_method *find_in(const struct rpc_method *methods, size_t
 }
 
 /* Sets method and method_arg; method NULL: there is none. */
-static void find_method(struct rpc_call *call, struct sv path)
+static void find_method(struct core_call *call, struct sv path)
 {
     struct rpc_server *server = call->server;
 
@@ -510,76 +465,36 @@ static void find_method(struct rpc_call *call, struct sv path)
     }
 }
 
-void rpc_refusal_line(const struct rpc_refusal *refusal, int64_t wall_ms, struct buf *out)
+static void admit(struct core_call *call)
 {
-    log_open(out, wall_ms, SV("rpc.refused"));
-    log_add_str(out, LOG_KEY("outcome"), "refused");
-    log_add_str(out, LOG_KEY("method"), refusal->method);
-    log_add_str(out, LOG_KEY("role"), rpc_role_name(refusal->role));
-    log_add_str(out, LOG_KEY("caller"), refusal->who);
-    log_add_str(out, LOG_KEY("by"), refusal->by);
-    if (refusal->more != 0) {
-        log_add_u64(out, LOG_KEY("more"), refusal->more);
-    }
-    log_close(out);
-}
-
-static void tell_refused(struct rpc_call *call)
-{
-    struct rpc_server *server = call->server;
-    struct rpc_refusal refusal = {
-        .method = call->method->path, .role = call->role, .who = call->who, .by = call->by
-    };
-
-    if (server->opts.on_refused == NULL) {
-        return;
-    }
-    if (call->role == RPC_NOBODY) {
-        if (!log_limit_pass(&server->refusals, RPC_REFUSALS_MAX)) {
-            server->untold++;
-            return;
-        }
-        refusal.more = server->untold;
-        server->untold = 0;
-    }
-    server->opts.on_refused(server->opts.arg, &refusal);
-}
-
-static void admit(struct rpc_call *call)
-{
-    static struct log_limit limit;
     struct sv path = slice_sv(&call->details.method);
+    enum rpc_status status = RPC_OK;
+    const char *text = NULL;
 
     find_method(call, path);
     if (call->method == NULL) {
-        rpc_call_fail(call, RPC_UNIMPLEMENTED, "no such method");
+        rpc_call_fail(&call->base, RPC_UNIMPLEMENTED, "no such method");
         return;
     }
     call->server->n_strangers += call->stranger ? 1 : 0;
     if (call->server->n_calls > RPC_CALLS_MAX || call->server->n_strangers > RPC_STRANGERS_MAX) {
-        rpc_call_fail(call, RPC_RESOURCE_EXHAUSTED, "too many calls are open");
+        rpc_call_fail(&call->base, RPC_RESOURCE_EXHAUSTED, "too many calls are open");
         return;
     }
     identify(call);
-    if (call->stranger || (call->method->roles & BIT(call->role)) != 0) {
-        start_call(call);
+    status = call->stranger
+                 ? RPC_OK
+                 : rpc_call_permit(&call->base, &call->server->gate, call->method, &text);
+    if (status != RPC_OK) {
+        rpc_call_fail(&call->base, status, text);
         return;
     }
-    if (log_limit_pass(&limit, 10)) {
-        log_warn("rpc.refused", KV_STR("caller", call->who), KV_SV("method", path));
-    }
-    tell_refused(call);
-    if (call->role == RPC_NOBODY) {
-        rpc_call_fail(call, RPC_UNAUTHENTICATED,
-                      "show a certificate of the internal CA or a valid token");
-    } else {
-        rpc_call_fail(call, RPC_PERMISSION_DENIED, "the caller's role may not use this method");
-    }
+    start_call(call);
 }
 
 static void on_accepted(struct rpc_op *op)
 {
-    struct rpc_call *call = CONTAINER_OF(op, struct rpc_call, accept_op);
+    struct core_call *call = CONTAINER_OF(op, struct core_call, accept_op);
     struct rpc_server *server = call->server;
     grpc_op close = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
                       .data.recv_close_on_server.cancelled = &call->cancelled };
@@ -602,8 +517,9 @@ static void on_accepted(struct rpc_op *op)
 
 static void accept_next(struct rpc_server *server)
 {
-    struct rpc_call *call = MEM_NEW(struct rpc_call);
+    struct core_call *call = MEM_NEW(struct core_call);
 
+    call->base.carrier = &core_carrier;
     call->server = server;
     list_init(&call->in_calls);
     grpc_call_details_init(&call->details);
@@ -623,6 +539,9 @@ static void start_accepting(void *arg)
 
     for (i = 0; i < ACCEPTS; i++) {
         accept_next(server);
+    }
+    if (server->direct != NULL) {
+        rpc_direct_start(server->direct);
     }
     server->pending--; /* this task itself */
 }
@@ -644,7 +563,8 @@ enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
 
     server->rpc = rpc;
     server->opts = *opts;
-    rpc_listen_init(&server->listen, opts->identity);
+    server->gate.opts = &server->opts;
+    rpc_listen_init(&server->listen, opts->identity, opts->direct != NULL);
     list_init(&server->calls);
     rpc_health_init(&server->health, opts->methods, opts->n_methods);
     server->reflection =
@@ -657,6 +577,10 @@ enum err rpc_server_new(struct rpc *rpc, const struct rpc_server_opts *opts,
     if (err != ERR_OK) {
         server_destroy(server);
         return err;
+    }
+    if (server->listen.direct_fd >= 0) {
+        server->direct = rpc_direct_new(rpc_loop(rpc), server->listen.direct_fd, &server->gate);
+        server->listen.direct_fd = -1;
     }
     grpc_server_start(server->server);
     server->pending = 1;
@@ -688,6 +612,7 @@ static void begin_shutdown(void *arg)
     struct rpc_server *server = arg;
 
     server->stopping = true;
+    rpc_direct_free(&server->direct);
     server->pending++;
     server->shut_op.done = on_shut;
     rpc_give(&server->shut_op);
@@ -713,7 +638,7 @@ void rpc_server_free(struct rpc_server **server)
         return;
     }
     rpc_run(s->rpc, 0, begin_shutdown, s);
-    if (rpc_loop(s->rpc) != NULL) {
+    if (rpc_loop(s->rpc) != NULL && loop_is_mine(rpc_loop(s->rpc))) {
         while (!server_is_idle(s)) {
             (void)event_base_loop(loop_base(rpc_loop(s->rpc)), EVLOOP_ONCE);
         }

@@ -60,6 +60,9 @@ struct rpc_server_opts {
     const struct rpc_identity *identity;
     const struct rpc_method *methods; /* outlive the server */
     size_t n_methods;
+    /* NULL, or one of methods with client_streams: beside a unix socket it is also served without gRPC
+     * core, for callers that know of it (rpc_direct_path, direct.h). The rpc has a loop. */
+    const struct rpc_method *direct;
     void *arg; /* for the handlers */
     /* Told of every refused call of somebody, and of RPC_REFUSALS_MAX a second of nobody's: whoever
      * reaches the port makes as many as they like. NULL: nobody is. */

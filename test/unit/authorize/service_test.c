@@ -25,6 +25,7 @@ enum { WAIT_MS = 10000 };
 static const char secret_text[] = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 static char folder[] = "/tmp/postern-authorize-XXXXXX";
 static char listen_at[128];
+static char ask_at[128]; /* the gRPC socket; in the second run the one beside it */
 static char broker_at[128];
 
 struct stand {
@@ -111,7 +112,7 @@ static struct stand *stand_new(const char *staleness, bool with_broker)
         .rules = rules, .listen = listen_at, .databroker = broker_at, .on_ready = on_ready, .arg = s
     };
     assert_int_equal(authz_service_new(&opts, &s->service, &d), ERR_OK);
-    s->proxy = check_client_new(listen_at, s->proxy_identity);
+    s->proxy = check_client_new(ask_at, s->proxy_identity);
     if (with_broker) {
         wait_ready(s, 1);
     }
@@ -653,7 +654,7 @@ static void new_rules_decide_at_once(void **state)
 static void a_message_that_is_no_batch_ends_its_stream_only(void **state)
 {
     struct stand *s = stand_new("30s", true);
-    struct check_client *other = check_client_new(listen_at, s->proxy_identity);
+    struct check_client *other = check_client_new(ask_at, s->proxy_identity);
 
     (void)state;
     check_client_send_bytes(other, SV("\x0a\xff\xff\xff\xff\x0f"));
@@ -786,8 +787,11 @@ int main(void)
     }
     (void)snprintf(listen_at, sizeof(listen_at), "unix:%s/a.sock", folder);
     (void)snprintf(broker_at, sizeof(broker_at), "unix:%s/b.sock", folder);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)snprintf(ask_at, sizeof(ask_at), "%s", listen_at);
+    int failed = cmocka_run_group_tests_name("gRPC core", tests, NULL, NULL);
 
+    (void)snprintf(ask_at, sizeof(ask_at), "%s.direct", listen_at);
+    failed += cmocka_run_group_tests_name("direct", tests, NULL, NULL);
     (void)rmdir(folder);
     return failed;
 }

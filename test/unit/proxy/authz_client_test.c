@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -129,6 +130,9 @@ static const struct rpc_method methods[] = {
       .handler = on_stream },
 };
 
+/* NULL: an authorize without the socket for it. */
+static const struct rpc_method *direct;
+
 static void fake_up(struct world *w, size_t i, const char *address)
 {
     struct fake *f = &w->fakes[i];
@@ -143,6 +147,7 @@ static void fake_up(struct world *w, size_t i, const char *address)
                                                                .identity = w->authorize,
                                                                .methods = methods,
                                                                .n_methods = ARRAY_LEN(methods),
+                                                               .direct = direct,
                                                                .arg = f },
                                     &f->server, &d),
                      ERR_OK);
@@ -261,6 +266,9 @@ static void two_up(struct world *w, int64_t timeout_ms)
     world_init(w);
     test_address_unix(w->socket);
     fake_up(w, 0, w->socket);
+    if (direct != NULL) { /* the one beside it must do */
+        assert_int_equal(unlink(w->socket + strlen("unix:")), 0);
+    }
     w->at[0] = proxy_sockaddr_unix(w->socket + strlen("unix:"));
     test_address_tcp(tcp);
     fake_up(w, 1, tcp);
@@ -462,6 +470,10 @@ int main(void)
         cmocka_unit_test(checks_outlive_a_time_without_any_authorize),
     };
 
+    int failed = 0;
+
     (void)signal(SIGPIPE, SIG_IGN); /* as every daemon does: OpenSSL writes to sockets */
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failed = cmocka_run_group_tests_name("gRPC core", tests, NULL, NULL);
+    direct = &methods[0];
+    return failed + cmocka_run_group_tests_name("direct", tests, NULL, NULL);
 }

@@ -1,0 +1,154 @@
+#include "common/rpc/call.h"
+
+#include <stdio.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+
+/* ---- who calls ------------------------------------------------------------------------------- */
+
+static enum rpc_role role_by_token(struct rpc_call *call, const struct keys *keys, struct sv shown)
+{
+    struct token token = { .role = TOKEN_ROLE_NONE };
+    struct sv prefix = SV("Bearer ");
+
+    if (!sv_istarts(shown, prefix) ||
+        token_verify(keys, sv_from_at(shown, prefix.n), &token) != ERR_OK) {
+        return RPC_NOBODY;
+    }
+    (void)snprintf(call->who, sizeof(call->who), "%s", token.id);
+    switch (token.role) {
+    case TOKEN_ROLE_SESSION_ADMIN:
+        return RPC_TOKEN_SESSION_ADMIN;
+    case TOKEN_ROLE_READER:
+        return RPC_TOKEN_READER;
+    case TOKEN_ROLE_CHECKER:
+        return RPC_TOKEN_CHECKER;
+    case TOKEN_ROLE_RECORD_WRITER:
+        return RPC_TOKEN_RECORD_WRITER;
+    case TOKEN_ROLE_SERVICE_ACCOUNT:
+    case TOKEN_ROLE_NONE:
+        break;
+    }
+    return RPC_NOBODY;
+}
+
+void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate, const char *by,
+                       enum rpc_role certified, struct sv shown)
+{
+    call->role = certified;
+    call->by = by;
+    if (call->role == RPC_NOBODY) {
+        call->role = role_by_token(call, rpc_identity_keys(gate->opts->identity), shown);
+        call->by = call->who[0] != '\0' ? "token" : "nothing";
+    }
+    if (call->who[0] == '\0') {
+        (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));
+    }
+}
+
+void rpc_refusal_line(const struct rpc_refusal *refusal, int64_t wall_ms, struct buf *out)
+{
+    log_open(out, wall_ms, SV("rpc.refused"));
+    log_add_str(out, LOG_KEY("outcome"), "refused");
+    log_add_str(out, LOG_KEY("method"), refusal->method);
+    log_add_str(out, LOG_KEY("role"), rpc_role_name(refusal->role));
+    log_add_str(out, LOG_KEY("caller"), refusal->who);
+    log_add_str(out, LOG_KEY("by"), refusal->by);
+    if (refusal->more != 0) {
+        log_add_u64(out, LOG_KEY("more"), refusal->more);
+    }
+    log_close(out);
+}
+
+static void tell_refused(const struct rpc_call *call, struct rpc_gate *gate,
+                         const struct rpc_method *method)
+{
+    struct rpc_refusal refusal = {
+        .method = method->path, .role = call->role, .who = call->who, .by = call->by
+    };
+
+    if (gate->opts->on_refused == NULL) {
+        return;
+    }
+    if (call->role == RPC_NOBODY) {
+        if (!log_limit_pass(&gate->refusals, RPC_REFUSALS_MAX)) {
+            gate->untold++;
+            return;
+        }
+        refusal.more = gate->untold;
+        gate->untold = 0;
+    }
+    gate->opts->on_refused(gate->opts->arg, &refusal);
+}
+
+enum rpc_status rpc_call_permit(const struct rpc_call *call, struct rpc_gate *gate,
+                                const struct rpc_method *method, const char **text_out)
+{
+    static struct log_limit limit;
+
+    if ((method->roles & BIT(call->role)) != 0) {
+        return RPC_OK;
+    }
+    if (log_limit_pass(&limit, 10)) {
+        log_warn("rpc.refused", KV_STR("caller", call->who), KV_STR("method", method->path));
+    }
+    tell_refused(call, gate, method);
+    if (call->role == RPC_NOBODY) {
+        *text_out = "show a certificate of the internal CA or a valid token";
+        return RPC_UNAUTHENTICATED;
+    }
+    *text_out = "the caller's role may not use this method";
+    return RPC_PERMISSION_DENIED;
+}
+
+enum rpc_role rpc_call_role(const struct rpc_call *call)
+{
+    return call->role;
+}
+
+const char *rpc_call_who(const struct rpc_call *call)
+{
+    return call->who;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *response)
+{
+    size_t n = protobuf_c_message_get_packed_size(response);
+    uint8_t *bytes = mem_alloc(n + 1);
+
+    rpc_call_reply_bytes(call, sv_of(bytes, protobuf_c_message_pack(response, bytes)));
+    mem_free(&bytes);
+}
+
+void rpc_call_reply_bytes(struct rpc_call *call, struct sv bytes)
+{
+    call->carrier->end(call, RPC_OK, NULL, &bytes);
+}
+
+void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *text)
+{
+    call->carrier->end(call, status == RPC_OK ? RPC_INTERNAL : status, text, NULL);
+}
+
+void rpc_call_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, void *arg)
+{
+    call->carrier->stream(call, ops, arg);
+}
+
+void rpc_call_send(struct rpc_call *call, struct sv bytes)
+{
+    call->carrier->send(call, bytes);
+}
+
+bool rpc_call_can_send(const struct rpc_call *call)
+{
+    return call->carrier->can_send(call);
+}
+
+void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *text)
+{
+    call->carrier->finish(call, status, text);
+}
