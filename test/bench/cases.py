@@ -14,7 +14,7 @@ from trial import BIN
 
 from bench import haproxy, load, measure, nginx, postern
 from bench.lab import BODY, BULK, SINK
-from bench.process import BenchError, System
+from bench.process import BenchError, System, on_one_cpu
 from bench.report import Bar, Result
 from bench.visit import ask, speaks_h2
 
@@ -156,11 +156,13 @@ def public(case, bench):
     return result
 
 
-def latency(case, bench):
-    result = Result(case, "authorized GET 1 KiB, HTTP/1.1, one connection; what each adds to the upstream's own")
+def latency(case, one_cpu, bench):
+    where = ", all on one processor" if one_cpu else ""
+    result = Result(case, f"authorized GET 1 KiB, HTTP/1.1, one connection{where}; what each adds to the upstream's own")
     direct = System("direct", port=bench.lab.upstream_port)
     systems = [direct, *(bench.get(name, False) for name in ("nginx", "nginx-auth-request", "haproxy-jwt", "postern"))]
-    runs = compare(result, systems, wrk_of(bench, 1), bench.plan.rounds)
+    with on_one_cpu(systems, *bench.lab.processes) if one_cpu else contextlib.nullcontext():
+        runs = compare(result, systems, wrk_of(bench, 1), bench.plan.rounds)
     added = {name: [mine["p50_us"] - own["p50_us"] for mine, own in zip(run, runs["direct"])]
              for name, run in runs.items()}
     for row in result.rows:
@@ -337,7 +339,8 @@ CASES = {
     "h1-tls-log": functools.partial(get_1k_log, "h1-tls-log", True),
     "h2-tls": functools.partial(get_1k_h2, "h2-tls"),
     "public": functools.partial(public, "public"),
-    "latency": functools.partial(latency, "latency"),
+    "latency": functools.partial(latency, "latency", False),
+    "latency-one-cpu": functools.partial(latency, "latency-one-cpu", True),
     "handshake": functools.partial(handshake, "handshake"),
     "down": functools.partial(bulk, "down", False, False),
     "up": functools.partial(bulk, "up", True, False),

@@ -1,5 +1,6 @@
 """A system under test: what it runs, and what it used of the machine."""
 
+import contextlib
 import os
 import re
 import resource
@@ -103,6 +104,25 @@ class System:
 def process_clock(pid):
     """The CPU clock of another process, as clock_getcpuclockid(3) names it."""
     return ~pid << 3 | 2
+
+
+@contextlib.contextmanager
+def on_one_cpu(systems, *others):
+    """Until its end all threads of these systems and processes, and what the caller starts, share one processor."""
+    roots = {os.getpid(), *(pid for system in systems for pid in system.pids()),
+             *(pid for p in others for pid in (p.pid, *children_of(p.pid)))}
+    before = os.sched_getaffinity(0)
+
+    def allow(cpus):
+        for pid in roots:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(ProcessLookupError):  # a thread that ended just now
+                    os.sched_setaffinity(int(task), cpus)
+    allow({min(before)})
+    try:
+        yield
+    finally:
+        allow(before)
 
 
 def run(args, env=None, log=None, **kwargs):
