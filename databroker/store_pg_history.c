@@ -11,7 +11,6 @@ static enum err adopt(struct broker_pg_txn *txn, struct sv past, bool known)
 {
     if (known) {
         txn->state.server_version = broker_pg_new_server_version(txn->before.server_version);
-        txn->state.log_floor = txn->state.latest_version;
         log_warn("store.history-changed", KV_SV("now", past),
                  KV_STR("advice", "another server, or a restored one: followers begin anew"));
     }

@@ -80,9 +80,14 @@ void postgres_restart(struct postgres *pg)
 
     pg->pid = spawn(pg, argv);
     while (sql(pg, "postgres", "SELECT 1") != 0) {
-        assert_true(tries < 600);
+        int status = 0;
+
+        assert_true(tries < 1200);
         tries++;
-        (void)usleep(100000);
+        (void)usleep(50000);
+        if (waitpid(pg->pid, &status, WNOHANG) == pg->pid) {
+            pg->pid = spawn(pg, argv); /* children of the one before are not gone yet */
+        }
     }
 }
 

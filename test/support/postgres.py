@@ -47,7 +47,7 @@ class Postgres:
                 [f"{PROGRAMS}/postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port), "-c",
                  "listen_addresses=127.0.0.1", *options], user=self.owner.pw_uid, group=self.owner.pw_gid, cwd=self.folder,
                 stdout=log, stderr=log)
-        wait_for("PostgreSQL to answer", self.is_ready, 60 * PATIENCE)
+        wait_for("PostgreSQL to answer", self.is_ready, 60)
         return self
 
     def is_ready(self):
@@ -82,7 +82,7 @@ class Postgres:
         self.process = None
 
     def standby(self):
-        """Called before anything must be replicated; the name of the standby is walreceiver."""
+        """A server that follows this one; that commits wait for it is for settings to say."""
         other = Postgres(self.settings)
         other.run("pg_basebackup", "-h", self.folder, "-p", str(self.port), "-U", "postgres", "-D", other.data, "-R", "-X",
                   "stream", "-c", "fast")

@@ -1,0 +1,300 @@
+"""Databrokers on PostgreSQL: several at once, a server that stops, dies, or is replaced by its standby, a commit without answer."""
+
+import socket
+import threading
+import time
+import uuid
+
+import grpc
+import pytest
+from broker import Broker, stubs
+from google.protobuf import duration_pb2, empty_pb2
+from postgres import Postgres
+from sanitize import ANSWER_S, PATIENCE
+from trial import free_port, wait_for
+
+TYPE = "type.googleapis.com/session.Session"
+Code = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def pb():
+    return stubs()["databroker"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    p = Postgres().create()
+    yield p
+    p.close()
+
+
+@pytest.fixture
+def database(server):
+    server.forget()
+    return server
+
+
+@pytest.fixture
+def brokers():
+    running = []
+    yield running
+    for b in running:
+        if b.process is not None and b.process.poll() is None:
+            b.stop()
+
+
+def start(brokers, target):
+    b = Broker(storage="postgres", target=target, secret=brokers[0].secret if brokers else None)
+    brokers.append(b.start())
+    return b
+
+
+def session(pb):
+    s = stubs()["session"].Session(id=str(uuid.uuid4()), user_id="u")
+    record = pb.Record(type=TYPE, id=s.id)
+    record.data.Pack(s)
+    return record
+
+
+def put(api, record, timeout=ANSWER_S):
+    return api.Put(stubs()["databroker"].PutRequest(records=[record]), timeout=timeout).records[0]
+
+
+def may_put(api, record):
+    """The written record, or None where the databroker refused it."""
+    try:
+        return put(api, record)
+    except grpc.RpcError as e:
+        assert e.code() in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED), e
+        return None
+
+
+def log_of(api, pb):
+    """Every change that there is, in order."""
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    stream = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0, wait=False), timeout=60 * PATIENCE)
+    return [m.record for m in stream if m.WhichOneof("response") == "record"]
+
+
+class Writers:
+    """Four threads that put sessions, and what was acknowledged to them."""
+
+    def __init__(self, apis, pb):
+        self.apis, self.pb, self.acknowledged, self.refused, self.stopping = apis, pb, [], 0, False
+        self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(4)]
+        for t in self.threads:
+            t.start()
+
+    def run(self, number):
+        while not self.stopping:
+            written = may_put(self.apis[number % len(self.apis)], session(self.pb))
+            if written is None:
+                self.refused += 1
+                time.sleep(0.01)
+            else:
+                self.acknowledged.append(written)
+
+    def stop(self):
+        self.stopping = True
+        for t in self.threads:
+            t.join()
+
+    def check(self, api):
+        """What was acknowledged is in the log, once, with its version."""
+        log = log_of(api, self.pb)
+        numbers = [r.version for r in log]
+        assert numbers == sorted(set(numbers))
+        ids = [r.id for r in log]
+        assert len(ids) == len(set(ids))
+        versions = {r.id: r.version for r in log}
+        assert len(self.acknowledged) > 20
+        for r in self.acknowledged:
+            assert versions.get(r.id) == r.version
+
+
+def test_what_one_databroker_writes_the_followers_of_another_get(database, brokers, pb):
+    here, there = start(brokers, database.target), start(brokers, database.target)
+    writer, reader = here.client("cli")[0], there.client("cli")[0]
+    info = reader.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    stream = reader.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0, type=TYPE), timeout=60 * PATIENCE)
+    got = []
+    follower = threading.Thread(daemon=True, target=lambda: [got.append(m) for m in iter_until_closed(stream)])
+    follower.start()
+    records = [put(writer, session(pb)) for _ in range(50)]
+    records[0].deleted_at.GetCurrentTime()
+    put(writer, records[0])
+    writer.SetOptions(pb.SetOptionsRequest(type=TYPE, options=pb.Options(capacity=1000)), timeout=ANSWER_S)
+    wait_for("the other's followers", lambda: len([m for m in got if m.WhichOneof("response") == "record"]) == 51, 20)
+    wait_for("the other's options", lambda: any(m.WhichOneof("response") == "options" for m in got), 20)
+    stream.cancel()
+    follower.join()
+    versions = [m.record.version for m in got if m.WhichOneof("response") == "record"]
+    assert versions == sorted(versions) and len(set(versions)) == 51
+
+
+def iter_until_closed(stream):
+    try:
+        yield from stream
+    except grpc.RpcError as e:
+        assert e.code() == Code.CANCELLED, e
+
+
+def test_one_of_two_databrokers_is_killed_and_nobody_else_notices(database, brokers, pb):
+    first, second = start(brokers, database.target), start(brokers, database.target)
+    api = second.client("cli")[0]
+    lease = first.client("cli")[0].AcquireLease(
+        pb.AcquireLeaseRequest(name="job", duration=duration_pb2.Duration(seconds=600)), timeout=ANSWER_S).id
+    writers = Writers([first.client("cli")[0], api], pb)
+    wait_for("some writes", lambda: len(writers.acknowledged) > 50, 30)
+    first.process.kill()
+    first.process.wait()
+    before = len(writers.acknowledged)
+    wait_for("more writes", lambda: len(writers.acknowledged) > before + 50, 30)
+    writers.stop()
+    writers.check(api)
+    with pytest.raises(grpc.RpcError) as refused:
+        api.AcquireLease(pb.AcquireLeaseRequest(name="job", duration=duration_pb2.Duration(seconds=1)), timeout=ANSWER_S)
+    assert refused.value.code() == Code.ALREADY_EXISTS
+    api.RenewLease(pb.RenewLeaseRequest(name="job", id=lease, duration=duration_pb2.Duration(seconds=1)), timeout=ANSWER_S)
+
+
+def why(b):
+    """What /readyz says: None when ready."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(b.folder + "/health.sock")
+        s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while chunk := s.recv(4096):
+            answer += chunk
+    return None if answer.startswith(b"HTTP/1.1 200") else answer.decode()
+
+
+def test_a_server_that_stops_is_said_and_waited_for(database, brokers, pb):
+    b = start(brokers, database.target)
+    api = b.client("cli")[0]
+    kept = put(api, session(pb))
+    database.stop()
+    wait_for("the reason", lambda: "store-unreachable" in (why(b) or ""), 20)
+    with pytest.raises(grpc.RpcError) as refused:
+        put(api, session(pb))
+    assert refused.value.code() == Code.UNAVAILABLE
+    database.start()
+    wait_for("readiness", lambda: why(b) is None, 30)
+    assert api.Get(pb.GetRequest(type=TYPE, id=kept.id), timeout=ANSWER_S).record.version == kept.version
+    assert put(api, session(pb)).version == kept.version + 1
+    assert b.events("store.unreachable") and b.events("store.reached")
+
+
+def test_a_standby_that_takes_over_has_everything_acknowledged(brokers, pb):
+    primary = Postgres().create()
+    standby = None
+    try:
+        standby = primary.standby()
+        primary.stop()
+        primary.settings["synchronous_standby_names"] = "*"
+        primary.start()
+        wait_for("the standby", lambda: primary.sql("SELECT sync_state FROM pg_stat_replication") == "sync", 30)
+        b = start(brokers, f"host=127.0.0.1,127.0.0.1 port={primary.port},{standby.port} user=postern dbname=postern sslmode=disable")
+        api = b.client("cli")[0]
+        before = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).server_version
+        writers = Writers([api], pb)
+        wait_for("some writes", lambda: len(writers.acknowledged) > 50, 30)
+        primary.stop(how=9)
+        standby.promote()
+        count = len(writers.acknowledged)
+        wait_for("writes to the new primary", lambda: len(writers.acknowledged) > count + 50, 60)
+        writers.stop()
+        writers.check(api)
+        assert api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).server_version != before
+        assert b.events("store.history-changed")
+    finally:
+        for b in brokers:
+            b.stop()
+        primary.close()
+        if standby is not None:
+            standby.close()
+
+
+class Relay:
+    """Stands between a databroker and the server, and cuts a writer's connection when it commits, once.
+
+    cut: "before" the server got it, "half" of it got there, "after" the server has answered."""
+
+    BEGIN_WRITE, COMMIT = b"\x00s1\x00", b"\x00s2\x00"  # the names of the prepared statements
+
+    def __init__(self, port):
+        self.port, self.cut, self.cuts, self.to = free_port(), None, 0, port
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.to))
+            for s in (client, server):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            state = {"writes": False, "cut": None}
+            threading.Thread(target=self.up, args=(client, server, state), daemon=True).start()
+            threading.Thread(target=self.down, args=(client, server, state), daemon=True).start()
+
+    def up(self, client, server, state):
+        try:
+            while data := client.recv(1 << 20):
+                state["writes"] = state["writes"] or self.BEGIN_WRITE in data and b"BEGIN" not in data
+                if self.cut is not None and state["writes"] and self.COMMIT in data and b"BEGIN" not in data:
+                    state["cut"], self.cut, self.cuts = self.cut, None, self.cuts + 1
+                    if state["cut"] == "half":
+                        server.sendall(data[:data.index(self.COMMIT)])
+                    if state["cut"] != "after":
+                        break
+                server.sendall(data)
+        except OSError:
+            pass
+        if state["cut"] != "after":
+            self.close(client, server)
+
+    def down(self, client, server, state):
+        try:
+            while data := server.recv(1 << 20):
+                if state["cut"] == "after":
+                    break
+                client.sendall(data)
+        except OSError:
+            pass
+        self.close(client, server)
+
+    @staticmethod
+    def close(*sockets):
+        for s in sockets:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def stop(self):
+        self.listener.close()
+
+
+@pytest.mark.parametrize("cut", ["before", "half", "after"])
+def test_a_commit_without_an_answer_is_acknowledged_once(database, brokers, pb, cut):
+    relay = Relay(database.port)
+    b = start(brokers, database.target.replace(f"port={database.port}", f"port={relay.port}"))
+    api = b.client("cli")[0]
+    for i in range(5):
+        relay.cut = cut
+        record = session(pb)
+        assert put(api, record, 30 * PATIENCE).id == record.id
+        if relay.cut is not None:  # a probe may have been cut in its place
+            relay.cut = None
+        assert [r.id for r in log_of(api, pb)].count(record.id) == 1, i
+        time.sleep(0.1)
+    assert relay.cuts >= 5
+    told = b.events("store.commit-unanswered")
+    assert len(told) == relay.cuts and all(e["known"] for e in told)
+    assert {e["committed"] for e in told} == {cut == "after"}
+    relay.stop()
