@@ -20,6 +20,7 @@ enum { AUTHN_IDP_ID_SIZE = 17, AUTHN_COOKIE_NAME_MAX = 128 };
 struct authn_http;
 struct authn_keyset;
 struct authn_oidc;
+struct authn_renewer;
 
 struct authn {
     struct service *service;
@@ -45,6 +46,7 @@ struct authn {
     struct authn_store *store;
     struct rpc_pending *probe;
     struct event *probe_timer;
+    bool store_there;        /* as the last probe found it */
     struct list redemptions; /* Redeem calls that wait for the databroker */
     struct list proofs;      /* Token calls under way */
     size_t n_proofs;
@@ -54,9 +56,14 @@ struct authn {
     struct authn_http *http;
     struct job_pool *pool;
     struct fetcher *fetcher;
+    struct authn_renewer *renewer;
     struct authn_oidc *oidc;   /* NULL: idp_provider is not oidc */
     struct authn_users *users; /* NULL: none could be read yet */
     struct authn_throttle *throttle;
+
+    unsigned busy;  /* at the end: what has not finished yet */
+    bool http_open; /* the pages are among it */
+    struct event *stop_timer;
 
     struct service_part *part_http;
     struct service_part *part_store;

@@ -1,11 +1,11 @@
 /* The way back from the provider: oidc.h has the picture. */
 #include <string.h>
 
+#include "authenticate/grant.h"
 #include "authenticate/login.h"
 #include "authenticate/oidc.h"
 #include "authenticate/provider.h"
 #include "authenticate/redirect.h"
-#include "common/b64.h"
 #include "common/clock.h"
 #include "common/crypto/jose.h"
 #include "common/http/form.h"
@@ -63,64 +63,37 @@ static void provider_fault(struct authn_request *req, const char *code, const ch
 
 /* --- identity ------------------------------------------------------------------------------------- */
 
-static struct sv text_of(const json_t *object, const char *name)
+static void tell_notes(const struct authn_request *req, const struct authn_claims_notes *notes)
 {
-    const json_t *v = json_object_get(object, name);
-
-    return sv_of(json_string_value(v), json_string_length(v));
-}
-
-static struct sv email_of(struct authn_request *req, json_t *claims)
-{
-    const char *why_not = NULL;
-    struct sv email = authn_claims_email(claims, "email", &req->arena, &why_not);
-
-    if (why_not != NULL) {
-        log_info("login.email_not_used", KV_STR("why", why_not),
+    if (notes->email_why_not != NULL) {
+        log_info("login.email_not_used", KV_STR("why", notes->email_why_not),
                  KV_SV("request_id", req->request_id));
     }
-    return email;
-}
-
-static json_t *groups_of(struct authn_request *req, const json_t *claims)
-{
-    if (json_object_get(json_object_get(claims, "_claim_names"), "groups") != NULL) {
+    if (notes->groups_elsewhere) {
         log_warn("login.groups_incomplete", KV_STR("why", "the provider sent a reference to them"),
                  KV_SV("request_id", req->request_id));
     }
-    return authn_claims_groups(claims, "groups");
+    if (notes->cut) {
+        log_info("login.claims_cut", KV_SV("request_id", req->request_id));
+    }
 }
 
 static void finish(struct authn_request *req)
 {
     struct authn_exchange *x = req->exchange;
-    int64_t exp = json_integer_value(json_object_get(x->claims, "exp"));
-    int64_t iat = json_integer_value(json_object_get(x->claims, "iat"));
-    struct authn_identity who = { .email = email_of(req, x->claims) };
-    json_t *groups = groups_of(req, x->claims);
-    bool cut = false;
-    json_t *flat = authn_claims_flatten(x->claims, &cut);
+    struct authn_claims_notes notes;
+    struct authn_identity who;
 
-    if (cut) {
-        log_info("login.claims_cut", KV_SV("request_id", req->request_id));
-    }
-    who.user_id = arena_sv(&req->arena, text_of(x->claims, "sub"));
-    who.name = arena_sv(&req->arena, text_of(x->claims, "name"));
+    authn_claims_identity(x->claims, &req->arena, &who, &notes);
+    tell_notes(req, &notes);
     who.idp_id = sv_from(req->app->idp_id);
-    who.claims = flat;
-    who.groups = groups;
-    who.issuer = arena_sv(&req->arena, text_of(x->claims, "iss"));
-    who.subject = who.user_id;
     who.id_token = x->tokens.id_token;
     who.access_token = x->tokens.access_token;
     who.refresh_token = x->tokens.refresh_token;
     who.authenticated_at_s = x->authenticated_at_s;
-    who.id_issued_at_s = iat;
-    who.id_expires_at_s = exp;
     who.access_expires_at_s = x->access_expires_at_s;
     authn_login_done(req, &who);
-    json_decref(flat);
-    json_decref(groups);
+    authn_identity_deinit(&who);
 }
 
 /* --- userinfo ------------------------------------------------------------------------------------- */
@@ -151,38 +124,19 @@ static void on_userinfo(void *arg, const struct fetch_answer *answer)
     finish(req);
 }
 
-static bool is_header_text(struct sv s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] <= ' ' || s.p[i] >= 0x7f) {
-            return false;
-        }
-    }
-    return s.n > 0;
-}
-
 static void userinfo(struct authn_request *req)
 {
     const struct authn_provider *p = provider_of(req);
-    struct sv token = req->exchange->tokens.access_token;
-    CLEANUP(buf_deinit) struct buf authorization;
-    struct fetch_request request;
 
-    buf_init(&authorization, 65536);
     if (p == NULL) {
         authn_oidc_down(req);
         return;
     }
-    if (p->userinfo_endpoint.n == 0 || !is_header_text(token)) {
+    req->fetch = authn_userinfo_start(req->app->fetcher, p, req->exchange->tokens.access_token,
+                                      on_userinfo, req);
+    if (req->fetch == NULL) {
         finish(req);
-        return;
     }
-    buf_add_str(&authorization, "Bearer ");
-    buf_add_sv(&authorization, token);
-    request = (struct fetch_request){ .url = p->userinfo_endpoint.p,
-                                      .authorization = buf_cstr(&authorization) };
-    req->fetch = fetch_start(req->app->fetcher, &request, on_userinfo, req);
-    secret_wipe(authorization.p, authorization.n);
 }
 
 /* --- ID token ------------------------------------------------------------------------------------- */
@@ -194,13 +148,6 @@ static void verify_again(struct authn_waiter *waiter, enum err err)
 {
     (void)err;
     verify(CONTAINER_OF(waiter, struct authn_request, waiter));
-}
-
-static bool header_ok(const json_t *header)
-{
-    const json_t *typ = json_object_get(header, "typ");
-
-    return typ == NULL || sv_ieq(text_of(header, "typ"), SV("JWT"));
 }
 
 /* When the person logged in, as the ID token says, else now. False: a fresh login was asked for and
@@ -224,7 +171,7 @@ static bool note_login_time(struct authn_request *req)
     return true;
 }
 
-static void claims_check(struct authn_request *req, struct sv payload)
+static void claims_check(struct authn_request *req)
 {
     struct authn_exchange *x = req->exchange;
     const struct authn_provider *p = provider_of(req);
@@ -233,15 +180,8 @@ static void claims_check(struct authn_request *req, struct sv payload)
                                           .client_id = req->config->idp_client_id,
                                           .nonce = req->flow.nonce,
                                           .now_s = clock_wall_s() };
-    enum err err = jose_object_parse(payload, JOSE_TOKEN_MAX, &x->claims);
+    enum err err = authn_id_check(x->claims, &expected, &d);
 
-    if (p == NULL) {
-        authn_oidc_down(req);
-        return;
-    }
-    if (err == ERR_OK) {
-        err = authn_id_check(x->claims, &expected, &d);
-    }
     if (err == ERR_OK && !note_login_time(req)) {
         log_warn("provider.not_asked_again", KV_SV("provider", req->config->idp_provider_url),
                  KV_SV("request_id", req->request_id));
@@ -259,32 +199,24 @@ static void verify(struct authn_request *req)
     struct authn_exchange *x = req->exchange;
     const struct jose_keys *keys = req->app->oidc == NULL ? NULL : authn_oidc_keys(req->app->oidc);
     char kid[JOSE_KID_MAX + 1] = "";
-    json_t *header = NULL;
+    bool new_keys_may_help = false;
     struct diag d = { .line = 0 };
-    CLEANUP(buf_deinit) struct buf payload;
     enum err err = ERR_OK;
 
-    buf_init(&payload, JOSE_TOKEN_MAX);
-    if (keys == NULL) {
+    if (keys == NULL || provider_of(req) == NULL) {
         authn_oidc_down(req);
         return;
     }
-    err = jose_verify(keys, x->tokens.id_token, &payload, &header, &d);
-    if (!x->looked_again && req->app->oidc != NULL &&
-        jose_token_kid(x->tokens.id_token, kid) == ERR_OK &&
-        (err == ERR_NOT_FOUND || (err == ERR_CRYPTO && kid[0] == '\0'))) {
-        x->looked_again = true; /* the provider may have new keys */
+    err = authn_id_open(keys, x->tokens.id_token, &x->claims, &new_keys_may_help, &d);
+    if (new_keys_may_help && !x->looked_again &&
+        jose_token_kid(x->tokens.id_token, kid) == ERR_OK) {
+        x->looked_again = true;
         req->waiter.next = verify_again;
         authn_oidc_refresh(req->app->oidc, &req->waiter, sv_from(kid));
         return;
     }
-    if (err == ERR_OK && !header_ok(header)) {
-        err = ERR_INVALID;
-        diag_set(&d, "the token is not an ID token (typ)");
-    }
-    json_decref(header);
     if (err == ERR_OK) {
-        claims_check(req, buf_sv(&payload));
+        claims_check(req);
     } else {
         provider_fault(req, err == ERR_NOT_FOUND ? "key-unknown" : "token-invalid", d.text);
     }
@@ -304,7 +236,8 @@ static void on_tokens(void *arg, const struct fetch_answer *answer)
         authn_oidc_down(req);
         return;
     }
-    if (answer->status == 400 && sv_search(answer->body, SV("invalid_grant")) != SIZE_MAX) {
+    if (answer->status != 200 &&
+        authn_grant_fault(answer->status, answer->body) == AUTHN_GRANT_OVER) {
         authn_login_again(req, "code-refused"); /* used before: back button, reload */
         return;
     }
@@ -328,30 +261,21 @@ static void on_tokens(void *arg, const struct fetch_answer *answer)
 
 static void exchange_code(struct authn_request *req)
 {
-    const struct authn_provider *p = provider_of(req);
-    const struct config *config = req->config;
     CLEANUP(buf_deinit) struct buf form;
     CLEANUP(buf_deinit) struct buf back;
-    CLEANUP(buf_deinit) struct buf authorization;
-    struct fetch_request request = { .url = p->token_endpoint.p };
 
     buf_init(&form, 65536);
     buf_init(&back, 1024);
-    buf_init(&authorization, 32768);
     buf_add_sv(&back, req->app->origin);
     buf_add_str(&back, "/oauth2/callback");
     http_form_add(&form, SV("grant_type"), SV("authorization_code"));
     http_form_add(&form, SV("code"), req->exchange->param[P_CODE].value);
     http_form_add(&form, SV("redirect_uri"), buf_sv(&back));
     http_form_add(&form, SV("code_verifier"), req->flow.verifier);
-    authn_oidc_prove(config, p->secret_in_body, &form, &authorization);
-    request.authorization = authorization.n == 0 ? NULL : buf_cstr(&authorization);
-    request.body = buf_sv(&form);
-    req->fetch = fetch_start(req->app->fetcher, &request, on_tokens, req);
-    secret_wipe(form.p, form.n);
-    if (authorization.p != NULL) {
-        secret_wipe(authorization.p, authorization.n);
-    }
+    req->fetch = authn_grant_start(
+        req->app->fetcher,
+        &(struct authn_grant){ .provider = provider_of(req), .config = req->config, .form = &form },
+        on_tokens, req);
 }
 
 /* --- callback ------------------------------------------------------------------------------------- */

@@ -207,3 +207,60 @@ json_t *authn_claims_groups(const json_t *claims, const char *name)
     }
     return groups;
 }
+
+void authn_claims_identity(json_t *claims, struct arena *arena, struct authn_identity *who_out,
+                           struct authn_claims_notes *notes_out)
+{
+    struct sv subject = arena_sv(arena, text_of(claims, "sub"));
+
+    *notes_out =
+        (struct authn_claims_notes){ .groups_elsewhere =
+                                         json_object_get(json_object_get(claims, "_claim_names"),
+                                                         "groups") != NULL };
+    *who_out = (struct authn_identity){
+        .user_id = subject,
+        .subject = subject,
+        .email = authn_claims_email(claims, "email", arena, &notes_out->email_why_not),
+        .name = arena_sv(arena, text_of(claims, "name")),
+        .groups = authn_claims_groups(claims, "groups"),
+        .issuer = arena_sv(arena, text_of(claims, "iss")),
+        .id_issued_at_s = json_integer_value(json_object_get(claims, "iat")),
+        .id_expires_at_s = json_integer_value(json_object_get(claims, "exp")),
+    };
+    who_out->claims = authn_claims_flatten(claims, &notes_out->cut);
+}
+
+static bool is_of_token(const char *name)
+{
+    static const char *const names[] = { "iss", "aud", "azp", "exp", "iat", "nbf",
+                                         "jti", "typ", "sid", "acr", "amr", "auth_time" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool authn_claims_cover(json_t *claims, const Session__Session *session)
+{
+    bool cut = false;
+    json_t *flat = authn_claims_flatten(claims, &cut);
+    bool all = true;
+
+    for (size_t i = 0; i < session->n_claims && all; i++) {
+        const char *name = session->claims[i]->key;
+
+        all = is_of_token(name) || json_object_get(flat, name) != NULL;
+    }
+    json_decref(flat);
+    return all;
+}
+
+void authn_identity_deinit(struct authn_identity *who)
+{
+    json_decref(who->claims);
+    json_decref(who->groups);
+    *who = (struct authn_identity){ .claims = NULL };
+}

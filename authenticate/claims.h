@@ -20,8 +20,8 @@ struct authn_identity {
     struct sv email; /* "" none, or not verified */
     struct sv name;
     struct sv idp_id;
-    json_t *claims;       /* flat; only read */
-    const json_t *groups; /* list of texts; NULL: none */
+    json_t *claims; /* flat; only read */
+    json_t *groups; /* list of texts; NULL: none */
 
     struct sv issuer; /* "local": the users file */
 
@@ -50,5 +50,22 @@ struct sv authn_claims_email(json_t *claims, const char *name, struct arena *are
                              const char **why_not_out);
 /* A new list of the texts in a claim, at most AUTHN_CLAIM_VALUES_MAX. */
 json_t *authn_claims_groups(const json_t *claims, const char *name);
+
+/* What was not taken from claims as it stands there. */
+struct authn_claims_notes {
+    const char *email_why_not; /* NULL: it was, or there is none */
+    bool cut;
+    bool groups_elsewhere; /* the provider sent a reference to them */
+};
+
+/* Who a verified ID token, with what userinfo added, is about: the members of who_out but tokens, idp_id
+ * and authenticated_at_s. Texts are in arena; who_out->claims and ->groups are the caller's. Takes an
+ * address that cannot be used out of claims. */
+void authn_claims_identity(json_t *claims, struct arena *arena, struct authn_identity *who_out,
+                           struct authn_claims_notes *notes_out);
+/* Whether claims (as with authn_claims_identity) name all that session's do, but what a provider tells of
+ * the login and the token itself: then they can stand in their place. */
+bool authn_claims_cover(json_t *claims, const Session__Session *session);
+void authn_identity_deinit(struct authn_identity *who);
 /* First text of a flat claim, "" where there is none. */
 struct sv authn_claims_first(const json_t *flat, const char *name);

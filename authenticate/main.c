@@ -10,11 +10,20 @@
 #include "authenticate/oidc.h"
 #include "authenticate/proof.h"
 #include "authenticate/redeem.h"
+#include "authenticate/renew.h"
 #include "common/b64.h"
 #include "common/log.h"
 #include "common/mem.h"
 
-enum { JOB_THREADS = 2, JOBS_WAITING = 64, PROBE_FIRST_S = 1, PROBE_LATER_S = 5 };
+enum {
+    JOB_THREADS = 2,
+    JOBS_WAITING = 64,
+    PROBE_FIRST_S = 1,
+    PROBE_LATER_S = 5,
+    HTTP_GRACE_S = 5,
+    STOP_GRACE_MS =
+        18000 /* an answer of the provider to a refresh may take as long, and its writing */
+};
 
 /* --- what follows from the configuration ---------------------------------------------------------- */
 
@@ -119,6 +128,10 @@ static enum err adopt(struct authn *app, const struct config *config, struct dia
     if (config->idp_provider == CONFIG_IDP_OIDC) {
         app->oidc = authn_oidc_new(app);
     }
+    if (app->renewer != NULL) {
+        authn_renewer_look_again(
+            app->renewer); /* sessions of the one before are not ours to refresh */
+    }
     return ERR_OK;
 }
 
@@ -144,6 +157,10 @@ static void on_probe(void *arg, enum rpc_status status, const char *text,
     if (there && app->oidc != NULL) {
         authn_oidc_store_ready(app->oidc);
     }
+    if (there && !app->store_there) {
+        authn_renewer_look_again(app->renewer); /* its stream may hang in the connection before */
+    }
+    app->store_there = there;
     probe_again(app, there ? PROBE_LATER_S : PROBE_FIRST_S);
 }
 
@@ -169,7 +186,11 @@ static void app_free(void *state)
     if (app->probe_timer != NULL) {
         event_free(app->probe_timer);
     }
+    if (app->stop_timer != NULL) {
+        event_free(app->stop_timer);
+    }
     job_pool_free(&app->pool);
+    authn_renewer_free(&app->renewer);
     authn_oidc_free(&app->oidc);
     authn_issuers_free(app);
     authn_http_free(&app->http);
@@ -254,6 +275,8 @@ static enum err app_start(struct service *service, const struct config *config, 
         app_free(app);
         return err;
     }
+    app->store_there = true; /* until a probe says otherwise */
+    app->renewer = authn_renewer_new(app);
     probe_again(app, 0);
     *state_out = app;
     return ERR_OK;
@@ -288,15 +311,41 @@ static void on_idle(void *arg)
 {
     struct authn *app = arg;
 
-    service_stopped(app->service);
+    if (--app->busy == 0) {
+        service_stopped(app->service);
+    }
+}
+
+static void on_http_idle(void *arg)
+{
+    struct authn *app = arg;
+
+    if (event_del(app->stop_timer) == 0 && app->http_open) {
+        app->http_open = false;
+        on_idle(app);
+    }
+}
+
+/* Whoever still waits for a page does so in vain; a refresh token on its way back is worth waiting for. */
+static void on_http_late(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    on_http_idle(arg);
 }
 
 static void app_stop(void *state)
 {
+    const struct timeval tv = { .tv_sec = HTTP_GRACE_S };
     struct authn *app = state;
 
     rpc_server_set_serving(app->server, false);
-    authn_http_stop(app->http, on_idle, app);
+    app->busy = 2;
+    app->http_open = true;
+    app->stop_timer = event_new(loop_base(app->loop), -1, 0, on_http_late, app);
+    CHECK(app->stop_timer != NULL && event_add(app->stop_timer, &tv) == 0);
+    authn_renewer_stop(app->renewer, on_idle, app);
+    authn_http_stop(app->http, on_http_idle, app);
 }
 
 int main(int argc, char **argv)
@@ -307,6 +356,7 @@ int main(int argc, char **argv)
                                             .start = app_start,
                                             .reload = app_reload,
                                             .stop = app_stop,
+                                            .stop_grace_ms = STOP_GRACE_MS,
                                             .free = app_free };
 
     return service_main(argc, argv, &app);

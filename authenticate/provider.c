@@ -116,7 +116,7 @@ enum err authn_provider_parse(struct sv json, struct sv issuer, struct arena *ar
     return err;
 }
 
-enum err authn_tokens_parse(struct sv json, struct arena *arena, struct authn_tokens *tokens_out,
+static enum err tokens_read(struct sv json, struct arena *arena, struct authn_tokens *tokens_out,
                             struct diag *d)
 {
     json_t *doc = NULL;
@@ -137,12 +137,82 @@ enum err authn_tokens_parse(struct sv json, struct arena *arena, struct authn_to
         t.expires_in_s = (int64_t)json_number_value(expires);
     }
     json_decref(doc);
-    if (t.id_token.n == 0) {
-        diag_set(d, "the provider's token response has no id_token (is the scope openid set?)");
-        return ERR_INVALID;
-    }
     *tokens_out = t;
     return ERR_OK;
+}
+
+enum err authn_tokens_parse(struct sv json, struct arena *arena, struct authn_tokens *tokens_out,
+                            struct diag *d)
+{
+    struct authn_tokens t;
+    enum err err = tokens_read(json, arena, &t, d);
+
+    if (err == ERR_OK && t.id_token.n == 0) {
+        diag_set(d, "the provider's token response has no id_token (is the scope openid set?)");
+        err = ERR_INVALID;
+    }
+    if (err == ERR_OK) {
+        *tokens_out = t;
+    }
+    return err;
+}
+
+enum err authn_tokens_parse_refreshed(struct sv json, struct arena *arena,
+                                      struct authn_tokens *tokens_out, struct diag *d)
+{
+    struct authn_tokens t;
+    enum err err = tokens_read(json, arena, &t, d);
+
+    if (err == ERR_OK && t.access_token.n == 0) {
+        diag_set(d, "the provider's token response has no access_token");
+        err = ERR_INVALID;
+    }
+    if (err == ERR_OK) {
+        *tokens_out = t;
+    }
+    return err;
+}
+
+enum authn_grant_fault authn_grant_fault(long status, struct sv body)
+{
+    json_t *doc = NULL;
+    bool over = false;
+
+    if (status < 400 || status >= 500 || status == 408 || status == 429) {
+        return AUTHN_GRANT_LATER;
+    }
+    if (jose_object_parse(body, AUTHN_PROVIDER_BYTES_MAX, &doc) == ERR_OK) {
+        over = sv_eq(text_of(doc, "error"), SV("invalid_grant"));
+        json_decref(doc);
+    }
+    return over ? AUTHN_GRANT_OVER : AUTHN_GRANT_CLIENT;
+}
+
+/* --- ID token ------------------------------------------------------------------------------------- */
+
+static bool id_header_ok(const json_t *header)
+{
+    return json_object_get(header, "typ") == NULL || sv_ieq(text_of(header, "typ"), SV("JWT"));
+}
+
+enum err authn_id_open(const struct jose_keys *keys, struct sv token, json_t **claims_out,
+                       bool *new_keys_may_help_out, struct diag *d)
+{
+    char kid[JOSE_KID_MAX + 1] = "";
+    json_t *header = NULL;
+    CLEANUP(buf_deinit) struct buf payload;
+    enum err err = ERR_OK;
+
+    buf_init(&payload, JOSE_TOKEN_MAX);
+    err = jose_verify(keys, token, &payload, &header, d);
+    *new_keys_may_help_out = jose_token_kid(token, kid) == ERR_OK &&
+                             (err == ERR_NOT_FOUND || (err == ERR_CRYPTO && kid[0] == '\0'));
+    if (err == ERR_OK && !id_header_ok(header)) {
+        err = ERR_INVALID;
+        diag_set(d, "the token is not an ID token (typ)");
+    }
+    json_decref(header);
+    return err == ERR_OK ? jose_object_parse(buf_sv(&payload), JOSE_TOKEN_MAX, claims_out) : err;
 }
 
 /* --- claims --------------------------------------------------------------------------------------- */
@@ -231,9 +301,14 @@ enum err authn_id_check(const json_t *claims, const struct authn_id_expected *ex
         diag_set(d, "the ID token is for another client (aud, azp)");
         return ERR_DENIED;
     }
-    if (expected->nonce.n == 0 || !sv_eq(text_of(claims, "nonce"), expected->nonce)) {
+    if (expected->subject.n == 0 &&
+        (expected->nonce.n == 0 || !sv_eq(text_of(claims, "nonce"), expected->nonce))) {
         diag_set(d, "the ID token is of another login (nonce)");
         return ERR_DENIED;
+    }
+    if (expected->subject.n != 0 && !sv_eq(text_of(claims, "sub"), expected->subject)) {
+        diag_set(d, "the refreshed ID token is about somebody else (sub)");
+        return ERR_ABORTED;
     }
     if (!subject_ok(text_of(claims, "sub"))) {
         diag_set(d, "the ID token has no usable sub");

@@ -17,6 +17,8 @@ enum {
     AUTHN_LEEWAY_S = 60 /* for clocks that differ */
 };
 
+struct jose_keys;
+
 struct authn_provider {
     struct sv issuer;
     struct sv authorization_endpoint;
@@ -42,17 +44,39 @@ struct authn_tokens {
     int64_t expires_in_s;    /* 0: not told */
 };
 
+/* What comes for a code: ERR_INVALID without an ID token. */
 MUST_CHECK enum err authn_tokens_parse(struct sv json, struct arena *arena,
                                        struct authn_tokens *tokens_out, struct diag *d);
+/* What comes for a refresh token: the ID token may be missing (OpenID Connect Core §12.2), the access token
+ * may not. */
+MUST_CHECK enum err authn_tokens_parse_refreshed(struct sv json, struct arena *arena,
+                                                 struct authn_tokens *tokens_out, struct diag *d);
+
+enum authn_grant_fault {
+    AUTHN_GRANT_LATER = 0, /* it may work another time */
+    AUTHN_GRANT_OVER,      /* invalid_grant: this token is worth nothing (any more) */
+    AUTHN_GRANT_CLIENT     /* it is us whom the provider does not take */
+};
+
+/* What an answer of the token endpoint that is not 200 means (RFC 6749 §5.2). */
+enum authn_grant_fault authn_grant_fault(long status, struct sv body);
+
+/* The claims of an ID token that keys verify; of what kind they are is for authn_id_check. *claims_out:
+ * one reference. *new_keys_may_help_out: it failed, and keys that are not at hand may be why. ERR_INVALID,
+ * ERR_UNSUPPORTED, ERR_NOT_FOUND (no such key), ERR_CRYPTO. */
+MUST_CHECK enum err authn_id_open(const struct jose_keys *keys, struct sv token,
+                                  json_t **claims_out, bool *new_keys_may_help_out, struct diag *d);
 
 struct authn_id_expected {
     struct sv issuer;
     struct sv client_id;
-    struct sv nonce;
+    struct sv nonce;   /* of a login */
+    struct sv subject; /* of a refreshed token, which needs no nonce: whom it must be about */
     int64_t now_s;
 };
 
 /* ERR_INVALID: a claim is missing or odd; ERR_DENIED: for somebody else (iss, aud, azp, nonce);
+ * ERR_ABORTED: about somebody else than subject;
  * ERR_EXPIRED: over, or not yet valid: d names the difference in seconds. */
 MUST_CHECK enum err authn_id_check(const json_t *claims, const struct authn_id_expected *expected,
                                    struct diag *d);

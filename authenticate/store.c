@@ -2,6 +2,7 @@
 
 #include "databroker.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
+#include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 
@@ -104,6 +105,15 @@ enum err authn_store_session(enum rpc_status status, const ProtobufCMessage *res
     *session_out = session;
     *version_out = record->version;
     return ERR_OK;
+}
+
+int64_t authn_store_written_ms(enum rpc_status status, const ProtobufCMessage *response)
+{
+    const Databroker__Record *record = record_of(status, response);
+
+    return record == NULL || record->modified_at == NULL
+               ? 0
+               : record->modified_at->seconds * 1000 + record->modified_at->nanos / 1000000;
 }
 
 static Google__Protobuf__Timestamp *timestamp(int64_t seconds, struct arena *arena)
@@ -322,6 +332,192 @@ struct rpc_pending *authn_store_lease(struct authn_store *store, const char *nam
     lease.duration = &duration;
     return call(store, SERVICE "AcquireLease", &lease.base,
                 &databroker__acquire_lease_response__descriptor, done, arg);
+}
+
+struct sv authn_store_lease_id(const ProtobufCMessage *response, struct arena *arena)
+{
+    const Databroker__AcquireLeaseResponse *lease =
+        (const Databroker__AcquireLeaseResponse *)(const void *)response;
+
+    return arena_sv(arena, sv_from(lease == NULL ? "" : lease->id));
+}
+
+struct rpc_pending *authn_store_release(struct authn_store *store, const char *name, struct sv id,
+                                        rpc_done_fn done, void *arg)
+{
+    Databroker__ReleaseLeaseRequest release;
+    CLEANUP(mem_free) char *name_text = mem_strdup(name);
+    CLEANUP(mem_free) char *id_text = mem_svdup(id);
+
+    databroker__release_lease_request__init(&release);
+    release.name = name_text;
+    release.id = id_text;
+    return call(store, SERVICE "ReleaseLease", &release.base, &google__protobuf__empty__descriptor,
+                done, arg);
+}
+
+/* --- renewals ------------------------------------------------------------------------------------- */
+
+enum { PATCH_FIELDS_MAX = 4 };
+
+/* The databroker merges these fields (to a NULL) into the record as it is then, again until nobody else
+ * wrote between its reading and its writing; a record that is gone stays gone. */
+static struct rpc_pending *patch(struct authn_store *store, Databroker__Record *record,
+                                 const char *const *fields, rpc_done_fn done, void *arg)
+{
+    Databroker__PatchRequest request = DATABROKER__PATCH_REQUEST__INIT;
+    Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
+    char *paths[PATCH_FIELDS_MAX];
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+
+    arena_init(&arena);
+    for (; fields[mask.n_paths] != NULL; mask.n_paths++) {
+        CHECK(mask.n_paths < ARRAY_LEN(paths));
+        paths[mask.n_paths] = arena_str(&arena, sv_from(fields[mask.n_paths]));
+    }
+    mask.paths = paths;
+    request.field_mask = &mask;
+    request.records = &record;
+    request.n_records = 1;
+    pending = call(store, SERVICE "Patch", &request.base, &databroker__patch_response__descriptor,
+                   done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+bool authn_store_renew_missed(const ProtobufCMessage *response)
+{
+    const Databroker__PatchResponse *patched =
+        (const Databroker__PatchResponse *)(const void *)response;
+
+    return patched == NULL || patched->n_records == 0;
+}
+
+static struct authn_store_login renewal_login(const struct authn_store_renewal *renewal)
+{
+    return (struct authn_store_login){ .identity = renewal->who,
+                                       .session_id = sv_from(renewal->session->id),
+                                       .rest = renewal->rest };
+}
+
+static struct rpc_pending *patch_session(struct authn_store *store, const Session__Session *session,
+                                         const char *const *fields, rpc_done_fn done, void *arg)
+{
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+
+    arena_init(&arena);
+    pending = patch(store,
+                    record_new(AUTHN_TYPE_SESSION, sv_from(session->id),
+                               any(AUTHN_TYPE_SESSION, &session->base, &arena), &arena),
+                    fields, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct rpc_pending *authn_store_renew_refresh_token(struct authn_store *store,
+                                                    const struct authn_store_renewal *renewal,
+                                                    rpc_done_fn done, void *arg)
+{
+    static const char *const fields[] = { "oauth_token", NULL };
+    const struct authn_store_login login = renewal_login(renewal);
+    Session__Session session = *renewal->session;
+    Session__OAuthToken oauth = *renewal->session->oauth_token;
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+
+    arena_init(&arena);
+    oauth.refresh_token = sealed(&login, renewal->who->refresh_token, &arena);
+    session.oauth_token = &oauth;
+    pending = patch_session(store, &session, fields, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct rpc_pending *authn_store_renew_groups(struct authn_store *store,
+                                             const struct authn_store_renewal *renewal,
+                                             rpc_done_fn done, void *arg)
+{
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+    Databroker__Record *record = NULL;
+
+    arena_init(&arena);
+    record = directory_record(renewal->who, &arena);
+    pending = put(store, &record, 1, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct rpc_pending *authn_store_renew_user(struct authn_store *store,
+                                           const struct authn_store_renewal *renewal,
+                                           rpc_done_fn done, void *arg)
+{
+    static const char *const fields[] = { "name", "email", "claims", NULL };
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+
+    arena_init(&arena);
+    pending = patch(store, user_record(renewal->who, &arena), fields, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+struct rpc_pending *authn_store_renew_session(struct authn_store *store,
+                                              const struct authn_store_renewal *renewal,
+                                              rpc_done_fn done, void *arg)
+{
+    static const char *const all[] = { "oauth_token", "id_token", "claims", NULL };
+    static const char *const tokens[] = { "oauth_token", "id_token", NULL };
+    const struct authn_store_login login = renewal_login(renewal);
+    Session__Session session = SESSION__SESSION__INIT;
+    Session__IDToken kept = SESSION__IDTOKEN__INIT;
+    struct arena arena;
+    struct rpc_pending *pending = NULL;
+
+    arena_init(&arena);
+    session.id = renewal->session->id;
+    session.user_id = renewal->session->user_id;
+    session_tokens(&login, &session, &arena);
+    if (renewal->who->id_token.n == 0 && renewal->session->id_token != NULL) {
+        /* The old one can still say goodbye to the provider, but nothing will be in time for it. */
+        kept = *renewal->session->id_token;
+        kept.expires_at = NULL;
+        session.id_token = &kept;
+    }
+    if (renewal->who->claims != NULL) {
+        authn_claims_to_session(renewal->who->claims, &arena, &session);
+    }
+    pending =
+        patch_session(store, &session, renewal->who->claims != NULL ? all : tokens, done, arg);
+    arena_deinit(&arena);
+    return pending;
+}
+
+/* --- following ------------------------------------------------------------------------------------ */
+
+struct rpc_pending *authn_store_snapshot(struct authn_store *store,
+                                         const struct rpc_follow_ops *ops, void *arg)
+{
+    Databroker__SyncLatestRequest request = DATABROKER__SYNC_LATEST_REQUEST__INIT;
+    CLEANUP(mem_free) char *type = mem_strdup(AUTHN_TYPE_SESSION);
+
+    request.type = type;
+    return rpc_client_follow(store->client, SERVICE "SyncLatest", &request.base, ops, arg);
+}
+
+struct rpc_pending *authn_store_follow(struct authn_store *store, uint64_t server_version,
+                                       uint64_t record_version, const struct rpc_follow_ops *ops,
+                                       void *arg)
+{
+    Databroker__SyncRequest request = DATABROKER__SYNC_REQUEST__INIT;
+    CLEANUP(mem_free) char *type = mem_strdup(AUTHN_TYPE_SESSION);
+
+    request.type = type;
+    request.server_version = server_version;
+    request.record_version = record_version;
+    return rpc_client_follow(store->client, SERVICE "Sync", &request.base, ops, arg);
 }
 
 struct rpc_pending *authn_store_keep(struct authn_store *store, struct sv id, struct sv text,

@@ -32,6 +32,9 @@ MUST_CHECK enum err authn_store_session(enum rpc_status status, const ProtobufCM
                                         int64_t now_s, struct arena *arena,
                                         Session__Session **session_out, uint64_t *version_out);
 
+/* When the record of a Get's answer was written; 0: there is none. */
+int64_t authn_store_written_ms(enum rpc_status status, const ProtobufCMessage *response);
+
 struct authn_store_login {
     const struct authn_identity *identity;
     struct sv session_id;
@@ -54,6 +57,48 @@ struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Se
 /* RPC_ALREADY_EXISTS: somebody has it. */
 struct rpc_pending *authn_store_lease(struct authn_store *store, const char *name,
                                       int64_t duration_s, rpc_done_fn done, void *arg);
+/* The id of the lease that an answer of authn_store_lease brings, in arena. */
+struct sv authn_store_lease_id(const ProtobufCMessage *response, struct arena *arena);
+struct rpc_pending *authn_store_release(struct authn_store *store, const char *name, struct sv id,
+                                        rpc_done_fn done, void *arg);
+
+/* --- what a refresh of the provider's tokens changes: these fields, and no others ---------------- */
+
+struct authn_store_renewal {
+    const Session__Session *session; /* as it was read */
+    const struct authn_identity *who;
+    struct sealer *rest;
+};
+
+/* The refresh token of who, and nothing else yet: the one in the record is used up. */
+struct rpc_pending *authn_store_renew_refresh_token(struct authn_store *store,
+                                                    const struct authn_store_renewal *renewal,
+                                                    rpc_done_fn done, void *arg);
+/* The person's groups. */
+struct rpc_pending *authn_store_renew_groups(struct authn_store *store,
+                                             const struct authn_store_renewal *renewal,
+                                             rpc_done_fn done, void *arg);
+/* The person's name, address and claims. */
+struct rpc_pending *authn_store_renew_user(struct authn_store *store,
+                                           const struct authn_store_renewal *renewal,
+                                           rpc_done_fn done, void *arg);
+/* The session's tokens, and its claims where who has any. */
+struct rpc_pending *authn_store_renew_session(struct authn_store *store,
+                                              const struct authn_store_renewal *renewal,
+                                              rpc_done_fn done, void *arg);
+/* Whether the answer of such a call says that the record is gone. */
+bool authn_store_renew_missed(const ProtobufCMessage *response);
+
+/* --- following the sessions ----------------------------------------------------------------------- */
+
+/* Every session, then their versions. */
+struct rpc_pending *authn_store_snapshot(struct authn_store *store,
+                                         const struct rpc_follow_ops *ops, void *arg);
+/* What changes after that. */
+struct rpc_pending *authn_store_follow(struct authn_store *store, uint64_t server_version,
+                                       uint64_t record_version, const struct rpc_follow_ops *ops,
+                                       void *arg);
+
 /* A text kept under an id of AUTHN_TYPE_PROVIDER. */
 struct rpc_pending *authn_store_keep(struct authn_store *store, struct sv id, struct sv text,
                                      rpc_done_fn done, void *arg);

@@ -73,8 +73,8 @@ MAY = {
     "Query": WATCH | {"authenticate"},
     "Put": {"authenticate", "cli"},  # session-admin: deletions of sessions only
     "Patch": {"authenticate", "cli"},
-    "Sync": WATCH,
-    "SyncLatest": WATCH,
+    "Sync": WATCH | {"authenticate"},
+    "SyncLatest": WATCH | {"authenticate"},
     "ServerInfo": WATCH | {"authenticate"},
     "ListTypes": {"cli", "reader"},
     "GetOptions": {"cli", "reader"},

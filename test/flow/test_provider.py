@@ -71,7 +71,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             proven = base64.b64encode(b"postern:s").decode() in (self.headers["Authorization"] or "")
             self.say(*(p.introspect(form["token"], True) if proven else (401, {})))
             return
-        self.say(200, {"access_token": "a", "token_type": "Bearer", "id_token": p.token(p.nonces[form["code"]])})
+        if form["grant_type"] == "refresh_token":
+            self.say(*p.refresh(form["refresh_token"]))
+            return
+        self.say(200, {"access_token": "a", "token_type": "Bearer", "id_token": p.token(p.nonces[form["code"]]), **p.more})
 
 
 class Provider:
@@ -87,6 +90,8 @@ class Provider:
         self.open.set()
         self.tells_issuer, self.callback, self.claims, self.userinfo = False, {}, {}, {"sub": "dana", "name": "Dana"}
         self.introspects, self.inspected, self.opaque = True, [], {}  # token → what is said of it, or a function that says it
+        self.more = {}  # of the answer for a code
+        self.refresh = lambda token: (400, {"error": "unsupported_grant_type"})  # → status and body
         self.sign = lambda claims: jwt.encode(claims, self.key, "RS256", {"kid": "one"})
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

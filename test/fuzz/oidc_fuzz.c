@@ -1,4 +1,6 @@
 /* What a provider answers: the first byte chooses discovery, tokens, claims, userinfo or introspection. */
+#include <string.h>
+
 #include "authenticate/claims.h"
 #include "authenticate/provider.h"
 #include "common/crypto/jose.h"
@@ -8,6 +10,9 @@ static void claims(struct sv text, struct arena *arena)
 {
     const struct authn_id_expected expected = {
         .issuer = SV("https://idp"), .client_id = SV("me"), .nonce = SV("n"), .now_s = 1700000000
+    };
+    const struct authn_id_expected refreshed = {
+        .issuer = SV("https://idp"), .client_id = SV("me"), .subject = SV("u"), .now_s = 1700000000
     };
     Session__Session session;
     json_t *object = NULL;
@@ -19,6 +24,9 @@ static void claims(struct sv text, struct arena *arena)
     }
     if (authn_id_check(object, &expected, NULL) == ERR_OK) {
         CHECK(json_string_length(json_object_get(object, "sub")) > 0);
+    }
+    if (authn_id_check(object, &refreshed, NULL) == ERR_OK) {
+        CHECK(strcmp(json_string_value(json_object_get(object, "sub")), "u") == 0);
     }
     flat = authn_claims_flatten(object, &cut);
     CHECK(json_object_size(flat) <= AUTHN_CLAIMS_MAX);
@@ -53,6 +61,10 @@ static void token_response(struct sv text, struct arena *arena)
     struct authn_tokens tokens;
 
     CHECK(authn_tokens_parse(text, arena, &tokens, NULL) != ERR_OK || tokens.id_token.n > 0);
+    CHECK(authn_tokens_parse_refreshed(text, arena, &tokens, NULL) != ERR_OK ||
+          tokens.access_token.n > 0);
+    CHECK(authn_grant_fault(503, text) == AUTHN_GRANT_LATER);
+    (void)authn_grant_fault(400, text);
 }
 
 static void introspection(struct sv text)

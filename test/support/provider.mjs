@@ -1,5 +1,7 @@
 // A real OpenID provider for the flow tests: node provider.mjs '{"port", "issuer", "key", "cert", "redirect",
-// "logout", "secret", "alg", "accounts": {"login": {claims}}}'. Its own development pages ask for login and consent.
+// "logout", "secret", "alg", "ttl": {"AccessToken": seconds, ..},
+// "refresh_delay_ms", "accounts": {"login": {claims}}}'. Its own development pages ask
+// for login and consent. Refresh tokens are good for once. Says a line of JSON for each grant.
 import fs from 'node:fs';
 import https from 'node:https';
 import crypto from 'node:crypto';
@@ -21,6 +23,7 @@ const provider = new Provider(settings.issuer, {
     clients: [{
         client_id: 'postern',
         client_secret: settings.secret,
+        grant_types: ['authorization_code', 'refresh_token'],
         redirect_uris: [settings.redirect],
         post_logout_redirect_uris: [settings.logout],
         id_token_signed_response_alg: settings.alg,
@@ -33,10 +36,24 @@ const provider = new Provider(settings.issuer, {
     pkce: { required: () => true, methods: ['S256'] },
     features: { introspection: { enabled: true }, revocation: { enabled: true } },
     conformIdTokenClaims: false,
+    rotateRefreshToken: true,
+    ttl: settings.ttl ?? {},
     async findAccount(ctx, id) {
         const claims = settings.accounts[id];
         return claims && { accountId: id, claims: async () => ({ sub: id, ...claims }) };
     },
 });
+const tell = (result) => (ctx) =>
+    console.log(JSON.stringify({ grant: ctx.oidc.params?.grant_type, result, at: Date.now() / 1000 }));
+provider.on('grant.success', tell('ok'));
+provider.on('grant.error', tell('error'));
+if (settings.refresh_delay_ms) { // between what the provider notes and what its client hears of it
+    provider.use(async (ctx, next) => {
+        await next();
+        if (ctx.oidc?.params?.grant_type === 'refresh_token') {
+            await new Promise((resolve) => { setTimeout(resolve, settings.refresh_delay_ms); });
+        }
+    });
+}
 https.createServer({ key: fs.readFileSync(settings.key), cert: fs.readFileSync(settings.cert) }, provider.callback())
     .listen(settings.port, '127.0.0.1');

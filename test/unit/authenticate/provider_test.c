@@ -237,6 +237,82 @@ static void id_tokens_are_for_this_client_login_and_time(void **state)
     }
 }
 
+static void a_refreshed_id_token_needs_no_nonce_but_the_same_subject(void **state)
+{
+    static const struct {
+        const char *sub;
+        const char *aud;
+        enum err err;
+    } rows[] = {
+        { "u", "me", ERR_OK },
+        { "v", "me", ERR_ABORTED },
+        { "", "me", ERR_ABORTED },
+        { "u", "you", ERR_DENIED },
+    };
+    struct authn_id_expected expected = {
+        .issuer = SV("https://idp"), .client_id = SV("me"), .subject = SV("u"), .now_s = NOW
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        json_t *claims = json_pack("{s:s,s:s,s:s,s:i,s:i}", "iss", "https://idp", "sub",
+                                   rows[i].sub, "aud", rows[i].aud, "exp", NOW + 300, "iat", NOW);
+
+        assert_int_equal(authn_id_check(claims, &expected, NULL), rows[i].err);
+        json_decref(claims);
+    }
+    /* Nothing is expected of it: it is nobody's. */
+    expected.subject = SV("");
+    json_t *claims = json_pack("{s:s,s:s,s:s,s:i,s:i}", "iss", "https://idp", "sub", "", "aud",
+                               "me", "exp", NOW + 300, "iat", NOW);
+    assert_int_equal(authn_id_check(claims, &expected, NULL), ERR_DENIED);
+    json_decref(claims);
+}
+
+static void only_invalid_grant_means_that_a_token_is_over(void **state)
+{
+    static const struct {
+        long status;
+        const char *body;
+        enum authn_grant_fault fault;
+    } rows[] = {
+        { 400, "{\"error\":\"invalid_grant\"}", AUTHN_GRANT_OVER },
+        { 401, "{\"error\":\"invalid_grant\"}", AUTHN_GRANT_OVER },
+        { 500, "{\"error\":\"invalid_grant\"}", AUTHN_GRANT_LATER },
+        { 429, "{\"error\":\"invalid_grant\"}", AUTHN_GRANT_LATER },
+        { 302, "{\"error\":\"invalid_grant\"}", AUTHN_GRANT_LATER },
+        { 400, "{\"error\":\"invalid_client\"}", AUTHN_GRANT_CLIENT },
+        { 400, "{\"error\":\"x\",\"error_description\":\"invalid_grant\"}", AUTHN_GRANT_CLIENT },
+        { 400, "invalid_grant", AUTHN_GRANT_CLIENT },
+        { 400, "", AUTHN_GRANT_CLIENT },
+        { 503, "", AUTHN_GRANT_LATER },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_int_equal(authn_grant_fault(rows[i].status, sv_from(rows[i].body)), rows[i].fault);
+    }
+}
+
+static void a_refresh_may_bring_no_id_token_but_an_access_token(void **state)
+{
+    struct authn_tokens t;
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena);
+    assert_int_equal(authn_tokens_parse_refreshed(SV("{\"access_token\":\"a\",\"expires_in\":60}"),
+                                                  &arena, &t, NULL),
+                     ERR_OK);
+    assert_true(sv_eq(t.access_token, SV("a")) && t.refresh_token.n == 0 && t.id_token.n == 0);
+    assert_int_equal(t.expires_in_s, 60);
+    assert_int_equal(authn_tokens_parse_refreshed(SV("{\"id_token\":\"i\"}"), &arena, &t, NULL),
+                     ERR_INVALID);
+    assert_int_equal(authn_tokens_parse(SV("{\"access_token\":\"a\"}"), &arena, &t, NULL),
+                     ERR_INVALID);
+    arena_deinit(&arena);
+}
+
 static void the_skew_is_named_in_seconds(void **state)
 {
     struct diag d = { .line = 0 };
@@ -318,6 +394,40 @@ static void claims_become_flat_lists(void **state)
     json_decref(claims);
 }
 
+static void claims_stand_in_for_those_of_a_session_that_they_name_all_of(void **state)
+{
+    static const struct {
+        const char *before;
+        const char *now;
+        bool cover;
+    } rows[] = {
+        { "{\"sub\":\"u\",\"groups\":[\"a\"]}", "{\"sub\":\"u\",\"groups\":[\"b\"],\"x\":1}",
+          true },
+        { "{\"sub\":\"u\",\"groups\":[\"a\"]}", "{\"sub\":\"u\"}", false },
+        { "{\"sub\":\"u\",\"a\":{\"b\":1}}", "{\"sub\":\"u\",\"a\":{\"c\":1}}", false },
+        { "{\"sub\":\"u\",\"auth_time\":1,\"sid\":\"s\"}", "{\"sub\":\"u\"}", true },
+        { "{}", "{}", true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        json_t *before = json_loads(rows[i].before, 0, NULL);
+        json_t *now = json_loads(rows[i].now, 0, NULL);
+        bool cut = false;
+        json_t *flat = authn_claims_flatten(before, &cut);
+        Session__Session session = SESSION__SESSION__INIT;
+        struct arena arena;
+
+        arena_init(&arena);
+        authn_claims_to_session(flat, &arena, &session);
+        assert_int_equal(authn_claims_cover(now, &session), rows[i].cover);
+        arena_deinit(&arena);
+        json_decref(flat);
+        json_decref(before);
+        json_decref(now);
+    }
+}
+
 static void claims_have_a_bound(void **state)
 {
     json_t *claims = json_object();
@@ -345,10 +455,14 @@ int main(void)
         cmocka_unit_test(introspection_becomes_the_claims_of_an_access_token),
         cmocka_unit_test(userinfo_tells_nothing_of_the_token),
         cmocka_unit_test(an_opaque_token_may_lack_times_but_not_say_them_badly),
+        cmocka_unit_test(a_refreshed_id_token_needs_no_nonce_but_the_same_subject),
+        cmocka_unit_test(only_invalid_grant_means_that_a_token_is_over),
+        cmocka_unit_test(a_refresh_may_bring_no_id_token_but_an_access_token),
         cmocka_unit_test(the_skew_is_named_in_seconds),
         cmocka_unit_test(discovery_must_be_of_the_issuer_and_over_https),
         cmocka_unit_test(userinfo_adds_but_never_replaces),
         cmocka_unit_test(claims_become_flat_lists),
+        cmocka_unit_test(claims_stand_in_for_those_of_a_session_that_they_name_all_of),
         cmocka_unit_test(claims_have_a_bound),
     };
 
