@@ -15,6 +15,7 @@
 #include "common/b64.h"
 #include "common/clock.h"
 #include "common/crypto/jose.h"
+#include "common/crypto/token.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -320,7 +321,7 @@ static struct sv session_id(struct proof *p)
     CHECK(EVP_DigestFinal_ex(md, digest, NULL) == 1);
     EVP_MD_CTX_free(md);
     buf_init(&text, 128);
-    buf_add_str(&text, "token/");
+    buf_add_str(&text, TOKEN_SESSION);
     b64_url_add(&text, sv_of(digest, sizeof digest));
     return arena_sv(&p->arena, buf_sv(&text));
 }

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "authorize/access.h"
 #include "common/authz_block.h"
+#include "common/crypto/token.h"
 
 static struct sv sv_bytes(const ProtobufCBinaryData *b)
 {
@@ -221,13 +223,50 @@ static void evaluate(const struct authz_facts *facts, const Postern__CheckReques
 
 /* --- the session ------------------------------------------------------------------------------ */
 
-enum lookup { LOOKUP_NONE = 0, LOOKUP_LIVE, LOOKUP_EXPIRED, LOOKUP_GONE };
+enum lookup {
+    LOOKUP_NONE = 0,
+    LOOKUP_LIVE,
+    LOOKUP_EXPIRED,
+    LOOKUP_GONE,
+    LOOKUP_IDLE,   /* it lives, but not for this route: a new login leads in */
+    LOOKUP_TOO_OLD /* likewise */
+};
 
-static enum lookup session_find(const struct authz_facts *facts, struct sv id,
+/* How long session may go without a use, and how old it may be, where req leads; from then on it counts
+ * as none. What is open already is in use. */
+static enum lookup session_lasts(const struct authz_facts *facts, const Postern__CheckRequest *req,
+                                 const struct authz_session *session, struct authz_outcome *out)
+{
+    const struct config *config = authz_rules_config(facts->rules);
+    int64_t idle_ms =
+        out->route != NULL ? out->route->session_idle_timeout_ms : config->session_idle_timeout_ms;
+    int64_t age_ms =
+        out->route != NULL ? out->route->session_max_age_ms : config->session_max_age_ms;
+    int64_t until_s = session->issued_at_s + age_ms / 1000;
+
+    if (sv_starts(authz_session_id(session), SV(TOKEN_ACCOUNT)) ||
+        sv_starts(authz_session_id(session), SV(TOKEN_SESSION))) {
+        return LOOKUP_LIVE; /* it has no login that could be repeated, and its token its own end */
+    }
+    if (age_ms != 0 && until_s <= facts->wall_ms / 1000) {
+        return LOOKUP_TOO_OLD;
+    }
+    if (idle_ms != 0 && !req->recheck &&
+        authz_session_unused_ms(session, facts->mono_ms) > idle_ms + AUTHZ_ACCESS_LAG_MS) {
+        return LOOKUP_IDLE;
+    }
+    if (age_ms != 0 && (out->valid_until_s == 0 || until_s < out->valid_until_s)) {
+        out->valid_until_s = until_s;
+    }
+    return LOOKUP_LIVE;
+}
+
+static enum lookup session_find(const struct authz_facts *facts, const Postern__CheckRequest *req,
                                 struct authz_outcome *out)
 {
     const struct authz_replica *replica = authz_sync_replica(facts->sync);
-    const struct authz_session *session = authz_replica_session(replica, id);
+    const struct authz_session *session = authz_replica_session(replica, sv_from(req->session));
+    enum lookup lasts = LOOKUP_NONE;
     int64_t now_s = facts->wall_ms / 1000;
 
     if (session == NULL) {
@@ -235,6 +274,10 @@ static enum lookup session_find(const struct authz_facts *facts, struct sv id,
     }
     if (!authz_session_live(session, now_s)) {
         return LOOKUP_EXPIRED;
+    }
+    lasts = session_lasts(facts, req, session, out);
+    if (lasts != LOOKUP_LIVE) {
+        return lasts;
     }
     const struct authz_session *effective = authz_replica_effective(replica, session, now_s);
 
@@ -244,7 +287,10 @@ static enum lookup session_find(const struct authz_facts *facts, struct sv id,
     out->replica = replica;
     out->session = session;
     out->effective = effective;
-    out->valid_until_s = session->expires_at_s;
+    if (session->expires_at_s != 0 &&
+        (out->valid_until_s == 0 || session->expires_at_s < out->valid_until_s)) {
+        out->valid_until_s = session->expires_at_s;
+    }
     if (effective->expires_at_s != 0 &&
         (out->valid_until_s == 0 || effective->expires_at_s < out->valid_until_s)) {
         out->valid_until_s = effective->expires_at_s;
@@ -313,11 +359,30 @@ void authz_check_records(const struct authz_facts *facts, const struct authz_per
     in->record_arg = room;
 }
 
+/* Why somebody with a handle of ours has to log in: there was a session. */
+static policy_reason_set reasons_of(enum lookup found)
+{
+    switch (found) {
+    case LOOKUP_EXPIRED:
+        return POLICY_REASON_BIT(POLICY_REASON_SESSION_EXPIRED);
+    case LOOKUP_GONE: /* the replica is as new as the handle */
+        return POLICY_REASON_BIT(POLICY_REASON_SESSION_REVOKED);
+    case LOOKUP_IDLE:
+        return POLICY_REASON_BIT(POLICY_REASON_SESSION_IDLE);
+    case LOOKUP_TOO_OLD:
+        return POLICY_REASON_BIT(POLICY_REASON_SESSION_TOO_OLD);
+    case LOOKUP_LIVE:
+    case LOOKUP_NONE:
+        break;
+    }
+    return 0;
+}
+
 static void evaluate_with_session(const struct authz_facts *facts, const Postern__CheckRequest *req,
                                   struct asked *asked, struct authz_outcome *out)
 {
     struct policy_input *in = &asked->in;
-    enum lookup found = session_find(facts, sv_from(req->session), out);
+    enum lookup found = session_find(facts, req, out);
 
     out->data_epoch = authz_data_epoch(authz_replica_data(authz_sync_replica(facts->sync)));
     if (found == LOOKUP_LIVE) {
@@ -331,11 +396,8 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
     }
     evaluate(facts, req, in, out);
     end_with_login(facts, in, out);
-    if (out->decision == AUTHZ_LOGIN && found == LOOKUP_EXPIRED) {
-        out->reasons |= POLICY_REASON_BIT(POLICY_REASON_SESSION_EXPIRED);
-    } else if (out->decision == AUTHZ_LOGIN && found == LOOKUP_GONE) {
-        /* The handle is ours and the replica is as new as it: there was one. */
-        out->reasons |= POLICY_REASON_BIT(POLICY_REASON_SESSION_REVOKED);
+    if (out->decision == AUTHZ_LOGIN) {
+        out->reasons |= reasons_of(found);
     }
     identity_add(facts, req, out);
 }

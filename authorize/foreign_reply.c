@@ -175,7 +175,7 @@ static bool wants_page(const struct authz_foreign *f)
 
 static bool wants_fresh(const struct authz_outcome *outcome)
 {
-    return (outcome->reasons & POLICY_REASON_BIT(POLICY_REASON_AUTH_AGE_EXCEEDED)) != 0;
+    return (outcome->reasons & POLICY_REASONS_FRESH) != 0;
 }
 
 /* Where a person is sent to log in. False: 401 is the answer. */

@@ -16,9 +16,15 @@
 #define AUTHZ_TYPE_SESSION   "type.googleapis.com/session.Session"
 #define AUTHZ_TYPE_USER      "type.googleapis.com/user.User"
 #define AUTHZ_TYPE_DIRECTORY "pomerium.io/DirectoryUser"
+#define AUTHZ_TYPE_ACCESS    "postern.io/SessionAccess"
 #define AUTHZ_TYPE_ACCOUNT   "type.googleapis.com/user.ServiceAccount"
 
-enum { AUTHZ_GROUPS_MAX = 16384, AUTHZ_KEPT_MAX = 512, AUTHZ_SESSION_ID_MAX = 1024 };
+enum {
+    AUTHZ_GROUPS_MAX = 16384,
+    AUTHZ_KEPT_MAX = 512,
+    AUTHZ_SESSION_ID_MAX = 1024,
+    AUTHZ_ACCESS_EVERY_MS = 60000 /* how often a use of one session is told of */
+};
 
 struct authz_replica;
 
@@ -40,6 +46,11 @@ struct authz_session {
     int64_t expires_at_s; /* 0: no end */
     int64_t authenticated_at_s; /* 0: not known */
     uint32_t at_s;              /* when the record was written; 0: unknown */
+    uint32_t issued_at_s;       /* 0: not known */
+    /* When it was used, here or anywhere, in seconds on this process's monotonic clock: a jump of the
+     * wall clock makes no session idle. Of that, what the databroker knows. */
+    int32_t used_s;
+    int32_t told_s;
     uint32_t idp; /* the number of a text: issuer of its provider, "local"; 0: not known */
     uint16_t n_id;
     char id[]; /* a NUL follows */
@@ -77,6 +88,10 @@ bool authz_session_live(const struct authz_session *session, int64_t now_s);
 const struct authz_session *authz_replica_effective(const struct authz_replica *replica,
                                                     const struct authz_session *session,
                                                     int64_t now_s);
+/* Notes that session is used now; true: it is time to tell the databroker of it. */
+bool authz_session_used(const struct authz_session *session, int64_t mono_ms);
+/* How long ago that was, to the second. */
+int64_t authz_session_unused_ms(const struct authz_session *session, int64_t mono_ms);
 /* A number for the state of all that policies may read of the two: another state, another number.
  * Comparable within the process. */
 uint64_t authz_session_facts(const struct authz_session *session,

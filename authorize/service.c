@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "authorize/access.h"
 #include "authorize/answer.h"
 #include "authorize/bearers.h"
 #include "authorize/check.h"
@@ -47,6 +48,7 @@ struct authz_service {
     struct authz_sync *sync;
     struct authz_identities *identities;
     struct authz_bearers *bearers;
+    struct authz_access *access;
     struct authz_answers *answers;
     struct authz_recent *recent;
     struct authz_shadow *shadow; /* NULL: no route has a shadow policy */
@@ -123,6 +125,9 @@ static void answer(struct authz_service *svc, const struct authz_facts *facts, s
         .foreign = asker.foreign,
     };
 
+    if (outcome->decision == AUTHZ_ALLOW && outcome->session != NULL && !req->recheck) {
+        authz_access_note(svc->access, outcome->session, facts->wall_ms, facts->mono_ms);
+    }
     authz_answers_give(svc->answers, to, req, outcome, facts->wall_ms);
     authz_recent_add(svc->recent, facts, req, outcome);
     if (outcome->has_shadow) {
@@ -629,6 +634,7 @@ static void begin(struct authz_service *svc)
 
     svc->client = rpc_client_new(svc->rpc, &client);
     svc->bearers = authz_bearers_new(&bearers);
+    svc->access = authz_access_new(svc->rpc, svc->client);
     const struct authz_sync_opts sync = {
         .rpc = svc->rpc,
         .client = svc->client,
@@ -664,6 +670,7 @@ static void quiesce(struct authz_service *svc)
     authz_bearers_stop(svc->bearers);
     waiters_run(svc, SV(""), AUTHZ_GIVEN_UP);
     authz_answers_give_up(svc->answers);
+    authz_access_stop(svc->access);
     authz_sync_stop(svc->sync);
 }
 
@@ -690,6 +697,7 @@ static struct authz_rules *service_end(struct authz_service *svc)
     authz_answers_free(&svc->answers);
     authz_recent_free(&svc->recent);
     authz_sync_free(&svc->sync);
+    authz_access_free(&svc->access);
     authz_identities_free(&svc->identities);
     authz_shadow_free(&svc->shadow, svc->rules);
     rpc_identity_free(&svc->identity);

@@ -13,6 +13,7 @@
 
 #define BROKER_TYPE_SESSION "type.googleapis.com/session.Session"
 #define BROKER_TYPE_USER    "type.googleapis.com/user.User"
+#define BROKER_TYPE_ACCESS  "postern.io/SessionAccess"
 #define BROKER_TYPE_ACCOUNT "type.googleapis.com/user.ServiceAccount"
 
 struct cli_broker {

@@ -51,12 +51,13 @@ static const char *shown(char *text)
 static void print_row(Postern__SessionInfo *s)
 {
     char issued[CLOCK_TEXT_SIZE];
+    char used[CLOCK_TEXT_SIZE];
     char expires[CLOCK_TEXT_SIZE];
 
-    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %s\n", cli_tame(s->id),
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %-19s  %s\n", cli_tame(s->id),
                  s->email[0] != '\0' ? cli_tame(s->email) : cli_tame(s->user_id), shown(s->idp_id),
-                 time_text(s->issued_at, issued), time_text(s->expires_at, expires),
-                 shown(s->address));
+                 time_text(s->issued_at, issued), time_text(s->accessed_at, used),
+                 time_text(s->expires_at, expires), shown(s->address));
 }
 
 static int list(const struct cli_broker *b, Postern__SessionFilter *filter)
@@ -64,8 +65,8 @@ static int list(const struct cli_broker *b, Postern__SessionFilter *filter)
     CLEANUP(mem_free) char *token = mem_strdup("");
     bool more = true;
 
-    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %s\n", "SESSION", "USER", "PROVIDER",
-                 "SINCE (UTC)", "UNTIL (UTC)", "FROM");
+    (void)printf("%-36s  %-32s  %-16s  %-19s  %-19s  %-19s  %s\n", "SESSION", "USER", "PROVIDER",
+                 "SINCE (UTC)", "LAST USE (UTC)", "UNTIL (UTC)", "FROM");
     while (more) {
         Postern__ListSessionsRequest request = POSTERN__LIST_SESSIONS_REQUEST__INIT;
         ProtobufCMessage *answer = NULL;
@@ -97,6 +98,7 @@ static int show(const struct cli_broker *b, const char *id)
     ProtobufCMessage *answer = NULL;
     Postern__SessionInfo *s = NULL;
     char issued[CLOCK_TEXT_SIZE];
+    char used[CLOCK_TEXT_SIZE];
     char expires[CLOCK_TEXT_SIZE];
 
     request.session_id = base_unconst(id);
@@ -107,11 +109,13 @@ static int show(const struct cli_broker *b, const char *id)
     }
     s = ((Postern__GetSessionResponse *)(void *)answer)->session;
     if (s != NULL) {
-        (void)printf("session   %s\nuser      %s\ne-mail    %s\nname      %s\nprovider  %s\n"
-                     "from      %s\nsince     %s UTC\nuntil     %s UTC\nversion   %" PRIu64 "\n",
-                     cli_tame(s->id), shown(s->user_id), shown(s->email), shown(s->name),
-                     shown(s->idp_id), shown(s->address), time_text(s->issued_at, issued),
-                     time_text(s->expires_at, expires), s->record_version);
+        (void)printf(
+            "session   %s\nuser      %s\ne-mail    %s\nname      %s\nprovider  %s\n"
+            "from      %s\nsince     %s UTC\nlast use  %s UTC\nuntil     %s UTC\nversion   %" PRIu64
+            "\n",
+            cli_tame(s->id), shown(s->user_id), shown(s->email), shown(s->name), shown(s->idp_id),
+            shown(s->address), time_text(s->issued_at, issued), time_text(s->accessed_at, used),
+            time_text(s->expires_at, expires), s->record_version);
     }
     protobuf_c_message_free_unpacked(answer, NULL);
     return 0;

@@ -7,7 +7,7 @@ static const struct sv own_type = { BROKER_TYPE_KEY, sizeof(BROKER_TYPE_KEY) - 1
 static bool admin_sees(struct sv type)
 {
     return sv_eq(type, SV(BROKER_TYPE_SESSION)) || sv_eq(type, SV(BROKER_TYPE_USER)) ||
-           sv_eq(type, SV(BROKER_TYPE_DIRECTORY_USER)) ||
+           sv_eq(type, SV(BROKER_TYPE_ACCESS)) || sv_eq(type, SV(BROKER_TYPE_DIRECTORY_USER)) ||
            sv_eq(type, SV("type.googleapis.com/" BROKER_TYPE_DIRECTORY_USER));
 }
 
@@ -53,9 +53,10 @@ static bool may_put(enum rpc_role role, const struct broker_record *record)
         return record->deleted_us != 0 && sv_eq(record->type, SV(BROKER_TYPE_SESSION));
     case RPC_TOKEN_RECORD_WRITER:
         return data_type_is_external(record->type);
+    case RPC_AUTHORIZE:
+        return sv_eq(record->type, SV(BROKER_TYPE_ACCESS));
     case RPC_NOBODY:
     case RPC_PROXY:
-    case RPC_AUTHORIZE:
     case RPC_DATABROKER:
     case RPC_TOKEN_READER:
     case RPC_TOKEN_CHECKER:
@@ -67,8 +68,8 @@ static bool may_put(enum rpc_role role, const struct broker_record *record)
 /* Also where there are no records. */
 static bool may_put_some(enum rpc_role role)
 {
-    return role == RPC_AUTHENTICATE || role == RPC_CLI || role == RPC_TOKEN_SESSION_ADMIN ||
-           role == RPC_TOKEN_RECORD_WRITER;
+    return role == RPC_AUTHENTICATE || role == RPC_AUTHORIZE || role == RPC_CLI ||
+           role == RPC_TOKEN_SESSION_ADMIN || role == RPC_TOKEN_RECORD_WRITER;
 }
 
 enum err broker_access_put(enum rpc_role role, const struct broker_records *records, struct diag *d)
@@ -83,9 +84,10 @@ enum err broker_access_put(enum rpc_role role, const struct broker_records *reco
             return ERR_DENIED;
         }
         if (!may_put(role, &records->items[i])) {
-            diag_set(d, role == RPC_TOKEN_RECORD_WRITER
-                            ? "a record-writer may only write external data"
-                            : "a session-admin may only delete sessions");
+            diag_set(
+                d, role == RPC_TOKEN_RECORD_WRITER ? "a record-writer may only write external data"
+                   : role == RPC_AUTHORIZE ? "an authorize may only write when sessions were used"
+                                           : "a session-admin may only delete sessions");
             return ERR_DENIED;
         }
     }

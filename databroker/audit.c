@@ -1,7 +1,8 @@
 /* The audit of changes. What somebody does (the command line, a token) has a line before it is done,
  * "asked", and one before it is acknowledged, "done" or "failed": no change of theirs is in the store
  * without the first, however we end. What daemons write (sessions of logins) has the second, for which
- * nobody waits but with audit.required: all. Renewed leases of daemons have none: they say nothing. */
+ * nobody waits but with audit.required: all. Renewed leases of daemons and notes of when
+ * sessions were used have none: they say nothing. */
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -72,8 +73,11 @@ static void add_lines(const struct broker_op *op, const char *outcome,
 
 static bool is_worth_a_line(const struct broker_op *op)
 {
-    return op->service->audit != NULL && op->action != NULL &&
-           !(is_daemon(op->role) && op->write.kind == BROKER_WRITE_LEASE_RENEW);
+    /* All that an authorize may write is when sessions were used; its own lines tell that better. */
+    bool says_nothing = is_daemon(op->role) &&
+                        (op->write.kind == BROKER_WRITE_LEASE_RENEW || op->role == RPC_AUTHORIZE);
+
+    return op->service->audit != NULL && op->action != NULL && !says_nothing;
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 #include "databroker/record.h"
 
+#include "access.pb-c.h"
 #include "session.pb-c.h"
 #include "user.pb-c.h"
 
@@ -113,34 +114,58 @@ enum err broker_record_check(const struct broker_record *record, struct diag *d)
     return ERR_OK;
 }
 
-static const ProtobufCMessageDescriptor *ending_type(struct sv data_type)
+static const Google__Protobuf__Timestamp *end_of_session(const ProtobufCMessage *m)
 {
-    static const struct sv session = { "session.Session", 15 };
-    static const struct sv account = { "user.ServiceAccount", 19 };
+    return ((const Session__Session *)(const void *)m)->expires_at;
+}
+
+static const Google__Protobuf__Timestamp *end_of_account(const ProtobufCMessage *m)
+{
+    return ((const User__ServiceAccount *)(const void *)m)->expires_at;
+}
+
+static const Google__Protobuf__Timestamp *end_of_access(const ProtobufCMessage *m)
+{
+    return ((const Postern__SessionAccess *)(const void *)m)->expires_at;
+}
+
+struct ending {
+    struct sv name;
+    const ProtobufCMessageDescriptor *type;
+    const Google__Protobuf__Timestamp *(*end)(const ProtobufCMessage *m);
+};
+
+static const struct ending *ending_of(struct sv data_type)
+{
+    static const struct ending endings[] = {
+        { { "session.Session", 15 }, &session__session__descriptor, end_of_session },
+        { { "user.ServiceAccount", 19 }, &user__service_account__descriptor, end_of_account },
+        { { "postern.SessionAccess", 21 }, &postern__session_access__descriptor, end_of_access },
+    };
     size_t slash = sv_rfind(data_type, '/');
     struct sv name = slash == SIZE_MAX ? data_type : sv_from_at(data_type, slash + 1);
 
-    if (sv_eq(name, session)) {
-        return &session__session__descriptor;
+    for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
+        if (sv_eq(name, endings[i].name)) {
+            return &endings[i];
+        }
     }
-    return sv_eq(name, account) ? &user__service_account__descriptor : NULL;
+    return NULL;
 }
 
 int64_t broker_record_end_us(const struct broker_record *record)
 {
     static const int64_t max_s = INT64_MAX / 1000000;
     CLEANUP(arena_deinit) struct arena arena = { 0 };
-    const ProtobufCMessageDescriptor *type = ending_type(record->data_type);
+    const struct ending *ending = ending_of(record->data_type);
     const Google__Protobuf__Timestamp *end = NULL;
     ProtobufCMessage *m = NULL;
 
     arena_init(&arena);
-    if (type == NULL || rpc_unpack(type, record->data, &arena, &m) != ERR_OK) {
+    if (ending == NULL || rpc_unpack(ending->type, record->data, &arena, &m) != ERR_OK) {
         return 0;
     }
-    end = type == &session__session__descriptor
-              ? ((const Session__Session *)(const void *)m)->expires_at
-              : ((const User__ServiceAccount *)(const void *)m)->expires_at;
+    end = ending->end(m);
     if (end == NULL || end->seconds >= max_s) {
         return 0;
     }

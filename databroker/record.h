@@ -62,5 +62,6 @@ void broker_records_match(struct broker_records *list, const struct broker_recor
 MUST_CHECK enum err broker_name_check(struct sv name, const char *what, struct diag *d);
 /* Whether a client may Put this. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_record_check(const struct broker_record *record, struct diag *d);
-/* When what the data tells about is over: the expires_at of a session or a service account; 0: it has none. */
+/* When what the data tells about is over: the expires_at of a session, a service
+ * account or of the note when a session was used; 0: it has none. */
 int64_t broker_record_end_us(const struct broker_record *record);

@@ -32,8 +32,8 @@ static const struct rpc_method methods[] = {
       .request = &databroker__query_request__descriptor,
       .handler = broker_on_query },
     { .path = PATH("Put"),
-      .roles = BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_SESSION_ADMIN) |
-               BIT(RPC_TOKEN_RECORD_WRITER),
+      .roles = BIT(RPC_AUTHENTICATE) | BIT(RPC_AUTHORIZE) | BIT(RPC_CLI) |
+               BIT(RPC_TOKEN_SESSION_ADMIN) | BIT(RPC_TOKEN_RECORD_WRITER),
       .request = &databroker__put_request__descriptor,
       .handler = broker_on_put },
     { .path = PATH("Patch"),

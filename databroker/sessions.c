@@ -1,4 +1,5 @@
 /* SessionService: List, Get and Revoke; Watch is a follower (sync.c). */
+#include "access.pb-c.h"
 #include "session_service.pb-c.h"
 #include "user.pb-c.h"
 
@@ -66,6 +67,22 @@ static void add_person(struct broker_op *op, Postern__SessionInfo *info)
     }
 }
 
+/* When it was last used; not told of yet: not long after it began. */
+static void add_access(struct broker_op *op, Postern__SessionInfo *info)
+{
+    CLEANUP(broker_records_deinit) struct broker_records found = { .items = NULL };
+    ProtobufCMessage *m = NULL;
+
+    broker_records_init(&found);
+    info->accessed_at = info->issued_at;
+    if (op->service->ops->get(op->service->store, SV(BROKER_TYPE_ACCESS), sv_from(info->id),
+                              clock_mono_ms() + BROKER_READ_MS, &found) == ERR_OK &&
+        rpc_unpack(&postern__session_access__descriptor, found.items[0].data, &op->arena, &m) ==
+            ERR_OK) {
+        info->accessed_at = ((Postern__SessionAccess *)(void *)m)->accessed_at;
+    }
+}
+
 static void take_info(struct broker_op *op, const struct broker_record *record)
 {
     struct sessions_call *own = call_of(op);
@@ -74,6 +91,7 @@ static void take_info(struct broker_op *op, const struct broker_record *record)
     if (session != NULL) {
         own->infos[own->n_infos] = broker_session_info(session, record->version, &op->arena);
         add_person(op, own->infos[own->n_infos]);
+        add_access(op, own->infos[own->n_infos]);
         own->n_infos++;
     }
 }

@@ -227,5 +227,12 @@ void proxy_reply_denied(struct proxy_exchange *x, unsigned status)
 
 void proxy_reply_login_needed(struct proxy_exchange *x)
 {
-    refuse(x, 401, x->wants_fresh ? SV("auth-age-exceeded") : SV("login-needed"));
+    struct sv code = SV("login-needed");
+
+    for (size_t i = 0; i < x->n_reasons; i++) {
+        if ((POLICY_REASON_BIT(x->reasons[i]) & POLICY_REASONS_FRESH) != 0) {
+            code = sv_from(policy_reason_name(x->reasons[i]));
+        }
+    }
+    refuse(x, 401, code);
 }

@@ -158,7 +158,7 @@ static void note_answer(struct proxy_exchange *x, const struct proxy_answer *ans
     x->wants_fresh = false;
     for (size_t i = 0; i < answer->n_reasons; i++) {
         x->wants_fresh |= answer->verdict == PROXY_VERDICT_LOGIN &&
-                          answer->reasons[i] == POLICY_REASON_AUTH_AGE_EXCEEDED;
+                          (POLICY_REASON_BIT(answer->reasons[i]) & POLICY_REASONS_FRESH) != 0;
     }
     x->n_reasons = MIN(answer->n_reasons, (size_t)PROXY_REASONS_MAX);
     if (x->n_reasons != 0) {

@@ -100,6 +100,11 @@ static void check_listener(struct config_reader *r, const bool *given)
     }
 }
 
+static void check_session(struct config_reader *r)
+{
+    config_finish_session(r, whole(r), r->c->session_idle_timeout_ms, r->c->session_max_age_ms);
+}
+
 static bool needs_login(const struct config *c)
 {
     for (size_t i = 0; i < c->n_routes; i++) {
@@ -253,6 +258,7 @@ void config_check(struct config_reader *r, const bool *given)
     make_keys(r);
     check_listener(r, given);
     check_login(r, given);
+    check_session(r);
     config_check_mtls(r);
     if (r->c->support_url.n != 0 && !is_support_url(r->c->support_url)) {
         config_error(r, whole(r), "support_url: expected https://… or mailto:somebody@example.com");

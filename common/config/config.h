@@ -435,7 +435,9 @@ struct config_route {
     int64_t begin_timeout_ms; /* until the answer's head; 0: none. default_upstream_timeout where
                                  neither a timeout is given nor upgrades are allowed */
     int64_t idle_timeout_ms;  /* of requests and their answers; 0: none */
-    int64_t tunnel_idle_ms;   /* of what CONNECT or an upgrade opened; 0: none */
+    int64_t session_idle_timeout_ms; /* the route's, else the global; 0: none */
+    int64_t session_max_age_ms;      /* likewise */
+    int64_t tunnel_idle_ms;          /* of what CONNECT or an upgrade opened; 0: none */
 
     bool tls_skip_verify;
     struct sv tls_upstream_server_name; /* not set: the upstream's host */
@@ -695,6 +697,8 @@ struct config {
     /* --- sessions --- */
     struct sv cookie_name; /* without the __Host- that is put before it */
     int64_t cookie_expire_ms;
+    int64_t session_idle_timeout_ms; /* 0: none */
+    int64_t session_max_age_ms;      /* 0: none */
     bool cookie_http_only;
     enum config_same_site cookie_same_site;
     struct sv signout_redirect_url; /* absolute URL or not set */

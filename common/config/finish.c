@@ -8,6 +8,7 @@
 #include "common/mem.h"
 
 static const int64_t idle_default_ms = 300000; /* Envoy's, which Pomerium leaves as it is */
+static const int64_t session_least_ms = 120000;
 
 /* --- headers ------------------------------------------------------------------------------------- */
 
@@ -183,6 +184,43 @@ static struct config_strings copy(struct config_reader *r, struct config_strings
     return list;
 }
 
+static bool too_short(int64_t ms)
+{
+    return ms != 0 && ms < session_least_ms;
+}
+
+void config_finish_session(struct config_reader *r, struct config_place place, int64_t idle_ms,
+                           int64_t age_ms)
+{
+    if (too_short(idle_ms)) {
+        config_error(r, place,
+                     "session_idle_timeout: 2m at least, or 0 for none: the uses of a session are "
+                     "gathered for a minute before all of authorize knows of them");
+    }
+    if (too_short(age_ms)) {
+        config_error(r, place,
+                     "session_max_age: 2m at least, or 0 for none: a shorter one is over "
+                     "before the application has answered");
+    }
+}
+
+static void finish_session(struct config_reader *r, size_t i)
+{
+    struct config_route *route = &r->c->routes[i];
+    bool own_idle = config_route_given(r, i, "session_idle_timeout");
+    bool own_age = config_route_given(r, i, "session_max_age");
+
+    config_finish_session(r, (struct config_place){ route->file, route->line, route->column },
+                          own_idle ? route->session_idle_timeout_ms : 0,
+                          own_age ? route->session_max_age_ms : 0);
+    if (!own_idle) {
+        route->session_idle_timeout_ms = r->c->session_idle_timeout_ms;
+    }
+    if (!own_age) {
+        route->session_max_age_ms = r->c->session_max_age_ms;
+    }
+}
+
 static void finish_route(struct config_reader *r, size_t i)
 {
     const struct config *c = r->c;
@@ -225,6 +263,7 @@ static void finish_route(struct config_reader *r, size_t i)
     config_finish_limits(r, route);
     config_finish_policy_headers(r, route);
     config_finish_bearer(r, i);
+    finish_session(r, i);
     route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);
     route->set_response_headers = overlay(r, c->set_response_headers, route->set_response_headers);
     if (route->prefix_rewrite.n == 0 && route->rewrite == NULL &&

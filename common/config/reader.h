@@ -221,6 +221,9 @@ void config_check_kubernetes(struct config_reader *r, const struct config_value 
 void config_read_issuers(struct config_reader *r, const struct config_value *v, void *base);
 /* What Authorization: Bearer is on the i-th route. */
 void config_finish_bearer(struct config_reader *r, size_t i);
+/* Refuses bounds of a session that are shorter than can be kept; 0: none. */
+void config_finish_session(struct config_reader *r, struct config_place place, int64_t idle_ms,
+                           int64_t age_ms);
 void config_read_claims(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_least_request(struct config_reader *r, const struct config_value *v, void *base);
 void config_read_ring_hash(struct config_reader *r, const struct config_value *v, void *base);

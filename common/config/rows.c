@@ -285,6 +285,15 @@ static const struct config_row global_rows[] = {
       .doc = "Name of the session cookie; browsers see it as `__Host-<name>`." },
     { "cookie_expire", CFG_DURATION, CFG_RELOAD, G(cookie_expire_ms), MINUTE, 400LL * DAY,
       14 * HOUR, .doc = "How long a login lasts." },
+    { "session_idle_timeout", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(session_idle_timeout_ms), 0,
+      400LL * DAY, 0,
+      .doc =
+          "After so long without a request a session counts no more and the person is asked to "
+          "log in again, give or take a minute; 0 is never. At least 2m. What is open already is in use." },
+    { "session_max_age", CFG_DURATION, CFG_RELOAD | CFG_OURS, G(session_max_age_ms), 0, 400LL * DAY,
+      0,
+      .doc = "How old a session may be, also one that began before this was set; 0 is no bound but "
+             "`cookie_expire`. At least 2m. What is open is closed then." },
     { "cookie_http_only", CFG_BOOL, CFG_RELOAD, G(cookie_http_only), .def = 1,
       .doc = "`HttpOnly` on the session cookie." },
     { "cookie_same_site", CFG_ENUM, CFG_RELOAD, G(cookie_same_site), .choices = choices_same_site,
@@ -540,6 +549,10 @@ static const struct config_row route_rows[] = {
     { "idle_timeout", CFG_DURATION, CFG_TUNNEL, R(idle_timeout_ms), 0, DAY,
       .def_shown = "5m; none for tunnels, upgrades and Kubernetes API routes",
       .doc = "How long nothing may move in either direction; 0 is no limit." },
+    { "session_idle_timeout", CFG_DURATION, CFG_TUNNEL | CFG_OURS, R(session_idle_timeout_ms), 0,
+      400LL * DAY, .def_shown = "the global one", .doc = "As the global setting, for this route." },
+    { "session_max_age", CFG_DURATION, CFG_TUNNEL | CFG_OURS, R(session_max_age_ms), 0, 400LL * DAY,
+      .def_shown = "the global one", .doc = "As the global setting, for this route." },
     { "tls_skip_verify", CFG_BOOL, 0, R(tls_skip_verify),
       .doc = "Do not verify the upstream's certificate." },
     { "tls_upstream_server_name", CFG_TEXT, 0, R(tls_upstream_server_name), 1, 255,

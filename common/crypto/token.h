@@ -23,6 +23,8 @@ enum { TOKEN_ID_SIZE = 37, TOKEN_TEXT_MAX = 256 };
 /* A check names a service account by this and its id where others have a session: no session's id
  * begins so. */
 #define TOKEN_ACCOUNT "service-account/"
+/* So begin the ids of sessions that were made of others' tokens. */
+#define TOKEN_SESSION "token/"
 
 struct token {
     enum token_role role;

@@ -74,6 +74,8 @@ static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_HEADER_TOO_LARGE] = "header-too-large",
     [POLICY_REASON_HEADER_UNKNOWN] = "header-unknown",
     [POLICY_REASON_AUDIT_UNAVAILABLE] = "audit-unavailable",
+    [POLICY_REASON_SESSION_IDLE] = "session-idle",
+    [POLICY_REASON_SESSION_TOO_OLD] = "session-too-old",
 };
 
 const char *policy_reason_name(enum policy_reason reason)

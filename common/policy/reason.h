@@ -88,7 +88,9 @@ enum policy_reason {
 
     /* why no policy could be asked, again */
     POLICY_REASON_AUDIT_UNAVAILABLE = 71, /* its audit line cannot be written */
-    POLICY_REASON_COUNT = 72              /* at most 128 */
+    POLICY_REASON_SESSION_IDLE = 72, /* with user-unauthenticated: it was not used for too long */
+    POLICY_REASON_SESSION_TOO_OLD = 73, /* likewise: its login is too long ago for the route */
+    POLICY_REASON_COUNT = 74            /* at most 128 */
 };
 
 /* NOLINTNEXTLINE(readability-identifier-naming): a number, which no tag can name */
@@ -96,6 +98,12 @@ __extension__ typedef unsigned __int128 policy_reason_set;
 
 /* The bit of a reason in a set. */
 #define POLICY_REASON_BIT(reason) ((policy_reason_set)1 << (unsigned)(reason))
+
+/* With a LOGIN: there is a session, and only a login that asks the person again leads in. */
+#define POLICY_REASONS_FRESH                              \
+    (POLICY_REASON_BIT(POLICY_REASON_AUTH_AGE_EXCEEDED) | \
+     POLICY_REASON_BIT(POLICY_REASON_SESSION_IDLE) |      \
+     POLICY_REASON_BIT(POLICY_REASON_SESSION_TOO_OLD))
 
 /* Stable lower-case name; "unknown" for a number that is no reason, never NULL. */
 const char *policy_reason_name(enum policy_reason reason);

@@ -71,7 +71,7 @@ WATCH = {"authorize", "cli", "session-admin", "reader"}
 MAY = {
     "Get": WATCH | {"authenticate"},  # record-writer: external data only, here and in the next five
     "Query": WATCH | {"authenticate"},
-    "Put": {"authenticate", "cli"},  # session-admin: deletions of sessions only
+    "Put": {"authenticate", "cli"},  # session-admin: deletions of sessions only; authorize: their last use only
     "Patch": {"authenticate", "cli"},
     "Sync": WATCH | {"authenticate"},
     "SyncLatest": WATCH | {"authenticate"},

@@ -86,6 +86,8 @@ void config_route_dump(const struct config_route *r, struct buf *out)
     number(out, "timeout", r->timeout_ms);
     number(out, "begin_timeout", r->begin_timeout_ms);
     number(out, "idle_timeout", r->idle_timeout_ms);
+    number(out, "session_idle_timeout", r->session_idle_timeout_ms);
+    number(out, "session_max_age", r->session_max_age_ms);
     number(out, "tunnel_idle", r->tunnel_idle_ms);
     number(out, "client_pair", r->client_pair != NULL);
     text(out, "tls_custom_ca", r->tls_custom_ca);

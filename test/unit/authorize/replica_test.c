@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "access.pb-c.h"
 #include "session.pb-c.h"
 #include "user.pb-c.h"
 
@@ -466,6 +467,105 @@ static void what_was_made_from_a_session_is_kept_until_it_changes(void **state)
     world_end(&w);
 }
 
+static void put_login(struct world *w, const char *id, int64_t ago_s)
+{
+    Session__Session m = SESSION__SESSION__INIT;
+    Google__Protobuf__Timestamp issued = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Google__Protobuf__Timestamp end = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+    m.id = base_unconst(id);
+    m.user_id = base_unconst("u");
+    issued.seconds = clock_wall_s() - ago_s;
+    end.seconds = clock_wall_s() + 86400;
+    m.issued_at = &issued;
+    m.accessed_at = &issued;
+    m.expires_at = &end;
+    put(w, AUTHZ_TYPE_SESSION, id, &m.base);
+}
+
+static void put_use(struct world *w, const char *id, int64_t ago_s)
+{
+    Postern__SessionAccess m = POSTERN__SESSION_ACCESS__INIT;
+    Google__Protobuf__Timestamp at = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+    at.seconds = clock_wall_s() - ago_s;
+    m.accessed_at = &at;
+    put(w, AUTHZ_TYPE_ACCESS, id, &m.base);
+}
+
+/* In seconds, to the nearest one or two. */
+static bool unused_for(const struct world *w, const char *id, int64_t seconds)
+{
+    const struct authz_session *s = authz_replica_session(w->replica, sv_from(id));
+    int64_t is_ms = authz_session_unused_ms(s, clock_mono_ms());
+
+    return is_ms > seconds * 1000 - 2000 && is_ms < seconds * 1000 + 2000;
+}
+
+static void the_latest_use_of_a_session_counts_in_whatever_order_it_is_told(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    put_login(&w, "s", 3600);
+    assert_true(unused_for(&w, "s", 3600));
+    put_use(&w, "s", 600);
+    put_use(&w, "s", 900);
+    assert_true(unused_for(&w, "s", 600));
+    put_use(&w, "s", -50); /* another machine's clock is ahead */
+    assert_true(unused_for(&w, "s", 0));
+    put_use(&w, "t", 300); /* in a snapshot uses may come before their sessions */
+    put_login(&w, "t", 3600);
+    assert_true(unused_for(&w, "t", 300));
+    put_login(&w, "t", 3500); /* changed: it was used as it was */
+    assert_true(unused_for(&w, "t", 300));
+    put_use(&w, "gone", 1);
+    put(&w, AUTHZ_TYPE_ACCESS, "gone", NULL);
+    put_login(&w, "gone", 3600);
+    assert_true(unused_for(&w, "gone", 3600));
+    assert_int_equal(w.n_changed, 1); /* no use is a change of the session; the one is t's */
+    authz_replica_free(&w.replica);
+}
+
+static void a_use_is_told_of_once_a_minute(void **state)
+{
+    struct world w;
+    const struct authz_session *s = NULL;
+    int64_t now_ms = clock_mono_ms();
+
+    (void)state;
+    world_init(&w);
+    put_login(&w, "s", 3600);
+    s = authz_replica_session(w.replica, SV("s"));
+    assert_true(authz_session_used(s, now_ms));
+    assert_false(authz_session_used(s, now_ms + AUTHZ_ACCESS_EVERY_MS - 1000));
+    assert_true(authz_session_used(s, now_ms + AUTHZ_ACCESS_EVERY_MS));
+    put_login(&w, "new", 0);
+    assert_false(authz_session_used(authz_replica_session(w.replica, SV("new")), now_ms));
+    put_login(&w, "other", 3600);
+    put_use(&w, "other", 0); /* another authorize has told of it */
+    assert_false(authz_session_used(authz_replica_session(w.replica, SV("other")), now_ms));
+    authz_replica_free(&w.replica);
+}
+
+static void a_jump_of_the_wall_clock_makes_no_session_idle(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    put_login(&w, "s", 60);
+    clock_test_shift(7200000);
+    assert_true(unused_for(&w, "s", 60));
+    clock_test_shift(-14400000);
+    assert_true(unused_for(&w, "s", 60));
+    put_use(&w, "s", -7200); /* told before the clock was set back */
+    assert_true(unused_for(&w, "s", 0));
+    clock_test_shift(7200000);
+    authz_replica_free(&w.replica);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -477,6 +577,9 @@ int main(void)
         cmocka_unit_test(a_value_that_many_have_becomes_a_text_and_reads_the_same),
         cmocka_unit_test(a_record_that_says_the_same_again_changes_nothing),
         cmocka_unit_test(what_was_made_from_a_session_is_kept_until_it_changes),
+        cmocka_unit_test(the_latest_use_of_a_session_counts_in_whatever_order_it_is_told),
+        cmocka_unit_test(a_use_is_told_of_once_a_minute),
+        cmocka_unit_test(a_jump_of_the_wall_clock_makes_no_session_idle),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
