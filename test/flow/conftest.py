@@ -5,6 +5,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
+from foreign import messages  # noqa: E402
 from stand import Upstream  # noqa: E402
 from trial import Trial  # noqa: E402
 
@@ -21,3 +22,9 @@ def upstream():
     u = Upstream()
     yield u
     u.close()
+
+
+@pytest.fixture(scope="module")
+def stubs():
+    """name → (messages, stubs) as a foreign client has them."""
+    return messages("databroker", "session", "user", "authorize", "authenticate", "health", "reflection")

@@ -15,6 +15,7 @@ import time
 import grpc
 import pytest
 from broker import Identity, stubs
+from foreign import channel
 from sanitize import PATIENCE
 from stand import Stand, Upstream, raw_request
 from trial import POSTERN, wait_for
@@ -422,8 +423,8 @@ def test_a_call_that_its_caller_may_not_make_has_a_line(upstream):
         token_id = base64.urlsafe_b64decode(token[8:] + "==")[11:47].decode()
         put = "/databroker.DataBrokerService/Put"
         for part, method in (("databroker", put), ("authorize", "/postern.Authorize/Check")):
-            with grpc.insecure_channel(f"unix:{s.folder}/{part}.sock", [("grpc.enable_http_proxy", 0)]) as channel:
-                call = channel.unary_unary(method, request_serializer=lambda m: m.SerializeToString())
+            with channel(s, part) as link:
+                call = link.unary_unary(method, request_serializer=lambda m: m.SerializeToString())
                 for metadata, status in (([("authorization", "Bearer " + token)], grpc.StatusCode.PERMISSION_DENIED),
                                          (identity.proof("databroker", part), grpc.StatusCode.PERMISSION_DENIED),
                                          ([], grpc.StatusCode.UNAUTHENTICATED)):
@@ -437,8 +438,8 @@ def test_a_call_that_its_caller_may_not_make_has_a_line(upstream):
             wait_for("the lines", lambda part=part: len(refusals(s, part)) >= 3)
             assert refusals(s, part) == want
         # Of strangers, who make as many calls as they like, some have a line and the next tells how many had none.
-        with grpc.insecure_channel(f"unix:{s.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)]) as channel:
-            call = channel.unary_unary(put, request_serializer=lambda m: m.SerializeToString())
+        with channel(s, "databroker") as link:
+            call = link.unary_unary(put, request_serializer=lambda m: m.SerializeToString())
             made = 0
 
             def told():

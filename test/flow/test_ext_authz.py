@@ -12,9 +12,9 @@ import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from foreign import channel, token
 from sanitize import ANSWER_S
 from stand import Stand
-from test_foreign import channel, stubs, token  # noqa: F401
 from trial import ROOT, free_port, freeze, wait_for
 
 USER = "user@example.com"
@@ -303,7 +303,7 @@ def test_only_a_checker_may_ask(tool, stand, shown):
         c.close()
 
 
-def test_a_checker_may_do_nothing_else(stand, stubs):  # noqa: F811
+def test_a_checker_may_do_nothing_else(stand, stubs):
     auth = [("authorization", "Bearer " + token(stand, "checker"))]
     pb, rpc = stubs["databroker"]
     check_pb, check_rpc = stubs["authorize"]

@@ -8,9 +8,9 @@ import subprocess
 import threading
 import time
 
-import grpc
 import pytest
 from broker import PATIENCE, Identity, stubs
+from foreign import channel
 from google.protobuf import empty_pb2
 from stand import Stand, Upstream
 from trial import wait_for
@@ -72,8 +72,7 @@ def load(stand, name, *args, type=TYPE, key="email", check=True, env=None):
 
 
 def api(stand):
-    channel = grpc.insecure_channel(f"unix:{stand.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)])
-    return stubs()["rpc"].DataBrokerServiceStub(channel), Identity(base64.b64decode(stand.secret)).proof("cli", "databroker")
+    return stubs()["rpc"].DataBrokerServiceStub(channel(stand, "databroker")), Identity(base64.b64decode(stand.secret)).proof("cli", "databroker")
 
 
 def version(stand):

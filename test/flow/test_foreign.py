@@ -2,48 +2,23 @@
 
 import base64
 import importlib
-import os
-import subprocess
-import sys
-import tempfile
 
 import grpc
 import pytest
 from broker import Identity
+from foreign import channel, token
 from sanitize import ANSWER_S
-from stand import Stand
-from trial import ROOT, wait_for
+from stand import simple_stand
+from trial import wait_for
 
 USER = "user@example.com"
 
 
 @pytest.fixture(scope="module")
-def stubs():
-    out = tempfile.mkdtemp()
-    names = ["databroker", "session", "user", "authorize", "authenticate", "health", "reflection"]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
-                    f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
-    sys.path.insert(0, out)
-    return {n: (importlib.import_module(f"{n}_pb2"), importlib.import_module(f"{n}_pb2_grpc")) for n in names}
-
-
-@pytest.fixture(scope="module")
 def stand(upstream):
-    s = Stand(f"""
-  - from: https://app.localhost:PORT
-    to: http://127.0.0.1:{upstream.port}
-    allow_any_authenticated_user: true
-""").start()
+    s = simple_stand(upstream)
     yield s
     s.stop()
-
-
-def channel(stand, daemon):
-    return grpc.insecure_channel(f"unix:{stand.folder}/{daemon}.sock", [("grpc.enable_http_proxy", 0)])
-
-
-def token(stand, role="session-admin", ttl="1h"):
-    return stand.cli("token", "create", "--role", role, "--ttl", ttl).stdout.strip().splitlines()[-1]
 
 
 def test_revoke_by_a_foreign_client_with_a_token(stand, stubs):

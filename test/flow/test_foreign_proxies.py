@@ -14,8 +14,8 @@ import pytest
 import requests
 from behind import Behind, manual, replaced
 from cryptography.hazmat.primitives.asymmetric import ec
+from foreign import token
 from stand import Upstream, header, raw_request
-from test_foreign import token
 from trial import ROOT, free_port, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"

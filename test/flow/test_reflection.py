@@ -6,9 +6,9 @@ import threading
 
 import grpc
 import pytest
+from foreign import channel, token
 from sanitize import ANSWER_S
-from stand import Stand
-from test_foreign import stubs, token  # noqa: F401
+from stand import Stand, simple_stand
 from trial import ROOT, wait_for
 
 SERVICES = {"authorize": ["postern.Authorize"], "databroker": ["databroker.DataBrokerService", "postern.Replica", "postern.SessionService", "postern.Maintenance"],
@@ -19,11 +19,7 @@ SAME = dict(request_serializer=lambda b: b, response_deserializer=lambda b: b)
 
 @pytest.fixture(scope="module")
 def stand(upstream):
-    s = Stand(f"""
-  - from: https://app.localhost:PORT
-    to: http://127.0.0.1:{upstream.port}
-    allow_any_authenticated_user: true
-""").start()
+    s = simple_stand(upstream)
     yield s
     s.stop()
 
@@ -45,10 +41,6 @@ def ask(stand, grpcurl):
         return subprocess.run([grpcurl, "-plaintext", *more,
                                f"unix://{stand.folder}/{daemon}.sock", *args], capture_output=True, text=True, timeout=60)
     return run
-
-
-def open_channel(stand, daemon):
-    return grpc.insecure_channel(f"unix:{stand.folder}/{daemon}.sock", [("grpc.enable_http_proxy", 0)])
 
 
 @pytest.mark.parametrize("daemon", SERVICES)
@@ -82,10 +74,10 @@ def test_strangers_get_no_map(ask):
 
 
 @pytest.mark.parametrize("name", ["v1", "v1alpha"])
-def test_both_names_answer_a_client_that_says_its_last_at_once(stand, stubs, name):  # noqa: F811
+def test_both_names_answer_a_client_that_says_its_last_at_once(stand, stubs, name):
     """Requests behind each other and half a close, before the first answer is there."""
     pb = stubs["reflection"][0]
-    call = open_channel(stand, "authorize").stream_stream(
+    call = channel(stand, "authorize").stream_stream(
         f"/grpc.reflection.{name}.ServerReflection/ServerReflectionInfo",
         request_serializer=pb.ServerReflectionRequest.SerializeToString, response_deserializer=pb.ServerReflectionResponse.FromString)
     asked = [pb.ServerReflectionRequest(host="h", list_services="*")] + \
@@ -103,7 +95,7 @@ def test_both_names_answer_a_client_that_says_its_last_at_once(stand, stubs, nam
 
 @pytest.mark.parametrize("message", [b"\xff", b"\x1a\x05ab", b"\x22\x02\xc3\x28", b"\x22\x01\x00", b"\x22\xff\xff\xff\xff\x0f" + b"a" * 50])
 def test_broken_requests_end_the_stream_with_a_reason(stand, message):
-    call = open_channel(stand, "authorize").stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", **SAME)
+    call = channel(stand, "authorize").stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", **SAME)
     with pytest.raises(grpc.RpcError) as refused:
         list(call(iter([message]), timeout=ANSWER_S, metadata=[("authorization", "Bearer " + token(stand, "reader"))]))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -111,7 +103,7 @@ def test_broken_requests_end_the_stream_with_a_reason(stand, message):
 
 def test_who_asks_too_much_at_once_is_cut_off_and_others_go_on(stand, ask):
     auth = [("authorization", "Bearer " + token(stand, "reader"))]
-    call = open_channel(stand, "authorize").stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", **SAME)
+    call = channel(stand, "authorize").stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", **SAME)
     with pytest.raises(grpc.RpcError) as refused:  # nothing is read, while half a megabyte of answers waits
         got = call(iter([b"\x22\x11postern.Authorize"] * 5000 + [b"\x22\xff\x3f" + b"a" * 8191]), timeout=ANSWER_S, metadata=auth)
         threading.Event().wait(0.2)
@@ -120,13 +112,13 @@ def test_who_asks_too_much_at_once_is_cut_off_and_others_go_on(stand, ask):
     assert ask("authorize", "list").returncode == 0
 
 
-def health(stand, stubs, daemon):  # noqa: F811
+def health(stand, stubs, daemon):
     pb, rpc = stubs["health"]
-    return pb, rpc.HealthStub(open_channel(stand, daemon))
+    return pb, rpc.HealthStub(channel(stand, daemon))
 
 
 @pytest.mark.parametrize("daemon", SERVICES)
-def test_health_is_told_of_each_service_to_anyone(stand, stubs, daemon):  # noqa: F811
+def test_health_is_told_of_each_service_to_anyone(stand, stubs, daemon):
     pb, api = health(stand, stubs, daemon)
     for name in ["", *SERVICES[daemon]]:
         assert api.Check(pb.HealthCheckRequest(service=name), timeout=ANSWER_S).status == pb.HealthCheckResponse.SERVING
@@ -139,7 +131,7 @@ def test_health_is_told_of_each_service_to_anyone(stand, stubs, daemon):  # noqa
     unknown.cancel()
 
 
-def test_authorize_is_fit_as_long_as_it_knows_its_sessions(upstream, stubs):  # noqa: F811
+def test_authorize_is_fit_as_long_as_it_knows_its_sessions(upstream, stubs):
     s = Stand(f"""
   - from: https://app.localhost:PORT
     to: http://127.0.0.1:{upstream.port}

@@ -9,9 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from foreign import channel, token
 from sanitize import ANSWER_S
 from stand import DAEMONS, Stand, Upstream, header, make_secret
-from test_foreign import channel, token
 from test_load import ADMIN, ROUTES, USER, Load
 from trial import wait_for
 

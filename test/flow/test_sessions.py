@@ -14,10 +14,10 @@ import grpc
 import pytest
 from broker import Broker
 from broker import stubs as broker_stubs
+from foreign import token
 from google.protobuf import struct_pb2, timestamp_pb2
 from sanitize import ANSWER_S
 from stand import Stand
-from test_foreign import token
 from trial import BIN, ROOT, wait_for
 
 USER = "user@example.com"

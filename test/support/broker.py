@@ -9,14 +9,12 @@ import base64
 import datetime
 import hashlib
 import hmac
-import importlib
 import json
 import os
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -27,27 +25,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
+from foreign import channel as foreign_channel
+from foreign import messages
 from sanitize import ANSWER_S, PATIENCE, assert_clean
 from trial import BIN, ROOT, free_port, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
 TOKENS = {"session-admin": 1, "reader": 2, "record-writer": 5}
-_stubs = {}
 
 
 def stubs():
-    if not _stubs:
-        out = tempfile.mkdtemp()
-        names = ["databroker", "session", "user", "replica"]
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}/proto", "-I/usr/include", f"--python_out={out}",
-                        f"--grpc_python_out={out}", *[f"{ROOT}/proto/{n}.proto" for n in names]], check=True)
-        sys.path.insert(0, out)
-        for n in names:
-            _stubs[n] = importlib.import_module(f"{n}_pb2")
-        _stubs["rpc"] = importlib.import_module("databroker_pb2_grpc")
-        _stubs["replica_rpc"] = importlib.import_module("replica_pb2_grpc")
-    return _stubs
+    """Messages by their file, and the services' stubs."""
+    made = messages("databroker", "session", "user", "replica")
+    return {**{name: pb for name, (pb, _) in made.items()}, "rpc": made["databroker"][1], "replica_rpc": made["replica"][1]}
 
 
 class Identity:
@@ -165,8 +156,7 @@ class Broker:
 
 def age_sessions(stand, seconds):
     pb, identity = stubs()["databroker"], Identity(base64.b64decode(stand.secret))
-    api = stubs()["rpc"].DataBrokerServiceStub(
-        grpc.insecure_channel(f"unix:{stand.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)]))
+    api = stubs()["rpc"].DataBrokerServiceStub(foreign_channel(stand, "databroker"))
     found = api.Query(pb.QueryRequest(type="type.googleapis.com/session.Session", limit=1000), timeout=ANSWER_S,
                       metadata=[("authorization", "Bearer " + identity.token("reader"))])
     for record in found.records:

@@ -203,6 +203,15 @@ routes:
         return done
 
 
+def simple_stand(upstream):
+    """Started: one route, app, for whoever is logged in."""
+    return Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_any_authenticated_user: true
+""").start()
+
+
 def receive(s):
     """The next bytes; the end is an error: a loop that waits for more must not turn round for ever."""
     data = s.recv(65536)
