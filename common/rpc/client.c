@@ -406,13 +406,14 @@ static void on_follow_read(struct rpc_op *op)
         }
         mem_free(&room);
         grpc_byte_buffer_destroy(in);
-        if (!p->cancelled) { /* else the queue may be shutting down */
+        if (!p->cancelled) {
             follow_read(p);
         }
     }
     follow_op_back(p);
 }
 
+/* Not of one that was cancelled: its queue may be shutting down, and takes no more. */
 static void follow_read(struct rpc_pending *p)
 {
     grpc_op op = { .op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &p->in };
@@ -426,7 +427,7 @@ static void on_follow_start(struct rpc_op *op)
 {
     struct rpc_pending *p = CONTAINER_OF(op, struct rpc_pending, start_op);
 
-    if (op->ok) {
+    if (op->ok && !p->cancelled) {
         follow_read(p);
     }
     follow_op_back(p);

@@ -609,6 +609,32 @@ static void cancels_are_silent_at_every_moment(void **state)
     keys_free(&keys);
 }
 
+static void a_stream_given_up_as_it_begins_asks_nothing_of_a_queue_that_ends(void **state)
+{
+    struct keys *keys = make_keys(first_secret, NULL);
+    struct world w = { .rpc = NULL };
+    struct rpc_identity *id = rpc_identity_new(keys, RPC_PROXY);
+    struct rpc_client *client = NULL;
+    struct outcome o = { .forbidden = true };
+    Postern__CheckRequest check = POSTERN__CHECK_REQUEST__INIT;
+    struct rpc_pending *p = NULL;
+    struct timespec nap = { .tv_nsec = 300000000 };
+
+    (void)state;
+    world_up(&w, keys, address);
+    client = client_as(&w, id);
+    assert_int_equal(ask(client, "/postern.Authorize/Check", PATIENCE_MS), RPC_OK);
+    p = rpc_client_follow(client, "/test/Hold", &check.base, &follows, &o);
+    (void)nanosleep(&nap, NULL); /* it has begun, and the loop does not know yet */
+    rpc_pending_cancel(&p);
+    rpc_client_free(&client);
+    rpc_free(&w.rpc);
+    world_down(&w);
+    assert_false(o.over);
+    rpc_identity_free(&id);
+    keys_free(&keys);
+}
+
 static void a_server_that_goes_ends_its_streams(void **state)
 {
     struct keys *keys = make_keys(first_secret, NULL);
@@ -718,6 +744,7 @@ int main(void)
         cmocka_unit_test(secrets_rotate_without_a_pause),
         cmocka_unit_test(a_row_without_roles_lets_nobody_in),
         cmocka_unit_test(cancels_are_silent_at_every_moment),
+        cmocka_unit_test(a_stream_given_up_as_it_begins_asks_nothing_of_a_queue_that_ends),
         cmocka_unit_test(a_server_that_goes_ends_its_streams),
     };
     const struct CMUnitTest bulk[] = {
