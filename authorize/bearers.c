@@ -31,6 +31,7 @@ struct authz_bearers {
     struct list askings;
     size_t n_askings;
     size_t n_waiting;
+    bool stopped;
 };
 
 struct authz_bearers *authz_bearers_new(const struct authz_bearers_opts *opts)
@@ -112,6 +113,7 @@ void authz_bearers_stop(struct authz_bearers *b)
 {
     const struct token_answer nobody_knows = { .status = RPC_UNAVAILABLE };
 
+    b->stopped = true;
     while (!list_empty(&b->askings)) {
         struct asking *a = LIST_ENTRY(b->askings.next, struct asking, in_bearers);
 
@@ -181,7 +183,7 @@ void authz_bearers_ask(struct authz_bearers *b, struct rpc_call *call, struct au
     struct token_answer answer = { .status = RPC_UNAVAILABLE };
     struct asking *a = asking_of(b, &key);
 
-    if (recall(b, &key, &answer) || b->client == NULL) {
+    if (recall(b, &key, &answer) || b->client == NULL || b->stopped) {
         tell(b, call, f, &answer);
     } else if (token_memory_misses_too_often(b->memory, address_of(f))) {
         authz_foreign_refuse(f, 429, "too-many-bad-tokens");

@@ -24,5 +24,5 @@ void authz_bearers_free(struct authz_bearers **bearers);
 /* Finds out what foreign->token is worth on route and calls on_known, at once or later. */
 void authz_bearers_ask(struct authz_bearers *bearers, struct rpc_call *call,
                        struct authz_foreign *foreign, const struct config_route *route);
-/* Whoever waits is told that it is not known. */
+/* Whoever waits is told that it is not known, and so is who comes later. */
 void authz_bearers_stop(struct authz_bearers *bearers);

@@ -406,7 +406,7 @@ static void handle_foreign(struct rpc_call *call, const ProtobufCMessage *reques
         rpc_call_fail(call, RPC_INVALID_ARGUMENT, "the message tells of no HTTP request");
         return;
     }
-    if (foreign->status == 0 && foreign->token.n != 0 && !svc->stopping) {
+    if (foreign->status == 0 && foreign->token.n != 0) {
         authz_bearers_ask(svc->bearers, call, foreign,
                           config_route_by_id(config, foreign->check.route));
     } else {
