@@ -1,4 +1,4 @@
-"""Caddy, Traefik, Envoy, and nginx as ingress-nginx sets it up, in front of the applications, with the configuration of our
+"""Caddy, Envoy, and nginx as ingress-nginx sets it up, in front of the applications, with the configuration of our
 manual: they ask, and forward themselves."""
 
 import json
@@ -41,28 +41,6 @@ class Caddy(Behind):
         with open(f"{self.folder}/front.log", "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env={
                 **os.environ, "HOME": self.folder, "XDG_DATA_HOME": self.folder, "XDG_CONFIG_HOME": self.folder})
-
-
-class Traefik(Caddy):
-    tool = "traefik.sh"
-
-    def front(self):
-        block = replaced(manual("migrate-forward-auth.md", "yaml", "forwardAuth"), {"postern:8080": f"127.0.0.1:{self.inner}"})
-        hosts = " || ".join(f"Host(`{app}.localhost`)" for app in APPS)
-        with open(f"{self.folder}/front.yaml", "w") as f:
-            f.write(block + f"""
-  routers:
-    apps: {{rule: "{hosts}", service: app, middlewares: [postern], tls: {{}}, priority: 1}}
-    ours: {{rule: "PathPrefix(`/.pomerium/`)", service: postern, tls: {{}}, priority: 9}}
-    login: {{rule: "Host(`authenticate.localhost`)", service: postern, tls: {{}}, priority: 8}}
-  services:
-    app: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{self.app}"}}]}}}}
-    postern: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{self.inner}"}}]}}}}
-tls:
-  stores: {{default: {{defaultCertificate: {{certFile: {self.ca}, keyFile: {self.key}}}}}}}
-""")
-        return self.run([self.program, f"--entrypoints.web.address=127.0.0.1:{self.port}", f"--providers.file.filename={self.folder}/front.yaml",
-                         "--global.checknewversion=false", "--global.sendanonymoususage=false"])
 
 
 class Ingress(Caddy):
@@ -186,7 +164,7 @@ def answer(head, body):
     return Upstream.tell(head, body)
 
 
-@pytest.fixture(scope="module", params=[Caddy, Traefik, Ingress, Envoy], ids=lambda front: front.__name__.lower())
+@pytest.fixture(scope="module", params=[Caddy, Ingress, Envoy], ids=lambda front: front.__name__.lower())
 def stand(request):
     front = request.param
     program = "/usr/sbin/nginx"
