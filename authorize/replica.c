@@ -3,11 +3,10 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "access.pb-c.h"
 #include "user.pb-c.h"
 
+#include "authorize/use.h"
 #include "common/arena.h"
-#include "common/clock.h"
 #include "common/crypto/token.h"
 #include "common/keyed.h"
 #include "common/list.h"
@@ -54,7 +53,7 @@ struct authz_replica {
     struct slab *slab;      /* of texts */
     struct keyed *sessions; /* by id */
     struct keyed *persons;  /* by user id; "" is one, too */
-    struct map *uses; /* by session id: int32_t, as used_s; of sessions that are not there yet */
+    struct authz_uses *uses;
     struct authz_data *data;
     struct unpacked *unpacked;
     struct record_room *room;
@@ -335,60 +334,6 @@ static void session_fill(struct authz_replica *r, struct authz_session *s,
     }
 }
 
-/* Of a time on the wall clock: as long ago on our own. */
-static int32_t mono_of(int64_t wall_s)
-{
-    int64_t ago_s = MAX(clock_wall_s() - wall_s, (int64_t)0);
-
-    return (int32_t)(clock_mono_ms() / 1000 - MIN(ago_s, (int64_t)INT32_MAX));
-}
-
-static void used_at(struct authz_session *s, int32_t mono_s)
-{
-    s->used_s = MAX(s->used_s, mono_s);
-    s->told_s = MAX(s->told_s, mono_s);
-}
-
-/* With its login, or as was heard of it before it came itself. */
-static void used_first(struct authz_replica *r, struct authz_session *s,
-                       const struct authz_session_record *m)
-{
-    int32_t *before = map_take(r->uses, sv_of(s->id, s->n_id));
-
-    s->used_s = mono_of(m->issued_at_s);
-    s->told_s = s->used_s;
-    if (before != NULL) {
-        used_at(s, *before);
-    }
-    mem_free(&before);
-}
-
-static bool access_put(struct authz_replica *r, struct sv id, struct sv bytes)
-{
-    struct authz_session *s = keyed_get(r->sessions, id);
-    const Postern__SessionAccess *m = NULL;
-    ProtobufCMessage *message = NULL;
-    int32_t *before = NULL;
-    int32_t *use = NULL;
-
-    if (rpc_unpack(&postern__session_access__descriptor, bytes, &r->arena, &message) != ERR_OK) {
-        return false;
-    }
-    m = (const Postern__SessionAccess *)(const void *)message;
-    if (m->accessed_at == NULL || m->accessed_at->seconds < 0) {
-        return false;
-    }
-    if (s != NULL) {
-        used_at(s, mono_of(m->accessed_at->seconds));
-        return true;
-    }
-    use = MEM_NEW(int32_t);
-    *use = mono_of(m->accessed_at->seconds);
-    before = map_set(r->uses, id, use);
-    mem_free(&before);
-    return true;
-}
-
 /* Tokens change on their own: they are not part of the digest. */
 static void session_extras(struct authz_replica *r, struct authz_session *s,
                            const struct authz_session_record *m)
@@ -413,7 +358,7 @@ static bool session_put(struct authz_replica *r, struct sv id, const Databroker_
         }
         if (s == NULL) {
             s = session_new(r, id);
-            used_first(r, s, m);
+            authz_uses_begin(r->uses, s, m->issued_at_s);
         }
         session_fill(r, s, m, claims);
     }
@@ -625,9 +570,7 @@ static uint64_t version_held(const struct authz_replica *r, enum record_type typ
 static void record_remove(struct authz_replica *r, enum record_type type, struct sv id)
 {
     if (type == TYPE_ACCESS) {
-        int32_t *use = map_take(r->uses, id);
-
-        mem_free(&use);
+        authz_uses_drop(r->uses, id);
         return;
     }
     if (is_session(type)) {
@@ -663,7 +606,7 @@ static bool record_put(struct authz_replica *r, enum record_type type, struct sv
     case TYPE_DIRECTORY:
         return directory_put(r, record, bytes);
     case TYPE_ACCESS:
-        return access_put(r, key, bytes);
+        return authz_uses_put(r->uses, key, keyed_get(r->sessions, key), bytes, &r->arena);
     case TYPE_OTHER:
         break;
     }
@@ -731,7 +674,7 @@ struct authz_replica *authz_replica_new(void)
     r->slab = authz_texts_slab(r->texts);
     r->sessions = keyed_new(session_key);
     r->persons = keyed_new(person_key);
-    r->uses = map_new();
+    r->uses = authz_uses_new();
     r->data = authz_data_new(r->texts);
     r->unpacked = MEM_NEW(struct unpacked);
     r->room = MEM_NEW(struct record_room);
@@ -753,13 +696,6 @@ static void unpacked_free(struct unpacked **unpacked)
     mem_free(unpacked);
 }
 
-static void free_use(struct sv key, void *value, void *arg)
-{
-    (void)key;
-    (void)arg;
-    mem_free(&value);
-}
-
 /* Nearly everything is in the slab: nobody has to go through a million sessions. */
 void authz_replica_free(struct authz_replica **replica)
 {
@@ -770,8 +706,7 @@ void authz_replica_free(struct authz_replica **replica)
     }
     keyed_free(&r->sessions);
     keyed_free(&r->persons);
-    map_each(r->uses, free_use, NULL);
-    map_free(&r->uses);
+    authz_uses_free(&r->uses);
     authz_data_free(&r->data);
     unpacked_free(&r->unpacked);
     mem_free(&r->room);
@@ -809,23 +744,6 @@ const struct authz_session *authz_replica_session(const struct authz_replica *r,
 bool authz_session_live(const struct authz_session *s, int64_t now_s)
 {
     return s->expires_at_s == 0 || now_s < s->expires_at_s;
-}
-
-bool authz_session_used(const struct authz_session *s, int64_t mono_ms)
-{
-    struct authz_session *mine = base_unconst(s); /* when it is used is no part of what it says */
-
-    mine->used_s = MAX(s->used_s, (int32_t)(mono_ms / 1000));
-    if (mono_ms / 1000 - s->told_s < AUTHZ_ACCESS_EVERY_MS / 1000) {
-        return false;
-    }
-    mine->told_s = s->used_s;
-    return true;
-}
-
-int64_t authz_session_unused_ms(const struct authz_session *s, int64_t mono_ms)
-{
-    return (mono_ms / 1000 - s->used_s) * 1000;
 }
 
 const struct authz_session *authz_replica_effective(const struct authz_replica *r,

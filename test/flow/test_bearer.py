@@ -13,6 +13,7 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from stand import Stand, header
+from test_idle import Store
 from trial import wait_for
 
 ROUTES = """
@@ -300,6 +301,26 @@ def test_a_revoked_token_stays_out(stand, world):
     answer = get(stand, token, "other")
     assert answer.status_code == 401 and answer.json()["code"] == "token-revoked"
     assert get(stand, world.token(), "other").status_code == 200
+
+
+def test_the_session_of_a_token_is_never_idle_or_too_old(stand, world):
+    """Nobody could log in for it, and its token ends by itself."""
+    token = world.token(run="idle")
+    assert get(stand, token).status_code == 200
+    Store(stand).age(7200)
+    settings, stand.settings = stand.settings, stand.settings + "session_idle_timeout: 5m\nsession_max_age: 1h\n"
+    stand.write_config()
+    try:
+        stand.kill("authorize")
+        stand.start_one("authorize")
+        stand.wait_ready()
+        assert get(stand, token).status_code == 200
+    finally:
+        stand.settings = settings
+        stand.write_config()
+        stand.kill("authorize")
+        stand.start_one("authorize")
+        stand.wait_ready()
 
 
 def test_a_cookie_beside_it_is_a_contradiction(stand, world):

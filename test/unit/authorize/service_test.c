@@ -651,43 +651,6 @@ static void new_rules_decide_at_once(void **state)
     stand_free(s);
 }
 
-static void set_app(struct stand *s, const char *text)
-{
-    struct config *config = config_of("30s", text);
-    struct authz_rules *rules = NULL;
-    struct diag d = { .line = 0 };
-
-    assert_int_equal(authz_rules_new(config, NULL, &rules, NULL), ERR_OK);
-    assert_int_equal(authz_service_set_rules(s->service, rules, &d), ERR_OK);
-    assert_true(changed_comes(s, NULL));
-    config_unref(&config);
-}
-
-/* Those of this test began long ago, and nobody has used them. */
-static void a_session_lasts_as_its_route_says(void **state)
-{
-    struct stand *s = stand_new("30s", true);
-    uint64_t ann = put_session(s, "s-ann", "ann", 600);
-    uint64_t token = put_session(s, "token/x", "ann", 600);
-    struct got got;
-
-    (void)state;
-    set_app(s, "    allow_any_authenticated_user: true\n    session_idle_timeout: 5m\n");
-    got = check(s, "app", "s-ann", ann);
-    assert_int_equal(got.decision, POSTERN__DECISION__LOGIN);
-    assert_true(has(&got, POLICY_REASON_SESSION_IDLE));
-    assert_int_equal(check(s, "app", "token/x", token).decision, POSTERN__DECISION__ALLOW);
-    assert_int_equal(check(s, "public", "s-ann", ann).decision, POSTERN__DECISION__ALLOW);
-    got = check(s, "app", "s-ann", ann); /* on a route without a bound it was in use */
-    assert_int_equal(got.decision, POSTERN__DECISION__ALLOW);
-    set_app(s, "    allow_any_authenticated_user: true\n    session_max_age: 5m\n");
-    got = check(s, "app", "s-ann", ann);
-    assert_int_equal(got.decision, POSTERN__DECISION__LOGIN);
-    assert_true(has(&got, POLICY_REASON_SESSION_TOO_OLD));
-    assert_int_equal(check(s, "app", "token/x", token).decision, POSTERN__DECISION__ALLOW);
-    stand_free(s);
-}
-
 static void a_message_that_is_no_batch_ends_its_stream_only(void **state)
 {
     struct stand *s = stand_new("30s", true);
@@ -813,7 +776,6 @@ int main(void)
         cmocka_unit_test(an_identity_that_does_not_fit_is_an_error),
         cmocka_unit_test(a_header_is_never_broken_by_a_claim),
         cmocka_unit_test(new_rules_decide_at_once),
-        cmocka_unit_test(a_session_lasts_as_its_route_says),
         cmocka_unit_test(a_message_that_is_no_batch_ends_its_stream_only),
         cmocka_unit_test(an_unsound_check_is_not_evaluated),
         cmocka_unit_test(a_client_certificate_counts_where_a_ca_applies),
