@@ -28,6 +28,7 @@ struct broker_record {
     int64_t modified_us; /* since 1970 */
     int64_t deleted_us;  /* since 1970; 0: alive */
     int64_t ends_us;     /* since 1970: deleted some time after it; 0: never. In a Put only */
+    uint64_t place;      /* page only: where the store goes on behind it, if it needs that */
     uint64_t if_version; /* Put only: write if the stored version is this one; 0: always */
 };
 

@@ -131,8 +131,9 @@ struct broker_store_ops {
     /* Records that live, in order of id. more: the page ended before limit. */
     enum err (*query)(struct broker_store *store, const struct broker_query *query,
                       int64_t deadline_ms, struct broker_records *out);
-    /* The next page of all records that live, in order of type and id, behind *after (its type and
-     * id; both "": from the start). type "": all types. */
+    /* The next page of the records that live, behind *after, which is the last one of the page before
+     * (its type, id and place; {0}: from the start). Of a type in order of id; type "": all, in an order
+     * of the store's own, where a record that is new meanwhile may be missing. */
     enum err (*page)(struct broker_store *store, struct sv type, const struct broker_record *after,
                      int64_t deadline_ms, struct broker_records *out);
     /* Changes in order with version > after. ERR_ABORTED: other server version, or the log no

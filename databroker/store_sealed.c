@@ -144,6 +144,7 @@ static enum err sealed_page(struct broker_store *store, struct sv type,
         }
         from.type = arena_sv(&texts, out->items[out->count - 1].type);
         from.id = arena_sv(&texts, out->items[out->count - 1].id);
+        from.place = out->items[out->count - 1].place;
         err = open_list(store, out, before);
         again = err == ERR_OK && out->count == before && out->more;
         out->more = out->more && !again;

@@ -232,6 +232,7 @@ static enum err pass_records(struct pass *pass)
             arena_reset(&texts);
             after.type = arena_sv(&texts, page.items[page.count - 1].type);
             after.id = arena_sv(&texts, page.items[page.count - 1].id);
+            after.place = page.items[page.count - 1].place;
         }
         if (err == ERR_OK) {
             err = reseal_page(pass, &page);

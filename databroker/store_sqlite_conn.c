@@ -33,9 +33,9 @@ static const char *const sql_texts[BROKER_SQL_COUNT] = {
     [BROKER_SQL_RECORD_WINDOW] =
         "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 ORDER BY id LIMIT ?2 OFFSET ?3",
     [BROKER_SQL_RECORD_COUNT] = "SELECT count(*) FROM records WHERE type = ?1",
-    [BROKER_SQL_RECORD_PAGE] =
-        "SELECT " RECORD_COLUMNS
-        " FROM records WHERE (type, id) > (?1, ?2) ORDER BY type, id LIMIT ?3",
+    /* In the order of the file: by type and id every row would be a page of its own to read. */
+    [BROKER_SQL_RECORD_PAGE] = "SELECT " RECORD_COLUMNS ", rowid FROM records WHERE rowid > ?1 "
+                               "ORDER BY rowid LIMIT ?2",
     [BROKER_SQL_RECORD_PAGE_TYPE] =
         "SELECT " RECORD_COLUMNS " FROM records WHERE type = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     [BROKER_SQL_RECORD_OLDER] = "SELECT type, id FROM records WHERE type = ?1 AND modified_us < ?2 "
@@ -263,6 +263,7 @@ void broker_col_record(sqlite3_stmt *stmt, struct broker_record *record_out)
         .deleted_us = sqlite3_column_int64(stmt, 4),
         .data_type = broker_col_sv(stmt, 5),
         .data = broker_col_sv(stmt, 6),
+        .place = sqlite3_column_count(stmt) > 7 ? broker_col_u64(stmt, 7) : 0,
     };
 }
 

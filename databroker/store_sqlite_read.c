@@ -187,12 +187,17 @@ enum err broker_store_page(struct broker_store *store, struct sv type,
     sqlite3_stmt *stmt = NULL;
     enum err err = read_begin(store, deadline_ms, &conn, &state);
 
-    if (err == ERR_OK) {
-        stmt = broker_conn_stmt(conn,
-                                type.n > 0 ? BROKER_SQL_RECORD_PAGE_TYPE : BROKER_SQL_RECORD_PAGE);
-        broker_bind_sv(stmt, 1, type.n > 0 ? type : after->type);
+    if (err == ERR_OK && type.n > 0) {
+        stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_PAGE_TYPE);
+        broker_bind_sv(stmt, 1, type);
         broker_bind_sv(stmt, 2, after->id);
         broker_bind_i64(stmt, 3, PAGE_RECORDS + 1);
+    } else if (err == ERR_OK) {
+        stmt = broker_conn_stmt(conn, BROKER_SQL_RECORD_PAGE);
+        broker_bind_u64(stmt, 1, after->place);
+        broker_bind_i64(stmt, 2, PAGE_RECORDS + 1);
+    }
+    if (err == ERR_OK) {
         err = read_rows(conn, stmt, PAGE_RECORDS, out);
     }
     read_end(store, conn);

@@ -40,11 +40,13 @@ struct follower {
     bool wait;
     struct sv type; /* in texts */
     enum phase phase;
-    struct broker_records page;
-    size_t next; /* of page, to be sent */
-    bool page_fresh;
-    bool job_out; /* the job owns all above */
-    bool dirty;   /* there was a commit since the last page was asked for */
+    struct broker_records ahead; /* a page on its way, or read and not begun */
+    bool job_out;                /* the job owns all above */
+    bool ahead_fresh;
+    struct broker_records page; /* is being sent */
+    size_t next;                /* of page */
+    bool begun;                 /* there was a page */
+    bool dirty;                 /* there was a commit since the last page was asked for */
     bool closed;
     bool finished;
     uint64_t server_version; /* 0: SyncLatest has not read yet */
@@ -68,6 +70,7 @@ static void follower_free(struct follower *f)
     list_remove(&f->in_service);
     service->n_followers--;
     broker_records_deinit(&f->page);
+    broker_records_deinit(&f->ahead);
     arena_deinit(&f->texts);
     arena_deinit(&f->after);
     mem_free(&f);
@@ -101,24 +104,25 @@ static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
     enum err err = resolve(f, deadline_ms);
 
     if (err == ERR_OK) {
-        err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->page);
+        err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->ahead);
     }
     if (err != ERR_OK) {
         return err;
     }
     if (f->server_version == 0) {
-        f->server_version = f->page.server_version;
-        f->position = f->page.latest_version;
+        f->server_version = f->ahead.server_version;
+        f->position = f->ahead.latest_version;
     }
-    if (f->server_version != f->page.server_version) {
+    if (f->server_version != f->ahead.server_version) {
         return ERR_ABORTED;
     }
-    if (f->page.count > 0) {
-        const struct broker_record *last = &f->page.items[f->page.count - 1];
+    if (f->ahead.count > 0) {
+        const struct broker_record *last = &f->ahead.items[f->ahead.count - 1];
 
         arena_reset(&f->after);
         f->last.type = arena_sv(&f->after, last->type);
         f->last.id = arena_sv(&f->after, last->id);
+        f->last.place = last->place;
     }
     return ERR_OK;
 }
@@ -126,12 +130,12 @@ static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
 static enum err read_changes(struct follower *f, int64_t deadline_ms)
 {
     enum err err = f->service->ops->changes(f->service->store, f->server_version, f->position,
-                                            f->type, deadline_ms, &f->page);
+                                            f->type, deadline_ms, &f->ahead);
 
     if (err == ERR_OK) {
-        f->position = f->page.position;
+        f->position = f->ahead.position;
         if (f->tail_until == 0) {
-            f->tail_until = f->page.latest_version;
+            f->tail_until = f->ahead.latest_version;
         }
     }
     return err;
@@ -142,9 +146,8 @@ static void read_page(void *arg)
     struct follower *f = arg;
     int64_t deadline_ms = clock_mono_ms() + BROKER_READ_MS;
 
-    broker_records_deinit(&f->page);
-    broker_records_init(&f->page);
-    f->next = 0;
+    broker_records_deinit(&f->ahead);
+    broker_records_init(&f->ahead);
     switch (f->phase) {
     case PHASE_SNAPSHOT:
         f->err = read_snapshot(f, deadline_ms);
@@ -154,7 +157,7 @@ static void read_page(void *arg)
         f->err = read_changes(f, deadline_ms);
         break;
     case PHASE_OPTIONS:
-        f->err = f->service->ops->options(f->service->store, f->type, deadline_ms, &f->page);
+        f->err = f->service->ops->options(f->service->store, f->type, deadline_ms, &f->ahead);
         break;
     case PHASE_END:
     case PHASE_VERSIONS:
@@ -169,7 +172,7 @@ static void page_read(void *arg)
     struct follower *f = arg;
 
     f->job_out = false;
-    f->page_fresh = true;
+    f->ahead_fresh = true;
     if (f->closed) {
         follower_free(f);
         return;
@@ -378,19 +381,40 @@ static bool go_on(struct follower *f)
     return false;
 }
 
+/* Begins the page that was read ahead. */
+static void turn_page(struct follower *f)
+{
+    struct broker_records old = f->page;
+
+    f->page = f->ahead;
+    f->ahead = old;
+    f->ahead_fresh = false;
+    f->next = 0;
+    f->begun = true;
+}
+
 static void step(struct follower *f)
 {
-    if (f->job_out || f->closed || f->finished || !rpc_call_can_send(f->call)) {
+    if (f->closed || f->finished || !rpc_call_can_send(f->call)) {
         return;
     }
-    if (f->watch != NULL && f->page_fresh && send_watched(f)) {
+    if (f->next == f->page.count && f->ahead_fresh) {
+        turn_page(f);
+    }
+    if (f->watch != NULL && send_watched(f)) {
         return;
     }
-    if (f->page_fresh && f->next < f->page.count) {
+    if (f->next < f->page.count) {
         send_next(f);
+        if (f->phase == PHASE_SNAPSHOT && f->page.more && !f->job_out && !f->ahead_fresh) {
+            ask(f); /* the next page is read while this one is sent */
+        }
         return;
     }
-    if (!f->page_fresh || go_on(f)) {
+    if (f->job_out) {
+        return;
+    }
+    if (!f->begun || go_on(f)) {
         ask(f);
         return;
     }
@@ -514,6 +538,7 @@ static struct follower *follower_new(struct broker_service *service, struct rpc_
     arena_init(&f->texts);
     arena_init(&f->after);
     broker_records_init(&f->page);
+    broker_records_init(&f->ahead);
     f->type = arena_sv(&f->texts, type);
     list_push_back(&service->followers, &f->in_service);
     service->n_followers++;

@@ -144,17 +144,21 @@ static void pages_show_every_record_once(struct world *w)
         struct broker_record last = { .version = 0 };
         char type[16] = "";
         char id[16] = "";
+        uint64_t place = 0;
         size_t seen = 0;
 
         do {
             broker_records_deinit(&out);
             broker_records_init(&out);
-            last = (struct broker_record){ .type = sv_from(type), .id = sv_from(id) };
+            last = (struct broker_record){ .type = sv_from(type),
+                                           .id = sv_from(id),
+                                           .place = place };
             assert_int_equal(w->ops->page(w->store, sv_from(types[t]), &last, soon(), &out),
                              ERR_OK);
             seen += out.count;
             (void)snprintf(type, sizeof(type), "%.*s", SV_ARG(out.items[out.count - 1].type));
             (void)snprintf(id, sizeof(id), "%.*s", SV_ARG(out.items[out.count - 1].id));
+            place = out.items[out.count - 1].place;
         } while (out.more);
         assert_int_equal(seen, expected[t]);
     }
