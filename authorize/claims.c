@@ -16,7 +16,7 @@ enum tag {
     TAG_WHOLE, /* a whole number that is not negative */
     TAG_FLOAT, /* eight bytes follow */
     TAG_TEXT,  /* a text's number; 0: "" */
-    TAG_BYTES  /* a text of so many bytes, which follow */
+    TAG_BYTES  /* a text of so many bytes, which follow, and a NUL */
 };
 
 enum { TAG_BITS = 3, TAG_MASK = 7, VARINT_MAX = 10, WHOLE_BITS = 53 /* exact in a double */ };
@@ -64,6 +64,7 @@ static void put_text(struct authz_texts *texts, struct buf *out, uint32_t name, 
     }
     put_value(out, TAG_BYTES, s.n);
     buf_add_sv(out, s);
+    buf_add_char(out, '\0');
 }
 
 static void put_scalar(struct authz_texts *texts, struct buf *out, uint32_t name, bool listed,
@@ -201,7 +202,7 @@ static uint32_t skip_value(struct cursor *c)
     case TAG_TEXT:
         return (uint32_t)(v >> TAG_BITS);
     case TAG_BYTES:
-        (void)get_bytes(c, (size_t)(v >> TAG_BITS));
+        (void)get_bytes(c, (size_t)(v >> TAG_BITS) + 1);
         break;
     case TAG_FLOAT:
         (void)get_bytes(c, sizeof(double));
@@ -240,7 +241,7 @@ static void get_value(const struct authz_texts *texts, struct cursor *c, struct 
         break;
     case TAG_BYTES:
         out->kind = POLICY_KIND_STRING;
-        out->text = POLICY_TEXT(sv_of(get_bytes(c, (size_t)v), (size_t)v));
+        out->text = POLICY_TEXT(sv_of(get_bytes(c, (size_t)v + 1), (size_t)v));
         break;
     default:
         break;
@@ -289,6 +290,28 @@ const struct policy_claim *authz_claims_get(const struct authz_texts *texts,
         }
     }
     return NULL;
+}
+
+size_t authz_claims_place(const struct authz_claims *claims, struct sv text)
+{
+    const char *from = claims == NULL ? NULL : (const char *)claims->bytes;
+    const char *end = claims == NULL ? NULL : from + claims->n;
+
+    while (from != NULL && text.n > 0 && (size_t)(end - from) > text.n) {
+        const char *found = memmem(from, (size_t)(end - from) - 1, text.p, text.n);
+
+        if (found == NULL || found[text.n] == '\0') {
+            return found == NULL ? SIZE_MAX : (size_t)(found - (const char *)claims->bytes);
+        }
+        from = found + 1;
+    }
+    return SIZE_MAX;
+}
+
+const char *authz_claims_at(const struct authz_claims *claims, size_t place)
+{
+    CHECK(place < claims->n);
+    return (const char *)claims->bytes + place;
 }
 
 /* --- references ------------------------------------------------------------------------------- */

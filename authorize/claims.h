@@ -24,6 +24,10 @@ void authz_claims_free(struct authz_texts *texts, struct authz_claims **claims);
 bool authz_claims_share(struct authz_texts *texts, struct authz_claims **claims,
                         struct authz_claims *other);
 
+/* Where the bytes of text with a NUL behind them stand in claims; SIZE_MAX: nowhere. */
+size_t authz_claims_place(const struct authz_claims *claims, struct sv text);
+const char *authz_claims_at(const struct authz_claims *claims, size_t place);
+
 /* Where a claim is unpacked to; kept from one to the next. */
 struct authz_claim_room {
     struct policy_claim claim;

@@ -5,14 +5,29 @@
 
 #include "common/rpc/wire.h"
 
-enum { AS_THE_USER = UINT32_MAX, VARINT_MAX = 10 };
+/* What n_text holds: the length of a text that stands behind; or, with the highest bit set, where the
+ * text stands in the claims and how long it is; or that it is the same as the user's. */
+#define IN_CLAIMS   (1U << 31U)
+#define AS_THE_USER UINT32_MAX
+
+enum {
+    LENGTH_BITS = 11,
+    LENGTH_MAX = (1 << LENGTH_BITS) - 1,
+    PLACE_MAX = (1 << 20) - 2,
+    VARINT_MAX = 10
+};
+
+static size_t room_of(uint32_t n)
+{
+    return (n & IN_CLAIMS) != 0 ? 0 : (size_t)n + 1;
+}
 
 static size_t size_of(const struct authz_person *p)
 {
     size_t n = offsetof(struct authz_person, bytes) + p->n_packed;
 
     for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
-        n += p->n_text[i] == (uint32_t)AS_THE_USER ? 0 : p->n_text[i] + 1;
+        n += room_of(p->n_text[i]);
     }
     return n;
 }
@@ -28,17 +43,21 @@ static enum authz_person_text twin_of(enum authz_person_text which)
 struct sv authz_person_text(const struct authz_person *p, enum authz_person_text which)
 {
     const char *at = p->bytes;
-    size_t wanted = p->n_text[which] == (uint32_t)AS_THE_USER ? twin_of(which) : which;
+    size_t wanted = p->n_text[which] == AS_THE_USER ? twin_of(which) : which;
+    uint32_t n = p->n_text[wanted];
 
-    for (size_t i = 0; i < wanted; i++) {
-        at += p->n_text[i] == (uint32_t)AS_THE_USER ? 0 : p->n_text[i] + 1;
+    if ((n & IN_CLAIMS) != 0) {
+        return sv_of(authz_claims_at(p->claims, (n & ~IN_CLAIMS) >> LENGTH_BITS), n & LENGTH_MAX);
     }
-    return sv_of(at, p->n_text[wanted]);
+    for (size_t i = 0; i < wanted; i++) {
+        at += room_of(p->n_text[i]);
+    }
+    return sv_of(at, n);
 }
 
 struct authz_person_facts authz_person_facts(const struct authz_person *p)
 {
-    struct authz_person_facts facts = { .n_groups = p->n_groups };
+    struct authz_person_facts facts = { .claims = p->claims, .n_groups = p->n_groups };
     const char *end = (const char *)p + size_of(p);
 
     for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
@@ -54,30 +73,45 @@ static char *put(char *at, struct sv s)
     return at + s.n;
 }
 
+/* How the text is kept. */
+static uint32_t form_of(const struct authz_person_facts *facts, enum authz_person_text which)
+{
+    struct sv text = facts->text[which];
+    enum authz_person_text twin = twin_of(which);
+    size_t place = SIZE_MAX;
+
+    CHECK(text.n < IN_CLAIMS);
+    if (twin != which && sv_eq(text, facts->text[twin])) {
+        return AS_THE_USER;
+    }
+    if (text.n <= LENGTH_MAX) {
+        place = authz_claims_place(facts->claims, text);
+    }
+    return place <= PLACE_MAX
+               ? (uint32_t)(IN_CLAIMS | place << (unsigned)LENGTH_BITS | (uint32_t)text.n)
+               : (uint32_t)text.n;
+}
+
 struct authz_person *authz_person_new(struct slab *slab, const struct authz_person_facts *facts,
                                       const struct authz_person *old)
 {
-    struct authz_person head = { .claims = NULL };
+    struct authz_person head = { .sessions = NULL };
 
     if (old != NULL) {
         memcpy(&head, old, offsetof(struct authz_person, bytes));
     }
+    head.claims = facts->claims;
     head.n_groups = (uint32_t)facts->n_groups;
     head.n_packed = (uint32_t)facts->packed.n;
     for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
-        size_t twin = twin_of((enum authz_person_text)i);
-
-        CHECK(facts->text[i].n < UINT32_MAX);
-        head.n_text[i] = twin != i && sv_eq(facts->text[i], facts->text[twin])
-                             ? (uint32_t)AS_THE_USER
-                             : (uint32_t)facts->text[i].n;
+        head.n_text[i] = form_of(facts, (enum authz_person_text)i);
     }
     struct authz_person *p = slab_take(slab, size_of(&head));
     char *at = p->bytes;
 
     memcpy(p, &head, offsetof(struct authz_person, bytes));
     for (size_t i = 0; i < AUTHZ_PERSON_TEXTS; i++) {
-        if (p->n_text[i] != (uint32_t)AS_THE_USER) {
+        if (room_of(p->n_text[i]) != 0) {
             at = put(put(at, facts->text[i]), SV("\0"));
         }
     }
@@ -96,7 +130,7 @@ void authz_person_free(struct slab *slab, struct authz_person **person)
 
 struct sv authz_person_id(const struct authz_person *p)
 {
-    return sv_of(p->bytes, p->n_text[AUTHZ_PERSON_ID]);
+    return authz_person_text(p, AUTHZ_PERSON_ID);
 }
 
 static struct sv first_of(const struct authz_person *p, enum authz_person_text a,

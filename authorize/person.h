@@ -1,5 +1,5 @@
 /* authz_person: a user with what is known of them, in one piece of memory: texts and groups stand
- * behind the numbers. A change makes another one; whoever points to it must be told. For replica.c,
+ * behind the numbers. A text that the user's claims have, too, is read there. A change makes another one; whoever points to it must be told. For replica.c,
  * which alone makes them; others read. */
 #pragma once
 
@@ -12,7 +12,7 @@ enum authz_person_text {
     AUTHZ_PERSON_ID = 0,
     AUTHZ_PERSON_NAME,
     AUTHZ_PERSON_EMAIL,
-    AUTHZ_PERSON_DIRECTORY_NAME, /* one that is the user's, too, is kept once */
+    AUTHZ_PERSON_DIRECTORY_NAME,
     AUTHZ_PERSON_DIRECTORY_EMAIL,
     AUTHZ_PERSON_TEXTS
 };
@@ -31,23 +31,24 @@ struct authz_person {
     uint32_t directory_at_s;
     uint32_t n_groups;
     uint32_t n_packed;
-    uint32_t n_text[AUTHZ_PERSON_TEXTS];
+    uint32_t n_text[AUTHZ_PERSON_TEXTS]; /* person.c has the form */
     char bytes[]; /* the texts, each with a NUL, and the groups: numbers of texts as varints */
 };
 
 /* What a person is made of. */
 struct authz_person_facts {
+    struct authz_claims *claims; /* the reference becomes the person's */
     struct sv text[AUTHZ_PERSON_TEXTS];
     struct sv packed; /* groups */
     size_t n_groups;
 };
 
-/* Borrowed from person. */
+/* Borrowed from person, its claims among them. */
 struct authz_person_facts authz_person_facts(const struct authz_person *person);
-/* One of those facts that has old's numbers, claims and sessions; old (or NULL) stays as it is. */
+/* One of those facts that has old's numbers and sessions; old (or NULL) stays as it is. */
 struct authz_person *authz_person_new(struct slab *slab, const struct authz_person_facts *facts,
                                       const struct authz_person *old);
-/* Its memory alone. */
+/* Its memory alone, not its claims. */
 void authz_person_free(struct slab *slab, struct authz_person **person);
 
 /* A NUL follows. */

@@ -150,11 +150,13 @@ static void groups_drop(struct authz_replica *r, struct sv packed)
     }
 }
 
-/* Another person of those facts takes p's place everywhere. */
+/* Another person of those facts takes p's place everywhere. Claims that are not among them go: only now,
+ * since texts of the facts may stand in them. */
 static struct authz_person *person_remake(struct authz_replica *r, struct authz_person *p,
                                           const struct authz_person_facts *facts)
 {
     struct authz_person *new = authz_person_new(r->slab, facts, p);
+    struct authz_claims *gone = p->claims != new->claims ? p->claims : NULL;
 
     r->unpacked->groups_of = NULL;
     (void)keyed_set(r->persons, new);
@@ -162,6 +164,7 @@ static struct authz_person *person_remake(struct authz_replica *r, struct authz_
         s->person = new;
     }
     authz_person_free(r->slab, &p);
+    authz_claims_free(r->texts, &gone);
     return new;
 }
 
@@ -171,7 +174,7 @@ static struct authz_person *person_clear_user(struct authz_replica *r, struct au
 
     facts.text[AUTHZ_PERSON_NAME] = SV("");
     facts.text[AUTHZ_PERSON_EMAIL] = SV("");
-    authz_claims_free(r->texts, &p->claims);
+    facts.claims = NULL;
     p->user_version = 0;
     p->user_digest = 0;
     return person_remake(r, p, &facts);
@@ -426,13 +429,15 @@ static bool user_put(struct authz_replica *r, const Databroker__Record *record, 
     }
     p = person_take(r, sv_from(record->id));
     claims_share(r, p, &claims);
-    authz_claims_free(r->texts, &p->claims);
-    p->claims = claims;
+    struct authz_claims *twice = claims != NULL && claims == p->claims ? claims : NULL;
+
+    authz_claims_free(r->texts, &twice); /* the person has its reference already */
     p->user_version = record->version;
     p->user_digest = digest;
     p->user_at_s = written_at(record);
     struct authz_person_facts facts = authz_person_facts(p);
 
+    facts.claims = claims;
     facts.text[AUTHZ_PERSON_NAME] = m->name;
     facts.text[AUTHZ_PERSON_EMAIL] = m->email;
     person_touch(r, person_remake(r, p, &facts));
@@ -947,5 +952,6 @@ void authz_replica_count(const struct authz_replica *r, struct authz_replica_cou
     counts_out->persons = keyed_count(r->persons);
     counts_out->rows = authz_data_rows(r->data);
     counts_out->texts = authz_texts_count(r->texts);
+    counts_out->bytes = slab_bytes(r->slab);
     counts_out->unreadable = r->unreadable;
 }

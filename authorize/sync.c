@@ -294,7 +294,7 @@ static void swap_in(struct authz_sync *s)
     authz_replica_count(s->serving, &counts);
     log_info("replica.loaded", KV_U64("sessions", counts.sessions), KV_U64("users", counts.persons),
              KV_U64("rows", counts.rows), KV_U64("version", authz_replica_version(s->serving)),
-             KV_U64("unreadable", counts.unreadable));
+             KV_U64("bytes", counts.bytes), KV_U64("unreadable", counts.unreadable));
     fresh_since(s, s->began_ms);
     s->opts.ops.on_progress(s->opts.arg);
 }

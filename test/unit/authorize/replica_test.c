@@ -387,8 +387,11 @@ static void what_many_share_outlives_each_of_them(void **state)
     put_session(&w, "s-2", "ann", &c);
     assert_ptr_equal(who_of(&w, "s-1").session->claims, who_of(&w, "s-2").session->claims);
     assert_ptr_equal(who_of(&w, "s-1").session->claims, who_of(&w, "s-1").person->claims);
+    put_user(&w, "ann", "Ann B.", "", &c); /* the claims are the same, and shared once more */
+    assert_true(sv_eq(authz_person_id(who_of(&w, "s-1").person), SV("ann")));
     put(&w, AUTHZ_TYPE_USER, "ann", NULL);
     put(&w, AUTHZ_TYPE_SESSION, "s-1", NULL);
+    assert_true(sv_eq(authz_person_id(who_of(&w, "s-2").person), SV("ann")));
     assert_true(claim_is(&w, "s-2", "sub", "ann"));
     assert_null(authz_person_claim(w.replica, who_of(&w, "s-2").person, SV("sub")));
     put(&w, AUTHZ_TYPE_SESSION, "s-2", NULL);
