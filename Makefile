@@ -72,6 +72,9 @@ $(foreach d,common $(DAEMONS) cli,$(eval $(filter $(B)/test/unit/$(d)/%,$(TESTS)
 $(BIN)/bench-verdict: $(B)/test/bench/verdict.o $(filter-out %/main.o,$(call OBJ,authorize)) $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
+$(BIN)/bench-people: $(B)/test/bench/people.o $(filter-out %/main.o,$(call OBJ,databroker)) $(SHARED)
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS) $(PQ_LIBS)
 $(B)/test/unit/%: $(B)/test/unit/%.o
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
@@ -123,7 +126,7 @@ flow: all
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
 
 bench bench-quick: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
 # --- fuzzing: clang's libFuzzer over one module each --------------------------------------------

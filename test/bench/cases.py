@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from floods import FLOODS
 from trial import BIN
 
-from bench import haproxy, load, measure, nginx, postern
+from bench import haproxy, load, measure, nginx, postern, sessions
 from bench.lab import BODY, BULK, SINK
 from bench.process import BenchError, System, on_one_cpu
 from bench.report import Bar, Result
@@ -33,10 +33,13 @@ class Plan:
     routes: int = 10000
     changes: int = 3
     floods: int = len(FLOODS)
+    people: int = 1000000
+    checks: int = 20000
     warm: bool = True
 
 
-QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, warm=False)
+QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, people=100000,
+             checks=5000, warm=False)
 
 
 class Bench:
@@ -331,6 +334,32 @@ def verdict(case, bench):
     return result
 
 
+def many_people(case, bench):
+    """A person is a user, a directory user with 20 groups, and a session. The bar of the start is for a million."""
+    few, many = 100, bench.plan.people
+    result = Result(case, f"authorize with {many} people, 20 groups each, and a databroker on the same machine")
+    pb = sessions.messages()
+    with sessions.Replica(bench.lab, few) as small, sessions.Replica(bench.lab, many) as large:
+        small.start()
+        large.start()
+        each = (large.memory() - small.memory()) / (many - few)
+        asked = ((small, few), (large, few), (large, many))
+        runs = [[] for _ in asked]
+        for _ in range(bench.plan.rounds + 1):
+            for (system, among), run_of in zip(asked, runs):
+                run_of.append(system.checks(pb, bench.plan.checks, among))
+        runs = [run_of[1:] for run_of in runs]  # the first ones warm up
+        for (system, among), run_of in zip(asked, runs):
+            result.add(system.name, cpu_us=statistics.median(run_of), seconds=round(system.seconds, 3),
+                       rss_kib=system.peak_kib(), note=f"CPU of authorize for a check of one of {among} people")
+        result.add("postern", bytes_per_session=round(each), seconds=round(large.seconds, 3))
+        result.bars += [Bar("bytes of memory a session", each, 600),
+                        Bar(f"seconds until {many} people are served", large.seconds, 20 * many / 1e6)]
+        result.bars += [Bar(f"CPU of a check of {among} among {many} people vs {few} among {few}", statistics.median(
+            a / b for a, b in zip(run_of, runs[0])), 1.2) for (_, among), run_of in zip(asked[1:], runs[1:])]
+    return result
+
+
 CASES = {
     "verdict": functools.partial(verdict, "verdict"),
     "h1": functools.partial(get_1k, "h1", False),
@@ -350,6 +379,7 @@ CASES = {
     "idle": functools.partial(idle, "idle", False),
     "idle-tls": functools.partial(idle, "idle-tls", True),
     "routes": functools.partial(route_cost, "routes"),
+    "sessions": functools.partial(many_people, "sessions"),
     "route-change": functools.partial(route_change, "route-change"),
 }
 

@@ -8,7 +8,7 @@ COLUMNS = [  # key, title, width, digits
     ("p50_us", "p50 us", 8, 0), ("p99_us", "p99 us", 8, 0), ("rss_kib", "peak KiB", 8, 0),
     ("added_p50_us", "added p50 us", 12, 1), ("cpu_s_per_gib", "CPU s/GiB", 9, 3),
     ("handshakes_per_cpu_s", "handshakes/CPU s", 16, 0), ("idle_bytes_per_connection", "bytes/idle conn.", 16, 0),
-    ("seconds", "seconds", 8, 3),
+    ("bytes_per_session", "bytes/session", 13, 0), ("seconds", "seconds", 8, 3),
 ]
 
 
