@@ -19,6 +19,8 @@
 #include "common/base.h"
 #include "common/buf.h"
 #include "common/cidr.h"
+#include "common/config/external_data.h"
+#include "common/config/log_fields.h"
 #include "common/crypto/keypair.h"
 #include "common/crypto/keys.h"
 #include "common/diag.h"
@@ -41,11 +43,6 @@ enum config_part {
 };
 
 enum { CONFIG_ROUTES_MAX = 100000, CONFIG_LIST_MAX = 4096, CONFIG_FILE_MAX = 64 * 1024 * 1024 };
-
-struct config_strings {
-    struct sv *v;
-    size_t n;
-};
 
 /* A name and its value: headers, claim headers (name: the header, value: the claim), parameters. */
 struct config_pair {
@@ -311,29 +308,6 @@ struct config_issuer {
 /* Headers of requests that Postern makes: "Name=value,…" */
 enum { CONFIG_FETCH_HEADERS_BYTES = 8192, CONFIG_FETCH_HEADERS_COUNT = 16 };
 
-/* --- external data that the databroker fetches --- */
-
-enum config_data_format { CONFIG_DATA_AUTO = 0, CONFIG_DATA_JSON, CONFIG_DATA_CSV };
-
-/* One of external_data: where the rows of a type come from (common/data/). */
-struct config_source {
-    struct sv type;
-    struct sv url;      /* https, or http to this machine; of this and the next one is set */
-    struct sv file;     /* absolute */
-    int key;            /* an enum data_key of common/data/form.h: whom a row belongs to */
-    struct sv id_field; /* not set: as the key is called */
-    enum config_data_format format;
-    struct secret *headers; /* "Name=value,…"; NULL: none, or another part */
-    struct sv ca_file;      /* not set: the system's */
-    struct sv client_cert_file;
-    struct sv client_key_file;
-    bool allow_insecure_tls;
-    bool allow_empty; /* an answer without rows ends those in force */
-    int64_t min_delay_ms;
-    int64_t max_delay_ms;
-    int64_t timeout_ms;
-};
-
 /* What a route carries. */
 enum config_route_kind {
     CONFIG_ROUTE_HTTP = 0,
@@ -510,50 +484,6 @@ struct config_mtls {
     size_t n_names;
     uint16_t max_verify_depth; /* certificates above the client's; 0: no limit but ours */
     bool has_ca;               /* in every part */
-};
-
-/* --- the fields of log lines --- */
-
-enum config_log_field {
-    CONFIG_LOG_NONE = 0,
-    CONFIG_LOG_REQUEST_ID,
-    CONFIG_LOG_METHOD,
-    CONFIG_LOG_PATH,
-    CONFIG_LOG_IP,
-    CONFIG_LOG_QUERY,
-    CONFIG_LOG_USER,
-    CONFIG_LOG_EMAIL,
-    CONFIG_LOG_ROUTE_ID,
-    CONFIG_LOG_CLIENT_CERTIFICATE,
-    /* of authorize's line */
-    CONFIG_LOG_HOST,
-    CONFIG_LOG_SESSION_ID,
-    CONFIG_LOG_IMPERSONATE_SESSION_ID,
-    CONFIG_LOG_IMPERSONATE_USER_ID,
-    CONFIG_LOG_IMPERSONATE_EMAIL,
-    /* of the access line */
-    CONFIG_LOG_AUTHORITY,
-    CONFIG_LOG_USER_AGENT,
-    CONFIG_LOG_REFERER,
-    CONFIG_LOG_FORWARDED_FOR,
-    CONFIG_LOG_DURATION,
-    CONFIG_LOG_SIZE,
-    CONFIG_LOG_RESPONSE_CODE,
-    CONFIG_LOG_RESPONSE_CODE_DETAILS,
-    CONFIG_LOG_DECISION,
-    CONFIG_LOG_REASONS,
-    CONFIG_LOG_RECEIVED,
-    CONFIG_LOG_UPSTREAM_DURATION
-};
-
-#define CONFIG_LOG_BIT(field) (UINT64_C(1) << (unsigned)(field))
-
-enum { CONFIG_LOG_HEADERS_MAX = 16, CONFIG_LOG_HEADER_MAX = 128 };
-
-struct config_log_fields {
-    bool given; /* else the usual ones */
-    uint64_t set;
-    struct config_strings headers; /* names as written */
 };
 
 /* --- the audit --- */
@@ -777,10 +707,6 @@ MUST_CHECK enum err config_load(const struct config_opts *opts, struct config **
 /* The same from a text, for tests and tools; opts->file names it and is not opened. */
 MUST_CHECK enum err config_parse(struct sv text, const struct config_opts *opts,
                                  struct config **config_out, struct config_errors **errors_out);
-/* Whether a header goes by such a name that its value may let somebody in: in no log, and not kept. */
-bool config_header_is_secret(struct sv name);
-/* Whether two sources are the same in everything. */
-bool config_source_same(const struct config_source *a, const struct config_source *b);
 struct config *config_ref(const struct config *config);
 void config_unref(struct config **config);
 
