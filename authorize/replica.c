@@ -5,67 +5,13 @@
 
 #include "user.pb-c.h"
 
+#include "authorize/replica_int.h"
 #include "authorize/use.h"
-#include "common/arena.h"
 #include "common/crypto/token.h"
-#include "common/keyed.h"
-#include "common/list.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rpc/scan.h"
-
-/* Texts of sessions that were looked at lately, by epoch: each state of a session has its own. */
-enum { KEPT_SLOTS = 4096 };
-
-struct kept {
-    uint64_t epoch;
-    size_t n;
-    char text[AUTHZ_KEPT_MAX];
-};
-
-/* Where claims and groups are unpacked to; and what is remembered of the last reading. */
-struct unpacked {
-    struct authz_claim_room session;
-    struct authz_claim_room user;
-    const struct authz_person *groups_of; /* whose groups stand in groups; NULL: nobody's */
-    struct policy_text *groups;
-    size_t cap;
-    struct kept *kept[KEPT_SLOTS];
-};
-
-struct authz_session_more {
-    struct list impersonating; /* member of the replica's list where impersonates is set */
-    struct authz_session *session;
-    struct sv impersonates; /* of the slab, like the others, each with a NUL */
-    struct sv access_token;
-    struct sv id_token;
-};
-
-/* Where records are read to. */
-struct record_room {
-    struct authz_session_record session;
-    struct authz_user_record user;
-};
-
-struct authz_replica {
-    struct authz_texts *texts;
-    struct slab *slab;      /* of texts */
-    struct keyed *sessions; /* by id */
-    struct keyed *persons;  /* by user id; "" is one, too */
-    struct authz_uses *uses;
-    struct authz_data *data;
-    struct unpacked *unpacked;
-    struct record_room *room;
-    struct arena arena; /* of the record that is being taken in */
-    struct list impersonating;
-    uint64_t version;
-    uint64_t epoch;
-    uint64_t unreadable;
-    bool keep_tokens;
-    authz_changed_fn changed;
-    void *changed_arg;
-};
 
 static struct sv session_key(const void *item)
 {
@@ -828,122 +774,6 @@ const struct authz_session *authz_person_session(const struct authz_person *p, i
         newest = newest == NULL || s->version > newest->version ? s : newest;
     }
     return newest;
-}
-
-/* --- what policies and headers read ------------------------------------------------------------ */
-
-struct sv authz_session_id(const struct authz_session *s)
-{
-    return sv_of(s->id, s->n_id);
-}
-
-struct sv authz_session_impersonates(const struct authz_session *s)
-{
-    return s->more != NULL ? s->more->impersonates : SV("");
-}
-
-struct sv authz_session_access_token(const struct authz_session *s)
-{
-    return s->more != NULL ? s->more->access_token : SV("");
-}
-
-struct sv authz_session_id_token(const struct authz_session *s)
-{
-    return s->more != NULL ? s->more->id_token : SV("");
-}
-
-const struct policy_claim *authz_session_claim(const struct authz_replica *r,
-                                               const struct authz_session *s, struct sv name)
-{
-    return authz_claims_get(r->texts, s->claims, name, &r->unpacked->session);
-}
-
-const struct policy_claim *authz_person_claim(const struct authz_replica *r,
-                                              const struct authz_person *p, struct sv name)
-{
-    return authz_claims_get(r->texts, p->claims, name, &r->unpacked->user);
-}
-
-const struct policy_text *authz_person_groups(const struct authz_replica *r,
-                                              const struct authz_person *p, size_t *n_out)
-{
-    struct unpacked *u = r->unpacked;
-    struct sv left = authz_person_facts(p).packed;
-
-    *n_out = p->n_groups;
-    if (u->groups_of == p) {
-        return u->groups;
-    }
-    if (u->groups == NULL || p->n_groups > u->cap) {
-        u->cap = MAX(p->n_groups, (uint32_t)32);
-        u->groups = mem_realloc(u->groups, u->cap, sizeof(*u->groups));
-    }
-    for (size_t i = 0; left.n > 0; i++) {
-        u->groups[i] = authz_text_get(r->texts, authz_groups_next(&left));
-    }
-    u->groups_of = p;
-    return u->groups;
-}
-
-static const struct policy_claim *find_session_claim(void *arg, struct sv name)
-{
-    const struct authz_who *who = arg;
-
-    return authz_session_claim(who->replica, who->session, name);
-}
-
-static const struct policy_claim *find_user_claim(void *arg, struct sv name)
-{
-    const struct authz_who *who = arg;
-
-    return authz_person_claim(who->replica, who->person, name);
-}
-
-static const struct policy_text *find_groups(void *arg, size_t *n_out)
-{
-    const struct authz_who *who = arg;
-
-    return authz_person_groups(who->replica, who->person, n_out);
-}
-
-void authz_who_input(struct authz_who *who, struct policy_input *in)
-{
-    const struct authz_person *p = who->person;
-    const struct authz_session *s = who->session;
-
-    in->session = true;
-    in->user_id = POLICY_TEXT(authz_person_id(p));
-    in->email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_EMAIL));
-    in->user_claims = (struct policy_claims){ .find = find_user_claim, .arg = who };
-    in->directory = p->directory_version != 0;
-    in->directory_email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_DIRECTORY_EMAIL));
-    in->find_groups = find_groups;
-    in->groups_arg = who;
-    if (s != NULL) {
-        in->session_id = authz_session_id(s);
-        in->session_claims = (struct policy_claims){ .find = find_session_claim, .arg = who };
-        in->idp = authz_text_get(who->replica->texts, s->idp);
-    }
-}
-
-struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
-{
-    const struct kept *kept = r->unpacked->kept[s->epoch % KEPT_SLOTS];
-
-    return kept != NULL && kept->epoch == s->epoch ? sv_of(kept->text, kept->n) : SV("");
-}
-
-void authz_session_keep(const struct authz_replica *r, const struct authz_session *s,
-                        struct sv text)
-{
-    struct kept **slot = &r->unpacked->kept[s->epoch % KEPT_SLOTS];
-
-    if (text.n <= AUTHZ_KEPT_MAX) {
-        *slot = *slot != NULL ? *slot : MEM_NEW(struct kept);
-        (*slot)->epoch = s->epoch;
-        (*slot)->n = text.n;
-        memcpy((*slot)->text, text.p, text.n);
-    }
 }
 
 void authz_replica_count(const struct authz_replica *r, struct authz_replica_counts *counts_out)

@@ -1,0 +1,119 @@
+/* What others read of the replica: claims and groups are unpacked on the way. */
+#include <string.h>
+
+#include "authorize/replica_int.h"
+#include "common/mem.h"
+
+struct sv authz_session_id(const struct authz_session *s)
+{
+    return sv_of(s->id, s->n_id);
+}
+
+struct sv authz_session_impersonates(const struct authz_session *s)
+{
+    return s->more != NULL ? s->more->impersonates : SV("");
+}
+
+struct sv authz_session_access_token(const struct authz_session *s)
+{
+    return s->more != NULL ? s->more->access_token : SV("");
+}
+
+struct sv authz_session_id_token(const struct authz_session *s)
+{
+    return s->more != NULL ? s->more->id_token : SV("");
+}
+
+const struct policy_claim *authz_session_claim(const struct authz_replica *r,
+                                               const struct authz_session *s, struct sv name)
+{
+    return authz_claims_get(r->texts, s->claims, name, &r->unpacked->session);
+}
+
+const struct policy_claim *authz_person_claim(const struct authz_replica *r,
+                                              const struct authz_person *p, struct sv name)
+{
+    return authz_claims_get(r->texts, p->claims, name, &r->unpacked->user);
+}
+
+const struct policy_text *authz_person_groups(const struct authz_replica *r,
+                                              const struct authz_person *p, size_t *n_out)
+{
+    struct unpacked *u = r->unpacked;
+    struct sv left = authz_person_facts(p).packed;
+
+    *n_out = p->n_groups;
+    if (u->groups_of == p) {
+        return u->groups;
+    }
+    if (u->groups == NULL || p->n_groups > u->cap) {
+        u->cap = MAX(p->n_groups, (uint32_t)32);
+        u->groups = mem_realloc(u->groups, u->cap, sizeof(*u->groups));
+    }
+    for (size_t i = 0; left.n > 0; i++) {
+        u->groups[i] = authz_text_get(r->texts, authz_groups_next(&left));
+    }
+    u->groups_of = p;
+    return u->groups;
+}
+
+static const struct policy_claim *find_session_claim(void *arg, struct sv name)
+{
+    const struct authz_who *who = arg;
+
+    return authz_session_claim(who->replica, who->session, name);
+}
+
+static const struct policy_claim *find_user_claim(void *arg, struct sv name)
+{
+    const struct authz_who *who = arg;
+
+    return authz_person_claim(who->replica, who->person, name);
+}
+
+static const struct policy_text *find_groups(void *arg, size_t *n_out)
+{
+    const struct authz_who *who = arg;
+
+    return authz_person_groups(who->replica, who->person, n_out);
+}
+
+void authz_who_input(struct authz_who *who, struct policy_input *in)
+{
+    const struct authz_person *p = who->person;
+    const struct authz_session *s = who->session;
+
+    in->session = true;
+    in->user_id = POLICY_TEXT(authz_person_id(p));
+    in->email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_EMAIL));
+    in->user_claims = (struct policy_claims){ .find = find_user_claim, .arg = who };
+    in->directory = p->directory_version != 0;
+    in->directory_email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_DIRECTORY_EMAIL));
+    in->find_groups = find_groups;
+    in->groups_arg = who;
+    if (s != NULL) {
+        in->session_id = authz_session_id(s);
+        in->session_claims = (struct policy_claims){ .find = find_session_claim, .arg = who };
+        in->idp = authz_text_get(who->replica->texts, s->idp);
+    }
+}
+
+struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
+{
+    const struct kept *kept = r->unpacked->kept[s->epoch % KEPT_SLOTS];
+
+    return kept != NULL && kept->epoch == s->epoch ? sv_of(kept->text, kept->n) : SV("");
+}
+
+void authz_session_keep(const struct authz_replica *r, const struct authz_session *s,
+                        struct sv text)
+{
+    struct kept **slot = &r->unpacked->kept[s->epoch % KEPT_SLOTS];
+
+    if (text.n <= AUTHZ_KEPT_MAX) {
+        *slot = *slot != NULL ? *slot : MEM_NEW(struct kept);
+        (*slot)->epoch = s->epoch;
+        (*slot)->n = text.n;
+        memcpy((*slot)->text, text.p, text.n);
+    }
+}
