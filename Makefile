@@ -55,7 +55,7 @@ all: $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client)
 $(foreach d,$(DAEMONS),$(eval $(BIN)/postern-$(d): $(call OBJ,$(d)) $(SHARED)))
 $(BIN)/postern: $(call OBJ,cli) $(SHARED)
 # Only the databroker speaks with PostgreSQL.
-$(BIN)/postern-databroker $(filter $(B)/test/unit/databroker/%,$(TESTS)): OWN_LIBS := $(PQ_LIBS)
+$(BIN)/postern-databroker $(BIN)/bench-writes $(filter $(B)/test/unit/databroker/%,$(TESTS)): OWN_LIBS := $(PQ_LIBS)
 $(addprefix $(BIN)/,$(PROGRAMS)):
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
@@ -75,6 +75,10 @@ $(BIN)/bench-verdict: $(B)/test/bench/verdict.o $(filter-out %/main.o,$(call OBJ
 $(BIN)/bench-people: $(B)/test/bench/people.o $(filter-out %/main.o,$(call OBJ,databroker)) $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS) $(PQ_LIBS)
+# What a write to a store costs, likewise.
+$(BIN)/bench-writes: $(B)/test/bench/writes.o $(filter-out %/main.o,$(call OBJ,databroker)) $(SHARED)
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
 $(B)/test/unit/%: $(B)/test/unit/%.o
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
@@ -126,7 +130,7 @@ flow: all
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
 
 bench bench-quick: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
 # --- fuzzing: clang's libFuzzer over one module each --------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from floods import FLOODS
 from trial import BIN
 
-from bench import haproxy, load, measure, nginx, postern, sessions
+from bench import haproxy, load, measure, nginx, postern, sessions, writes
 from bench.lab import BODY, BULK, SINK
 from bench.process import BenchError, System, on_one_cpu
 from bench.report import Bar, Result
@@ -360,8 +360,25 @@ def many_people(case, bench):
     return result
 
 
+def write_rates(case, bench):
+    """A program of ours that links the databroker's stores; no transport, as with what it stands beside."""
+    on_sqlite = case == "writes"
+    result = Result(case, f"acknowledged writes of sessions, {writes.WRITERS} at once: "
+                          + ("SQLite beside a loop of INSERTs" if on_sqlite else "PostgreSQL beside pgbench"))
+    with contextlib.nullcontext() if on_sqlite else writes.Server() as server:
+        rounds = [writes.sqlite_round(bench.plan.seconds) if on_sqlite else server.round(bench.plan.seconds)
+                  for _ in range(bench.plan.bulk_rounds)]
+    for i, system in enumerate(("postern", "INSERT loop" if on_sqlite else "pgbench")):
+        result.add(system, requests_per_s=statistics.median(r[i] for r in rounds))
+    result.bars.append(Bar("writes a second, ours to theirs", statistics.median(a / b for a, b in rounds),
+                           20 if on_sqlite else 0.7, at_least=True))
+    return result
+
+
 CASES = {
     "verdict": functools.partial(verdict, "verdict"),
+    "writes": functools.partial(write_rates, "writes"),
+    "writes-pg": functools.partial(write_rates, "writes-pg"),
     "h1": functools.partial(get_1k, "h1", False),
     "h1-log": functools.partial(get_1k_log, "h1-log", False),
     "h1-tls": functools.partial(get_1k, "h1-tls", True),
