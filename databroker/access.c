@@ -11,6 +11,15 @@ static bool admin_sees(struct sv type)
            sv_eq(type, SV("type.googleapis.com/" BROKER_TYPE_DIRECTORY_USER));
 }
 
+static bool is_directory(struct sv type)
+{
+    size_t slash = sv_starts(type, SV("type.googleapis.com/")) ? 20 : 0;
+    struct sv name = sv_from_at(type, slash);
+
+    return sv_eq(name, SV(BROKER_TYPE_DIRECTORY_USER)) ||
+           sv_eq(name, SV(BROKER_TYPE_DIRECTORY_GROUP));
+}
+
 enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d)
 {
     if (role == RPC_NOBODY) {
@@ -27,6 +36,10 @@ enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d)
     }
     if (role == RPC_TOKEN_RECORD_WRITER && !data_type_is_external(type)) {
         diag_set(d, "a record-writer reads external data only");
+        return ERR_DENIED;
+    }
+    if (role == RPC_TOKEN_DIRECTORY_WRITER && !is_directory(type)) {
+        diag_set(d, "a directory-writer reads directory users and groups only");
         return ERR_DENIED;
     }
     return ERR_OK;
@@ -55,6 +68,8 @@ static bool may_put(enum rpc_role role, const struct broker_record *record)
         return data_type_is_external(record->type);
     case RPC_AUTHORIZE:
         return sv_eq(record->type, SV(BROKER_TYPE_ACCESS));
+    case RPC_TOKEN_DIRECTORY_WRITER:
+        return is_directory(record->type);
     case RPC_NOBODY:
     case RPC_PROXY:
     case RPC_DATABROKER:
@@ -69,7 +84,8 @@ static bool may_put(enum rpc_role role, const struct broker_record *record)
 static bool may_put_some(enum rpc_role role)
 {
     return role == RPC_AUTHENTICATE || role == RPC_AUTHORIZE || role == RPC_CLI ||
-           role == RPC_TOKEN_SESSION_ADMIN || role == RPC_TOKEN_RECORD_WRITER;
+           role == RPC_TOKEN_SESSION_ADMIN || role == RPC_TOKEN_RECORD_WRITER ||
+           role == RPC_TOKEN_DIRECTORY_WRITER;
 }
 
 enum err broker_access_put(enum rpc_role role, const struct broker_records *records, struct diag *d)
@@ -86,6 +102,8 @@ enum err broker_access_put(enum rpc_role role, const struct broker_records *reco
         if (!may_put(role, &records->items[i])) {
             diag_set(
                 d, role == RPC_TOKEN_RECORD_WRITER ? "a record-writer may only write external data"
+                   : role == RPC_TOKEN_DIRECTORY_WRITER
+                       ? "a directory-writer may only write directory users and groups"
                    : role == RPC_AUTHORIZE ? "an authorize may only write when sessions were used"
                                            : "a session-admin may only delete sessions");
             return ERR_DENIED;

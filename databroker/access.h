@@ -1,7 +1,7 @@
 /* broker_access: what a caller may do beyond which methods its role may call (the table in
  * service.c). A session-admin token sees sessions, users and directory users, and writes nothing
- * but the end of a session; an authorize
- * writes when sessions were used; a record-writer token sees and writes external data (common/data/form.h)
+ * but the end of a session; an authorize writes when sessions were used; a directory-writer token sees
+ * and writes directory users and groups, a record-writer token external data (common/data/form.h)
  * and holds leases of that. Pure functions; any thread. */
 #pragma once
 
@@ -11,10 +11,11 @@
 #include "common/sv.h"
 #include "databroker/record.h"
 
-#define BROKER_TYPE_SESSION        "type.googleapis.com/session.Session"
-#define BROKER_TYPE_USER           "type.googleapis.com/user.User"
-#define BROKER_TYPE_ACCESS         "postern.io/SessionAccess"
-#define BROKER_TYPE_DIRECTORY_USER "pomerium.io/DirectoryUser"
+#define BROKER_TYPE_SESSION         "type.googleapis.com/session.Session"
+#define BROKER_TYPE_USER            "type.googleapis.com/user.User"
+#define BROKER_TYPE_ACCESS          "postern.io/SessionAccess"
+#define BROKER_TYPE_DIRECTORY_USER  "pomerium.io/DirectoryUser"
+#define BROKER_TYPE_DIRECTORY_GROUP "pomerium.io/DirectoryGroup"
 
 /* ERR_DENIED; type "": all types. */
 MUST_CHECK enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d);

@@ -63,6 +63,7 @@ static enum err open_server(struct databroker *db, struct diag *d)
     listen_address(db->config, &address);
     opts.address = buf_cstr(&address);
     opts.methods = broker_service_methods(&opts.n_methods);
+    opts.token_fits = broker_token_fits;
     return rpc_server_new(db->rpc, &opts, &db->server, d);
 }
 

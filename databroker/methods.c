@@ -188,6 +188,7 @@ static void reply_put(struct broker_op *op)
         broker_op_fail(op);
         return;
     }
+    broker_tokens_written(op->service, &op->in);
     op->reply = answer_put;
     broker_confirm_wait(op);
 }

@@ -2,6 +2,7 @@
 
 #include "access.pb-c.h"
 #include "session.pb-c.h"
+#include "token.pb-c.h"
 #include "user.pb-c.h"
 
 #include "common/mem.h"
@@ -129,6 +130,11 @@ static const Google__Protobuf__Timestamp *end_of_access(const ProtobufCMessage *
     return ((const Postern__SessionAccess *)(const void *)m)->expires_at;
 }
 
+static const Google__Protobuf__Timestamp *end_of_token(const ProtobufCMessage *m)
+{
+    return ((const Postern__TokenState *)(const void *)m)->expires_at;
+}
+
 struct ending {
     struct sv name;
     const ProtobufCMessageDescriptor *type;
@@ -141,6 +147,7 @@ static const struct ending *ending_of(struct sv data_type)
         { { "session.Session", 15 }, &session__session__descriptor, end_of_session },
         { { "user.ServiceAccount", 19 }, &user__service_account__descriptor, end_of_account },
         { { "postern.SessionAccess", 21 }, &postern__session_access__descriptor, end_of_access },
+        { { "postern.TokenState", 18 }, &postern__token_state__descriptor, end_of_token },
     };
     size_t slash = sv_rfind(data_type, '/');
     struct sv name = slash == SIZE_MAX ? data_type : sv_from_at(data_type, slash + 1);

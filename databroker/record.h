@@ -19,6 +19,11 @@ enum {
 /* Records of the store itself: nobody reads or writes them from outside, and Clear leaves them. */
 #define BROKER_TYPE_KEY "postern.io/DataKey"
 
+/* Tokens with a role, by their ids; data is a postern.TokenState. */
+#define BROKER_TYPE_TOKEN_REVOKED "postern.io/TokenRevoked"
+#define BROKER_TYPE_TOKEN_USED    "postern.io/TokenUsed"
+#define BROKER_DATA_TOKEN_STATE   "type.googleapis.com/postern.TokenState"
+
 struct broker_record {
     uint64_t version;
     struct sv type;
@@ -64,5 +69,5 @@ MUST_CHECK enum err broker_name_check(struct sv name, const char *what, struct d
 /* Whether a client may Put this. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_record_check(const struct broker_record *record, struct diag *d);
 /* When what the data tells about is over: the expires_at of a session, a service
- * account or of the note when a session was used; 0: it has none. */
+ * account, a token or of the note when a session was used; 0: it has none. */
 int64_t broker_record_end_us(const struct broker_record *record);

@@ -16,6 +16,7 @@ enum { READERS = 3, JOBS_WAITING = 1024 };
 #define PATH(name)      "/databroker.DataBrokerService/" name
 #define SESSIONS(name)  "/postern.SessionService/" name
 #define SESSION_READERS (BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_SESSION_ADMIN))
+#define WRITERS         (BIT(RPC_TOKEN_RECORD_WRITER) | BIT(RPC_TOKEN_DIRECTORY_WRITER))
 #define LEASERS         (BIT(RPC_AUTHENTICATE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_RECORD_WRITER))
 #define WATCHERS \
     (BIT(RPC_AUTHORIZE) | BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_SESSION_ADMIN))
@@ -24,16 +25,16 @@ enum { READERS = 3, JOBS_WAITING = 1024 };
  * another; an operator removes the file. */
 static const struct rpc_method methods[] = {
     { .path = PATH("Get"),
-      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | BIT(RPC_TOKEN_RECORD_WRITER),
+      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | WRITERS,
       .request = &databroker__get_request__descriptor,
       .handler = broker_on_get },
     { .path = PATH("Query"),
-      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | BIT(RPC_TOKEN_RECORD_WRITER),
+      .roles = WATCHERS | BIT(RPC_AUTHENTICATE) | WRITERS,
       .request = &databroker__query_request__descriptor,
       .handler = broker_on_query },
     { .path = PATH("Put"),
       .roles = BIT(RPC_AUTHENTICATE) | BIT(RPC_AUTHORIZE) | BIT(RPC_CLI) |
-               BIT(RPC_TOKEN_SESSION_ADMIN) | BIT(RPC_TOKEN_RECORD_WRITER),
+               BIT(RPC_TOKEN_SESSION_ADMIN) | WRITERS,
       .request = &databroker__put_request__descriptor,
       .handler = broker_on_put },
     { .path = PATH("Patch"),
@@ -353,6 +354,7 @@ static void on_probe_timer(evutil_socket_t fd, short what, void *arg)
     if (service->stopping) {
         return;
     }
+    broker_tokens_tick(service);
     if (service->probe_out) {
         if (now - service->probe_began_ms >= BROKER_PROBE_LATE_MS - BROKER_PROBE_MS) {
             tell_health(service, false, "store-slow");
@@ -436,6 +438,14 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
         mem_free(&service);
         return err;
     }
+    err = broker_tokens_init(service, d);
+    if (err != ERR_OK) {
+        ops->close(&service->store);
+        broker_confirm_deinit(service);
+        broker_audit_deinit(service);
+        mem_free(&service);
+        return err;
+    }
     service->pool = job_pool_new(loop, READERS, JOBS_WAITING);
     service->probe_timer = event_new(loop_base(loop), -1, EV_PERSIST, on_probe_timer, service);
     CHECK(service->probe_timer != NULL && event_add(service->probe_timer, &every) == 0);
@@ -477,6 +487,7 @@ void broker_service_free(struct broker_service **service)
     broker_confirm_deinit(s);
     broker_audit_deinit(s);
     job_pool_free(&s->pool);
+    broker_tokens_deinit(s);
     s->ops->close(&s->store);
     mem_free(&s);
 }

@@ -33,6 +33,10 @@ void broker_service_fetch(struct broker_service *service, const struct config *c
 /* The rows for rpc_server_opts; their arg is the service. */
 const struct rpc_method *broker_service_methods(size_t *n_out);
 
+/* For rpc_server_opts.token_fits: whether the token is not revoked; its use is noted. */
+struct token;
+bool broker_token_fits(void *arg, const struct token *token);
+
 /* Refuses new calls, ends the streams, and calls stopped once no call is open any more. */
 void broker_service_stop(struct broker_service *service, void (*stopped)(void *arg), void *arg);
 

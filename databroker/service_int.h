@@ -41,6 +41,7 @@ struct broker_service {
     uint64_t options_generation; /* grows when a type's options change */
     int options_news;            /* atomic: through another databroker */
     int wake_posted;             /* atomic: a wake of the followers is on its way */
+    struct broker_tokens *tokens;
     struct list unconfirmed; /* ops whose deletions a replica has not taken in yet, oldest first */
     struct event *confirm_timer;
 
@@ -118,6 +119,17 @@ const char *broker_err_text(enum err err);
 /* sync.c: wakes the followers; the loop's thread. */
 void broker_sync_wake(struct broker_service *service);
 void broker_sync_stop(struct broker_service *service);
+
+/* Ends the streams of a token. */
+void broker_sync_drop(struct broker_service *service, struct sv token_id);
+
+/* tokens.c. Reads which tokens are revoked; an error: it cannot be known. */
+MUST_CHECK enum err broker_tokens_init(struct broker_service *service, struct diag *d);
+void broker_tokens_deinit(struct broker_service *service);
+/* Records that were written just now: a token may be revoked by one of them. */
+void broker_tokens_written(struct broker_service *service, const struct broker_records *records);
+/* Now and then: reads what others revoked, writes what was used. */
+void broker_tokens_tick(struct broker_service *service);
 
 /* How far all followers that confirm have come; UINT64_MAX: none does. */
 uint64_t broker_sync_confirmed(struct broker_service *service);

@@ -466,6 +466,20 @@ void broker_sync_wake(struct broker_service *service)
     }
 }
 
+void broker_sync_drop(struct broker_service *service, struct sv token_id)
+{
+    struct list *it = NULL;
+    struct list *tmp = NULL;
+
+    LIST_FOREACH_SAFE(it, tmp, &service->followers) {
+        struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        if (sv_eq(sv_from(rpc_call_who(f->call)), token_id)) {
+            finish(f, RPC_UNAUTHENTICATED, "the token was revoked");
+        }
+    }
+}
+
 void broker_sync_stop(struct broker_service *service)
 {
     struct list *it = NULL;

@@ -19,7 +19,6 @@ enum {
     MAC = 32,
     WIRE = BODY + MAC,
     LEEWAY_S = 60,
-    TTL_MAX_S = 10 * 366 * 86400
 };
 
 static const char prefix[] = "postern_";
@@ -48,7 +47,7 @@ enum err token_make(const struct keys *keys, enum token_role role, int64_t ttl_s
     uint64_t expires = 0;
     int i = 0;
 
-    if (role == TOKEN_ROLE_NONE || ttl_s <= 0 || ttl_s > TTL_MAX_S) {
+    if (role == TOKEN_ROLE_NONE || ttl_s <= 0 || ttl_s > TOKEN_TTL_MAX_S) {
         return ERR_INVALID;
     }
     made.expires_at_s = clock_wall_s() + ttl_s;
@@ -106,7 +105,7 @@ enum err token_verify(const struct keys *keys, struct sv text, struct token *tok
     }
     t.expires_at_s = (int64_t)expires;
     memcpy(t.id, wire + 11, ID);
-    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_RECORD_WRITER) {
+    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_DIRECTORY_WRITER) {
         return ERR_CRYPTO;
     }
     t.role = (enum token_role)wire[2];
@@ -128,6 +127,8 @@ const char *token_role_name(enum token_role role)
         return "checker";
     case TOKEN_ROLE_RECORD_WRITER:
         return "record-writer";
+    case TOKEN_ROLE_DIRECTORY_WRITER:
+        return "directory-writer";
     case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;
@@ -138,7 +139,8 @@ const char *token_role_name(enum token_role role)
 enum err token_role_parse(struct sv name, enum token_role *role_out)
 {
     static const enum token_role roles[] = { TOKEN_ROLE_SESSION_ADMIN, TOKEN_ROLE_READER,
-                                             TOKEN_ROLE_CHECKER, TOKEN_ROLE_RECORD_WRITER };
+                                             TOKEN_ROLE_CHECKER, TOKEN_ROLE_RECORD_WRITER,
+                                             TOKEN_ROLE_DIRECTORY_WRITER };
 
     size_t i = 0;
 

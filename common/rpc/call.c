@@ -7,8 +7,10 @@
 
 /* ---- who calls ------------------------------------------------------------------------------- */
 
-static enum rpc_role role_by_token(struct rpc_call *call, const struct keys *keys, struct sv shown)
+static enum rpc_role role_by_token(struct rpc_call *call, const struct rpc_server_opts *opts,
+                                   struct sv shown)
 {
+    const struct keys *keys = rpc_identity_keys(opts->identity);
     struct token token = { .role = TOKEN_ROLE_NONE };
     struct sv prefix = SV("Bearer ");
 
@@ -17,6 +19,9 @@ static enum rpc_role role_by_token(struct rpc_call *call, const struct keys *key
         return RPC_NOBODY;
     }
     (void)snprintf(call->who, sizeof(call->who), "%s", token.id);
+    if (opts->token_fits != NULL && !opts->token_fits(opts->arg, &token)) {
+        return RPC_NOBODY;
+    }
     switch (token.role) {
     case TOKEN_ROLE_SESSION_ADMIN:
         return RPC_TOKEN_SESSION_ADMIN;
@@ -26,6 +31,8 @@ static enum rpc_role role_by_token(struct rpc_call *call, const struct keys *key
         return RPC_TOKEN_CHECKER;
     case TOKEN_ROLE_RECORD_WRITER:
         return RPC_TOKEN_RECORD_WRITER;
+    case TOKEN_ROLE_DIRECTORY_WRITER:
+        return RPC_TOKEN_DIRECTORY_WRITER;
     case TOKEN_ROLE_SERVICE_ACCOUNT:
     case TOKEN_ROLE_NONE:
         break;
@@ -39,7 +46,7 @@ void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate, const
     call->role = certified;
     call->by = by;
     if (call->role == RPC_NOBODY) {
-        call->role = role_by_token(call, rpc_identity_keys(gate->opts->identity), shown);
+        call->role = role_by_token(call, gate->opts, shown);
         call->by = call->who[0] != '\0' ? "token" : "nothing";
     }
     if (call->who[0] == '\0') {

@@ -35,6 +35,7 @@ static const char *const role_names[] = {
     [RPC_TOKEN_READER] = "reader",
     [RPC_TOKEN_CHECKER] = "checker",
     [RPC_TOKEN_RECORD_WRITER] = "record-writer",
+    [RPC_TOKEN_DIRECTORY_WRITER] = "directory-writer",
 };
 
 const char *rpc_role_name(enum rpc_role role)

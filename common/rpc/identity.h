@@ -22,7 +22,8 @@ enum rpc_role {
     RPC_TOKEN_SESSION_ADMIN, /* shown by a token, not a certificate */
     RPC_TOKEN_READER,
     RPC_TOKEN_CHECKER,
-    RPC_TOKEN_RECORD_WRITER
+    RPC_TOKEN_RECORD_WRITER,
+    RPC_TOKEN_DIRECTORY_WRITER
 };
 
 enum { RPC_CERT_LIFE_S = 86400, RPC_CERT_RENEW_S = 43200 };

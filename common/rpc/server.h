@@ -27,6 +27,7 @@ enum {
 };
 
 struct rpc_server;
+struct token; /* common/crypto/token.h */
 struct rpc_call;
 
 /* A request that came whole. request is valid until the handler returns. The handler, or whoever it
@@ -67,6 +68,9 @@ struct rpc_server_opts {
     /* Told of every refused call of somebody, and of RPC_REFUSALS_MAX a second of nobody's: whoever
      * reaches the port makes as many as they like. NULL: nobody is. */
     void (*on_refused)(void *arg, const struct rpc_refusal *refusal);
+    /* A token that verifies is still refused where this says so; on the rpc's thread, with arg. NULL: none
+     * is. */
+    bool (*token_fits)(void *arg, const struct token *token);
 };
 
 /* ERR_IO: the address cannot be had; ERR_EXISTS: a living process serves that socket; ERR_INVALID:

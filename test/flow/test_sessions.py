@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -183,7 +184,8 @@ def test_watch_tells_what_is_there_and_what_comes(broker, ss, world):
     assert status(lambda: next(call("Watch", pb.WatchSessionsRequest(filter=pb.SessionFilter(address="x"))))) == Code.INVALID_ARGUMENT
 
 
-ALL = ("proxy", "authorize", "authenticate", "databroker", "cli", "session-admin", "reader", "record-writer", None)
+ALL = ("proxy", "authorize", "authenticate", "databroker", "cli", "session-admin", "reader", "record-writer",
+       "directory-writer", None)
 READ = {"cli", "session-admin", "reader"}
 MAY = {"List": READ, "Get": READ, "Watch": READ, "Revoke": {"cli", "session-admin"}}
 
@@ -298,3 +300,48 @@ def test_the_command_line_narrows_and_revokes(stand):
     assert stand.cli("sessions", "revoke", "--older-than", "x", check=False).returncode == 2
     assert stand.cli("sessions", "revoke", "--address", "127.0.0.0/8").stdout.startswith("revoked ")
     assert person.fetch(stand.url("app")).status_code == 401
+
+
+def test_a_token_is_revoked_and_its_use_is_known(stand, ss):
+    pb, rpc = ss
+    api = rpc.SessionServiceStub(grpc.insecure_channel(f"unix:{stand.folder}/databroker.sock", [("grpc.enable_http_proxy", 0)]))
+
+    def made(role):
+        done = stand.cli("token", "create", "--role", role, "--ttl", "1h")
+        return done.stdout.strip(), done.stderr.split("token ")[1].split(",")[0]
+
+    def listed():
+        lines = {x.split()[0]: x for x in stand.cli("token", "list").stdout.splitlines()}
+        return bad_id in lines and good_id in lines and lines
+
+    def bearer(text):
+        return [("authorization", "Bearer " + text)]
+
+    (bad, bad_id), (good, good_id) = made("reader"), made("session-admin")
+    assert bad not in stand.cli("token", "list").stdout and bad_id not in stand.cli("token", "list").stdout  # never used
+    for text in (bad, good):
+        api.List(pb.ListSessionsRequest(), metadata=bearer(text), timeout=ANSWER_S)
+    stream = api.Watch(pb.WatchSessionsRequest(), metadata=bearer(bad), timeout=ANSWER_S)
+    other = api.Watch(pb.WatchSessionsRequest(), metadata=bearer(good), timeout=ANSWER_S)
+    next(stream)
+    next(other)
+    wait_for("the uses to be written", listed)
+    assert bad_id in stand.cli("token", "revoke", bad_id).stdout
+    assert status(lambda: api.List(pb.ListSessionsRequest(), metadata=bearer(bad), timeout=ANSWER_S)) == Code.UNAUTHENTICATED
+    assert status(lambda: list(stream)) == Code.UNAUTHENTICATED  # what was open ends, too
+    api.List(pb.ListSessionsRequest(), metadata=bearer(good), timeout=ANSWER_S)
+    other.cancel()
+
+    lines = listed()
+    assert "reader" in lines[bad_id] and lines[bad_id].endswith("revoked") and time.strftime("%Y-%m-%d", time.gmtime()) in lines[bad_id]
+    assert "session-admin" in lines[good_id] and "revoked" not in lines[good_id]
+    stand.kill("databroker", signal.SIGTERM)
+    stand.start_one("databroker")
+    wait_for("the databroker", lambda: status(lambda: api.List(pb.ListSessionsRequest(), metadata=bearer(good), timeout=2)) == Code.OK)
+    assert status(lambda: api.List(pb.ListSessionsRequest(), metadata=bearer(bad), timeout=ANSWER_S)) == Code.UNAUTHENTICATED
+    for id in ("no-such-token", str(uuid.uuid4())):
+        assert stand.cli("token", "revoke", id, check=False).returncode == 1
+    unused, unused_id = made("reader")
+    assert stand.cli("token", "revoke", unused_id, check=False).returncode == 1
+    stand.cli("token", "revoke", "--unseen", unused_id)
+    assert status(lambda: api.List(pb.ListSessionsRequest(), metadata=bearer(unused), timeout=ANSWER_S)) == Code.UNAUTHENTICATED

@@ -32,7 +32,7 @@ from trial import BIN, ROOT, free_port, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
-TOKENS = {"session-admin": 1, "reader": 2, "record-writer": 5}
+TOKENS = {"session-admin": 1, "reader": 2, "record-writer": 5, "directory-writer": 6}
 
 
 def stubs():
