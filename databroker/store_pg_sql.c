@@ -49,7 +49,10 @@ const struct broker_pg_statement broker_pg_statements[BROKER_PG_COUNT] = {
                                "tt" },
     [BROKER_PG_RECORD_VERSION] = { "SELECT version FROM postern.records WHERE type = $1 AND id = $2",
                                    "tt" },
-    [BROKER_PG_RECORD_PUT] = { "INSERT INTO postern.records (" COLUMNS ", ends_us) "
+    /* the record and its change in one: half the messages of a Put */
+    [BROKER_PG_RECORD_PUT] = { "WITH change AS (INSERT INTO postern.changes (" COLUMNS
+                               ", deleted_us) VALUES ($1, $2, $3, $4, $5, $6, 0) RETURNING 1) "
+                               "INSERT INTO postern.records (" COLUMNS ", ends_us) "
                                "VALUES ($1, $2, $3, $4, $5, $6, $7) "
                                "ON CONFLICT (type, id) DO UPDATE SET version = excluded.version, "
                                "modified_us = excluded.modified_us, "
@@ -72,9 +75,9 @@ const struct broker_pg_statement broker_pg_statements[BROKER_PG_COUNT] = {
                                  "ii" },
     [BROKER_PG_TYPES] = { "SELECT DISTINCT type FROM postern.records ORDER BY type LIMIT 10000",
                           "" },
-    [BROKER_PG_CHANGE_PUT] = { "INSERT INTO postern.changes (" COLUMNS ", deleted_us) "
-                               "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                               "ittitbi" },
+    [BROKER_PG_CHANGE_DELETE] = { "INSERT INTO postern.changes (" COLUMNS ", deleted_us) "
+                                  "VALUES ($1, $2, $3, $4, $5, '', $4)",
+                                  "ittit" },
     [BROKER_PG_CHANGE_REPLACE] = { "UPDATE postern.changes SET data = $1 WHERE version = $2 "
                                    "AND deleted_us = 0",
                                    "bi" },

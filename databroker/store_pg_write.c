@@ -151,14 +151,13 @@ void broker_pg_put_record(struct broker_pg_txn *txn, struct broker_record *r)
         r->deleted_us = r->modified_us;
         r->data = SV("");
         broker_pg_add(txn->conn, BROKER_PG_RECORD_DELETE, PG_TEXT(r->type), PG_TEXT(r->id));
+        broker_pg_add(txn->conn, BROKER_PG_CHANGE_DELETE, PG_U64(r->version), PG_TEXT(r->type),
+                      PG_TEXT(r->id), PG_I64(r->modified_us), PG_TEXT(r->data_type));
     } else {
         broker_pg_add(txn->conn, BROKER_PG_RECORD_PUT, PG_U64(r->version), PG_TEXT(r->type),
                       PG_TEXT(r->id), PG_I64(r->modified_us), PG_TEXT(r->data_type),
                       PG_BYTES(r->data), PG_I64(r->ends_us));
     }
-    broker_pg_add(txn->conn, BROKER_PG_CHANGE_PUT, PG_U64(r->version), PG_TEXT(r->type),
-                  PG_TEXT(r->id), PG_I64(r->modified_us), PG_TEXT(r->data_type), PG_BYTES(r->data),
-                  PG_I64(r->deleted_us));
     txn->state.latest_version = r->version;
     txn->write = true;
 }
