@@ -119,3 +119,22 @@ enum err authz_question_read(struct sv bytes, struct arena *arena, Postern__Chec
     }
     return w.err;
 }
+
+enum err authz_questions_read(struct rpc_wire *w, struct arena *arena,
+                              Postern__CheckRequest *reqs_out, size_t max, size_t *n_out)
+{
+    enum { FIELD_CHECKS = 1 };
+    struct rpc_wire_field f;
+
+    for (*n_out = 0; *n_out < max && rpc_wire_next(w, &f);) {
+        if (f.number != FIELD_CHECKS) {
+            continue;
+        }
+        if (authz_question_read(rpc_wire_bytes(w, &f), arena, &reqs_out[*n_out]) != ERR_OK ||
+            w->err != ERR_OK) {
+            return ERR_INVALID;
+        }
+        ++*n_out;
+    }
+    return w->err;
+}

@@ -22,6 +22,7 @@
 enum {
     AUTHZ_GROUPS_MAX = 16384,
     AUTHZ_KEPT_MAX = 512,
+    AUTHZ_EXPECT_MAX = 16,
     AUTHZ_SESSION_ID_MAX = 1024,
     AUTHZ_ACCESS_EVERY_MS = 60000 /* how often a use of one session is told of */
 };
@@ -81,6 +82,9 @@ void authz_replica_set_version(struct authz_replica *replica, uint64_t version);
 /* NULL: no such session. Whether it lives now is authz_session_live's answer. */
 const struct authz_session *authz_replica_session(const struct authz_replica *replica,
                                                   struct sv id);
+/* Checks of these sessions (not more than AUTHZ_EXPECT_MAX) follow: has what they read brought near,
+ * together. One after the other waits for memory ten times a check where there are many sessions. */
+void authz_replica_expect(const struct authz_replica *replica, const struct sv *ids, size_t n);
 /* Expiry is compared here, at the moment of use. */
 bool authz_session_live(const struct authz_session *session, int64_t now_s);
 /* What policies see of session: who it impersonates, if anybody. NULL: it impersonates one that is

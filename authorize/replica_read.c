@@ -98,6 +98,43 @@ void authz_who_input(struct authz_who *who, struct policy_input *in)
     }
 }
 
+/* Asks for the lines of n bytes from p. */
+static void bring(const void *p, size_t n)
+{
+    enum { LINE = 64 };
+
+    for (size_t i = 0; i < n; i += LINE) {
+        __builtin_prefetch((const char *)p + i);
+    }
+}
+
+void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, size_t n)
+{
+    enum { FEW = 1024, ID = 36, PERSON = 192, CLAIMS = 256, KEPT = 192 }; /* bytes, but for FEW */
+
+    uint64_t hashes[AUTHZ_EXPECT_MAX];
+    const struct authz_session *sessions[AUTHZ_EXPECT_MAX];
+
+    CHECK(n <= AUTHZ_EXPECT_MAX);
+    if (keyed_count(r->sessions) < FEW) {
+        return; /* they are near */
+    }
+    for (size_t i = 0; i < n; i++) {
+        hashes[i] = keyed_expect(r->sessions, ids[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        sessions[i] = keyed_guess(r->sessions, hashes[i]);
+        bring(sessions[i], sizeof(struct authz_session) + ID);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (sessions[i] != NULL) {
+            bring(sessions[i]->person, sizeof(struct authz_person) + PERSON);
+            bring(sessions[i]->claims, CLAIMS);
+            bring(r->unpacked->kept[sessions[i]->epoch % KEPT_SLOTS], KEPT);
+        }
+    }
+}
+
 struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
 {
     const struct kept *kept = r->unpacked->kept[s->epoch % KEPT_SLOTS];

@@ -283,30 +283,29 @@ static void check(struct authz_service *svc, const struct authz_facts *facts, st
 /* Answers the checks of a CheckBatch in turn; those in front of a fault are answered, too. */
 static enum err check_batch(struct authz_service *svc, struct stream *st, struct sv bytes)
 {
-    enum { FIELD_CHECKS = 1 };
     struct authz_facts facts = facts_now(svc);
     struct rpc_wire w = rpc_wire_of(bytes);
-    struct rpc_wire_field f;
+    Postern__CheckRequest reqs[AUTHZ_EXPECT_MAX];
+    struct sv ids[AUTHZ_EXPECT_MAX];
+    size_t total = 0;
     size_t n = 0;
+    enum err err = ERR_OK;
 
-    while (rpc_wire_next(&w, &f)) {
-        Postern__CheckRequest req;
-        enum err err = ERR_OK;
-
-        if (f.number != FIELD_CHECKS) {
-            continue;
+    do {
+        err = authz_questions_read(&w, &svc->arena, reqs, AUTHZ_EXPECT_MAX, &n);
+        for (size_t i = 0; i < n; i++) {
+            ids[i] = sv_from(reqs[i].session);
         }
-        if (++n > AUTHZ_BATCH_MAX) {
-            return ERR_LIMIT;
+        authz_replica_expect(authz_sync_replica(svc->sync), ids, n);
+        for (size_t i = 0; i < n; i++) {
+            if (++total > AUTHZ_BATCH_MAX) {
+                return ERR_LIMIT;
+            }
+            check(svc, &facts, (struct asker){ .stream = st }, &reqs[i]);
         }
-        err = authz_question_read(rpc_wire_bytes(&w, &f), &svc->arena, &req);
-        if (err != ERR_OK || w.err != ERR_OK) {
-            return ERR_INVALID;
-        }
-        check(svc, &facts, (struct asker){ .stream = st }, &req);
-    }
-    pace_note(&svc->pace, n >= CROWD);
-    return w.err;
+    } while (err == ERR_OK && n == AUTHZ_EXPECT_MAX);
+    pace_note(&svc->pace, total >= CROWD);
+    return err;
 }
 
 static void on_stream_message(void *arg, struct sv bytes)

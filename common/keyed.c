@@ -116,6 +116,34 @@ void *keyed_get(const struct keyed *k, struct sv key)
     return s->live == 0 ? NULL : s->items[find(k, s, (uint32_t)hash, key)];
 }
 
+uint64_t keyed_expect(const struct keyed *k, struct sv key)
+{
+    uint64_t hash = map_hash(key);
+    const struct shard *s = shard_of(k, hash);
+
+    if (s->live != 0) {
+        uint32_t i = home_of(s, (uint32_t)hash);
+
+        __builtin_prefetch(&s->hashes[i]);
+        __builtin_prefetch(&s->items[i]);
+    }
+    return hash;
+}
+
+const void *keyed_guess(const struct keyed *k, uint64_t hash)
+{
+    const struct shard *s = shard_of(k, hash);
+    uint32_t i = s->live == 0 ? 0 : home_of(s, (uint32_t)hash);
+
+    if (s->live == 0) {
+        return NULL;
+    }
+    while (s->items[i] != NULL && s->hashes[i] != (uint32_t)hash) {
+        i = behind(s, i);
+    }
+    return s->items[i];
+}
+
 void *keyed_set(struct keyed *k, void *item)
 {
     struct sv key = k->key_of(item);

@@ -84,6 +84,13 @@ def test_it_answers_who_proves_to_be_a_proxy_and_nobody_else(stand):
     assert ends_with(stand, ours.proof("proxy", "authorize"), b"\0" * (5 << 20)) == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_each_check_of_a_message_is_answered(stand):
+    ours = Identity(base64.b64decode(stand.secret)).proof("proxy", "authorize")
+    for count in (1, 15, 16, 17, 32, 100):  # authorize takes in sixteen at a time
+        answers = ends_with(stand, ours, b"".join(b"\x0a\x02\x08" + bytes([i]) for i in range(1, count + 1)))
+        assert [i for i in range(1, count + 1) if b"\x08" + bytes([i]) not in answers] == []
+
+
 def test_who_breaks_the_protocol_disturbs_nobody(stand):
     before = connections(direct(stand))
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 4096):

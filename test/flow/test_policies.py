@@ -82,6 +82,7 @@ def test_an_old_login_is_asked_for_again_and_leads_back(stand):
     age_sessions(stand, 3500)
     assert b.get(stand.url("admin")).status_code == 200
     age_sessions(stand, 200)
+    wait_for("authorize to know the time", lambda: b.fetch(stand.url("admin")).status_code != 200)
     refused = b.fetch(stand.url("admin"))
     assert refused.status_code == 401 and refused.json()["code"] == "auth-age-exceeded"
     assert "<form" in b.get(refused.json()["login_url"]).text
