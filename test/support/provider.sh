@@ -5,6 +5,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 version=8.8.1
 folder=$PWD/build/tools/oidc-provider-$version
+mkdir -p build/tools
+exec 9>build/tools/.provider.lock
+flock 9 # tests run side by side
 if [ ! -d "$folder" ]; then
     part=$folder.$$ # an installation that is cut off is none
     mkdir -p "$part"

@@ -7,6 +7,7 @@ Browser   a person: keeps cookies, follows redirects one by one, fills in the lo
 import html.parser
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -39,9 +40,16 @@ socket.getaddrinfo = _loopback_names
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody listens at: below those that the kernel gives to connections (tests run side by side), above
+    those that browsers refuse."""
+    for _ in range(100):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(11000, 32768)))
+            except OSError:
+                continue
+            return s.getsockname()[1]
+    raise OSError("no free port in a hundred tries")
 
 
 def wait_for(what, check, seconds=20.0, every=0.05):
