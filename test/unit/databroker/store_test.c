@@ -150,9 +150,8 @@ static void pages_show_every_record_once(struct world *w)
         do {
             broker_records_deinit(&out);
             broker_records_init(&out);
-            last = (struct broker_record){ .type = sv_from(type),
-                                           .id = sv_from(id),
-                                           .place = place };
+            last =
+                (struct broker_record){ .type = sv_from(type), .id = sv_from(id), .place = place };
             assert_int_equal(w->ops->page(w->store, sv_from(types[t]), &last, soon(), &out),
                              ERR_OK);
             seen += out.count;
