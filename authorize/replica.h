@@ -135,7 +135,8 @@ struct authz_who {
 void authz_who_input(struct authz_who *who, struct policy_input *in);
 const struct authz_data *authz_replica_data(const struct authz_replica *replica);
 /* A text that was made from session and its person, while it is remembered and neither has changed;
- * empty: there is none. A text of more than AUTHZ_KEPT_MAX is not kept. For one user: audit.c. */
+ * empty: there is none. A text is remembered when it is made for the second time, and has not more than
+ * AUTHZ_KEPT_MAX. For one user: audit.c. */
 struct sv authz_session_kept(const struct authz_replica *replica,
                              const struct authz_session *session);
 void authz_session_keep(const struct authz_replica *replica, const struct authz_session *session,

@@ -22,6 +22,7 @@ struct unpacked {
     const struct authz_person *groups_of; /* whose groups stand in groups; NULL: nobody's */
     struct policy_text *groups;
     size_t cap;
+    uint64_t wanted[KEPT_SLOTS]; /* the epoch of whose text was wanted last */
     struct kept *kept[KEPT_SLOTS];
 };
 

@@ -110,7 +110,7 @@ static void bring(const void *p, size_t n)
 
 void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, size_t n)
 {
-    enum { FEW = 1024, ID = 36, PERSON = 192, CLAIMS = 256, KEPT = 192 }; /* bytes, but for FEW */
+    enum { FEW = 1024, ID = 36, PERSON = 192, CLAIMS = 320 }; /* bytes, but for FEW */
 
     uint64_t hashes[AUTHZ_EXPECT_MAX];
     const struct authz_session *sessions[AUTHZ_EXPECT_MAX];
@@ -130,14 +130,15 @@ void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, s
         if (sessions[i] != NULL) {
             bring(sessions[i]->person, sizeof(struct authz_person) + PERSON);
             bring(sessions[i]->claims, CLAIMS);
-            bring(r->unpacked->kept[sessions[i]->epoch % KEPT_SLOTS], KEPT);
         }
     }
 }
 
 struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
 {
-    const struct kept *kept = r->unpacked->kept[s->epoch % KEPT_SLOTS];
+    const struct unpacked *u = r->unpacked;
+    size_t slot = s->epoch % KEPT_SLOTS;
+    const struct kept *kept = u->wanted[slot] == s->epoch ? u->kept[slot] : NULL;
 
     return kept != NULL && kept->epoch == s->epoch ? sv_of(kept->text, kept->n) : SV("");
 }
@@ -145,12 +146,17 @@ struct sv authz_session_kept(const struct authz_replica *r, const struct authz_s
 void authz_session_keep(const struct authz_replica *r, const struct authz_session *s,
                         struct sv text)
 {
-    struct kept **slot = &r->unpacked->kept[s->epoch % KEPT_SLOTS];
+    struct unpacked *u = r->unpacked;
+    size_t slot = s->epoch % KEPT_SLOTS;
+    struct kept **at = &u->kept[slot];
 
-    if (text.n <= AUTHZ_KEPT_MAX) {
-        *slot = *slot != NULL ? *slot : MEM_NEW(struct kept);
-        (*slot)->epoch = s->epoch;
-        (*slot)->n = text.n;
-        memcpy((*slot)->text, text.p, text.n);
+    /* What is wanted once may not be wanted again, and would push others out of the cache. */
+    if (u->wanted[slot] != s->epoch) {
+        u->wanted[slot] = s->epoch;
+    } else if (text.n <= AUTHZ_KEPT_MAX) {
+        *at = *at != NULL ? *at : MEM_NEW(struct kept);
+        (*at)->epoch = s->epoch;
+        (*at)->n = text.n;
+        memcpy((*at)->text, text.p, text.n);
     }
 }
