@@ -235,7 +235,11 @@ class Relay:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.to))
+            try:
+                server = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:  # it is not there: nor are we
+                client.close()
+                continue
             for s in (client, server):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             state = {"writes": False, "cut": None}
@@ -277,6 +281,7 @@ class Relay:
                 pass
 
     def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # close alone leaves the thread in accept, and the port taken
         self.listener.close()
 
 
