@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from floods import FLOODS
 from trial import BIN
 
-from bench import haproxy, load, measure, nginx, postern, sessions, writes
+from bench import haproxy, load, measure, nginx, postern, revoke, sessions, writes
 from bench.lab import BODY, BULK, SINK
 from bench.process import BenchError, System, on_one_cpu
 from bench.report import Bar, Result
@@ -35,11 +35,13 @@ class Plan:
     floods: int = len(FLOODS)
     people: int = 1000000
     checks: int = 20000
+    fleet_people: int = 100000
+    revoked: int = 210
     warm: bool = True
 
 
 QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, people=100000,
-             checks=5000, warm=False)
+             checks=5000, fleet_people=5000, revoked=10, warm=False)
 
 
 class Bench:
@@ -375,6 +377,23 @@ def write_rates(case, bench):
     return result
 
 
+def revocation(case, bench):
+    """A row is what ended, of one kind of change; the bar of a change is that of its worst row."""
+    people, count = bench.plan.fleet_people, bench.plan.revoked
+    result = Result(case, f"{count} people of {people} revoked, {count} more taken out of their group: until each of "
+                          f"{revoke.SIDES} proxies denies, until what was open at each is closed; {revoke.SIDES} authorizes")
+    runs, rate, peak = revoke.measure(bench.lab, people, count)
+    for change, after in runs.items():
+        for what, seconds in after.items():
+            us = sorted(round(s * 1e6) for s in seconds)
+            result.add("postern", step=f"{change}: {what}", p50_us=us[len(us) // 2], p99_us=us[len(us) * 99 // 100],
+                       rss_kib=peak, note=f"{change}: {what}")
+        worst = max(row["p99_us"] for row in result.rows if row["step"].startswith(change)) / 1e6
+        result.bars.append(Bar(f"seconds until who is {change} is out everywhere, p99", worst, 1))
+    result.bars.append(Bar("requests/s of others meanwhile", rate, 0.95 * revoke.RATE, True))
+    return result
+
+
 CASES = {
     "verdict": functools.partial(verdict, "verdict"),
     "writes": functools.partial(write_rates, "writes"),
@@ -397,6 +416,7 @@ CASES = {
     "idle-tls": functools.partial(idle, "idle-tls", True),
     "routes": functools.partial(route_cost, "routes"),
     "sessions": functools.partial(many_people, "sessions"),
+    "revocation": functools.partial(revocation, "revocation"),
     "route-change": functools.partial(route_change, "route-change"),
 }
 

@@ -45,9 +45,9 @@ def mix(seed):
     return seed, z ^ z >> 31
 
 
-def session_id(i):
-    """As people.c makes it."""
-    seed, a = mix(2 * i + 1 << 20)
+def person_id(number):
+    """As people.c makes it: 2 i is the user, 2 i + 1 the session of person i."""
+    seed, a = mix(number << 20)
     _, b = mix(seed)
     return f"{a >> 32:08x}-{a >> 16 & 0xffff:04x}-4{a & 0xfff:03x}-8{b >> 52:03x}-{b & 0xffffffffffff:012x}"
 
@@ -103,7 +103,8 @@ class Replica(System):
         people = random.Random(among)
         route = int.from_bytes(hashlib.sha256(b"id\0bench\0").digest()[:8], "big")
         batches = [pb.CheckBatch(checks=[
-            pb.CheckRequest(id=i, route=route, request_id=b"bench", session=session_id(people.randrange(among) * (self.n // among)),
+            pb.CheckRequest(id=i, route=route, request_id=b"bench", session=person_id(
+                2 * people.randrange(among) * (self.n // among) + 1),
                             method=b"GET", host=b"bench.localhost", path=b"/", client_ip=b"\x7f\0\0\1")
             for i in range(BATCH)]).SerializeToString() for _ in range(count // BATCH)]
         with grpc.insecure_channel(f"unix:{self.home}/authorize.sock") as channel:

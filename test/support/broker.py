@@ -23,6 +23,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 from foreign import channel as foreign_channel
@@ -88,6 +89,13 @@ class Identity:
         body = bytes([1, self.id, 1 + ROLES.index(role), 1 + ROLES.index(server)]) + struct.pack(">Q", int(time.time()) + 3600)
         wire = body + hmac.new(self.derive("postern unix proof 1", 32), body, hashlib.sha256).digest()
         return [("authorization", "Postern " + base64.urlsafe_b64encode(wire).decode().rstrip("="))]
+
+    def handle(self, session, host):
+        """What a login leaves in the browser (common/crypto/handle.h), for a cookie at host."""
+        head, nonce, name = bytes([1, self.id]), os.urandom(12), session.encode()
+        plain = struct.pack(">QQB", 0, int(time.time()), len(name)) + name
+        sealed = AESGCM(self.derive("postern session handle 1", 32)).encrypt(nonce, plain, head + host.encode())
+        return base64.urlsafe_b64encode(head + nonce + sealed).decode().rstrip("=")
 
     def token(self, role, ttl=3600):
         body = bytes([1, self.id, TOKENS[role]]) + struct.pack(">Q", int(time.time()) + ttl) + str(uuid.uuid4()).encode()
