@@ -3,6 +3,7 @@
 #include "access.pb-c.h"
 
 #include "common/clock.h"
+#include "common/crypto/token.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/rpc/scan.h"
@@ -30,7 +31,8 @@ void authz_uses_begin(struct authz_uses *uses, struct authz_session *s, int64_t 
     int32_t *before = map_take(uses->early, authz_session_id(s));
 
     s->used_s = mono_of(issued_at_s);
-    s->told_s = s->used_s;
+    /* a login is a use; a token that was made may lie in a drawer */
+    s->told_s = sv_starts(authz_session_id(s), SV(TOKEN_ACCOUNT)) ? mono_of(0) : s->used_s;
     if (before != NULL) {
         used_at(s, *before);
     }

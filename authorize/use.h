@@ -12,7 +12,8 @@ struct authz_uses;
 
 struct authz_uses *authz_uses_new(void);
 void authz_uses_free(struct authz_uses **uses);
-/* session has just come: it was used with its login, or as was heard of it before. */
+/* session has just come: it was used with its login, or as was heard of it before; a service account only
+ * as was heard. */
 void authz_uses_begin(struct authz_uses *uses, struct authz_session *session, int64_t issued_at_s);
 /* Takes in a postern.SessionAccess, scratch is for its reading. session: of that id; NULL: not there
  * yet. False: it cannot be read. */

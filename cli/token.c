@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "access.pb-c.h"
 #include "token.pb-c.h"
 
 #include "cli/broker.h"
@@ -141,23 +142,62 @@ static int create_main(struct cli_broker *b, const struct order *o)
 
 /* ---- list, revoke ----------------------------------------------------------------------------- */
 
-static void print_account(const Databroker__Record *record)
+/* "never"; False: it cannot be known, and was said. */
+static bool last_use_of(const struct cli_broker *b, const char *account, char used[CLOCK_TEXT_SIZE])
 {
+    char id[sizeof(TOKEN_ACCOUNT) + NAME_MAX_BYTES];
+    enum rpc_status status = RPC_OK;
+    Databroker__GetResponse *got = NULL;
+    ProtobufCMessage *m = NULL;
+
+    (void)snprintf(used, CLOCK_TEXT_SIZE, "never");
+    (void)snprintf(id, sizeof(id), "%s%s", TOKEN_ACCOUNT, account);
+    got = cli_broker_get(b, BROKER_TYPE_ACCESS, id, &status);
+    if (got == NULL) {
+        return status == RPC_NOT_FOUND;
+    }
+    if (got->record != NULL && got->record->data != NULL &&
+        rpc_unpack(&postern__session_access__descriptor,
+                   sv_of(got->record->data->value.data, got->record->data->value.len), NULL,
+                   &m) == ERR_OK) {
+        const Google__Protobuf__Timestamp *at =
+            ((const Postern__SessionAccess *)(const void *)m)->accessed_at;
+
+        if (at != NULL) {
+            (void)clock_format(at->seconds * 1000, used);
+            used[19] = '\0'; /* to the second */
+        }
+        protobuf_c_message_free_unpacked(m, NULL);
+    }
+    protobuf_c_message_free_unpacked(&got->base, NULL);
+    return true;
+}
+
+struct accounts {
+    const struct cli_broker *b;
+    bool failed;
+};
+
+static void print_account(const Databroker__Record *record, void *arg)
+{
+    struct accounts *all = arg;
     ProtobufCMessage *m = NULL;
     User__ServiceAccount *a = NULL;
     char expires[CLOCK_TEXT_SIZE];
+    char used[CLOCK_TEXT_SIZE];
 
-    if (record->data == NULL ||
+    if (record->data == NULL || all->failed ||
         rpc_unpack(&user__service_account__descriptor,
                    sv_of(record->data->value.data, record->data->value.len), NULL, &m) != ERR_OK) {
         return;
     }
     a = (User__ServiceAccount *)(void *)m;
     if (a->expires_at != NULL && a->expires_at->seconds >= clock_wall_s()) {
+        all->failed = !last_use_of(all->b, record->id, used);
         (void)clock_format(a->expires_at->seconds * 1000, expires);
         expires[19] = '\0'; /* to the second */
-        (void)printf("%-36s  %-32s  %-19s  %s\n", cli_tame(record->id), cli_tame(a->user_id),
-                     expires, cli_tame(a->description));
+        (void)printf("%-36s  %-32s  %-19s  %-19s  %s\n", cli_tame(record->id), cli_tame(a->user_id),
+                     expires, used, cli_tame(a->description));
     }
     protobuf_c_message_free_unpacked(m, NULL);
 }
@@ -215,19 +255,15 @@ static void note_revoked(const Databroker__Record *record, void *arg)
     (void)map_set(arg, sv_from(record->id), arg);
 }
 
-static void print_account_of(const Databroker__Record *record, void *arg)
-{
-    (void)arg;
-    print_account(record);
-}
-
 static int list_all(const struct cli_broker *b)
 {
     struct map *revoked = map_new();
+    struct accounts accounts = { .b = b };
     bool fine = false;
 
-    (void)printf("%-36s  %-32s  %-19s  %s\n", "ACCOUNT", "USER", "UNTIL (UTC)", "DESCRIPTION");
-    fine = each_record(b, BROKER_TYPE_ACCOUNT, print_account_of, NULL) &&
+    (void)printf("%-36s  %-32s  %-19s  %-19s  %s\n", "ACCOUNT", "USER", "UNTIL (UTC)",
+                 "LAST USED (UTC)", "DESCRIPTION");
+    fine = each_record(b, BROKER_TYPE_ACCOUNT, print_account, &accounts) && !accounts.failed &&
            each_record(b, TYPE_REVOKED, note_revoked, revoked);
     if (fine) {
         (void)printf("%-36s  %-16s  %-19s  %-19s\n", "TOKEN", "ROLE", "UNTIL (UTC)",

@@ -1,6 +1,7 @@
 """Programs get in without a browser: where a token may stand, what it may be, and how it ends."""
 
 import base64
+import time
 
 import pytest
 import requests
@@ -155,6 +156,20 @@ def test_revoking_ends_the_token_and_what_is_open(stand):
         raise EOFError
     assert stand.cli("token", "revoke", id, check=False).returncode == 1
     assert id not in stand.cli("token", "list").stdout
+
+
+def test_the_last_use_of_an_account_is_told(stand):
+    """A use soon after it was made counts, too: a job may have but one."""
+    token, id = account(stand)
+
+    def last_use():
+        line = next(x for x in stand.cli("token", "list").stdout.splitlines() if x.startswith(id))
+        return line[36 + 2 + 32 + 2 + 19 + 2:].split("  ")[0].strip()
+    assert last_use() == "never"
+    before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    assert get(stand, Authorization="Pomerium " + token).status_code == 200
+    wait_for("its use to be written", lambda: last_use() != "never", 30)
+    assert before <= last_use() <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
 
 
 def test_an_account_ends_by_itself(stand):
