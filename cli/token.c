@@ -33,6 +33,7 @@ static const char help[] =
     "by the databroker from the next call on, and its streams end; --unseen: also one that was not used yet:\n"
     "  --role   session-admin: list and revoke sessions; reader: read records;\n"
     "           record-writer: postern import; directory-writer: write directory users and groups;\n"
+    "           config-writer: write Pomerium's records of configuration;\n"
     "           checker: ask authorize about requests, as Envoy does (it ends by its --ttl only)\n"
     "  --ttl    how long it is good: 90m, 24h, 30d (24h)\n"
     "  --config FILE       configuration with the shared secret (run/config.yaml)\n";
@@ -120,7 +121,9 @@ static int create_main(struct cli_broker *b, const struct order *o)
     }
     if (o->role != NULL && token_role_parse(sv_from(o->role), &role) != ERR_OK) {
         return cli_fail(
-            2, "--role must be session-admin, reader, record-writer, directory-writer or checker");
+            2,
+            "--role must be session-admin, reader, record-writer, directory-writer, config-writer or "
+            "checker");
     }
     if (o->account != NULL && !is_name(o->account, NAME_MAX_BYTES)) {
         return cli_fail(2, "--service-account needs a user id of 1 to %d bytes of plain text",

@@ -1,8 +1,9 @@
 /* broker_access: what a caller may do beyond which methods its role may call (the table in
  * service.c). A session-admin token sees sessions, users and directory users, and writes nothing
  * but the end of a session; an authorize writes when sessions were used; a directory-writer token sees
- * and writes directory users and groups, a record-writer token external data (common/data/form.h)
- * and holds leases of that. Pure functions; any thread. */
+ * and writes directory users and groups, a config-writer token Pomerium's records of configuration, a
+ * record-writer token external data (common/data/form.h) and holds leases of that. Pure functions; any
+ * thread. */
 #pragma once
 
 #include "common/base.h"

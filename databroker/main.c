@@ -64,6 +64,9 @@ static enum err open_server(struct databroker *db, struct diag *d)
     opts.address = buf_cstr(&address);
     opts.methods = broker_service_methods(&opts.n_methods);
     opts.token_fits = broker_token_fits;
+    opts.jwt_role = db->config->databroker_pomerium_jwt;
+    opts.jwt_off = "a jwt counts only where databroker_pomerium_jwt names its role; show a token "
+                   "(postern token create)";
     return rpc_server_new(db->rpc, &opts, &db->server, d);
 }
 

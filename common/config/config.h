@@ -23,6 +23,7 @@
 #include "common/config/log_fields.h"
 #include "common/crypto/keypair.h"
 #include "common/crypto/keys.h"
+#include "common/crypto/token.h"
 #include "common/diag.h"
 #include "common/log.h"
 #include "common/pattern.h"
@@ -661,6 +662,8 @@ struct config {
 
     /* --- store --- */
     enum config_storage databroker_storage_type;
+    enum token_role
+        databroker_pomerium_jwt; /* whose role a caller with one has; NONE: it has none */
     struct secret *databroker_storage_connection_string; /* POSTGRES: the databroker's alone */
     struct sv databroker_storage_file;                   /* SQLITE: absolute */
     struct secret *databroker_encryption_key;            /* NULL: shared_secret */

@@ -23,6 +23,15 @@ static const struct config_choice choices_storage[] = { { "sqlite", CONFIG_STORA
                                                         { "memory", CONFIG_STORAGE_MEMORY },
                                                         { "postgres", CONFIG_STORAGE_POSTGRES },
                                                         { NULL, 0 } };
+static const struct config_choice choices_jwt_role[] = {
+    { "off", TOKEN_ROLE_NONE },
+    { "reader", TOKEN_ROLE_READER },
+    { "session-admin", TOKEN_ROLE_SESSION_ADMIN },
+    { "directory-writer", TOKEN_ROLE_DIRECTORY_WRITER },
+    { "record-writer", TOKEN_ROLE_RECORD_WRITER },
+    { "config-writer", TOKEN_ROLE_CONFIG_WRITER },
+    { NULL, 0 }
+};
 static const struct config_choice choices_slashes[] = {
     { "reject_request", CONFIG_SLASHES_REJECT },
     { "keep_unchanged", CONFIG_SLASHES_KEEP },
@@ -368,6 +377,11 @@ static const struct config_row global_rows[] = {
     { "databroker_encryption_key_previous", CFG_SECRET_KEY, CFG_HAS_FILE | CFG_OURS,
       G(databroker_encryption_key_previous),
       .doc = "The one before, until the databroker was started once with both." },
+    { "databroker_pomerium_jwt", CFG_ENUM, CFG_OURS, G(databroker_pomerium_jwt),
+      .choices = choices_jwt_role,
+      .doc = "The role of clients that show Pomerium's JWT (metadata `jwt`, signed with "
+             "`shared_secret`) in place of a token: see "
+             "[security.md](security.md#clients-written-for-pomerium)." },
 
     /* --- routes --- */
     { "policies", CFG_OBJECT, CFG_RELOAD | CFG_OURS, SIZE_MAX, .read = config_read_policies,

@@ -7,6 +7,7 @@
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/obj_mac.h>
 #include <openssl/param_build.h>
@@ -145,6 +146,19 @@ void keys_derive(const struct keys *keys, size_t slot, enum keys_purpose purpose
 {
     CHECK(slot < keys->n && n <= KEYS_MATERIAL_MAX);
     expand(secret_bytes(keys->root[slot]), purpose_label(purpose), out, n);
+}
+
+void keys_root_mac(const struct keys *keys, size_t slot, struct sv text,
+                   unsigned char mac_out[KEYS_MAC_BYTES])
+{
+    struct sv root = { 0 };
+    unsigned n = 0;
+
+    CHECK(slot < keys->n);
+    root = secret_bytes(keys->root[slot]);
+    CHECK(HMAC(EVP_sha256(), root.p, (int)root.n, (const unsigned char *)text.p, text.n, mac_out,
+               &n) != NULL &&
+          n == KEYS_MAC_BYTES);
 }
 
 /* The scalar is seed mod (order - 1) + 1: never 0, bias below 2^-128 from 48 bytes. */

@@ -7,7 +7,7 @@
 #include "common/secret.h"
 #include "common/sv.h"
 
-enum { KEYS_SLOTS_MAX = 2, KEYS_SECRET_BYTES = 32, KEYS_MATERIAL_MAX = 64 };
+enum { KEYS_SLOTS_MAX = 2, KEYS_SECRET_BYTES = 32, KEYS_MATERIAL_MAX = 64, KEYS_MAC_BYTES = 32 };
 
 /* The purposes. Their labels are part of the wire formats: add, never change. */
 enum keys_purpose {
@@ -41,6 +41,11 @@ size_t keys_slot_of(const struct keys *keys, uint8_t id, size_t from);
 /* n <= KEYS_MATERIAL_MAX bytes of key material for purpose; the caller wipes them. */
 void keys_derive(const struct keys *keys, size_t slot, enum keys_purpose purpose, void *out,
                  size_t n);
+
+/* HMAC-SHA-256 of text under the secret itself, which is how Pomerium signs (service_jwt.h): for what
+ * others made, never for anything of ours. */
+void keys_root_mac(const struct keys *keys, size_t slot, struct sv text,
+                   unsigned char mac_out[KEYS_MAC_BYTES]);
 
 /* A P-256 private key (EVP_PKEY) fixed by secret and purpose; the caller frees it with
  * EVP_PKEY_free. Derived by rejection-free reduction of 48 bytes (FIPS 186-5 A.2.1). */

@@ -105,7 +105,7 @@ enum err token_verify(const struct keys *keys, struct sv text, struct token *tok
     }
     t.expires_at_s = (int64_t)expires;
     memcpy(t.id, wire + 11, ID);
-    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_DIRECTORY_WRITER) {
+    if (wire[2] == TOKEN_ROLE_NONE || wire[2] > TOKEN_ROLE_CONFIG_WRITER) {
         return ERR_CRYPTO;
     }
     t.role = (enum token_role)wire[2];
@@ -116,37 +116,26 @@ enum err token_verify(const struct keys *keys, struct sv text, struct token *tok
     return ERR_OK;
 }
 
+/* A service account's is not one: what it may is up to policies. */
+static const char *const role_names[] = {
+    [TOKEN_ROLE_SESSION_ADMIN] = "session-admin",
+    [TOKEN_ROLE_READER] = "reader",
+    [TOKEN_ROLE_CHECKER] = "checker",
+    [TOKEN_ROLE_RECORD_WRITER] = "record-writer",
+    [TOKEN_ROLE_DIRECTORY_WRITER] = "directory-writer",
+    [TOKEN_ROLE_CONFIG_WRITER] = "config-writer",
+};
+
 const char *token_role_name(enum token_role role)
 {
-    switch (role) {
-    case TOKEN_ROLE_SESSION_ADMIN:
-        return "session-admin";
-    case TOKEN_ROLE_READER:
-        return "reader";
-    case TOKEN_ROLE_CHECKER:
-        return "checker";
-    case TOKEN_ROLE_RECORD_WRITER:
-        return "record-writer";
-    case TOKEN_ROLE_DIRECTORY_WRITER:
-        return "directory-writer";
-    case TOKEN_ROLE_SERVICE_ACCOUNT:
-    case TOKEN_ROLE_NONE:
-        break;
-    }
-    return NULL;
+    return (size_t)role < ARRAY_LEN(role_names) ? role_names[role] : NULL;
 }
 
 enum err token_role_parse(struct sv name, enum token_role *role_out)
 {
-    static const enum token_role roles[] = { TOKEN_ROLE_SESSION_ADMIN, TOKEN_ROLE_READER,
-                                             TOKEN_ROLE_CHECKER, TOKEN_ROLE_RECORD_WRITER,
-                                             TOKEN_ROLE_DIRECTORY_WRITER };
-
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(roles); i++) {
-        if (sv_eq(name, sv_from(token_role_name(roles[i])))) {
-            *role_out = roles[i];
+    for (size_t i = 0; i < ARRAY_LEN(role_names); i++) {
+        if (role_names[i] != NULL && sv_eq(name, sv_from(role_names[i]))) {
+            *role_out = (enum token_role)i;
             return ERR_OK;
         }
     }

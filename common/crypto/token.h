@@ -16,7 +16,8 @@ enum token_role {
     TOKEN_ROLE_SERVICE_ACCOUNT, /* id names the account's record; what it may is up to policies */
     TOKEN_ROLE_CHECKER,         /* ask authorize about requests that others forward */
     TOKEN_ROLE_RECORD_WRITER,   /* read and write external data */
-    TOKEN_ROLE_DIRECTORY_WRITER /* read and write users and groups of directories */
+    TOKEN_ROLE_DIRECTORY_WRITER, /* read and write users and groups of directories */
+    TOKEN_ROLE_CONFIG_WRITER     /* read and write configuration */
 };
 
 enum { TOKEN_ID_SIZE = 37, TOKEN_TEXT_MAX = 256, TOKEN_TTL_MAX_S = 10 * 366 * 86400 };

@@ -2,10 +2,33 @@
 
 #include <stdio.h>
 
+#include "common/crypto/service_jwt.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 /* ---- who calls ------------------------------------------------------------------------------- */
+
+static enum rpc_role role_of_token(enum token_role role)
+{
+    switch (role) {
+    case TOKEN_ROLE_SESSION_ADMIN:
+        return RPC_TOKEN_SESSION_ADMIN;
+    case TOKEN_ROLE_READER:
+        return RPC_TOKEN_READER;
+    case TOKEN_ROLE_CHECKER:
+        return RPC_TOKEN_CHECKER;
+    case TOKEN_ROLE_RECORD_WRITER:
+        return RPC_TOKEN_RECORD_WRITER;
+    case TOKEN_ROLE_DIRECTORY_WRITER:
+        return RPC_TOKEN_DIRECTORY_WRITER;
+    case TOKEN_ROLE_CONFIG_WRITER:
+        return RPC_TOKEN_CONFIG_WRITER;
+    case TOKEN_ROLE_SERVICE_ACCOUNT:
+    case TOKEN_ROLE_NONE:
+        break;
+    }
+    return RPC_NOBODY;
+}
 
 static enum rpc_role role_by_token(struct rpc_call *call, const struct rpc_server_opts *opts,
                                    struct sv shown)
@@ -18,36 +41,58 @@ static enum rpc_role role_by_token(struct rpc_call *call, const struct rpc_serve
         token_verify(keys, sv_from_at(shown, prefix.n), &token) != ERR_OK) {
         return RPC_NOBODY;
     }
+    call->by = "token";
     (void)snprintf(call->who, sizeof(call->who), "%s", token.id);
     if (opts->token_fits != NULL && !opts->token_fits(opts->arg, &token)) {
         return RPC_NOBODY;
     }
-    switch (token.role) {
-    case TOKEN_ROLE_SESSION_ADMIN:
-        return RPC_TOKEN_SESSION_ADMIN;
-    case TOKEN_ROLE_READER:
-        return RPC_TOKEN_READER;
-    case TOKEN_ROLE_CHECKER:
-        return RPC_TOKEN_CHECKER;
-    case TOKEN_ROLE_RECORD_WRITER:
-        return RPC_TOKEN_RECORD_WRITER;
-    case TOKEN_ROLE_DIRECTORY_WRITER:
-        return RPC_TOKEN_DIRECTORY_WRITER;
-    case TOKEN_ROLE_SERVICE_ACCOUNT:
-    case TOKEN_ROLE_NONE:
-        break;
-    }
-    return RPC_NOBODY;
+    return role_of_token(token.role);
 }
 
-void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate, const char *by,
-                       enum rpc_role certified, struct sv shown)
+static const char *why_no_jwt(enum err err)
 {
-    call->role = certified;
-    call->by = by;
+    switch ((int)err) {
+    case ERR_EXPIRED:
+        return "the jwt is over: is one of the clocks wrong?";
+    case ERR_LIMIT:
+        return "the jwt's exp is more than an hour away";
+    case ERR_INVALID:
+        return "the jwt must have alg HS256, no other header than typ, and exp as its one claim";
+    default:
+        return "the jwt is not signed with the shared secret";
+    }
+}
+
+static enum rpc_role role_by_jwt(struct rpc_call *call, const struct rpc_server_opts *opts,
+                                 struct sv shown)
+{
+    enum err err = ERR_OK;
+
+    if (opts->jwt_role == TOKEN_ROLE_NONE) {
+        call->why = opts->jwt_off;
+        return RPC_NOBODY;
+    }
+    call->by = "jwt";
+    err = service_jwt_verify(rpc_identity_keys(opts->identity), shown);
+    if (err != ERR_OK) {
+        call->why = why_no_jwt(err);
+        return RPC_NOBODY;
+    }
+    (void)snprintf(call->who, sizeof(call->who), "jwt");
+    return role_of_token(opts->jwt_role);
+}
+
+void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate,
+                       const struct rpc_shown *shown)
+{
+    call->role = shown->certified;
+    call->by = shown->by;
     if (call->role == RPC_NOBODY) {
-        call->role = role_by_token(call, gate->opts, shown);
-        call->by = call->who[0] != '\0' ? "token" : "nothing";
+        call->by = "nothing";
+        call->role = role_by_token(call, gate->opts, shown->authorization);
+    }
+    if (call->role == RPC_NOBODY && shown->authorization.n == 0 && shown->jwt.n > 0) {
+        call->role = role_by_jwt(call, gate->opts, shown->jwt);
     }
     if (call->who[0] == '\0') {
         (void)snprintf(call->who, sizeof(call->who), "%s", rpc_role_name(call->role));
@@ -102,7 +147,8 @@ enum rpc_status rpc_call_permit(const struct rpc_call *call, struct rpc_gate *ga
     }
     tell_refused(call, gate, method);
     if (call->role == RPC_NOBODY) {
-        *text_out = "show a certificate of the internal CA or a valid token";
+        *text_out = call->why != NULL ? call->why
+                                      : "show a certificate of the internal CA or a valid token";
         return RPC_UNAUTHENTICATED;
     }
     *text_out = "the caller's role may not use this method";

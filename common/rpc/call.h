@@ -22,7 +22,16 @@ struct rpc_call {
     const struct rpc_carrier *carrier;
     enum rpc_role role;
     char who[TOKEN_ID_SIZE];
-    const char *by; /* what says who: "certificate", … */
+    const char *by;  /* what says who: "certificate", … */
+    const char *why; /* it is nobody, where there is more to say than that; NULL */
+};
+
+/* What a caller showed. */
+struct rpc_shown {
+    enum rpc_role certified; /* by a certificate or proof, as by says */
+    const char *by;
+    struct sv authorization; /* "": nothing */
+    struct sv jwt;           /* Pomerium's (service_jwt.h); counts only without the others */
 };
 
 /* Who was turned away; one for a server, whatever carries its calls. */
@@ -32,10 +41,9 @@ struct rpc_gate {
     uint64_t untold;           /* such that were not */
 };
 
-/* Sets role, who and by: certified is what a certificate or proof showed, as `by` says, shown what
- * stands in `authorization`. */
-void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate, const char *by,
-                       enum rpc_role certified, struct sv shown);
+/* Sets role, who, by and why. */
+void rpc_call_identify(struct rpc_call *call, const struct rpc_gate *gate,
+                       const struct rpc_shown *shown);
 /* Whether the caller may call this method; if not, the status and its text: it is logged and told. */
 MUST_CHECK enum rpc_status rpc_call_permit(const struct rpc_call *call, struct rpc_gate *gate,
                                            const struct rpc_method *method, const char **text_out);

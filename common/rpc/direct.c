@@ -148,7 +148,11 @@ static void admit(struct conn *c, struct sv path, struct sv shown)
 
     (void)event_del(c->limit);
     if (sv_eq(path, sv_from(method->path))) {
-        rpc_call_identify(&c->base, gate, "proof", rpc_proof_check(opts->identity, shown), shown);
+        const struct rpc_shown by = { .by = "proof",
+                                      .certified = rpc_proof_check(opts->identity, shown),
+                                      .authorization = shown };
+
+        rpc_call_identify(&c->base, gate, &by);
         status = rpc_call_permit(&c->base, gate, method, &text);
     }
     if (status != RPC_OK) {

@@ -36,6 +36,7 @@ static const char *const role_names[] = {
     [RPC_TOKEN_CHECKER] = "checker",
     [RPC_TOKEN_RECORD_WRITER] = "record-writer",
     [RPC_TOKEN_DIRECTORY_WRITER] = "directory-writer",
+    [RPC_TOKEN_CONFIG_WRITER] = "config-writer",
 };
 
 const char *rpc_role_name(enum rpc_role role)

@@ -407,14 +407,15 @@ static struct sv slice_sv(const grpc_slice *slice)
     return sv_of(GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
 }
 
-/* What stands in `authorization`, once; nothing without one. Two would be two callers. */
-static struct sv shown_by(const struct core_call *call)
+/* What stands in the metadata under key, once; *twice_out: more than once, and nothing is returned. */
+static struct sv shown_in(const struct core_call *call, struct sv key, bool *twice_out)
 {
     struct sv shown = { 0 };
 
     for (size_t i = 0; i < call->metadata.count; i++) {
-        if (sv_eq(slice_sv(&call->metadata.metadata[i].key), SV("authorization"))) {
+        if (sv_eq(slice_sv(&call->metadata.metadata[i].key), key)) {
             if (shown.p != NULL) {
+                *twice_out = true;
                 return (struct sv){ 0 };
             }
             shown = slice_sv(&call->metadata.metadata[i].value);
@@ -426,13 +427,19 @@ static struct sv shown_by(const struct core_call *call)
 static void identify(struct core_call *call)
 {
     const struct rpc_identity *identity = call->server->opts.identity;
-    struct sv shown = shown_by(call);
     bool is_tcp = call->server->listen.unix_path[0] == '\0';
-    enum rpc_role certified =
-        is_tcp ? role_by_certificate(call->call) : rpc_proof_check(identity, shown);
+    bool twice = false;
+    struct rpc_shown shown = { .by = is_tcp ? "certificate" : "proof",
+                               .authorization = shown_in(call, SV("authorization"), &twice),
+                               .jwt = shown_in(call, SV("jwt"), &twice) };
 
-    rpc_call_identify(&call->base, &call->server->gate, is_tcp ? "certificate" : "proof", certified,
-                      shown);
+    if (twice) { /* these would be two callers */
+        shown.authorization = (struct sv){ 0 };
+        shown.jwt = (struct sv){ 0 };
+    }
+    shown.certified =
+        is_tcp ? role_by_certificate(call->call) : rpc_proof_check(identity, shown.authorization);
+    rpc_call_identify(&call->base, &call->server->gate, &shown);
 }
 
 /* ---- accepting ------------------------------------------------------------------------------- */

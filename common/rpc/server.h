@@ -9,6 +9,7 @@
 
 #include "common/base.h"
 #include "common/buf.h"
+#include "common/crypto/token.h"
 #include "common/diag.h"
 #include "common/rpc/identity.h"
 #include "common/rpc/rpc.h"
@@ -27,7 +28,6 @@ enum {
 };
 
 struct rpc_server;
-struct token; /* common/crypto/token.h */
 struct rpc_call;
 
 /* A request that came whole. request is valid until the handler returns. The handler, or whoever it
@@ -49,7 +49,7 @@ struct rpc_refusal {
     const char *method; /* of the table */
     enum rpc_role role; /* NOBODY: it showed nothing that counts */
     const char *who;    /* as rpc_call_who */
-    const char *by;     /* what says so: "certificate", "proof", "token", "nothing" */
+    const char *by;     /* what says so: "certificate", "proof", "token", "jwt", "nothing" */
     uint64_t more;      /* such calls of nobody's that were not told, since the last one */
 };
 
@@ -71,6 +71,10 @@ struct rpc_server_opts {
     /* A token that verifies is still refused where this says so; on the rpc's thread, with arg. NULL: none
      * is. */
     bool (*token_fits)(void *arg, const struct token *token);
+    /* Whoever shows Pomerium's jwt (service_jwt.h) is a token of that role. NONE: such a jwt counts for
+     * nothing, and jwt_off (may be NULL) tells its owner so. */
+    enum token_role jwt_role;
+    const char *jwt_off;
 };
 
 /* ERR_IO: the address cannot be had; ERR_EXISTS: a living process serves that socket; ERR_INVALID:

@@ -184,30 +184,6 @@ def test_watch_tells_what_is_there_and_what_comes(broker, ss, world):
     assert status(lambda: next(call("Watch", pb.WatchSessionsRequest(filter=pb.SessionFilter(address="x"))))) == Code.INVALID_ARGUMENT
 
 
-ALL = ("proxy", "authorize", "authenticate", "databroker", "cli", "session-admin", "reader", "record-writer",
-       "directory-writer", None)
-READ = {"cli", "session-admin", "reader"}
-MAY = {"List": READ, "Get": READ, "Watch": READ, "Revoke": {"cli", "session-admin"}}
-
-
-@pytest.mark.parametrize("role", ALL)
-@pytest.mark.parametrize("method", MAY)
-def test_a_role_may_call_what_its_row_says(broker, ss, method, role):
-    pb, call = ss[0], client(broker, ss, role)
-    request = {"List": pb.ListSessionsRequest(), "Get": pb.GetSessionRequest(session_id="none"), "Watch": pb.WatchSessionsRequest(),
-               "Revoke": pb.RevokeSessionsRequest(filter=pb.SessionFilter(session_id="none"))}[method]
-    expected = Code.UNAUTHENTICATED if role is None else Code.PERMISSION_DENIED
-    if role in MAY[method]:
-        expected = Code.NOT_FOUND if method == "Get" else Code.OK
-
-    def run():
-        answer = call(method, request)
-        if method == "Watch":
-            next(answer)
-            answer.cancel()
-    assert status(run) == expected
-
-
 # --- with real logins ---------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
 /* What a stranger shows as proof: a handle in a cookie, a token, a proof of a part, a signed link, a
  * value of Authorization. Nothing is taken that we did not make, and what we make is taken, but not
  * for another host. */
+#include "common/b64.h"
 #include "common/crypto/handle.h"
 #include "common/crypto/link.h"
+#include "common/crypto/service_jwt.h"
 #include "common/crypto/token.h"
 #include "common/http/credential.h"
 #include "common/rpc/proof.h"
@@ -12,16 +14,33 @@
 /* NOLINTNEXTLINE(readability-identifier-naming): libFuzzer names it */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static struct keys *keys_of(struct sv bytes)
+{
+    struct secret *secret = secret_new(bytes);
+    const struct secret *list[] = { secret };
+    struct keys *made = NULL;
+
+    CHECK(keys_new(list, 1, &made) == ERR_OK);
+    secret_free(&secret);
+    return made;
+}
+
 static struct keys *keys(void)
 {
     static struct keys *made;
 
     if (made == NULL) {
-        struct secret *secret = secret_new(SV("0123456789abcdef0123456789abcdef"));
-        const struct secret *list[] = { secret };
+        made = keys_of(SV("0123456789abcdef0123456789abcdef"));
+    }
+    return made;
+}
 
-        CHECK(keys_new(list, 1, &made) == ERR_OK);
-        secret_free(&secret);
+static struct keys *other_keys(void)
+{
+    static struct keys *made;
+
+    if (made == NULL) {
+        made = keys_of(SV("fedcba9876543210fedcba9876543210"));
     }
     return made;
 }
@@ -80,6 +99,25 @@ static void check_link(struct sv text)
     buf_deinit(&url);
 }
 
+/* Signed it is looked into, whatever it is. */
+static void check_service_jwt(struct sv text)
+{
+    unsigned char mac[KEYS_MAC_BYTES];
+    struct buf jwt;
+
+    must(service_jwt_verify(keys(), text) != ERR_OK);
+    buf_init(&jwt, (size_t)SERVICE_JWT_MAX * 2);
+    buf_add_sv(&jwt, text);
+    keys_root_mac(keys(), 0, text, mac);
+    buf_add_str(&jwt, ".");
+    b64_url_add(&jwt, sv_of(mac, sizeof(mac)));
+    if (jwt.err == ERR_OK && service_jwt_verify(keys(), buf_sv(&jwt)) == ERR_OK) {
+        must(sv_find(text, '.') != SIZE_MAX &&
+             service_jwt_verify(other_keys(), buf_sv(&jwt)) == ERR_CRYPTO);
+    }
+    buf_deinit(&jwt);
+}
+
 /* What is not ours stays the application's; what is ours stays ours where every Bearer is. */
 static void check_authorization(struct sv text)
 {
@@ -105,6 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_handle(text);
     check_link(text);
     check_authorization(text);
+    check_service_jwt(text);
     must(token_verify(keys(), text, &token) != ERR_OK);
     must(rpc_proof_check(server(), text) == RPC_NOBODY);
     return 0;

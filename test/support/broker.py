@@ -33,7 +33,7 @@ from trial import BIN, ROOT, free_port, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
-TOKENS = {"session-admin": 1, "reader": 2, "record-writer": 5, "directory-writer": 6}
+TOKENS = {"session-admin": 1, "reader": 2, "checker": 4, "record-writer": 5, "directory-writer": 6, "config-writer": 7}
 
 
 def stubs():
@@ -104,18 +104,19 @@ class Identity:
 
 
 class Broker:
-    def __init__(self, storage="sqlite", folder=None, target=None, secret=None):
-        """target: a connection string, for postgres. secret: of another databroker on the same database."""
+    def __init__(self, storage="sqlite", folder=None, target=None, secret=None, address=None, settings=""):
+        """target: a connection string, for postgres. secret: of another databroker on the same database. address: "unix" for a
+        socket; certificates are there over TCP alone."""
         self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
         self.secret = secret or os.urandom(32)
         self.identity = Identity(self.secret)
-        self.address = f"127.0.0.1:{free_port()}"  # certificates, roles and all: the flow tests have unix sockets
+        self.address = f"unix:{self.folder}/databroker.sock" if address == "unix" else f"127.0.0.1:{free_port()}"
         self.file = os.path.join(self.folder, "databroker.sqlite")
         self.config = os.path.join(self.folder, "config.yaml")
         with open(self.config, "w") as f:
             f.write(f"shared_secret: {base64.b64encode(self.secret).decode()}\ndatabroker_storage_type: {storage}\n"
                     f"databroker_storage_connection_string: {target or self.file}\ngrpc_address: {self.address}\n"
-                    f"health_check_addr: unix:{self.folder}/health.sock\n")
+                    f"health_check_addr: unix:{self.folder}/health.sock\n{settings}")
         self.process = None
 
     def start(self):
@@ -154,12 +155,15 @@ class Broker:
         return stubs()["rpc"].DataBrokerServiceStub(channel), metadata
 
     def channel(self, role=None, **kwargs):
+        token = [("authorization", "Bearer " + self.identity.token(role))] if role in TOKENS else []
+        if self.address.startswith("unix:"):
+            proof = self.identity.proof(role, "databroker") if role in ROLES else []
+            return grpc.insecure_channel(self.address, [("grpc.enable_http_proxy", 0)]), token + proof
         certificate = role if role in ROLES else None
         channel = grpc.secure_channel(self.address, self.identity.credentials(certificate, **kwargs),
                                       [("grpc.ssl_target_name_override", "databroker.postern.internal"),
                                        ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)])
-        metadata = [("authorization", "Bearer " + self.identity.token(role))] if role in TOKENS else []
-        return channel, metadata
+        return channel, token
 
 
 def age_sessions(stand, seconds):

@@ -125,6 +125,8 @@ static void names_are_bounded_clean_text(void **state)
     assert_int_equal(broker_name_check(SV("grün/a b"), "x", NULL), ERR_OK);
 }
 
+#define ROUTE "type.googleapis.com/pomerium.config.Route"
+
 static void who_may_put_what(void **state)
 {
     static const struct {
@@ -145,6 +147,17 @@ static void who_may_put_what(void **state)
         { RPC_AUTHORIZE, BROKER_TYPE_ACCESS, false, ERR_OK },
         { RPC_AUTHORIZE, BROKER_TYPE_ACCESS "x", false, ERR_DENIED },
         { RPC_TOKEN_SESSION_ADMIN, BROKER_TYPE_ACCESS, false, ERR_DENIED },
+        { RPC_TOKEN_DIRECTORY_WRITER, BROKER_TYPE_DIRECTORY_GROUP, false, ERR_OK },
+        { RPC_TOKEN_DIRECTORY_WRITER, BROKER_TYPE_USER, false, ERR_DENIED },
+        { RPC_TOKEN_RECORD_WRITER, "acme.test/posture", false, ERR_OK },
+        { RPC_TOKEN_RECORD_WRITER, ROUTE, false, ERR_DENIED },
+        { RPC_TOKEN_CONFIG_WRITER, ROUTE, false, ERR_OK },
+        { RPC_TOKEN_CONFIG_WRITER, ROUTE, true, ERR_OK },
+        { RPC_TOKEN_CONFIG_WRITER, ROUTE "s", false, ERR_DENIED },
+        { RPC_TOKEN_CONFIG_WRITER, BROKER_TYPE_SESSION, true, ERR_DENIED },
+        { RPC_TOKEN_CONFIG_WRITER, BROKER_TYPE_KEY, false, ERR_DENIED },
+        { RPC_CLI, BROKER_TYPE_KEY, false, ERR_DENIED },
+        { RPC_TOKEN_CHECKER, BROKER_TYPE_SESSION, true, ERR_DENIED },
         { RPC_DATABROKER, BROKER_TYPE_SESSION, true, ERR_DENIED },
         { RPC_NOBODY, BROKER_TYPE_SESSION, true, ERR_DENIED },
     };

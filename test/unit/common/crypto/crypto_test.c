@@ -10,6 +10,7 @@
 #include "common/crypto/keys.h"
 #include "common/crypto/link.h"
 #include "common/crypto/seal.h"
+#include "common/crypto/service_jwt.h"
 #include "common/crypto/token.h"
 #include "test/support/cmocka.h"
 
@@ -212,6 +213,92 @@ static void token_expires_and_knows_its_role(void **state)
     keys_free(&foreign);
 }
 
+/* A JWS of text, which is header and claims, under the secret that makes tokens. */
+static void jwt_of(const struct keys *keys, const char *header, const char *claims, struct buf *out)
+{
+    unsigned char mac[KEYS_MAC_BYTES];
+
+    buf_reset(out);
+    b64_url_add(out, sv_from(header));
+    buf_add_str(out, ".");
+    b64_url_add(out, sv_from(claims));
+    keys_root_mac(keys, 0, buf_sv(out), mac);
+    buf_add_str(out, ".");
+    b64_url_add(out, sv_of(mac, sizeof(mac)));
+    assert_int_equal(out->err, ERR_OK);
+}
+
+static void pomeriums_jwt_holds_while_one_of_the_secrets_does(void **state)
+{
+    static const char header[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
+    struct keys *before = keys_of(old_secret, NULL);
+    struct keys *during = keys_of(new_secret, old_secret);
+    struct keys *after = keys_of(new_secret, NULL);
+    char claims[64];
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    (void)state;
+    buf_init(&text, 2048);
+    (void)snprintf(claims, sizeof(claims), "{\"exp\":%lld}", (long long)clock_wall_s() + 3600);
+    jwt_of(before, header, claims, &text);
+    assert_int_equal(service_jwt_verify(before, buf_sv(&text)), ERR_OK);
+    assert_int_equal(service_jwt_verify(during, buf_sv(&text)), ERR_OK);
+    assert_int_equal(service_jwt_verify(after, buf_sv(&text)), ERR_CRYPTO);
+    clock_test_shift(-100 * INT64_C(1000));
+    assert_int_equal(service_jwt_verify(before, buf_sv(&text)), ERR_LIMIT);
+    clock_test_shift((100 + 3600 + 100) * INT64_C(1000));
+    assert_int_equal(service_jwt_verify(before, buf_sv(&text)), ERR_EXPIRED);
+    clock_test_shift(-(3600 + 100) * INT64_C(1000));
+    for (size_t i = 0; i < text.n; i++) { /* each letter of it counts */
+        text.p[i] ^= 1;
+        assert_int_equal(service_jwt_verify(before, buf_sv(&text)), ERR_CRYPTO);
+        text.p[i] ^= 1;
+    }
+    keys_free(&before);
+    keys_free(&during);
+    keys_free(&after);
+}
+
+static void pomeriums_jwt_says_nothing_but_its_end(void **state)
+{
+    static const char *const headers[] = {
+        "{\"alg\":\"none\"}",
+        "{\"alg\":\"HS512\"}",
+        "{\"alg\":\"RS256\",\"typ\":\"JWT\"}",
+        "{\"alg\":\"HS256\",\"kid\":\"1\"}",
+        "{\"alg\":\"HS256\",\"typ\":1}",
+        "{\"typ\":\"JWT\"}",
+        "[]",
+        "",
+    };
+    static const char *const claims[] = {
+        "{}", "{\"exp\":\"1\"}", "{\"exp\":1.5}", "{\"exp\":1,\"sub\":\"a\"}", "{\"nbf\":1}", "1",
+        "",   "{\"exp\":null}",
+    };
+    struct keys *keys = keys_of(old_secret, NULL);
+    char good[64];
+    char huge[1024];
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    (void)state;
+    buf_init(&text, 4096);
+    (void)snprintf(good, sizeof(good), "{\"exp\":%lld}", (long long)clock_wall_s() + 60);
+    jwt_of(keys, "{\"alg\":\"HS256\"}", good, &text);
+    assert_int_equal(service_jwt_verify(keys, buf_sv(&text)), ERR_OK);
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
+        jwt_of(keys, headers[i], good, &text);
+        assert_int_equal(service_jwt_verify(keys, buf_sv(&text)), ERR_INVALID);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(claims); i++) {
+        jwt_of(keys, "{\"alg\":\"HS256\"}", claims[i], &text);
+        assert_int_equal(service_jwt_verify(keys, buf_sv(&text)), ERR_INVALID);
+    }
+    (void)snprintf(huge, sizeof(huge), "%s%900s", good, "");
+    jwt_of(keys, "{\"alg\":\"HS256\"}", huge, &text);
+    assert_int_equal(service_jwt_verify(keys, buf_sv(&text)), ERR_CRYPTO); /* not even looked at */
+    keys_free(&keys);
+}
+
 /* Ids are one byte, so one rotation in 256 meets this: nobody may be logged out by it. */
 static void secrets_that_share_an_id_both_open(void **state)
 {
@@ -319,6 +406,8 @@ int main(void)
         cmocka_unit_test(handle_is_bound_to_its_host_and_survives_rotation),
         cmocka_unit_test(a_token_of_one_kind_is_none_of_another),
         cmocka_unit_test(token_expires_and_knows_its_role),
+        cmocka_unit_test(pomeriums_jwt_holds_while_one_of_the_secrets_does),
+        cmocka_unit_test(pomeriums_jwt_says_nothing_but_its_end),
         cmocka_unit_test(secrets_that_share_an_id_both_open),
         cmocka_unit_test(link_covers_the_whole_url),
         cmocka_unit_test(link_of_a_url_without_query_is_taken),
