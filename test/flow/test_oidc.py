@@ -1,50 +1,16 @@
 """Login at a real OpenID provider that we did not write ."""
 
-import json
-import os
-import subprocess
-import tempfile
-
 import pytest
 import requests
 from broker import age_sessions
-from stand import Stand, header, make_certificate
-from trial import ROOT, Form, free_port, wait_for
-
-MAIL, PASSWORD = "dana@example.com", "dana-password"
-SUPPORT = os.path.join(ROOT, "test", "support")
+from idp import MAIL, PASSWORD, Provider, both_trust, login, provider_modules
+from stand import Stand, header
+from trial import wait_for
 
 
 @pytest.fixture(scope="module")
 def modules():
-    return subprocess.run([os.path.join(SUPPORT, "provider.sh")], capture_output=True, text=True, check=True,
-                          timeout=300).stdout.strip()
-
-
-class Provider:
-    def __init__(self, modules, authenticate, alg="RS256"):
-        self.folder, self.port = tempfile.mkdtemp(prefix="postern-idp-"), free_port()
-        self.issuer = f"https://idp.localhost:{self.port}"
-        key, self.ca = make_certificate(self.folder, "idp.localhost")
-        self.settings = {
-            "modules": modules, "issuer": self.issuer, "port": self.port, "key": key, "cert": self.ca, "alg": alg,
-            "redirect": authenticate + "/oauth2/callback", "logout": authenticate + "/.pomerium/signed_out",
-            "secret": "client-secret-canary",
-            "accounts": {"dana": {"email": MAIL, "email_verified": True, "name": "Dana", "groups": ["staff"]}}}
-        self.process = None
-
-    def start(self):
-        self.log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen(["node", os.path.join(SUPPORT, "provider.mjs"), json.dumps(self.settings)],
-                                        stdout=self.log, stderr=self.log)
-        wait_for("the provider", lambda: requests.get(self.issuer + "/.well-known/openid-configuration", verify=self.ca,
-                                                      timeout=2).ok, 20)
-
-    def stop(self):
-        if self.process:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
+    return provider_modules()
 
 
 def make_world(modules, upstream, alg="RS256"):
@@ -93,9 +59,7 @@ def make_world(modules, upstream, alg="RS256"):
 """
     stand = Stand(routes, settings="idp_provider: oidc\n", names=("keys.localhost", "api.localhost", "access.localhost"))
     provider = Provider(modules, f"https://authenticate.localhost:{stand.port}", alg)
-    stand.settings = (f"idp_provider: oidc\nidp_provider_url: {provider.issuer}\nidp_client_id: postern\n"
-                      f"idp_client_secret: client-secret-canary\nidp_ca_file: {provider.ca}\n"
-                      "idp_scopes: [openid, email, profile, groups, offline_access]\n")
+    stand.settings = provider.our_settings()
     stand.write_config()
     return stand, provider
 
@@ -106,27 +70,6 @@ def world(modules, upstream):
     yield stand, provider
     stand.stop()
     provider.stop()
-
-
-def both_trust(browser, stand, provider):
-    bundle = os.path.join(stand.folder, "both.pem")
-    with open(bundle, "w") as out:
-        for ca in (stand.ca, provider.ca):
-            with open(ca) as f:
-                out.write(f.read())
-    browser.session.verify = bundle
-    return browser
-
-
-def login(stand, provider, url):
-    b = both_trust(stand.browser(), stand, provider)
-    page = b.get(url)
-    assert f"idp.localhost:{provider.port}" in page.url, (page.status_code, page.url, page.text[:1000])
-    assert "code_challenge_method=S256" in " ".join(u for _, u in b.trail)
-    page = b.submit(page, login="dana", password=PASSWORD)
-    if f"idp.localhost:{provider.port}" in page.url:  # consent
-        page = b.submit(page)
-    return b, page
 
 
 def test_login_with_a_deep_link_and_sign_out(world, upstream):

@@ -1,26 +1,19 @@
 """Sessions whose tokens end: at a real provider whose refresh tokens are good for once."""
 
 import concurrent.futures
-import json
-import os
 import signal
 import time
 
 import pytest
 import test_oidc
+from idp import login
 from stand import Stand, header
-from test_oidc import login, make_world
+from test_oidc import make_world
 from test_provider import ROUTES, Provider
 from trial import wait_for
 
 modules = test_oidc.modules
 LIFE_S = 12
-
-
-def grants(provider, result="ok"):
-    with open(os.path.join(provider.folder, "log"), errors="replace") as f:
-        lines = [json.loads(line) for line in f if line.startswith('{"grant"')]
-    return [x for x in lines if x["grant"] == "refresh_token" and x["result"] == result]
 
 
 @pytest.fixture()
@@ -62,16 +55,16 @@ def test_requests_at_the_end_of_a_token_redeem_nothing_and_lose_nothing(world, u
         return b.fetch(stand.url("keys")).status_code
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        while not grants(provider) and time.monotonic() - began < 60:
+        while not provider.grants() and time.monotonic() - began < 60:
             assert set(pool.map(ask, range(200))) == {200}
         assert set(pool.map(ask, range(200))) == {200}
-    assert len(grants(provider)) == 1 and grants(provider, "error") == []
+    assert len(provider.grants()) == 1 and provider.grants("error") == []
 
     def renewed():
         return b.fetch(stand.url("keys")).status_code == 200 and header(upstream.heads[-1], "X-Access")[0] != first
     wait_for("the new access token at the application", renewed, 10)
-    wait_for("the next redeeming, with the next token", lambda: len(grants(provider)) >= 2, 40)
-    assert b.fetch(stand.url("keys")).status_code == 200 and grants(provider, "error") == []
+    wait_for("the next redeeming, with the next token", lambda: len(provider.grants()) >= 2, 40)
+    assert b.fetch(stand.url("keys")).status_code == 200 and provider.grants("error") == []
     no_secrets_in_logs(stand)
 
 
@@ -84,16 +77,16 @@ def test_two_authenticates_share_the_work(world, upstream):
     stand.start_one("authenticate-2")
     stand.wait_ready()
     people = [login(stand, provider, stand.url("app"))[0] for _ in range(3)]
-    wait_for("some rounds", lambda: len(grants(provider)) >= 9, 90)
-    assert grants(provider, "error") == []
+    wait_for("some rounds", lambda: len(provider.grants()) >= 9, 90)
+    assert provider.grants("error") == []
     assert [b.fetch(stand.url("app")).status_code for b in people] == [200, 200, 200]
     done = [len(events(stand, "session.refreshed", d)) for d in ("authenticate", "authenticate-2")]
     assert sum(done) + 3 >= 9, done
     # Not SIGKILL, which loses what is being redeemed just then: that is the next test.
     assert stand.kill("authenticate-2", signal.SIGTERM) == 0
-    seen = len(grants(provider))
-    wait_for("the other one to go on alone", lambda: len(grants(provider)) >= seen + 6, 90)
-    assert grants(provider, "error") == []
+    seen = len(provider.grants())
+    wait_for("the other one to go on alone", lambda: len(provider.grants()) >= seen + 6, 90)
+    assert provider.grants("error") == []
     assert [b.fetch(stand.url("app")).status_code for b in people] == [200, 200, 200]
 
 
@@ -104,16 +97,16 @@ def test_the_owner_is_killed_between_the_providers_answer_and_the_write(world, u
     stand.start()
     b, page = login(stand, provider, stand.url("app"))
     assert page.status_code == 200
-    wait_for("a redeeming", lambda: grants(provider), 60)
+    wait_for("a redeeming", lambda: provider.grants(), 60)
     stand.kill("authenticate")
     assert b.fetch(stand.url("app")).status_code == 200
     stand.start_one("authenticate")
     stand.wait_ready()
     wait_for("the end of a session that cannot be refreshed", lambda: b.fetch(stand.url("app")).status_code == 401, 90, 0.5)
-    assert len(grants(provider)) == 1 and len(events(stand, "session.ended")) == 1
+    assert len(provider.grants()) == 1 and len(events(stand, "session.ended")) == 1
     b, page = login(stand, provider, stand.url("app"))
     assert page.status_code == 200
-    wait_for("refreshing goes on", lambda: len(grants(provider)) >= 3, 60)
+    wait_for("refreshing goes on", lambda: len(provider.grants()) >= 3, 60)
     assert b.fetch(stand.url("app")).status_code == 200 and len(events(stand, "session.ended")) == 1
 
 
@@ -124,12 +117,12 @@ def test_an_authenticate_that_is_stopped_writes_what_it_was_told(world, upstream
     stand.start()
     b, page = login(stand, provider, stand.url("app"))
     assert page.status_code == 200
-    wait_for("a redeeming", lambda: grants(provider), 60)
+    wait_for("a redeeming", lambda: provider.grants(), 60)
     assert stand.kill("authenticate", signal.SIGTERM) == 0
     stand.start_one("authenticate")
     stand.wait_ready()
-    wait_for("the next one", lambda: len(grants(provider)) >= 2, 60)
-    assert b.fetch(stand.url("app")).status_code == 200 and grants(provider, "error") == []
+    wait_for("the next one", lambda: len(provider.grants()) >= 2, 60)
+    assert b.fetch(stand.url("app")).status_code == 200 and provider.grants("error") == []
 
 
 def test_a_databroker_that_is_away_just_then_loses_nothing(world, upstream):
@@ -139,13 +132,13 @@ def test_a_databroker_that_is_away_just_then_loses_nothing(world, upstream):
     stand.start()
     b, page = login(stand, provider, stand.url("app"))
     assert page.status_code == 200
-    wait_for("a redeeming", lambda: grants(provider), 60)
+    wait_for("a redeeming", lambda: provider.grants(), 60)
     stand.kill("databroker")
     time.sleep(6)
     stand.start_one("databroker")
     stand.wait_ready()
-    wait_for("the next one", lambda: len(grants(provider)) >= 2, 60)
-    assert b.fetch(stand.url("app")).status_code == 200 and grants(provider, "error") == []
+    wait_for("the next one", lambda: len(provider.grants()) >= 2, 60)
+    assert b.fetch(stand.url("app")).status_code == 200 and provider.grants("error") == []
 
 
 # --- a provider that misbehaves ---------------------------------------------------------------------

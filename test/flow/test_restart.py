@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from activated import Activated
 from sanitize import PATIENCE, SAN
 from stand import Stand, Upstream
 from trial import BIN, ROOT, wait_for
@@ -212,49 +213,6 @@ class Load:
             t.join(30 * PATIENCE)
 
 
-class Activated(Stand):
-    """The proxy gets its sockets as systemd passes them."""
-
-    def __init__(self, *args, sockets=1, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.sockets = []
-        for _ in range(sockets):
-            s = socket.socket()
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if sockets > 1:
-                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            s.bind(("127.0.0.1", self.port))
-            s.listen(4096)
-            self.sockets.append(s)
-
-    def start_one(self, daemon):
-        if daemon != "proxy":
-            return super().start_one(daemon)
-        n = len(self.sockets)
-        spare = [os.dup(s.fileno()) for s in self.sockets]
-
-        def place():
-            for i, fd in enumerate(spare):
-                os.dup2(fd, 100 + i)
-            for i in range(n):
-                os.dup2(100 + i, 3 + i)
-
-        env = {**os.environ, "HEALTH_CHECK_ADDR": f"unix:{self.folder}/health-proxy.sock", "LISTEN_FDS": str(n),
-               "LISTEN_FDNAMES": ":".join(["http"] * n)}
-        script = f'export LISTEN_PID=$$; exec {os.path.join(BIN, "postern-proxy")} --config {self.config}'
-        with open(self.log_file(daemon), "ab") as log:
-            self.processes[daemon] = subprocess.Popen(["sh", "-c", script], env=env, stdout=log, stderr=log,
-                                                      cwd=ROOT, preexec_fn=place, pass_fds=range(3, 3 + n))
-        for fd in spare:
-            os.close(fd)
-        return self.processes[daemon]
-
-    def stop(self):
-        super().stop()
-        for s in self.sockets:
-            s.close()
-
-
 @pytest.mark.parametrize("sockets", [1, 4])
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_restart_with_passed_sockets_loses_nobody(upstream, sockets, keep):
@@ -334,17 +292,8 @@ def test_systemd_takes_the_units(tmp_path):
 
 
 def generation(stand):
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5 * PATIENCE)
-        s.connect(f"{stand.folder}/health-proxy.sock")
-        s.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        text = b""
-        while True:
-            more = s.recv(65536)
-            if not more:
-                break
-            text += more
-    return int(text.split(b'"generation":')[1].split(b",")[0]), int(text.split(b'"rejected":')[1].split(b",")[0])
+    config = stand.status()["config"]
+    return config["generation"], config["rejected"]
 
 
 def test_reloads_disturb_nobody_but_whose_route_is_gone(upstream):

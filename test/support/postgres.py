@@ -18,12 +18,12 @@ PROGRAMS = "/usr/lib/postgresql/15/bin"
 
 
 class Postgres:
-    def __init__(self, settings=None):
+    def __init__(self, settings=None, port=None):
         self.folder = tempfile.mkdtemp(prefix="postern-pg-")
         self.owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         os.chown(self.folder, self.owner.pw_uid, self.owner.pw_gid)
         self.data = self.folder + "/data"
-        self.port = free_port()
+        self.port = port or free_port()
         self.settings = {"fsync": "on", "shared_buffers": "64MB", **(settings or {})}
         self.process = None
 
@@ -81,9 +81,9 @@ class Postgres:
             os.unlink(pid)
         self.process = None
 
-    def standby(self):
+    def standby(self, port=None):
         """A server that follows this one; that commits wait for it is for settings to say."""
-        other = Postgres(self.settings)
+        other = Postgres(self.settings, port)
         other.run("pg_basebackup", "-h", self.folder, "-p", str(self.port), "-U", "postgres", "-D", other.data, "-R", "-X",
                   "stream", "-c", "fast")
         return other.start()

@@ -146,11 +146,18 @@ routes:
         if self.processes[daemon].poll() is not None:
             with open(self.log_file(daemon), errors="replace") as f:
                 raise RuntimeError(f"{daemon} ended with {self.processes[daemon].returncode}:\n{f.read()[-3000:]}")
+        return self.health(daemon, "/readyz").startswith(b"HTTP/1.1 200")
+
+    def health(self, daemon, path):
+        """The whole answer of its health listener."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(2)
+            s.settimeout(5 * PATIENCE)
             s.connect(f"{self.folder}/health-{daemon}.sock")
-            s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            return s.recv(64).startswith(b"HTTP/1.1 200")
+            s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return read_all(s)
+
+    def status(self, daemon="proxy"):
+        return json.loads(self.health(daemon, "/status").split(b"\r\n\r\n", 1)[1])
 
     def kill(self, daemon, how=signal.SIGKILL):
         self.processes[daemon].send_signal(how)
