@@ -1,6 +1,7 @@
 # make            build everything into build/bin          make run     the trial, set-up included
 # make test       set-up, unit and flow tests              make lint    format, clang-tidy, house rules
 # make bench      Postern beside nginx and HAProxy         make fuzz    run every fuzz target for FUZZ_SECONDS
+# make soak       a day of life in ten minutes
 # make SAN=asan,ubsan test    make SAN=tsan test           make fuzz-replay   their corpora, once
 # make install DESTDIR= PREFIX=/usr/local                  make V=1     show the commands
 DAEMONS  := proxy authenticate authorize databroker acme
@@ -133,6 +134,11 @@ bench bench-quick: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
+SOAK_SECONDS ?= 600
+soak: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)BIN=$(BIN) test/soak/run.sh --seconds $(SOAK_SECONDS)
+
 # --- fuzzing: clang's libFuzzer over one module each --------------------------------------------
 FB        := build/fuzz
 FUZZ_CC   := clang-14
@@ -183,6 +189,6 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all run test unit flow unit-programs bench bench-quick fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
+.PHONY: all run test unit flow unit-programs bench bench-quick soak fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
 .SECONDARY:
 -include $(shell find $(B) $(FB) -name '*.d' 2>/dev/null)
