@@ -323,6 +323,15 @@ static void identity_add(const struct authz_facts *facts, const Postern__CheckRe
     out->identity = identity;
 }
 
+/* Why no word about sessions can be had. */
+static enum policy_reason store_reason(const struct authz_facts *facts)
+{
+    bool never = authz_sync_age_ms(facts->sync, facts->mono_ms) == INT64_MAX;
+
+    return never || authz_sync_fresh(facts->sync, facts->mono_ms) ? POLICY_REASON_STORE_BEHIND
+                                                                  : POLICY_REASON_STORE_UNAVAILABLE;
+}
+
 /* No word about sessions can be had. What is open to anybody stays open, and nothing else. */
 static void evaluate_without_store(const struct authz_facts *facts,
                                    const Postern__CheckRequest *req, const struct policy_input *in,
@@ -332,7 +341,7 @@ static void evaluate_without_store(const struct authz_facts *facts,
     out->has_shadow = false;
     if (out->decision != AUTHZ_ALLOW &&
         !(out->reasons & POLICY_REASON_BIT(POLICY_REASON_POLICY_INVALID))) {
-        outcome_unavailable(out, POLICY_REASON_STORE_UNAVAILABLE);
+        outcome_unavailable(out, store_reason(facts));
     }
 }
 

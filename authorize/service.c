@@ -522,6 +522,7 @@ static void on_ready(void *arg, bool ready)
         log_info("replica.fresh");
     } else {
         log_error("replica.stale", KV_STR("effect", "requests with a session get 503"));
+        tell_streams(svc, SV("")); /* what is open was let in by what nobody vouches for now */
     }
     svc->ready = ready;
     if (svc->listening) {

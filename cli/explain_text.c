@@ -396,6 +396,7 @@ static bool add_advice(struct buf *out, const json_t *doc)
         { "user-unauthenticated", "logging in" },
         { "policy-invalid", "correcting the mistake in the policy" },
         { "store-unavailable", "a databroker that authorize can reach" },
+        { "store-behind", "a moment: authorize has yet to hear of the session" },
         { "route-unknown", "the same configuration for authorize and the proxy" },
         { "client-certificate-required", "a client certificate" },
         { "invalid-client-certificate", "a client certificate that is trusted" },

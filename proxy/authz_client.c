@@ -10,6 +10,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/policy/reason.h"
 #include "common/rpc/wire.h"
 #include "proxy/authz_link.h"
 
@@ -20,6 +21,7 @@ enum {
     TICK_MS = 50,
     HOLD_US = 2000,      /* for an answer, before the next message leaves without it */
     SUSPECT_US = 100000, /* silent for longer: others are asked first */
+    BEHIND_US = 1000000, /* so are they after an answer that the store is not known */
     FIELD_CHECKS = 1     /* CheckBatch.checks */
 };
 
@@ -30,6 +32,7 @@ struct peer {
     struct proxy_authz_link *link;
     struct list asked; /* slots, oldest first */
     bool wanted;       /* still among the addresses */
+    int64_t behind_until_us;
 };
 
 /* A check. It waits in the queue or for a peer; never for both. */
@@ -186,9 +189,24 @@ static bool is_silent(const struct peer *p, int64_t now_us, int64_t us)
     return since != 0 && now_us - since > us;
 }
 
+/* Whether another one is up that answers and, as far as it has said, knows the store. */
+static bool is_outdone(const struct proxy_authz *a, const struct peer *p, int64_t now_us)
+{
+    for (size_t i = 0; i < a->n_peers; i++) {
+        const struct peer *other = a->peers[i];
+
+        if (other != p && proxy_authz_link_is_up(other->link) && now_us >= other->behind_until_us &&
+            !is_silent(other, now_us, SUSPECT_US)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_free(const struct proxy_authz *a, const struct peer *p, int64_t now_us)
 {
-    if (!proxy_authz_link_can_send(p->link) || (a->n_up > 1 && is_silent(p, now_us, SUSPECT_US))) {
+    if (!proxy_authz_link_can_send(p->link) || (a->n_up > 1 && is_silent(p, now_us, SUSPECT_US)) ||
+        (now_us < p->behind_until_us && is_outdone(a, p, now_us))) {
         return false;
     }
     /* While an answer is on its way checks gather: they cost far less together. */
@@ -262,17 +280,44 @@ static void on_hold(evutil_socket_t fd, short what, void *arg)
 /* ---- from the links -------------------------------------------------------------------------- */
 
 /* What it was asked and has not answered goes to the front of the queue, in its order. */
+static void queue_again(struct proxy_authz *a, struct slot *s)
+{
+    list_remove(&s->in_line);
+    s->peer = NULL;
+    list_push_front(&a->queue, &s->in_line);
+    a->queue_bytes += s->packed.n;
+    loop_gather(a->opts.loop);
+}
+
 static void take_back(struct proxy_authz *a, struct peer *p)
 {
     while (!list_empty(&p->asked)) {
-        struct slot *s = LIST_ENTRY(p->asked.prev, struct slot, in_line);
-
-        list_remove(&s->in_line);
-        s->peer = NULL;
-        list_push_front(&a->queue, &s->in_line);
-        a->queue_bytes += s->packed.n;
+        queue_again(a, LIST_ENTRY(p->asked.prev, struct slot, in_line));
     }
-    loop_gather(a->opts.loop);
+}
+
+static bool knows_no_store(const struct proxy_authz_reply *reply)
+{
+    for (size_t i = 0; i < reply->n_reasons; i++) {
+        if (reply->reasons[i] == POLICY_REASON_STORE_UNAVAILABLE ||
+            reply->reasons[i] == POLICY_REASON_STORE_BEHIND) {
+            return reply->decision == POSTERN__DECISION__UNAVAILABLE;
+        }
+    }
+    return false;
+}
+
+/* The check goes to one that may know more. False: there is none. */
+static bool pass_on(struct peer *p, struct slot *s)
+{
+    int64_t now_us = clock_mono_us();
+
+    p->behind_until_us = now_us + BEHIND_US;
+    if (!is_outdone(p->client, p, now_us)) {
+        return false;
+    }
+    queue_again(p->client, s);
+    return true;
 }
 
 static void on_up(void *arg, bool up)
@@ -322,6 +367,9 @@ static void on_reply(void *arg, const struct proxy_authz_reply *reply)
 
     if (s == NULL || s->peer != p) {
         return; /* cancelled, too late, or not its to answer */
+    }
+    if (knows_no_store(reply) && pass_on(p, s)) {
+        return;
     }
     if (reply->decision < ARRAY_LEN(verdicts)) {
         answer.verdict = verdicts[reply->decision];

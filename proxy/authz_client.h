@@ -4,7 +4,8 @@
  * and leave together in the next; no timer waits for more. A check is answered within timeout_ms, or
  * its callback gets PROXY_VERDICT_NONE, which is a 503. What a broken stream was asked goes to another
  * at once, and so does what one is asked that is silent for three quarters of that time; without
- * another it is sent again when the stream is back.
+ * another it is sent again when the stream is back. One that says that it does not know the store (it just
+ * started, or is cut off from the databroker) is left alone for a second while another knows more.
  * Owned by one worker. */
 #pragma once
 

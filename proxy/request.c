@@ -230,13 +230,19 @@ static void on_answer(void *arg, const struct proxy_answer *answer)
     }
 }
 
-/* No verdict is no reason to cut what was allowed, for as long as a replica may be stale. */
-static bool stays_for_now(struct proxy_exchange *x, enum proxy_verdict verdict)
+/* No verdict is no reason to cut what was allowed, for as long as a replica may be stale. Where
+ * authorize says that its replica is, that time is over. */
+static bool stays_for_now(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
     int64_t now = clock_mono_ms();
 
-    if (verdict != PROXY_VERDICT_UNAVAILABLE && verdict != PROXY_VERDICT_NONE) {
+    if (answer->verdict != PROXY_VERDICT_UNAVAILABLE && answer->verdict != PROXY_VERDICT_NONE) {
         return false;
+    }
+    for (size_t i = 0; i < answer->n_reasons; i++) {
+        if (answer->reasons[i] == POLICY_REASON_STORE_UNAVAILABLE) {
+            return false;
+        }
     }
     if (x->undecided_since_ms == 0) {
         x->undecided_since_ms = now;
@@ -262,7 +268,7 @@ static void on_recheck(void *arg, const struct proxy_answer *answer)
         set_end(x, answer->valid_until_s);
         return;
     }
-    if (stays_for_now(x, answer->verdict)) {
+    if (stays_for_now(x, answer)) {
         return;
     }
     note_answer(x, answer);

@@ -76,6 +76,7 @@ static const char *const names[POLICY_REASON_COUNT] = {
     [POLICY_REASON_AUDIT_UNAVAILABLE] = "audit-unavailable",
     [POLICY_REASON_SESSION_IDLE] = "session-idle",
     [POLICY_REASON_SESSION_TOO_OLD] = "session-too-old",
+    [POLICY_REASON_STORE_BEHIND] = "store-behind",
 };
 
 const char *policy_reason_name(enum policy_reason reason)

@@ -90,7 +90,8 @@ enum policy_reason {
     POLICY_REASON_AUDIT_UNAVAILABLE = 71, /* its audit line cannot be written */
     POLICY_REASON_SESSION_IDLE = 72, /* with user-unauthenticated: it was not used for too long */
     POLICY_REASON_SESSION_TOO_OLD = 73, /* likewise: its login is too long ago for the route */
-    POLICY_REASON_COUNT = 74            /* at most 128 */
+    POLICY_REASON_STORE_BEHIND = 74,    /* the replica is not there yet, or behind the session */
+    POLICY_REASON_COUNT = 75            /* at most 128 */
 };
 
 /* NOLINTNEXTLINE(readability-identifier-naming): a number, which no tag can name */

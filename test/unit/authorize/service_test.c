@@ -504,7 +504,7 @@ static void without_a_store_only_public_routes_answer(void **state)
 
     (void)state;
     assert_int_equal(got.decision, POSTERN__DECISION__UNAVAILABLE);
-    assert_true(has(&got, POLICY_REASON_STORE_UNAVAILABLE));
+    assert_true(has(&got, POLICY_REASON_STORE_BEHIND)); /* it never knew it */
     assert_int_equal(check(s, "public", NULL, 0).decision, POSTERN__DECISION__ALLOW);
     assert_int_equal(check(s, "public", "s-ann", 5).decision, POSTERN__DECISION__ALLOW);
     assert_int_equal(check(s, "app", NULL, 0).decision, POSTERN__DECISION__LOGIN);
@@ -520,6 +520,7 @@ static void a_stale_replica_stops_answering_and_recovers(void **state)
     assert_int_equal(check(s, "app", "s-ann", ann).decision, POSTERN__DECISION__ALLOW);
     fake_broker_refuse(s->broker, true);
     wait_ready(s, 0);
+    assert_true(changed_comes(s, NULL)); /* what is open is looked at again */
     struct got got = check(s, "app", "s-ann", ann);
     assert_int_equal(got.decision, POSTERN__DECISION__UNAVAILABLE);
     assert_true(has(&got, POLICY_REASON_STORE_UNAVAILABLE));

@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/mem.h"
+#include "common/policy/reason.h"
 #include "common/rpc/scan.h"
 #include "common/rpc/server.h"
 #include "common/rpc/wire.h"
@@ -20,7 +21,7 @@
 
 enum { FAKES = 2, CHECKS = 200, WAIT_MS = 20000 };
 
-enum manner { ANSWERS = 0, IS_SILENT, ANSWERS_FOR_THE_OTHER };
+enum manner { ANSWERS = 0, IS_SILENT, ANSWERS_FOR_THE_OTHER, IS_BEHIND };
 
 struct fake {
     struct world *world;
@@ -61,11 +62,15 @@ struct world {
 
 static void add_reply(struct fake *f, uint64_t id)
 {
-    char reply[2 * RPC_WIRE_FIELD_MAX];
+    static const char behind = POLICY_REASON_STORE_BEHIND;
+    bool knows = f->manner != IS_BEHIND;
+    char reply[4 * RPC_WIRE_FIELD_MAX];
     char *end = rpc_wire_put_number(reply, 1, id);
     size_t n = 0;
 
-    end = rpc_wire_put_number(end, 2, POSTERN__DECISION__ALLOW);
+    end = rpc_wire_put_number(end, 2,
+                              knows ? POSTERN__DECISION__ALLOW : POSTERN__DECISION__UNAVAILABLE);
+    end = rpc_wire_put_bytes(end, 4, sv_of(&behind, knows ? 0 : 1));
     n = (size_t)(end - reply);
     rpc_wire_add_head(&f->out, 1, rpc_wire_head_size(2, n) + n);
     rpc_wire_add_head(&f->out, 2, n);
@@ -392,6 +397,38 @@ static void who_was_not_asked_has_no_say(void **state)
     world_deinit(&w);
 }
 
+static void for_one_that_knows_no_store_another_answers(void **state)
+{
+    struct world w;
+
+    (void)state;
+    two_up(&w, 60000);
+    w.fakes[0].manner = IS_BEHIND;
+    ask(&w, 0, CHECKS);
+    run_until(&w, all_answered);
+    all_are_let_in_once(&w);
+    assert_true(w.fakes[0].n_asked > 0);
+    assert_int_equal(w.fakes[1].n_asked, CHECKS);
+    world_deinit(&w);
+}
+
+static void where_none_knows_the_store_nobody_gets_in(void **state)
+{
+    struct world w;
+
+    (void)state;
+    two_up(&w, 60000);
+    w.fakes[0].manner = IS_BEHIND;
+    w.fakes[1].manner = IS_BEHIND;
+    for (size_t i = 0; i < CHECKS; i++) {
+        ask(&w, i, 1);
+        run_until(&w, all_so_far_answered);
+        assert_int_equal(w.checks[i].answers, 1);
+        assert_int_equal(w.checks[i].verdict, PROXY_VERDICT_UNAVAILABLE);
+    }
+    world_deinit(&w);
+}
+
 static void one_that_is_no_longer_named_hands_its_checks_over(void **state)
 {
     struct world w;
@@ -465,6 +502,8 @@ int main(void)
         cmocka_unit_test(a_silent_one_is_given_up_while_another_can_still_answer),
         cmocka_unit_test(without_an_answer_nobody_gets_in),
         cmocka_unit_test(who_was_not_asked_has_no_say),
+        cmocka_unit_test(for_one_that_knows_no_store_another_answers),
+        cmocka_unit_test(where_none_knows_the_store_nobody_gets_in),
         cmocka_unit_test(one_that_is_no_longer_named_hands_its_checks_over),
         cmocka_unit_test(of_too_many_the_first_ones_count),
         cmocka_unit_test(checks_outlive_a_time_without_any_authorize),

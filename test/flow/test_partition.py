@@ -1,0 +1,109 @@
+"""An authorize that does not hear from the databroker, and does not notice: what it may still say, and for how long."""
+
+import os
+import socket
+import ssl
+
+import pytest
+from relay import Relay
+from sanitize import PATIENCE
+from stand import Stand, Upstream
+from trial import wait_for
+
+USER, ADMIN = "user@example.com", "admin@example.com"
+ROUTES = """
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:UP
+    allow_websockets: true
+    allow_any_authenticated_user: true
+"""
+
+
+def raw(s):
+    """Agrees to a WebSocket and then is silent; answers anything else."""
+    while head := s.recv(65536):
+        if b"Upgrade: websocket" in head:
+            s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n")
+        else:
+            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@pytest.fixture()
+def world(request):
+    """A stand whose last authorize hears of the databroker by a relay only."""
+    upstream = Upstream(raw=raw)
+    stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=request.param, settings="databroker_max_staleness: 2s\n")
+    path = os.path.join(stand.folder, "relay.sock")
+    relay = Relay(path, os.path.join(stand.folder, "databroker.sock"))
+    stand.env[stand.authorizes[-1]] = {"DATABROKER_SERVICE_URL": "unix:" + path}
+    try:
+        yield stand.start(), relay
+    finally:
+        relay.held = False
+        stand.stop()
+        relay.close()
+        upstream.close()
+
+
+def enter(stand, email):
+    browser = stand.browser()
+    browser.login(stand.url("app"), email)
+    assert browser.fetch(stand.url("app")).status_code == 200
+    return browser
+
+
+def websocket(stand, browser):
+    context = ssl.create_default_context(cafile=stand.ca)
+    s = context.wrap_socket(socket.create_connection(("127.0.0.1", stand.port), 20 * PATIENCE), server_hostname="app.localhost")
+    s.sendall(f"GET /ws HTTP/1.1\r\nHost: app.localhost:{stand.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+              f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nCookie: {browser.cookie('app')}\r\n\r\n".encode())
+    assert s.recv(65536).startswith(b"HTTP/1.1 101")
+    return s
+
+
+def ends(s):
+    """Waits until it does."""
+    try:
+        return s.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_open(s):
+    s.settimeout(0.05)
+    try:
+        return s.recv(1) != b""
+    except TimeoutError:
+        return True
+
+
+def is_stale(stand):
+    return [line for line in stand.logs(stand.authorizes[-1]) if line["event"] == "replica.stale"]
+
+
+@pytest.mark.parametrize("world", [1], indirect=True)
+def test_what_is_open_ends_when_nobody_can_vouch_for_it(world):
+    stand, relay = world
+    browser = enter(stand, USER)
+    open_one = websocket(stand, browser)
+    relay.held = True
+    stand.cli("users", "revoke", USER)  # acknowledged without the one that hears nothing
+    wait_for("the bound", lambda: browser.fetch(stand.url("app")).status_code == 503, 20 * PATIENCE)
+    assert ends(open_one)
+    relay.held = False
+    wait_for("the news", lambda: browser.fetch(stand.url("app")).status_code != 503, 60 * PATIENCE)
+    assert browser.fetch(stand.url("app")).status_code == 401
+
+
+@pytest.mark.parametrize("world", [2], indirect=True)
+def test_another_authorize_answers_in_place_of_one_that_is_cut_off(world):
+    stand, relay = world
+    stays, goes = enter(stand, ADMIN), enter(stand, USER)
+    open_stays, open_goes = websocket(stand, stays), websocket(stand, goes)
+    relay.held = True
+    stand.cli("users", "revoke", USER)
+    wait_for("the bound", lambda: is_stale(stand), 20 * PATIENCE)
+    assert ends(open_goes)
+    assert {goes.fetch(stand.url("app")).status_code for _ in range(20)} == {401}
+    assert {stays.fetch(stand.url("app")).status_code for _ in range(20)} == {200}
+    assert is_open(open_stays)
