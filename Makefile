@@ -1,7 +1,7 @@
 # make            build everything into build/bin          make run     the trial, set-up included
 # make test       set-up, unit and flow tests              make lint    format, clang-tidy, house rules
 # make bench      Postern beside nginx and HAProxy         make fuzz    run every fuzz target for FUZZ_SECONDS
-# make soak       a day of life in ten minutes
+# make soak       a day of life in ten minutes             make proof   some flow tests at full length
 # make SAN=asan,ubsan test    make SAN=tsan test           make fuzz-replay   their corpora, once
 # make install DESTDIR= PREFIX=/usr/local                  make V=1     show the commands
 DAEMONS  := proxy authenticate authorize databroker acme
@@ -113,6 +113,7 @@ setup:
 	$(Q)deploy/setup.sh build
 setup-test:
 	$(Q)deploy/setup.sh build test
+	$(Q)test/support/history.sh >/dev/null || echo "setup-test: no judge of histories; its tests will be skipped" >&2
 
 # --- what people type --------------------------------------------------------------------------
 # Set-up first, then a make of its own: pkg-config's answers depend on it.
@@ -129,6 +130,11 @@ unit: $(TESTS)
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
 flow: all
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
+
+# What some flow tests show in short, at full length; FLOW="history" names files.
+proof: setup-test
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)BIN=$(BIN) SAN=$(SAN) FLOW="$(FLOW)" test/run.sh proof
 
 bench bench-quick: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes
@@ -189,6 +195,6 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all run test unit flow unit-programs bench bench-quick soak fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
+.PHONY: all run test unit flow unit-programs proof bench bench-quick soak fuzz fuzz-programs fuzz-replay lint format install clean setup setup-test FORCE
 .SECONDARY:
 -include $(shell find $(B) $(FB) -name '*.d' 2>/dev/null)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the suites and ends with "N passed, N failed".   test/run.sh [unit|policy|flow|browser …]
+# Runs the suites and ends with "N passed, N failed".   test/run.sh [unit|policy|flow|browser|proof …]
 # A unit program counts as one test for each cmocka test in it. Environment: BIN, UNIT, SAN; FLOW names
 # files of test/flow ("trial tls"), none: all.
 set -u
@@ -110,6 +110,17 @@ run_flow() {
     count_pytest "$logs/patient" $? "flow, the patient ones"
 }
 
+# Flow tests that have a long form, a file at a time, each with what it counted.
+run_proof() {
+    export POSTERN_PROOF=full
+    for name in ${FLOW:-history}; do
+        call_pytest "$logs/proof" -s "test/flow/test_$name.py"
+        code=$?
+        [ "$code" != 0 ] || cat "$logs/proof"
+        count_pytest "$logs/proof" "$code" "proof, $name"
+    done
+}
+
 run_browser() {
     call_pytest "$logs/browser" test/browser
     count_pytest "$logs/browser" $? browser
@@ -122,6 +133,7 @@ for suite in $suites; do
     policy) run_policy ;;
     flow) run_flow ;;
     browser) run_browser ;;
+    proof) run_proof ;;
     *) add 0 1 "$suite: no such suite" ;;
     esac
 done

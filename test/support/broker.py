@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import tempfile
@@ -29,7 +28,7 @@ from cryptography.x509.oid import NameOID
 from foreign import channel as foreign_channel
 from foreign import messages
 from sanitize import ANSWER_S, PATIENCE, assert_clean
-from trial import BIN, ROOT, free_port, wait_for
+from trial import BIN, ROOT, free_port, says_ready, wait_for
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
@@ -104,13 +103,15 @@ class Identity:
 
 
 class Broker:
-    def __init__(self, storage="sqlite", folder=None, target=None, secret=None, address=None, settings=""):
+    def __init__(self, storage="sqlite", folder=None, target=None, secret=None, address=None, settings="", node=None):
         """target: a connection string, for postgres. secret: of another databroker on the same database. address: "unix" for a
-        socket; certificates are there over TCP alone."""
+        socket; certificates are there over TCP alone. node: where it lives, else on loopback (namespaces.py)."""
         self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
         self.secret = secret or os.urandom(32)
         self.identity = Identity(self.secret)
-        self.address = f"unix:{self.folder}/databroker.sock" if address == "unix" else f"127.0.0.1:{free_port()}"
+        self.argv = node.argv if node else lambda *argv: list(argv)
+        host = node.address if node else "127.0.0.1"
+        self.address = f"unix:{self.folder}/databroker.sock" if address == "unix" else f"{host}:{free_port()}"
         self.file = os.path.join(self.folder, "databroker.sqlite")
         self.config = os.path.join(self.folder, "config.yaml")
         with open(self.config, "w") as f:
@@ -121,8 +122,8 @@ class Broker:
 
     def start(self):
         with open(os.path.join(self.folder, "log"), "ab") as log:
-            self.process = subprocess.Popen([os.path.join(BIN, "postern-databroker"), "--config", self.config], stdout=log,
-                                            stderr=log, cwd=self.folder)
+            self.process = subprocess.Popen(self.argv(os.path.join(BIN, "postern-databroker"), "--config", self.config),
+                                            stdout=log, stderr=log, cwd=self.folder)
         wait_for("the databroker to be ready", self.is_ready, 20)
         return self
 
@@ -137,11 +138,7 @@ class Broker:
     def is_ready(self):
         if self.process.poll() is not None:
             raise RuntimeError(f"the databroker ended with {self.process.returncode}:\n{self.log()[-3000:]}")
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(2)
-            s.connect(self.folder + "/health.sock")
-            s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            return s.recv(64).startswith(b"HTTP/1.1 200")
+        return says_ready(self.folder + "/health.sock")
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)

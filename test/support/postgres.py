@@ -1,4 +1,5 @@
-"""A PostgreSQL server of the test's own, in a new folder and on a free port of loopback; as root it runs as the user postgres.
+"""A PostgreSQL server of the test's own, in a new folder and on a free port of loopback, or of a node (namespaces.py); as root
+it runs as the user postgres.
 
 Postgres      start, stop, kill, promote; sql() as the superuser; target: the connection string of an ordinary role
 Postgres.standby()   a server that follows it by streaming replication
@@ -18,7 +19,7 @@ PROGRAMS = "/usr/lib/postgresql/15/bin"
 
 
 class Postgres:
-    def __init__(self, settings=None, port=None):
+    def __init__(self, settings=None, port=None, node=None):
         self.folder = tempfile.mkdtemp(prefix="postern-pg-")
         self.owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         os.chown(self.folder, self.owner.pw_uid, self.owner.pw_gid)
@@ -26,6 +27,7 @@ class Postgres:
         self.port = port or free_port()
         self.settings = {"fsync": "on", "shared_buffers": "64MB", **(settings or {})}
         self.process = None
+        self.node, self.host = node, node.address if node else "127.0.0.1"
 
     def run(self, *argv, **kwargs):
         return subprocess.run([f"{PROGRAMS}/{argv[0]}", *argv[1:]], check=True, user=self.owner.pw_uid, group=self.owner.pw_gid,
@@ -35,6 +37,9 @@ class Postgres:
     def create(self):
         """A cluster with the role postern, which owns the database postern and nothing else."""
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if self.node:
+            with open(self.data + "/pg_hba.conf", "a") as f:
+                f.write("host all all samenet trust\n")
         self.start()
         self.sql("CREATE ROLE postern LOGIN")
         self.sql("CREATE DATABASE postern OWNER postern")
@@ -43,10 +48,13 @@ class Postgres:
     def start(self):
         options = [x for k, v in self.settings.items() for x in ("-c", f"{k}={v}")]
         with open(self.folder + "/log", "ab") as log:
-            self.process = subprocess.Popen(
-                [f"{PROGRAMS}/postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port), "-c",
-                 "listen_addresses=127.0.0.1", *options], user=self.owner.pw_uid, group=self.owner.pw_gid, cwd=self.folder,
-                stdout=log, stderr=log)
+            argv = [f"{PROGRAMS}/postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port), "-c",
+                    f"listen_addresses={self.host}", *options]
+            owner = {"user": self.owner.pw_uid, "group": self.owner.pw_gid}
+            if self.node:  # only root enters it
+                argv = self.node.argv("setpriv", f"--reuid={self.owner.pw_uid}", f"--regid={self.owner.pw_gid}", "--clear-groups", *argv)
+                owner = {}
+            self.process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log, **owner)
         wait_for("PostgreSQL to answer", self.is_ready, 60)
         return self
 
@@ -65,7 +73,7 @@ class Postgres:
 
     @property
     def target(self):
-        return f"host=127.0.0.1 port={self.port} user=postern dbname=postern sslmode=disable"
+        return f"host={self.host} port={self.port} user=postern dbname=postern sslmode=disable"
 
     def forget(self):
         """An empty database again."""

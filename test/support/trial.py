@@ -68,6 +68,15 @@ def wait_for(what, check, seconds=20.0, every=0.05):
     raise AssertionError(f"{what}: not within {seconds} s, last: {last!r}")
 
 
+def says_ready(path):
+    """Whether /readyz on the unix socket of a daemon's health says yes."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(2)
+        s.connect(path)
+        s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return s.recv(64).startswith(b"HTTP/1.1 200")
+
+
 def freeze(process):
     """SIGSTOP, and only back when it has taken effect: a thread in the queue for a processor runs on until then."""
     process.send_signal(signal.SIGSTOP)
