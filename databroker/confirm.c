@@ -74,23 +74,29 @@ void broker_confirm_deinit(struct broker_service *service)
     event_free(service->confirm_timer);
 }
 
+void broker_confirm_wait_for(struct broker_op *op, uint64_t version)
+{
+    op->confirm_version = version;
+    op->confirm_until_ms = clock_mono_ms() + BROKER_CONFIRM_MS;
+    list_push_back(&op->service->unconfirmed, &op->in_unconfirmed);
+    answer_ready(op->service);
+}
+
 void broker_confirm_wait(struct broker_op *op)
 {
-    struct broker_service *service = op->service;
+    uint64_t last = 0;
     size_t i = 0;
 
     for (i = 0; i < op->in.count; i++) {
         if (op->in.items[i].deleted_us != 0) {
-            op->confirm_version = MAX(op->confirm_version, op->in.items[i].version);
+            last = MAX(last, op->in.items[i].version);
         }
     }
-    if (op->confirm_version == 0) {
+    if (last == 0) {
         op->reply(op);
-        return;
+    } else {
+        broker_confirm_wait_for(op, last);
     }
-    op->confirm_until_ms = clock_mono_ms() + BROKER_CONFIRM_MS;
-    list_push_back(&service->unconfirmed, &op->in_unconfirmed);
-    answer_ready(service);
 }
 
 void broker_confirm_check(struct broker_service *service)

@@ -131,7 +131,7 @@ void broker_tokens_written(struct broker_service *service, const struct broker_r
 /* Now and then: reads what others revoked, writes what was used. */
 void broker_tokens_tick(struct broker_service *service);
 
-/* How far all followers that confirm have come; UINT64_MAX: none does. */
+/* Up to which version all followers that confirm have every deletion; UINT64_MAX: none does. */
 uint64_t broker_sync_confirmed(struct broker_service *service);
 /* False: there is no such follower. */
 bool broker_sync_confirm(struct broker_service *service, struct sv follower, uint64_t version);
@@ -148,6 +148,8 @@ void broker_audit_deinit(struct broker_service *service);
 
 /* confirm.c. Calls op->reply when the deletions of op->in are in every replica, now or later. */
 void broker_confirm_wait(struct broker_op *op);
+/* The same for all deletions up to a version, whoever made them. */
+void broker_confirm_wait_for(struct broker_op *op, uint64_t version);
 /* A follower went or came further. */
 void broker_confirm_check(struct broker_service *service);
 void broker_confirm_init(struct broker_service *service);

@@ -26,6 +26,7 @@ struct sessions_call {
     Postern__SessionInfo **infos; /* List, Get */
     size_t n_infos;
     uint64_t revoked;
+    uint64_t seen; /* Revoke: a version of the store when nothing was left */
 };
 
 static struct sessions_call *call_of(struct broker_op *op)
@@ -269,11 +270,19 @@ void broker_on_get_session(struct rpc_call *call, const ProtobufCMessage *reques
 
 static void write_revoke(struct broker_op *op);
 
+/* Where nothing is left, somebody else may have revoked it a moment ago: seen is not before that. */
 static void read_revoke(struct broker_op *op)
 {
+    struct broker_info info = { .latest_version = 0 };
+
     broker_records_deinit(&op->in);
     broker_records_init(&op->in);
     op->err = find(op, take_victim);
+    if (op->err == ERR_OK && op->in.count == 0 && !call_of(op)->more) {
+        op->err =
+            op->service->ops->info(op->service->store, clock_mono_ms() + BROKER_READ_MS, &info);
+        call_of(op)->seen = info.latest_version;
+    }
 }
 
 static void reply_revoke(struct broker_op *op)
@@ -307,12 +316,16 @@ static void revoked(struct broker_op *op)
     }
     call_of(op)->revoked += op->in.count;
     op->reply = go_on;
-    op->confirm_version = 0;
     broker_confirm_wait(op);
 }
 
 static void write_revoke(struct broker_op *op)
 {
+    if (op->err == ERR_OK && call_of(op)->seen != 0) {
+        op->reply = reply_revoke;
+        broker_confirm_wait_for(op, call_of(op)->seen);
+        return;
+    }
     if (op->err != ERR_OK || op->in.count == 0) {
         go_on(op);
         return;

@@ -53,6 +53,8 @@ struct follower {
     uint64_t position;
     struct sv confirms; /* in texts; "": it does not */
     uint64_t confirmed;
+    uint64_t deleted; /* version of the last deletion that was sent; only such are confirmed */
+    uint64_t sent;    /* all up to here was */
     uint64_t tail_until;
     uint64_t options_seen;
     struct arena texts;
@@ -230,6 +232,8 @@ static void send_record(struct follower *f, struct arena *arena, const struct br
     change.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD;
     change.record = &message;
     send_message(f, &change.base);
+    f->sent = record->version;
+    f->deleted = record->deleted_us != 0 ? record->version : f->deleted;
 }
 
 static void send_options(struct follower *f, struct arena *arena,
@@ -414,6 +418,10 @@ static void step(struct follower *f)
     if (f->job_out) {
         return;
     }
+    if (f->begun && f->phase == PHASE_CHANGES) {
+        f->sent = f->position;
+        broker_confirm_check(f->service);
+    }
     if (!f->begun || go_on(f)) {
         ask(f);
         return;
@@ -491,6 +499,12 @@ void broker_sync_stop(struct broker_service *service)
     }
 }
 
+/* Where nothing is open that it confirms, it has what it was sent. */
+static uint64_t has_up_to(const struct follower *f)
+{
+    return f->confirmed < f->deleted ? f->confirmed : MAX(f->confirmed, f->sent);
+}
+
 uint64_t broker_sync_confirmed(struct broker_service *service)
 {
     struct list *it = NULL;
@@ -500,7 +514,7 @@ uint64_t broker_sync_confirmed(struct broker_service *service)
         const struct follower *f = LIST_ENTRY(it, struct follower, in_service);
 
         if (f->confirms.n != 0 && !f->closed && !f->finished) {
-            least = MIN(least, f->confirmed);
+            least = MIN(least, has_up_to(f));
         }
     }
     return least;

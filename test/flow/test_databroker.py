@@ -12,6 +12,7 @@ import uuid
 import grpc
 import pytest
 from broker import Broker, stubs
+from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S
@@ -365,6 +366,32 @@ def test_a_deletion_is_acknowledged_when_every_replica_has_it(broker, pb, api):
         assert len(broker.events("databroker.unconfirmed")) == before
     for replica in replicas:
         replica.stream.cancel()
+
+
+def test_who_revokes_what_is_revoked_already_waits_for_the_replicas_too(broker, pb, api):
+    """It may be the second try of somebody who got no answer: that none was left says that nobody gets in."""
+    record = session()
+    api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
+    service, stub = messages("session_service")["session_service"]
+    api_of_sessions = stub.SessionServiceStub(broker.channel("cli")[0])
+    request = service.RevokeSessionsRequest(filter=service.SessionFilter(session_id=record.id))
+    replica = Replica(broker, pb, str(uuid.uuid4()))
+    before = len(broker.events("databroker.unconfirmed"))
+    asked = time.monotonic()
+    first = api.Put.future(pb.PutRequest(records=[deletion(record)]), timeout=ANSWER_S)
+    version = replica.next_deletion().version
+    second = api_of_sessions.Revoke.future(request, timeout=ANSWER_S)
+    time.sleep(0.3)
+    early = second.done()
+    assert not early or time.monotonic() - asked > 0.9  # but for a replica that hangs
+    replica.confirm(version)
+    first.result()
+    assert second.result().revoked == 0
+    api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S)  # nothing that a replica confirms
+    assert api_of_sessions.Revoke(request, timeout=ANSWER_S).revoked == 0
+    if time.monotonic() - asked < 0.9:
+        assert len(broker.events("databroker.unconfirmed")) == before
+    replica.stream.cancel()
 
 
 def test_a_replica_that_hangs_or_is_none_holds_up_nobody_for_long(broker, pb, api):
