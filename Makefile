@@ -80,6 +80,13 @@ $(BIN)/bench-people: $(B)/test/bench/people.o $(filter-out %/main.o,$(call OBJ,d
 $(BIN)/bench-writes: $(B)/test/bench/writes.o $(filter-out %/main.o,$(call OBJ,databroker)) $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
+$(BIN)/bench-slow-sync.so: test/bench/slow_sync.c
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) $(WARN) -O2 -fPIC -shared -o $@ $<
+# A databroker as its clients see it: no part of one, only what they speak with.
+$(BIN)/bench-calls: $(B)/test/bench/calls.o $(SHARED)
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
 $(B)/test/unit/%: $(B)/test/unit/%.o
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
@@ -137,7 +144,8 @@ proof: setup-test
 	$(Q)BIN=$(BIN) SAN=$(SAN) FLOW="$(FLOW)" test/run.sh proof
 
 bench bench-quick: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes $(BIN)/bench-calls \
+	    $(BIN)/bench-slow-sync.so
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 
 SOAK_SECONDS ?= 600

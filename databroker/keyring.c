@@ -38,6 +38,10 @@ struct broker_keyring {
     pthread_mutex_t mutex;
     struct data_key ring[BROKER_KEYS_MAX]; /* under mutex, as count is */
     size_t count;
+    uint64_t changes; /* under mutex: of ring */
+    pthread_mutex_t sealing;
+    EVP_CIPHER_CTX *seal;  /* under sealing: holds the newest key, as of then */
+    uint64_t seal_changes; /* likewise */
 };
 
 struct broker_keyring *broker_keyring_new(const struct secret *const *secrets, size_t n)
@@ -53,6 +57,9 @@ struct broker_keyring *broker_keyring_new(const struct secret *const *secrets, s
         ring->sealers[i] = sealer_new(ring->keys[i], KEYS_DATA_KEY);
     }
     (void)pthread_mutex_init(&ring->mutex, NULL);
+    (void)pthread_mutex_init(&ring->sealing, NULL);
+    ring->seal = EVP_CIPHER_CTX_new();
+    CHECK(ring->seal != NULL);
     return ring;
 }
 
@@ -67,8 +74,10 @@ void broker_keyring_free(struct broker_keyring **ring)
         sealer_free(&r->sealers[i]);
         keys_free(&r->keys[i]);
     }
+    EVP_CIPHER_CTX_free(r->seal);
     EVP_CIPHER_free(r->cipher);
     secret_wipe(r->ring, sizeof(r->ring));
+    (void)pthread_mutex_destroy(&r->sealing);
     (void)pthread_mutex_destroy(&r->mutex);
     mem_free(&r);
 }
@@ -234,6 +243,7 @@ static enum err put(struct broker_keyring *ring, uint32_t id, const unsigned cha
     key->made_us = (int64_t)made_us;
     key->all_sealed = plain[KEY + 8] != 0;
     memcpy(key->key, plain, KEY);
+    ring->changes++;
     return ERR_OK;
 }
 
@@ -278,6 +288,7 @@ void broker_keyring_drop(struct broker_keyring *ring, uint32_t id)
     key = base_unconst(find(ring, id));
     if (key != NULL) {
         ring->count--;
+        ring->changes++;
         *key = ring->ring[ring->count];
         secret_wipe(&ring->ring[ring->count], sizeof(ring->ring[0]));
     }
@@ -331,50 +342,55 @@ static bool bind_to(EVP_CIPHER_CTX *ctx, const unsigned char *head,
            bind_bytes(ctx, "", 1) && bind_bytes(ctx, record->data_type.p, record->data_type.n);
 }
 
-static EVP_CIPHER_CTX *ctx_new(const struct broker_keyring *ring, const struct data_key *key,
-                               const unsigned char *nonce, int encrypt)
+/* Makes the context that seals ready for a message: it goes on with the key that it has while that is the
+ * newest. Under sealing. Returns the key's id. */
+static uint32_t begin_seal(struct broker_keyring *ring, const unsigned char *nonce)
 {
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    struct data_key key;
+    const struct data_key *found = NULL;
+    bool changed = false;
 
-    CHECK(ctx != NULL);
-    CHECK(EVP_CipherInit_ex2(ctx, ring->cipher, key->key, nonce, encrypt, NULL) == 1);
-    return ctx;
+    lock(ring);
+    found = newest(ring);
+    CHECK(found != NULL);
+    key = *found;
+    changed = ring->seal_changes != ring->changes;
+    ring->seal_changes = ring->changes;
+    unlock(ring);
+    CHECK(EVP_CipherInit_ex2(ring->seal, changed ? ring->cipher : NULL, changed ? key.key : NULL,
+                             nonce, 1, NULL) == 1);
+    secret_wipe(key.key, sizeof(key.key));
+    return key.id;
 }
 
 enum err broker_keyring_seal(const struct broker_keyring *ring, const struct broker_record *record,
                              struct buf *out)
 {
-    struct data_key key = { .id = 0 };
-    const struct data_key *found = NULL;
-    EVP_CIPHER_CTX *ctx = NULL;
+    struct broker_keyring *r = base_unconst(ring); /* the context is a cache */
     unsigned char *wire = (unsigned char *)buf_room(out, record->data.n + BROKER_SEAL_OVERHEAD);
     unsigned char *body = NULL;
+    uint32_t id = 0;
     int done = 0;
 
     if (wire == NULL) {
         return out->err;
     }
-    lock(ring);
-    found = newest(ring);
-    CHECK(found != NULL);
-    key = *found;
-    unlock(ring);
+    body = wire + HEAD + NONCE;
+    rand_bytes(wire + HEAD, NONCE);
+    (void)pthread_mutex_lock(&r->sealing);
+    id = begin_seal(r, wire + HEAD);
     wire[0] = 0;
     wire[1] = 1;
     for (unsigned i = 0; i < 4; i++) {
-        wire[2 + i] = (unsigned char)(key.id >> (24U - 8U * i));
+        wire[2 + i] = (unsigned char)(id >> (24U - 8U * i));
     }
-    rand_bytes(wire + HEAD, NONCE);
-    body = wire + HEAD + NONCE;
-    ctx = ctx_new(ring, &key, wire + HEAD, 1);
-    secret_wipe(&key, sizeof(key));
-    CHECK(bind_to(ctx, wire, record));
+    CHECK(bind_to(r->seal, wire, record));
     CHECK(record->data.n == 0 ||
-          EVP_CipherUpdate(ctx, body, &done, (const unsigned char *)record->data.p,
+          EVP_CipherUpdate(r->seal, body, &done, (const unsigned char *)record->data.p,
                            (int)record->data.n) == 1);
-    CHECK(EVP_CipherFinal_ex(ctx, body + done, &done) == 1);
-    CHECK(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG, body + record->data.n) == 1);
-    EVP_CIPHER_CTX_free(ctx);
+    CHECK(EVP_CipherFinal_ex(r->seal, body + done, &done) == 1);
+    CHECK(EVP_CIPHER_CTX_ctrl(r->seal, EVP_CTRL_GCM_GET_TAG, TAG, body + record->data.n) == 1);
+    (void)pthread_mutex_unlock(&r->sealing);
     buf_grew(out, record->data.n + BROKER_SEAL_OVERHEAD);
     return ERR_OK;
 }
@@ -385,9 +401,10 @@ static enum err open_with(const struct broker_keyring *ring, const struct data_k
     unsigned char *wire = base_unconst(record->data.p);
     unsigned char *body = wire + HEAD + NONCE;
     size_t n = record->data.n - BROKER_SEAL_OVERHEAD;
-    EVP_CIPHER_CTX *ctx = ctx_new(ring, key, wire + HEAD, 0);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     int done = 0;
-    bool fine = bind_to(ctx, wire, record) &&
+    bool fine = EVP_CipherInit_ex2(ctx, ring->cipher, key->key, wire + HEAD, 0, NULL) == 1 &&
+                bind_to(ctx, wire, record) &&
                 (n == 0 || EVP_CipherUpdate(ctx, body, &done, body, (int)n) == 1) &&
                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG, body + n) == 1 &&
                 EVP_CipherFinal_ex(ctx, body + done, &done) == 1;

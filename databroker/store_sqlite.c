@@ -201,10 +201,11 @@ static enum err check_schema(struct broker_store *store, struct diag *d)
 
 static enum err open_writer(struct broker_store *store, struct diag *d)
 {
+    /* Checkpoints after 16 MB: a page of an index goes to the file once for many writes. */
     static const char durable[] =
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
         "PRAGMA journal_size_limit = 67108864; PRAGMA secure_delete = ON; "
-        "PRAGMA wal_autocheckpoint = 1000";
+        "PRAGMA wal_autocheckpoint = 4000";
     int64_t last_us = 0;
     enum err err = broker_conn_open(store->name, &store->writer, d);
 

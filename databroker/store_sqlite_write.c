@@ -253,21 +253,45 @@ static enum err run(struct broker_store *store, enum broker_sql which)
     return broker_conn_run(store->writer, broker_conn_stmt(store->writer, which));
 }
 
+/* SQLite itself has rolled all back: disk full, I/O error, interrupt. */
+static bool is_lost(const struct broker_store *store)
+{
+    return sqlite3_get_autocommit(store->writer->db) != 0;
+}
+
+/* A write of one record needs no savepoint: if its version does not fit nothing has been written, and
+ * what fails after that fails the group, whose writes are then tried one by one. */
+static enum err apply_single(struct broker_store *store, struct broker_write *w)
+{
+    struct broker_record *record = &w->records->items[0];
+
+    w->server_version_out = store->state.server_version;
+    w->err = record->if_version != 0 ? check_version(store->writer, record) : ERR_OK;
+    if (w->err != ERR_OK) {
+        return is_lost(store) ? w->err : ERR_OK;
+    }
+    return broker_store_put_record(store, record);
+}
+
 /* Applies w within the transaction, whole or not at all. Returns an error only if the transaction
  * is beyond repair; what became of w alone is in w->err. */
 static enum err apply_one(struct broker_store *store, struct broker_write *w)
 {
     struct broker_state before = store->state;
-    enum err err = run(store, BROKER_SQL_SAVEPOINT);
+    enum err err = ERR_OK;
 
+    if (w->kind == BROKER_WRITE_PUT && w->records->count == 1) {
+        return apply_single(store, w);
+    }
+    err = run(store, BROKER_SQL_SAVEPOINT);
     if (err != ERR_OK) {
         return err;
     }
     w->err = apply(store, w);
     if (w->err != ERR_OK) {
         store->state = before;
-        if (sqlite3_get_autocommit(store->writer->db) != 0) {
-            return w->err; /* SQLite itself has rolled all back: disk full, I/O error, interrupt */
+        if (is_lost(store)) {
+            return w->err;
         }
         err = run(store, BROKER_SQL_SAVEPOINT_BACK);
     }

@@ -368,12 +368,29 @@ def write_rates(case, bench):
     result = Result(case, f"acknowledged writes of sessions, {writes.WRITERS} at once: "
                           + ("SQLite beside a loop of INSERTs" if on_sqlite else "PostgreSQL beside pgbench"))
     with contextlib.nullcontext() if on_sqlite else writes.Server() as server:
-        rounds = [writes.sqlite_round(bench.plan.seconds) if on_sqlite else server.round(bench.plan.seconds)
-                  for _ in range(bench.plan.bulk_rounds)]
-    for i, system in enumerate(("postern", "INSERT loop" if on_sqlite else "pgbench")):
-        result.add(system, requests_per_s=statistics.median(r[i] for r in rounds))
-    result.bars.append(Bar("writes a second, ours to theirs", statistics.median(a / b for a, b in rounds),
-                           20 if on_sqlite else 0.7, at_least=True))
+        one = writes.sqlite_round if on_sqlite else server.round
+        for slow in (False, True) if on_sqlite else (False,):
+            where = ", each fsync a millisecond longer" if slow else ""
+            rounds = [one(bench.plan.seconds, **({"slow": True} if slow else {})) for _ in range(bench.plan.bulk_rounds)]
+            for i, system in enumerate(("postern", "INSERT loop" if on_sqlite else "pgbench")):
+                result.add(system, requests_per_s=statistics.median(r[i] for r in rounds), note=where[2:])
+            result.bars.append(Bar(f"writes a second, ours to theirs{where}", statistics.median(a / b for a, b in rounds),
+                                   20 if on_sqlite else 0.7, at_least=True))
+    return result
+
+
+def reads_beside_writes(case, bench):
+    """The latency is that of Get, and a request a write. With 64 writers both processors are busy, with their own program, too."""
+    result = Result(case, f"Get of a session over gRPC, one after the other, alone and while {writes.WRITERS} writers write")
+    with writes.Databroker(bench.lab) as broker:
+        runs = {writers: [] for writers in (0, writes.WRITERS)}
+        for _ in range(bench.plan.bulk_rounds):
+            for writers, got in runs.items():
+                got.append(broker.calls(bench.plan.seconds, writers))
+        for writers, got in runs.items():
+            result.add("postern", **{key: round(value, 1) for key, value in measure.middle(got).items()},
+                       rss_kib=broker.peak_kib(), note=f"{writers} writers")
+    result.bars.append(Bar("milliseconds of a Get beside the writers, p99", result.rows[-1]["p99_us"] / 1000, 10))
     return result
 
 
@@ -398,6 +415,7 @@ CASES = {
     "verdict": functools.partial(verdict, "verdict"),
     "writes": functools.partial(write_rates, "writes"),
     "writes-pg": functools.partial(write_rates, "writes-pg"),
+    "reads": functools.partial(reads_beside_writes, "reads"),
     "h1": functools.partial(get_1k, "h1", False),
     "h1-log": functools.partial(get_1k_log, "h1-log", False),
     "h1-tls": functools.partial(get_1k, "h1-tls", True),

@@ -1,5 +1,8 @@
-"""Acknowledged session writes a second: SQLite beside a plain INSERT loop, PostgreSQL beside pgbench, with as many clients."""
+"""Acknowledged session writes a second: SQLite beside a plain INSERT loop, PostgreSQL beside pgbench, with as many clients;
+and what a reader of a databroker sees of its writers."""
 
+import base64
+import json
 import os
 import re
 import subprocess
@@ -8,19 +11,27 @@ import tempfile
 from postgres import Postgres
 from trial import BIN
 
+from bench.process import BenchError, System, run
+
 WRITERS = 64
+SLOW_SYNC = os.path.join(BIN, "bench-slow-sync.so")
+CONFIG = """shared_secret: {secret}
+databroker_storage_type: sqlite
+databroker_storage_connection_string: {home}/store
+"""
 
 
-def rate(*argv):
+def rate(*argv, slow=False):
+    env = {**os.environ, "LD_PRELOAD": SLOW_SYNC} if slow else None
     out = subprocess.run([os.path.join(BIN, "bench-writes"), *map(str, argv), str(WRITERS)], stdout=subprocess.PIPE, check=True,
-                         text=True, stderr=subprocess.DEVNULL).stdout
+                         text=True, stderr=subprocess.DEVNULL, env=env).stdout
     return float(out.split()[-1])
 
 
-def sqlite_round(seconds):
-    """(ours, INSERT loop)"""
+def sqlite_round(seconds, slow=False):
+    """(ours, INSERT loop). slow: each fsync takes a millisecond more, of both."""
     with tempfile.TemporaryDirectory(prefix="postern-writes-") as folder:
-        return rate("sqlite", folder + "/store", seconds), rate("insert", folder + "/plain", seconds)
+        return rate("sqlite", folder + "/store", seconds, slow=slow), rate("insert", folder + "/plain", seconds, slow=slow)
 
 
 class Server:
@@ -44,3 +55,30 @@ class Server:
         out = self.server.run("pgbench", "-n", "-M", "prepared", "-c", str(WRITERS), "-j", "2", "-T", str(seconds), "-f",
                               self.script, "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postern", "postern").stdout
         return ours, float(re.search(r"tps = ([0-9.]+)", out).group(1))
+
+
+class Databroker(System):
+    """One databroker on SQLite, asked over gRPC."""
+
+    def __init__(self, lab):
+        super().__init__("postern")
+        self.home = tempfile.mkdtemp(prefix="broker-", dir=lab.folder)
+        self.secret = base64.b64encode(os.urandom(32)).decode()
+        with open(f"{self.home}/config.yaml", "w") as f:
+            f.write(CONFIG.format(secret=self.secret, home=self.home))
+        env = {"GRPC_ADDRESS": f"unix:{self.home}/grpc.sock", "HEALTH_CHECK_ADDR": f"unix:{self.home}/health.sock"}
+        self.add(run([os.path.join(BIN, "postern-databroker"), "--config", f"{self.home}/config.yaml"], env,
+                     open(f"{self.home}/log", "wb")))
+        self.wait_until(lambda: os.path.exists(f"{self.home}/grpc.sock"))
+
+    def calls(self, seconds, writers):
+        """What bench-calls tells, its names as a report's, and the databroker's CPU for a write."""
+        before = self.cpu_ns()
+        done = subprocess.run([os.path.join(BIN, "bench-calls"), f"unix:{self.home}/grpc.sock", str(seconds * 1000), str(writers)],
+                              env={**os.environ, "SHARED_SECRET": self.secret}, capture_output=True, text=True, timeout=seconds + 60)
+        if done.returncode != 0:
+            raise BenchError(f"bench-calls ended with {done.returncode}: {done.stderr[-500:]}")
+        got = json.loads(done.stdout)
+        written = got["writes_per_s"] * seconds
+        return {"p50_us": got["get_p50_us"], "p99_us": got["get_p99_us"], "requests_per_s": got["writes_per_s"],
+                "cpu_us": (self.cpu_ns() - before) / 1000 / written if written else 0}
