@@ -30,7 +30,7 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) libpq 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lcsv
 PQ_LIBS    := $(shell pkg-config --libs libpq 2>/dev/null)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
-             $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP
+             $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MD -MP
 ALL_LIBS   = $(SANFLAGS) $(if $(SAN),,$(LDHARDEN)) $(LDFLAGS) $(PKG_LIBS) $(OWN_LIBS) -lpthread
 
 # Generated code is compiled without our warnings and never committed. Google's well-known types come
@@ -173,7 +173,7 @@ $(FB)/gen/%.o: $(B)/gen/%.c | $(PB_H)
 	$(Q)$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(FUZZ_SAN) $(PKG_CFLAGS) -O1 -g -w -c -o $@ $<
 $(FB)/%.o: %.c | $(PB_H)
 	@mkdir -p $(@D)
-	$(Q)$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(FUZZ_SAN) $(PKG_CFLAGS) -O1 -g -MMD -MP -c -o $@ $<
+	$(Q)$(FUZZ_CC) -std=gnu11 -D_GNU_SOURCE -I. -I$(B)/gen $(FUZZ_SAN) $(PKG_CFLAGS) -O1 -g -MD -MP -c -o $@ $<
 fuzz: setup-test
 	$(Q)$(MAKE) --no-print-directory $(JOBS) fuzz-programs
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) test/fuzz/run.sh $(FB)/bin run
