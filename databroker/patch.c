@@ -1,156 +1,144 @@
-#include "databroker/patch.h"
+/* Patch: reads, merges what the mask names, and writes if nobody else wrote meanwhile; else again. */
+#include "common/clock.h"
+#include "databroker/access.h"
+#include "databroker/mask.h"
+#include "databroker/service_int.h"
 
-#include "google/protobuf/struct.pb-c.h"
-#include "session.pb-c.h"
-#include "user.pb-c.h"
+/* A try is lost only where another writer won: so many in a row, and somebody writes in a loop. */
+enum { PATCH_TRIES = 64 };
 
-static const struct {
-    struct sv name;
-    const ProtobufCMessageDescriptor *type;
-} known_types[] = {
-    { { "session.Session", 15 }, &session__session__descriptor },
-    { { "user.User", 9 }, &user__user__descriptor },
-    { { "user.ServiceAccount", 19 }, &user__service_account__descriptor },
-    { { "google.protobuf.Struct", 22 }, &google__protobuf__struct__descriptor },
+struct patch_call {
+    struct broker_mask mask;
+    unsigned tries;
 };
 
-static const ProtobufCMessageDescriptor *type_of(struct sv type_url)
+static struct patch_call *call_of(const struct broker_op *op)
 {
-    size_t slash = sv_rfind(type_url, '/');
-    struct sv name = slash == SIZE_MAX ? type_url : sv_from_at(type_url, slash + 1);
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(known_types); i++) {
-        if (sv_eq(name, known_types[i].name)) {
-            return known_types[i].type;
-        }
-    }
-    return NULL;
+    return op->own;
 }
 
-enum err broker_patch_init(struct broker_patch *patch, struct sv type_url, char *const *paths,
-                           size_t n, struct diag *d)
+/* Merges one record of the request into the stored one, to out. Absent records are left out. */
+static enum err patch_one(struct broker_op *op, const struct broker_record *given)
 {
-    const ProtobufCMessageDescriptor *type = type_of(type_url);
-    size_t i = 0;
+    CLEANUP(broker_records_deinit) struct broker_records stored = { .items = NULL };
+    CLEANUP(buf_deinit) struct buf merged = { 0 };
+    struct broker_record record = { .version = 0 };
+    enum err err = ERR_OK;
 
-    patch->count = 0;
-    if (type == NULL) {
-        diag_set(d, "Patch knows no fields of this type: use Put");
-        return ERR_UNSUPPORTED;
+    broker_records_init(&stored);
+    buf_init(&merged, BROKER_DATA_MAX);
+    err = op->service->ops->get(op->service->store, given->type, given->id,
+                                clock_mono_ms() + BROKER_READ_MS, &stored);
+    if (err != ERR_OK) {
+        return err == ERR_NOT_FOUND ? ERR_OK : err;
     }
-    if (n == 0 || n > BROKER_PATCH_PATHS) {
-        diag_set(d, "field_mask: 1 to %d paths", BROKER_PATCH_PATHS);
+    record = stored.items[0];
+    if (!sv_eq(record.data_type, given->data_type)) {
+        diag_set(&op->d, "the stored record is of another type");
         return ERR_INVALID;
     }
-    for (i = 0; i < n; i++) {
-        const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field_by_name(type, paths[i]);
-
-        if (field == NULL && sv_find(sv_from(paths[i]), '.') != SIZE_MAX) {
-            diag_set(d, "field_mask: only whole fields can be patched, no parts of them");
-            return ERR_UNSUPPORTED;
-        }
-        if (field == NULL) {
-            diag_set(d, "field_mask: the type has no such field");
-            return ERR_INVALID;
-        }
-        patch->numbers[patch->count] = field->id;
-        patch->count++;
+    err = broker_mask_apply(&call_of(op)->mask, record.data, given->data, &merged);
+    if (err == ERR_INVALID) {
+        diag_set(&op->d, "the data, as given or as stored, is not what its type says");
     }
-    return ERR_OK;
+    if (err == ERR_OK) {
+        record.if_version = record.version;
+        record.data = buf_sv(&merged);
+        broker_records_add(&op->out, &record);
+    }
+    return err;
 }
 
-static bool read_varint(struct sv *s, uint64_t *v_out)
-{
-    uint64_t v = 0;
-    unsigned shift = 0;
-
-    for (shift = 0; shift < 64 && s->n > 0; shift += 7) {
-        unsigned char byte = (unsigned char)s->p[0];
-
-        *s = sv_from_at(*s, 1);
-        v |= (uint64_t)(byte & 0x7fU) << shift;
-        if ((byte & 0x80U) == 0) {
-            *v_out = v;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Cuts the next field, tag and all, off *rest. Groups (wire types 3 and 4) are refused. */
-static bool next_field(struct sv *rest, struct sv *field_out, uint64_t *number_out)
-{
-    struct sv s = *rest;
-    uint64_t tag = 0;
-    uint64_t length = 0;
-    bool fine = read_varint(&s, &tag);
-
-    if (!fine || tag >> 3U == 0 || tag >> 3U > 0x1fffffff) {
-        return false;
-    }
-    switch (tag & 7U) {
-    case 0:
-        fine = read_varint(&s, &length);
-        length = 0;
-        break;
-    case 1:
-        length = 8;
-        break;
-    case 2:
-        fine = read_varint(&s, &length);
-        break;
-    case 5:
-        length = 4;
-        break;
-    default:
-        return false;
-    }
-    if (!fine || length > s.n) {
-        return false;
-    }
-    s = sv_from_at(s, (size_t)length);
-    *field_out = sv_head(*rest, rest->n - s.n);
-    *number_out = tag >> 3U;
-    *rest = s;
-    return true;
-}
-
-static bool in_mask(const struct broker_patch *patch, uint64_t number)
+static void read_patch(struct broker_op *op)
 {
     size_t i = 0;
 
-    for (i = 0; i < patch->count; i++) {
-        if (patch->numbers[i] == number) {
-            return true;
-        }
+    op->err = ERR_OK;
+    for (i = 0; i < op->in.count && op->err == ERR_OK; i++) {
+        op->err = patch_one(op, &op->in.items[i]);
     }
-    return false;
 }
 
-/* Appends the fields of message that are in the mask, or those that are not. */
-static enum err copy_fields(const struct broker_patch *patch, struct sv message, bool masked,
-                            struct buf *out)
-{
-    struct sv field = SV("");
-    uint64_t number = 0;
+static void write_patch(struct broker_op *op);
 
-    while (message.n > 0) {
-        if (!next_field(&message, &field, &number)) {
-            return ERR_INVALID;
-        }
-        if (in_mask(patch, number) == masked) {
-            buf_add_sv(out, field);
-        }
+static void reply_patch(struct broker_op *op)
+{
+    Databroker__PatchResponse response = DATABROKER__PATCH_RESPONSE__INIT;
+
+    call_of(op)->tries++;
+    if (op->err == ERR_ABORTED && call_of(op)->tries < PATCH_TRIES) {
+        broker_records_deinit(&op->out);
+        broker_records_init(&op->out);
+        broker_op_read(op, read_patch, write_patch);
+        return;
     }
-    return out->err;
+    if (op->err == ERR_ABORTED) {
+        diag_set(&op->d, "others write this record all the time");
+        broker_audit_done(op, broker_op_fail);
+        return;
+    }
+    if (op->err != ERR_OK) {
+        broker_op_fail(op);
+        return;
+    }
+    response.server_version =
+        op->out.count > 0 ? op->write.server_version_out : op->out.server_version;
+    response.records = broker_wire_records(&op->arena, &op->out);
+    response.n_records = op->out.count;
+    broker_op_reply(op, &response.base);
 }
 
-enum err broker_patch_apply(const struct broker_patch *patch, struct sv stored, struct sv given,
-                            struct buf *out)
+static void write_patch(struct broker_op *op)
 {
-    enum err err = copy_fields(patch, stored, false, out);
+    if (op->err != ERR_OK) {
+        broker_op_fail(op);
+        return;
+    }
+    op->write.records = &op->out;
+    broker_op_write(op, BROKER_WRITE_PUT, "patch", reply_patch);
+}
 
-    return err == ERR_OK ? copy_fields(patch, given, true, out) : err;
+/* All records of one call have one type of data: the mask means the same for each. */
+static enum err patch_check(struct broker_op *op, const Databroker__PatchRequest *in)
+{
+    size_t i = 0;
+    enum err err = broker_wire_read_all(in->records, in->n_records, &op->in, &op->d);
+
+    for (i = 0; i < op->in.count && err == ERR_OK; i++) {
+        if (op->in.items[i].deleted_us != 0 ||
+            !sv_eq(op->in.items[i].data_type, op->in.items[0].data_type)) {
+            diag_set(&op->d, "Patch takes records of one type, and no deletions");
+            err = ERR_INVALID;
+        }
+    }
+    if (err == ERR_OK && op->in.count == 0) {
+        diag_set(&op->d, "no records");
+        err = ERR_INVALID;
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    return broker_mask_init(&call_of(op)->mask, op->in.items[0].data_type,
+                            in->field_mask == NULL ? NULL : in->field_mask->paths,
+                            in->field_mask == NULL ? 0 : in->field_mask->n_paths, &op->d);
+}
+
+void broker_on_patch(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    const Databroker__PatchRequest *in = (const Databroker__PatchRequest *)(const void *)request;
+    struct broker_op *op = broker_op_new(arg, call);
+
+    if (op == NULL) {
+        return;
+    }
+    op->own = arena_zalloc(&op->arena, sizeof(struct patch_call));
+    op->err = patch_check(op, in);
+    if (op->err == ERR_OK) {
+        op->err = broker_may_put(op, "patch");
+    }
+    if (op->err != ERR_OK) {
+        broker_op_fail(op);
+        return;
+    }
+    broker_op_read(op, read_patch, write_patch);
 }

@@ -38,49 +38,112 @@ bool broker_search_has_text(const struct broker_record *record, struct sv text)
     return text.n == 0 || contains(record->id, needle) || contains(record->data, needle);
 }
 
-static void look_at(const struct broker_search *search, const struct broker_records *page,
-                    struct broker_records *out)
+static enum err look_at(const struct broker_search *search, const struct broker_records *page,
+                        struct broker_records *out)
 {
-    for (size_t i = 0; i < page->count; i++) {
-        const struct broker_record *record = &page->items[i];
+    enum err err = ERR_OK;
 
-        if (record->deleted_us == 0 && search->match(record, search->arg)) {
+    for (size_t i = 0; i < page->count && err == ERR_OK; i++) {
+        const struct broker_record *record = &page->items[i];
+        bool match = false;
+
+        if (record->deleted_us == 0) {
+            err = search->match(record, search->arg, &match);
+        }
+        if (err == ERR_OK && match) {
             broker_records_match(out, record, search->offset, search->limit);
         }
     }
+    return err;
 }
 
-enum err broker_search(const struct broker_store_ops *ops, struct broker_store *store,
-                       const struct broker_search *search, int64_t deadline_ms,
-                       struct broker_records *out)
-{
-    CLEANUP(arena_deinit) struct arena texts = { 0 };
-    struct broker_record after = { .type = search->type, .id = SV("") };
-    enum err err = ERR_OK;
-    bool more = true;
+/* How far a search has come. */
+struct place {
+    struct arena texts;
+    struct broker_record after;
+    size_t id;     /* the first that is not read yet */
+    size_t single; /* so many of the next ids are read one by one: together they fill a page */
+};
 
-    arena_init(&texts);
+static enum err read_ids(const struct broker_store_ops *ops, struct broker_store *store,
+                         const struct broker_search *search, struct place *at,
+                         struct broker_records *page)
+{
+    size_t rest = search->id_count - at->id;
+    size_t n = at->single > 0 ? 1 : MIN(rest, (size_t)BROKER_QUERY_IDS);
+    const struct broker_query query = { .type = search->type,
+                                        .ids = search->ids + at->id,
+                                        .id_count = n,
+                                        .limit = BROKER_BATCH_RECORDS };
+    enum err err = ops->query(store, &query, search->deadline_ms, page);
+
+    if (err == ERR_OK && page->more && n > 1) {
+        at->single = n;
+        page->count = 0;
+        return ERR_OK;
+    }
+    at->id += n;
+    at->single -= MIN(at->single, n);
+    page->more = at->id < search->id_count;
+    return err;
+}
+
+static enum err read_type(const struct broker_store_ops *ops, struct broker_store *store,
+                          const struct broker_search *search, struct place *at,
+                          struct broker_records *page)
+{
+    const struct broker_record *last = NULL;
+    enum err err = ops->page(store, search->type, &at->after, search->deadline_ms, page);
+
+    page->more = page->more && page->count > 0;
+    if (page->more) {
+        last = &page->items[page->count - 1];
+        arena_reset(&at->texts);
+        at->after = (struct broker_record){ .type = arena_sv(&at->texts, last->type),
+                                            .id = arena_sv(&at->texts, last->id),
+                                            .place = last->place };
+    }
+    return err;
+}
+
+static enum err search_on(const struct broker_store_ops *ops, struct broker_store *store,
+                          const struct broker_search *search, struct place *at,
+                          struct broker_records *out)
+{
+    bool more = true;
+    enum err err = ERR_OK;
+
     while (more && err == ERR_OK) {
         CLEANUP(broker_records_deinit) struct broker_records page = { .items = NULL };
 
         broker_records_init(&page);
-        err = clock_mono_ms() > deadline_ms
-                  ? ERR_TIMEOUT
-                  : ops->page(store, search->type, &after, deadline_ms, &page);
+        if (clock_mono_ms() > search->deadline_ms) {
+            return ERR_TIMEOUT;
+        }
+        err = search->ids != NULL ? read_ids(ops, store, search, at, &page)
+                                  : read_type(ops, store, search, at, &page);
         if (err != ERR_OK) {
-            break;
+            return err;
         }
         if (out->server_version == 0) {
             out->server_version = page.server_version;
             out->latest_version = page.latest_version;
         }
-        err = out->server_version == page.server_version ? ERR_OK : ERR_ABORTED;
-        look_at(search, &page, out);
-        more = page.more && page.count > 0;
-        if (more) {
-            arena_reset(&texts);
-            after.id = arena_sv(&texts, page.items[page.count - 1].id);
-        }
+        more = page.more;
+        err =
+            out->server_version == page.server_version ? look_at(search, &page, out) : ERR_ABORTED;
     }
+    return err;
+}
+
+enum err broker_search(const struct broker_store_ops *ops, struct broker_store *store,
+                       const struct broker_search *search, struct broker_records *out)
+{
+    struct place at = { .after = { .type = search->type, .id = SV("") } };
+    enum err err = ERR_OK;
+
+    arena_init(&at.texts);
+    err = search_on(ops, store, search, &at, out);
+    arena_deinit(&at.texts);
     return err;
 }

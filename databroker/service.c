@@ -11,7 +11,7 @@
 #include "databroker/external.h"
 #include "databroker/service_int.h"
 
-enum { READERS = 3, JOBS_WAITING = 1024 };
+enum { READERS = 3, SEARCHERS = 1, JOBS_WAITING = 1024, SEARCHES_WAITING = 128 };
 
 #define PATH(name)      "/databroker.DataBrokerService/" name
 #define SESSIONS(name)  "/postern.SessionService/" name
@@ -242,18 +242,30 @@ static void read_done(void *arg)
     op->reply(op);
 }
 
-void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
-                    void (*reply)(struct broker_op *op))
+static void submit_read(struct broker_op *op, struct job_pool *pool)
 {
-    enum err err = ERR_OK;
+    enum err err = job_submit(pool, run_read, read_done, op);
 
-    op->read = read;
-    op->reply = reply;
-    err = job_submit(op->service->pool, run_read, read_done, op);
     if (err != ERR_OK) { /* or the job has op by now */
         op->err = err;
         broker_op_fail(op);
     }
+}
+
+void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
+                    void (*reply)(struct broker_op *op))
+{
+    op->read = read;
+    op->reply = reply;
+    submit_read(op, op->service->pool);
+}
+
+void broker_op_search(struct broker_op *op, void (*read)(struct broker_op *op),
+                      void (*reply)(struct broker_op *op))
+{
+    op->read = read;
+    op->reply = reply;
+    submit_read(op, op->service->searches);
 }
 
 static void write_done(void *arg)
@@ -428,7 +440,7 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     list_init(&service->followers);
     broker_confirm_init(service);
     broker_audit_init(service);
-    own.readers = READERS;
+    own.readers = READERS + SEARCHERS;
     own.on_commit = on_commit;
     own.on_options = on_options;
     own.arg = service;
@@ -448,6 +460,7 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
         return err;
     }
     service->pool = job_pool_new(loop, READERS, JOBS_WAITING);
+    service->searches = job_pool_new(loop, SEARCHERS, SEARCHES_WAITING);
     service->probe_timer = event_new(loop_base(loop), -1, EV_PERSIST, on_probe_timer, service);
     CHECK(service->probe_timer != NULL && event_add(service->probe_timer, &every) == 0);
     service->external = broker_external_new(service);
@@ -487,6 +500,7 @@ void broker_service_free(struct broker_service **service)
     broker_external_free(&s->external);
     broker_confirm_deinit(s);
     broker_audit_deinit(s);
+    job_pool_free(&s->searches);
     job_pool_free(&s->pool);
     broker_tokens_deinit(s);
     s->ops->close(&s->store);

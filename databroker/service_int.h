@@ -11,13 +11,13 @@
 #include "common/audit/audit.h"
 #include "common/job.h"
 #include "common/list.h"
-#include "databroker/patch.h"
 #include "databroker/service.h"
 #include "databroker/store.h"
 #include "databroker/wire.h"
 
 enum {
     BROKER_READ_MS = 5000,    /* a read's deadline */
+    BROKER_SEARCH_MS = 20000, /* that of a look at many records, from when it was asked for */
     BROKER_WRITE_MS = 5000,   /* a write that has not begun by then is not done */
     BROKER_CONFIRM_MS = 1000, /* an acknowledged deletion waits for replicas no longer */
     BROKER_AUDIT_MS = 3000,   /* a change waits for its audit line no longer */
@@ -31,6 +31,7 @@ struct broker_service {
     const struct broker_store_ops *ops;
     struct broker_store *store;
     struct job_pool *pool;
+    struct job_pool *searches; /* one thread: looking through many records holds up no other read */
     size_t open_calls; /* ops and followers */
     bool stopping;
     void (*stopped)(void *arg);
@@ -74,11 +75,6 @@ struct broker_op {
     struct broker_write write;
     struct sv type;
     struct sv id;
-    struct broker_query query;
-    struct sv text; /* Query: search for it; "": by ids, or all */
-    struct sv ids[BROKER_QUERY_IDS];
-    struct broker_patch patch;
-    unsigned tries;
     void *own; /* the handler's, in arena */
     struct broker_info info;
     const char *action; /* of a write, for the audit: "put" … */
@@ -106,6 +102,11 @@ void broker_op_over(struct broker_op *op);
 void broker_op_free(struct broker_op **op);
 void broker_op_read(struct broker_op *op, void (*read)(struct broker_op *op),
                     void (*reply)(struct broker_op *op));
+/* Likewise, of what may look at many records. */
+void broker_op_search(struct broker_op *op, void (*read)(struct broker_op *op),
+                      void (*reply)(struct broker_op *op));
+/* Whether the caller may write the records of op->in; if not, sets op->err and writes the line of it. */
+enum err broker_may_put(struct broker_op *op, const char *action);
 /* action: what it is called in the audit. */
 void broker_op_write(struct broker_op *op, enum broker_write_kind kind, const char *action,
                      void (*reply)(struct broker_op *op));

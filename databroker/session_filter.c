@@ -62,22 +62,18 @@ bool broker_session_filter_is_set(const struct broker_session_filter *filter)
 
 /* ---- people ----------------------------------------------------------------------------------- */
 
-static bool is_person(const struct broker_record *record, const void *arg)
+static enum err is_person(const struct broker_record *record, void *arg, bool *match_out)
 {
     CLEANUP(arena_deinit) struct arena arena = { 0 };
     const struct sv *user = arg;
     ProtobufCMessage *m = NULL;
-    struct sv email;
 
     arena_init(&arena);
-    if (sv_eq(record->id, *user)) {
-        return true;
+    *match_out = sv_eq(record->id, *user);
+    if (!*match_out && rpc_unpack(&user__user__descriptor, record->data, &arena, &m) == ERR_OK) {
+        *match_out = sv_ieq(sv_from(((const User__User *)(const void *)m)->email), *user);
     }
-    if (rpc_unpack(&user__user__descriptor, record->data, &arena, &m) != ERR_OK) {
-        return false;
-    }
-    email = sv_from(((const User__User *)(const void *)m)->email);
-    return sv_ieq(email, *user);
+    return ERR_OK;
 }
 
 enum err broker_session_filter_people(struct broker_session_filter *filter,
@@ -89,7 +85,8 @@ enum err broker_session_filter_people(struct broker_session_filter *filter,
     const struct broker_search search = { .type = SV(BROKER_TYPE_USER),
                                           .match = is_person,
                                           .arg = &filter->user,
-                                          .limit = BROKER_FILTER_USERS };
+                                          .limit = BROKER_FILTER_USERS,
+                                          .deadline_ms = deadline_ms };
     enum err err = ERR_OK;
 
     filter->n_user_ids = 0;
@@ -97,7 +94,7 @@ enum err broker_session_filter_people(struct broker_session_filter *filter,
         return ERR_OK;
     }
     broker_records_init(&found);
-    err = broker_search(ops, store, &search, deadline_ms, &found);
+    err = broker_search(ops, store, &search, &found);
     for (size_t i = 0; i < found.count && err == ERR_OK; i++) {
         filter->user_ids[i] = arena_sv(arena, found.items[i].id);
         filter->n_user_ids++;

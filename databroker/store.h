@@ -20,7 +20,8 @@ struct broker_store;
 
 enum {
     BROKER_RETENTION_MS = 3600000, /* how long a change stays in the log, at least */
-    BROKER_END_KEEP_MS = 60000     /* and a record after its end */
+    BROKER_END_KEEP_MS = 60000,    /* and a record after its end */
+    BROKER_QUERY_IDS = 100         /* of one query of the store */
 };
 
 struct broker_store_ops;
@@ -99,7 +100,7 @@ struct broker_write {
 struct broker_query {
     struct sv type;
     const struct sv *ids; /* NULL: any; else only these */
-    size_t id_count;
+    size_t id_count;      /* <= BROKER_QUERY_IDS */
     uint64_t offset;
     size_t limit; /* <= BROKER_BATCH_RECORDS */
 };

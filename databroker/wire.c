@@ -123,46 +123,6 @@ enum err broker_wire_duration(const Google__Protobuf__Duration *message, int64_t
     return ERR_OK;
 }
 
-static enum err filter_value(const Google__Protobuf__Value *value, struct sv *ids_out,
-                             size_t *n_out, struct diag *d)
-{
-    if (value == NULL || value->kind_case != GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-        diag_set(d, "filter: id is compared with a text or a list of texts");
-        return ERR_UNSUPPORTED;
-    }
-    if (*n_out == BROKER_QUERY_IDS) {
-        diag_set(d, "filter: more than %d ids", BROKER_QUERY_IDS);
-        return ERR_LIMIT;
-    }
-    ids_out[*n_out] = sv_from(value->string_value);
-    (*n_out)++;
-    return broker_name_check(ids_out[*n_out - 1], "filter: id", d);
-}
-
-enum err broker_wire_filter(const Google__Protobuf__Struct *filter, struct sv *ids_out,
-                            size_t *n_out, struct diag *d)
-{
-    const Google__Protobuf__Value *value = NULL;
-    const Google__Protobuf__ListValue *list = NULL;
-    size_t i = 0;
-    enum err err = ERR_OK;
-
-    *n_out = 0;
-    if (filter->n_fields != 1 || !sv_eq(sv_from(filter->fields[0]->key), SV("id"))) {
-        diag_set(d, "filter: only {\"id\": …} is supported");
-        return ERR_UNSUPPORTED;
-    }
-    value = filter->fields[0]->value;
-    if (value == NULL || value->kind_case != GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE) {
-        return filter_value(value, ids_out, n_out, d);
-    }
-    list = value->list_value;
-    for (i = 0; i < list->n_values && err == ERR_OK; i++) {
-        err = filter_value(list->values[i], ids_out, n_out, d);
-    }
-    return err;
-}
-
 Databroker__Options *broker_wire_options(struct arena *arena, struct sv bytes)
 {
     ProtobufCMessage *message = NULL;

@@ -10,8 +10,6 @@
 #include "databroker/record.h"
 #include "databroker/store.h"
 
-enum { BROKER_QUERY_IDS = 100 };
-
 /* The record as a message. Texts of record end in NUL, as those of a list do. */
 void broker_wire_record(struct arena *arena, const struct broker_record *record,
                         Databroker__Record *message_out);
@@ -26,10 +24,6 @@ MUST_CHECK enum err broker_wire_read_all(Databroker__Record *const *messages, si
 /* Positive and at most max_s seconds. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_wire_duration(const Google__Protobuf__Duration *message, int64_t max_s,
                                          int64_t *ms_out, struct diag *d);
-/* {"id": "a"} or {"id": ["a", "b"]}: what a filter may be here. ids_out: at least BROKER_QUERY_IDS.
- * ERR_UNSUPPORTED, ERR_INVALID, ERR_LIMIT. */
-MUST_CHECK enum err broker_wire_filter(const Google__Protobuf__Struct *filter, struct sv *ids_out,
-                                       size_t *n_out, struct diag *d);
 /* Unpacks options (they were scanned when they came) into arena; NULL: they are damaged. */
 Databroker__Options *broker_wire_options(struct arena *arena, struct sv bytes);
 /* Copies text with its NUL. */

@@ -201,11 +201,12 @@ static void changes_come_in_order_and_by_type(struct world *w)
     assert_int_equal(changes(w, server + 1, 0, "", &out), ERR_ABORTED);
 }
 
-static bool has_text(const struct broker_record *record, const void *arg)
+static enum err has_text(const struct broker_record *record, void *arg, bool *match_out)
 {
     const struct sv *text = arg;
 
-    return broker_search_has_text(record, *text);
+    *match_out = broker_search_has_text(record, *text);
+    return ERR_OK;
 }
 
 static void queries_window_and_search(struct world *w)
@@ -239,11 +240,12 @@ static void queries_window_and_search(struct world *w)
                                    .match = has_text,
                                    .arg = &text,
                                    .offset = cases[i].offset,
-                                   .limit = cases[i].limit };
+                                   .limit = cases[i].limit,
+                                   .deadline_ms = soon() };
 
         broker_records_init(&out);
         assert_int_equal(text.n == 0 ? w->ops->query(w->store, &q, soon(), &out)
-                                     : broker_search(w->ops, w->store, &s, soon(), &out),
+                                     : broker_search(w->ops, w->store, &s, &out),
                          ERR_OK);
         assert_int_equal(out.total, cases[i].total);
         assert_int_equal(out.count, cases[i].count);
@@ -251,6 +253,45 @@ static void queries_window_and_search(struct world *w)
         if (cases[i].first != NULL) {
             assert_true(sv_eq(out.items[0].id, sv_from(cases[i].first)));
         }
+    }
+}
+
+/* More ids than one query of the store takes, of records that together are more than a page. */
+static void a_search_reads_the_ids_it_is_given(struct world *w)
+{
+    enum { IDS = 250, BIG = 7 };
+    CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
+    CLEANUP(mem_free) char *big = mem_alloc(700001);
+    struct sv text = SV("");
+    char names[IDS][8];
+    struct sv ids[IDS];
+    struct broker_search s = {
+        .type = SV("a"), .ids = ids, .match = has_text, .arg = &text, .limit = 1000
+    };
+
+    world_open(w);
+    memset(big, 'x', 700000);
+    big[700000] = '\0';
+    put_many(w, "a", 0, IDS);
+    for (size_t i = 0; i < IDS; i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "%05zu",
+                       i * 2); /* the second half is not there */
+        ids[i] = sv_from(names[i]);
+    }
+    for (size_t i = 0; i < BIG; i++) {
+        assert_int_equal(put(w, "a", names[i], big, NULL), ERR_OK);
+    }
+    broker_records_init(&out);
+    s.deadline_ms = soon();
+    assert_int_equal(broker_search(w->ops, w->store, &s, &out), ERR_OK);
+    assert_true(out.server_version != 0); /* also where nothing is asked for */
+    assert_int_equal(out.total, 0);
+    s.id_count = IDS;
+    assert_int_equal(broker_search(w->ops, w->store, &s, &out), ERR_OK);
+    assert_int_equal(out.total, IDS / 2);
+    assert_true(out.more && out.count == 5); /* as many as fit a page */
+    for (size_t i = 0; i < out.count; i++) {
+        assert_true(sv_eq(out.items[i].id, ids[i]));
     }
 }
 
@@ -422,8 +463,12 @@ static void a_full_disk_fails_writes_and_serves_reads(struct world *w)
 static void a_read_has_a_deadline(struct world *w)
 {
     CLEANUP(broker_records_deinit) struct broker_records out = { .items = NULL };
-    const struct sv text = SV("not there");
-    struct broker_search s = { .type = SV("a"), .match = has_text, .arg = &text, .limit = 10 };
+    struct sv text = SV("not there");
+    struct broker_search s = { .type = SV("a"),
+                               .match = has_text,
+                               .arg = &text,
+                               .limit = 10,
+                               .deadline_ms = clock_mono_ms() - 1 };
     int i = 0;
 
     world_open(w);
@@ -431,11 +476,12 @@ static void a_read_has_a_deadline(struct world *w)
         put_many(w, "a", i * 1000, 1000);
     }
     broker_records_init(&out);
-    assert_int_equal(broker_search(w->ops, w->store, &s, clock_mono_ms() - 1, &out), ERR_TIMEOUT);
+    assert_int_equal(broker_search(w->ops, w->store, &s, &out), ERR_TIMEOUT);
     assert_int_equal(w->ops->page(w->store, SV("a"), &(struct broker_record){ .id = SV("") },
                                   clock_mono_ms() - 1, &out),
                      ERR_TIMEOUT);
-    assert_int_equal(broker_search(w->ops, w->store, &s, soon(), &out), ERR_OK);
+    s.deadline_ms = soon();
+    assert_int_equal(broker_search(w->ops, w->store, &s, &out), ERR_OK);
     assert_int_equal(info(w).latest_version, 5000);
 }
 
@@ -558,6 +604,7 @@ CASE(bytes_are_replaced_in_the_record_and_in_the_log)
 CASE(pages_show_every_record_once)
 CASE(changes_come_in_order_and_by_type)
 CASE(queries_window_and_search)
+CASE(a_search_reads_the_ids_it_is_given)
 CASE(a_lease_has_one_holder_until_it_ends)
 CASE(clear_empties_all_but_leases)
 CASE(a_full_queue_and_a_late_write_are_refused)
@@ -576,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_pages_show_every_record_once),
         cmocka_unit_test(test_changes_come_in_order_and_by_type),
         cmocka_unit_test(test_queries_window_and_search),
+        cmocka_unit_test(test_a_search_reads_the_ids_it_is_given),
         cmocka_unit_test(test_a_lease_has_one_holder_until_it_ends),
         cmocka_unit_test(test_clear_empties_all_but_leases),
         cmocka_unit_test(test_a_full_queue_and_a_late_write_are_refused),
