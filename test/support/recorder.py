@@ -30,6 +30,7 @@ SESSION = "type.googleapis.com/session.Session"
 EPOCH_S = 4  # then other records and leases: what has to be judged at once stays small
 KEYS, LEASES = 4, 2
 REGISTER_THREADS, LEASE_THREADS, SESSION_THREADS = 3, 2, 2
+HOT_S = 0.1  # a session is visited most around the time when it is revoked
 RIVALS = 0.3  # of the others' sessions, how many a client revokes, too
 
 
@@ -318,35 +319,39 @@ class Visitor(Recorder):
 
     def __init__(self, settings):
         super().__init__(settings)
-        self.known = {}  # session → (cookie, until when)
+        self.known = {}  # session → (cookie, when it is revoked, how long it is tried)
 
     def run(self):
-        return self.serve([self.thread(Visits(self).step) for _ in range(2)], self.on_line)
+        visits = [Visits(self, lambda when, now: True), Visits(self, lambda when, now: when - HOT_S < now < when + HOT_S)]
+        return self.serve([self.thread(v.step) for v in visits], self.on_line)
 
     def on_line(self, line):
         session, *more = line.split()
         now = time.monotonic()
-        known = {k: v for k, v in self.known.items() if v[1] > now}
+        known = {k: v for k, v in self.known.items() if v[2] > now}
         if more:
-            known[session] = more[1], now + 60
+            known[session] = more[1], float(more[0]), now + 60
         elif session in known:
-            known[session] = known[session][0], now + self.settings["life"]
+            known[session] = *known[session][:2], now + self.settings["life"]
         self.known = known
 
 
 class Visits:
-    def __init__(self, owner):
-        self.owner, self.connection = owner, None
+    """One thread goes round all sessions, one those that are being revoked."""
+
+    def __init__(self, owner, wanted):
+        self.owner, self.wanted, self.connection = owner, wanted, None
 
     def step(self):
-        self.owner.stopping.wait(0.02)
-        for session, (cookie, until) in self.owner.known.items():
-            if time.monotonic() < until and not self.owner.stopping.is_set():
+        self.owner.stopping.wait(0.01)
+        for session, (cookie, when, until) in self.owner.known.items():
+            now = time.monotonic()
+            if now < until and self.wanted(when, now) and not self.owner.stopping.is_set():
                 begin = time.monotonic_ns()
                 outcome = self.visit(cookie)
                 self.owner.write(kind="visit", key=session, client=self.owner.name, through=self.owner.through, call=begin,
                                  outcome=outcome, **{"return": time.monotonic_ns()})
-                self.owner.stopping.wait(0.01)
+                self.owner.stopping.wait(0.005)
 
     def visit(self, cookie):
         try:

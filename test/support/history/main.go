@@ -100,7 +100,8 @@ func describe(step porcupine.Operation) string {
 	if step.Return != forever {
 		end = fmt.Sprintf("%.3f", float64(step.Return)/1e6)
 	}
-	return fmt.Sprintf("%.3f .. %s ms  %+v\n", float64(step.Call)/1e6, end, step.Input)
+	text, _ := json.Marshal(step.Input) // numbers and texts
+	return fmt.Sprintf("%.3f .. %s ms  %s\n", float64(step.Call)/1e6, end, text)
 }
 
 func main() {

@@ -12,16 +12,16 @@ import (
 // A call is what a client asked and was answered, as the models see it.
 type call struct {
 	Kind    string `json:"kind"`
-	Key     string `json:"key"`     // of a register, a lease, a session
-	Client  string `json:"client"`  // who called
-	Through string `json:"through"` // the databroker that was asked; of a proxy: the one that it follows
-	Call    int64  `json:"call"`    // times are nanoseconds of one clock that all clients read
+	Key     string `json:"key"`               // of a register, a lease, a session
+	Client  string `json:"client,omitempty"`  // who called
+	Through string `json:"through,omitempty"` // the databroker that was asked; of a proxy: the one that it follows
+	Call    int64  `json:"call"`              // times are nanoseconds of one clock that all clients read
 	Return  int64  `json:"return"`
 	Outcome string `json:"outcome"`
-	Value   string `json:"value"`
-	Version int64  `json:"version"`
-	Lease   string `json:"lease"`  // its id
-	Length  int64  `json:"length"` // asked for
+	Value   string `json:"value,omitempty"`
+	Version int64  `json:"version,omitempty"`
+	Lease   string `json:"lease,omitempty"`  // its id
+	Length  int64  `json:"length,omitempty"` // asked for
 }
 
 // apart is a time in which a bound does not hold: Only names it, else it is each but the longest.
