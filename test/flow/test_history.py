@@ -153,7 +153,8 @@ HISTORIES = [
     ("one that is apart lets in within its own bound", [*GATE, apart(2, 50), revoke(3, 4), visit(900, 901, "allow")], {}),
     ("one that is apart lets in after its own bound", [*GATE, apart(2, 50), revoke(3, 4), visit(1005, 1006, "allow")], {"revocations"}),
     ("one that is whole again has the short bound", [*GATE, apart(1, 2), revoke(3, 4), visit(5, 6, "allow")], {"revocations"}),
-    ("who was denied is let in again", [*GATE, revoke(3, 4, through="b1"), visit(5, 6, "deny"), visit(7, 8, "allow")], {"revocations"}),
+    ("who was denied is let in again within the bound", [*GATE, revoke(3, 4, through="b1"), visit(5, 6, "deny"), visit(7, 8, "allow")], {}),
+    ("who was denied is let in again after the bound", [*GATE, revoke(3, 4), visit(3, 4, "deny"), visit(7, 8, "allow")], {"revocations"}),
     ("who is not revoked is denied", [*GATE, visit(1, 2, "deny"), revoke(3, 4)], {"revocations"}),
     ("a revocation without an answer decides nothing", [*GATE, revoke(3, 4, "unknown"), visit(5, 6, "allow"), visit(7, 8, "deny")], {}),
 ]
@@ -185,7 +186,8 @@ def corrupted(history):
                                                                         "return": end + 1}]
     lease = next(x for x in acknowledged if x["kind"] == "acquire" and x["return"] + 1 < x["call"] + x["length"])
     yield "a lease is given twice", {"leases", "holders"}, [
-        *history, {**lease, "lease": "other", "call": lease["return"] + 1, "return": lease["return"] + 2}]
+        *history, {**lease, "key": "new"}, {**lease, "key": "new", "lease": "other", "call": lease["return"] + 1,
+                                            "return": lease["return"] + 2}]
     revoke = next(x for x in acknowledged if x["kind"] == "revoke")
     yield "a revoked session is let in", {"revocations"}, [
         *history, {"kind": "visit", "key": revoke["key"], "client": "a0", "through": "b0", "call": end, "return": end + 1, "outcome": "allow"}]
@@ -212,7 +214,7 @@ def test_three_databrokers_on_one_database(program, sites):
 @pytest.mark.parametrize("sites", [(1, False, seed) for seed in SEEDS], indirect=True, ids=str)
 def test_one_databroker_on_sqlite(program, sites):
     def trouble():
-        sites.step([sites.fault("mute", "c0", "b0")], 1)
+        sites.step([sites.fault("mute", "c0", "b0")], STALENESS_S + 1.5)
         sites.step([sites.fault("drop", "a0", "b0")], STALENESS_S + 1.5)
     history = sites.observe(LIFE_S, (lambda: sites.trouble(FULL_S)) if FULL else trouble)
     check(program, f"one databroker on SQLite, seed {sites.seed}", sites, history)

@@ -7,7 +7,7 @@ recorder.py visitor SETTINGS   goes through a proxy with those sessions
 A client says "ID WHEN COOKIE" in a line for a session that it will revoke then, and "ID" when that is acknowledged. Visitors, and
 the other clients, read the lines of all clients: some of those revoke at the same time.
 
-SETTINGS is a file of JSON, see test/flow/test_history.py. Both end when their standard input does. Times are CLOCK_MONOTONIC,
+SETTINGS is a file of JSON, see sites.py. Both end when their standard input does. Times are CLOCK_MONOTONIC,
 which all processes of a machine share.
 """
 
@@ -40,8 +40,7 @@ class Recorder:
         self.name, self.through = settings["name"], settings["through"]
         self.file = open(settings["file"], "w", encoding="ascii")
         self.lock = threading.Lock()
-        self.stopping = threading.Event()
-        self.failed = []
+        self.stopping, self.failed = threading.Event(), False
 
     def write(self, **record):
         with self.lock:
@@ -52,13 +51,13 @@ class Recorder:
             sys.stdout.write(" ".join(map(str, words)) + "\n")
             sys.stdout.flush()
 
-    def thread(self, run, *args):
+    def thread(self, run):
         def guarded():
             try:
                 while not self.stopping.is_set():
-                    run(*args)
-            except BaseException as e:
-                self.failed.append(f"{run.__name__}: {e!r}")
+                    run()
+            except BaseException:
+                self.failed = True
                 self.stopping.set()
                 raise
         thread = threading.Thread(target=guarded)
@@ -97,7 +96,7 @@ class Client(Recorder):
         self.credentials = self.identity.credentials("cli")
         self.seal = AESGCM(self.identity.derive("postern session handle 1", 32))
         self.begin = settings["begin"]
-        self.rivalled = queue.SimpleQueue()
+        self.rivalled, self.random = queue.SimpleQueue(), random.Random(f"{settings['seed']} {self.name}")
 
     def run(self):
         makers = [(Registers, REGISTER_THREADS), (Leases, LEASE_THREADS), (Sessions, SESSION_THREADS), (Rivals, 1)]
@@ -106,7 +105,7 @@ class Client(Recorder):
 
     def on_line(self, line):
         session, *more = line.split()
-        if more and random.random() < RIVALS:
+        if more and self.random.random() < RIVALS:
             self.rivalled.put((session, float(more[0])))
 
     def epoch(self):

@@ -26,6 +26,7 @@ from trial import BIN, ROOT, says_ready, wait_for
 
 STALENESS_S, BOUND_S = 2, 1
 LATE_S = 0.2  # who slept so much longer than it asked for was on a machine that stood still
+LONG_S = 3  # a stall of so long is a fault of all
 JUDGE = os.path.join(ROOT, "test/support/history.sh")
 RECORDER = os.path.join(ROOT, "test/support/recorder.py")
 PROXY_PORT = 8080
@@ -67,7 +68,6 @@ routes:
                 self.processes[daemon] = subprocess.Popen(
                     self.node.argv(f"{BIN}/postern-{daemon}", "--config", self.config), stdout=log, stderr=log, cwd=self.folder,
                     env=env)
-        return self
 
     def log_file(self, daemon):
         return os.path.join(self.folder, daemon + ".log")
@@ -128,12 +128,15 @@ class Sites:
     def build(self, postgres):
         storage = {}
         if postgres:
-            self.postgres = Postgres(node=self.network.node("db")).create()
+            self.postgres = Postgres(node=self.network.node("db"))
+            self.postgres.create()
             storage = {"storage": "postgres", "target": self.postgres.target}
         for i in range(self.n):
             secret = self.brokers[0].secret if i else None
-            self.brokers.append(Broker(node=self.network.node(f"b{i}"), secret=secret, **storage).start())
-            self.gates.append(Gate(self.network.node(f"a{i}"), self.brokers[i]).start())
+            self.brokers.append(Broker(node=self.network.node(f"b{i}"), secret=secret, **storage))
+            self.brokers[i].start()
+            self.gates.append(Gate(self.network.node(f"a{i}"), self.brokers[i]))
+            self.gates[i].start()
             self.network.node(f"c{i}")
         for gate in self.gates:
             wait_for("authorize and proxy to be ready", gate.is_ready, 30)
@@ -269,9 +272,13 @@ class Sites:
                 yield {"kind": "apart", "only": "same", "proxies": [f"a{i}"], "call": when - 10_000_000, "return": when + 10_000_000}
 
     def stalls(self, heart):
-        """Times in which the machine stood still."""
+        """Times in which the machine stood still. After a long one connections may have to be made anew."""
         for begin, end in heart.stalls:
-            yield {"kind": "apart", "only": "other", "proxies": [f"a{i}" for i in range(self.n)], "call": begin, "return": end}
+            stall = {"kind": "apart", "proxies": [f"a{i}" for i in range(self.n)], "call": begin}
+            if end - begin < LONG_S * 1e9:
+                yield {**stall, "only": "other", "return": end}
+            else:
+                yield {**stall, "return": end + int(settle_s(0) * 1e9)}
 
     def recorded(self):
         for name, _ in self.recorders:
@@ -286,7 +293,8 @@ class Sites:
                 stop()
             except Exception as e:  # the others have to end, too
                 problems.append(e)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, *(b.folder for b in self.brokers)):
+            shutil.rmtree(folder, ignore_errors=True)
         assert not problems, problems
 
 

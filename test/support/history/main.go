@@ -75,33 +75,33 @@ func (p *part) where(info porcupine.LinearizationInfo) string {
 		}
 	}
 	done := map[porcupine.Operation]bool{}
-	for _, step := range best {
-		done[step] = true
+	for _, op := range best {
+		done[op] = true
 	}
 	text := ""
-	for _, step := range best[max(0, len(best)-shown):] {
-		text += "  then    " + describe(step)
+	for _, op := range best[max(0, len(best)-shown):] {
+		text += "  then    " + describe(op)
 	}
 	rest := []porcupine.Operation{}
-	for _, step := range p.calls {
-		if !done[step] {
-			rest = append(rest, step)
+	for _, op := range p.calls {
+		if !done[op] {
+			rest = append(rest, op)
 		}
 	}
 	sort.SliceStable(rest, func(i, j int) bool { return rest[i].Return < rest[j].Return })
-	for _, step := range rest[:min(shown, len(rest))] {
-		text += "  never   " + describe(step)
+	for _, op := range rest[:min(shown, len(rest))] {
+		text += "  never   " + describe(op)
 	}
 	return text
 }
 
-func describe(step porcupine.Operation) string {
+func describe(op porcupine.Operation) string {
 	end := "no answer"
-	if step.Return != forever {
-		end = fmt.Sprintf("%.3f", float64(step.Return)/1e6)
+	if op.Return != forever {
+		end = fmt.Sprintf("%.3f", float64(op.Return)/1e6)
 	}
-	text, _ := json.Marshal(step.Input) // numbers and texts
-	return fmt.Sprintf("%.3f .. %s ms  %s\n", float64(step.Call)/1e6, end, text)
+	text, _ := json.Marshal(op.Input) // numbers and texts
+	return fmt.Sprintf("%.3f .. %s ms  %s\n", float64(op.Call)/1e6, end, text)
 }
 
 func main() {

@@ -1,70 +1,60 @@
 package main
 
-import (
-	"slices"
+import "github.com/anishathalye/porcupine"
 
-	"github.com/anishathalye/porcupine"
+// A session is alive, then ending from when somebody began to revoke it, then over when a bound has passed. While it is
+// ending it may be denied and let in again: an authorize that asked the databroker about it can be told older news later.
+type session int
+
+const (
+	alive session = iota
+	ending
+	over
 )
 
-// A session is alive until it is revoked, and never again.
+// A step is when a session begins to end, or is over.
+type step struct {
+	To session
+	By call
+}
+
 var sessionModel = porcupine.Model{
-	Init: func() any { return true },
+	Init: func() any { return alive },
 	Step: func(state, input, _ any) (bool, any) {
-		switch alive, r := state.(bool), input.(call); {
-		case r.Kind == "revoke":
-			return true, false
-		case r.Outcome == "allow":
-			return alive, alive
-		default:
-			return !alive, alive
+		now := state.(session)
+		if s, ok := input.(step); ok {
+			return true, max(now, s.To)
 		}
+		if input.(call).Outcome == "allow" {
+			return now != over, now
+		}
+		return now != alive, now
 	},
 }
 
-// revocations: for each session and proxy, nobody is allowed after the bound, nor once denied; and nobody is denied before.
+// revocations: for each session and proxy, nobody is let in after the bound, and nobody is denied before.
 func revocations(h *history) *claim {
 	c := &claim{Name: "revocations", Bounds: map[string]int{}}
 	for key, records := range h.calls["session"] {
-		records = onceUnknown(records)
-		parts := map[string]*part{}
 		for proxy := range h.proxies {
-			parts[proxy] = &part{name: key + " at " + proxy, model: sessionModel}
-		}
-		for _, r := range records {
-			if r.Kind == "visit" {
-				if p := parts[r.Client]; p != nil && r.Outcome != "unknown" {
+			p := part{name: key + " at " + proxy, model: sessionModel}
+			for _, r := range records {
+				switch {
+				case r.Kind == "revoke":
+					p.at(r.Call, step{ending, r})
+					if r.Outcome == "ok" {
+						name, bound := h.bound(proxy, r)
+						c.Bounds[name]++
+						p.at(r.Return+bound, step{over, r})
+					}
+				case r.Client == proxy && r.Outcome != "unknown":
 					p.add(r)
 				}
-				continue
 			}
-			for proxy, p := range parts {
-				felt := r
-				if r.Outcome == "ok" {
-					name, bound := h.bound(proxy, r)
-					c.Bounds[name]++
-					felt.Return += bound
-				}
-				p.add(felt)
-			}
-		}
-		for _, p := range parts {
-			c.parts = append(c.parts, *p)
+			c.parts = append(c.parts, p)
 		}
 	}
 	return c
-}
-
-// onceUnknown leaves out all revocations without an answer but the first, whose time has in it those of the others.
-func onceUnknown(records []call) []call {
-	first := int64(forever)
-	for _, r := range records {
-		if r.Kind == "revoke" && r.Outcome == "unknown" {
-			first = min(first, r.Call)
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(records), func(r call) bool {
-		return r.Kind == "revoke" && r.Outcome == "unknown" && r.Call != first
-	})
 }
 
 // bound is how long proxy may still allow after revoke was acknowledged, and its name.
