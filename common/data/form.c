@@ -34,7 +34,8 @@ static bool is_name_char(char c)
 
 bool data_type_is_external(struct sv type)
 {
-    static const char *const taken[] = { "googleapis.com", "pomerium.io", "pomerium.com" };
+    static const char *const taken[] = { "googleapis.com", "pomerium.io", "pomerium.com",
+                                         "postern.io" };
     size_t slash = sv_find(type, '/');
 
     if (type.n > DATA_TYPE_MAX || slash == SIZE_MAX || slash == 0 || slash + 1 == type.n) {

@@ -168,7 +168,8 @@ def test_a_record_writer_writes_external_data_and_nothing_else(broker, pb, api):
         "Query": lambda type: pb.QueryRequest(type=type, limit=1),
         "AcquireLease": lambda type: pb.AcquireLeaseRequest(name="external-data/" + type, duration=second),
     }
-    taken = (SESSION, USER, DIRECTORY, "type.googleapis.com/pomerium.config.Route", "x.pomerium.io/y", "posture", "local/x", "a.b/c d")
+    taken = (SESSION, USER, DIRECTORY, "type.googleapis.com/pomerium.config.Route", "x.pomerium.io/y", "posture", "local/x", "a.b/c d",
+             "postern.io/ProviderCopy", "postern.io/TokenRevoked", "postern.io/SessionAccess", "x.postern.io/y")
     for method, request in calls.items():
         for type, expected in [("acme.test/posture", Code.OK)] + [(t, Code.PERMISSION_DENIED) for t in taken]:
             got = status(lambda: getattr(stub, method)(request(type), metadata=metadata, timeout=ANSWER_S))

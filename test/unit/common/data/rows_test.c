@@ -151,6 +151,8 @@ static void only_names_of_somebodys_own_are_external(void **state)
                                        "a.b/c d",
                                        "pomerium.io/DirectoryUser",
                                        "x.Pomerium.IO/y",
+                                       "postern.io/ProviderCopy",
+                                       "POSTERN.io/SessionAccess",
                                        "type.googleapis.com/session.Session",
                                        "a.b/c\n" };
 
