@@ -28,6 +28,7 @@ CFLAGS   ?= -O2 -g
 SANFLAGS := $(addprefix -fsanitize=,$(subst asan,address,$(subst ubsan,undefined,$(subst tsan,thread,$(SAN)))))
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) libpq 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lcsv
+LDIF_LIBS  := $(shell pkg-config --libs ldap lber 2>/dev/null)
 PQ_LIBS    := $(shell pkg-config --libs libpq 2>/dev/null)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -isystem $(B)/gen $(WARN) $(if $(SAN),-fno-omit-frame-pointer,$(HARDEN)) \
              $(SANFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MD -MP
@@ -55,6 +56,8 @@ all: $(addprefix $(BIN)/,$(PROGRAMS) postern-acme-client)
 
 $(foreach d,$(DAEMONS),$(eval $(BIN)/postern-$(d): $(call OBJ,$(d)) $(SHARED)))
 $(BIN)/postern: $(call OBJ,cli) $(SHARED)
+# Only the command line reads LDIF.
+$(BIN)/postern $(filter $(B)/test/unit/cli/%,$(TESTS)): OWN_LIBS := $(LDIF_LIBS)
 # Only the databroker speaks with PostgreSQL.
 $(BIN)/postern-databroker $(BIN)/bench-writes $(filter $(B)/test/unit/databroker/%,$(TESTS)): OWN_LIBS := $(PQ_LIBS)
 $(addprefix $(BIN)/,$(PROGRAMS)):
@@ -165,7 +168,7 @@ FUZZ_DAEMON_OBJ := $(foreach d,$(DAEMONS) cli,$(filter-out %/main.o,$(call FUZZ_
 fuzz-programs: $(addprefix $(FB)/bin/,$(FUZZERS))
 $(FB)/bin/%: $(FB)/test/fuzz/%_fuzz.o $(FB)/libpostern.a
 	@mkdir -p $(@D); echo "  LD    $@"
-	$(Q)$(FUZZ_CC) -o $@ $< $(FB)/libpostern.a -fsanitize=fuzzer,address,undefined $(PKG_LIBS) $(PQ_LIBS) -lpthread
+	$(Q)$(FUZZ_CC) -o $@ $< $(FB)/libpostern.a -fsanitize=fuzzer,address,undefined $(PKG_LIBS) $(PQ_LIBS) $(LDIF_LIBS) -lpthread
 $(FB)/libpostern.a: $(FUZZ_COMMON) $(FUZZ_DAEMON_OBJ)
 	@rm -f $@; ar rcs $@ $^
 $(FB)/gen/%.o: $(B)/gen/%.c | $(PB_H)

@@ -30,10 +30,13 @@ struct set {
 
 struct authz_data {
     struct authz_texts *texts;
-    struct map *sets; /* type: set */
+    struct map *sets;      /* type: set */
+    struct set *directory; /* NULL: no record of it */
     uint64_t epoch;
+    uint64_t directory_epoch;
     size_t rows;
     struct authz_claim_room room;
+    struct authz_claim_room directory_room;
 };
 
 /* --- rows ------------------------------------------------------------------------------------- */
@@ -185,6 +188,7 @@ static struct set *set_take(struct authz_data *data, struct sv type)
         set = MEM_NEW(struct set);
         set->rows = map_new();
         (void)map_set(data->sets, type, set);
+        data->directory = sv_eq(type, SV(DATA_DIRECTORY_TYPE)) ? set : data->directory;
     }
     return set;
 }
@@ -194,6 +198,7 @@ static void set_free_if_empty(struct authz_data *data, struct sv type)
     struct set *set = map_get(data->sets, type);
 
     if (set != NULL && set->version == 0 && set->source_version == 0 && map_count(set->rows) == 0) {
+        data->directory = set == data->directory ? NULL : data->directory;
         (void)map_take(data->sets, type);
         map_free(&set->rows);
         mem_free(&set);
@@ -257,9 +262,10 @@ static bool put(struct authz_data *data, struct set *set, const Databroker__Reco
 bool authz_data_apply(struct authz_data *data, const Databroker__Record *record)
 {
     struct sv type = sv_from(record->type);
+    uint64_t epoch = data->epoch;
     bool fine = true;
 
-    if (!data_type_is_external(type) ||
+    if (!data_type_is_set(type) ||
         (record->deleted_at != NULL && map_get(data->sets, type) == NULL)) {
         return true;
     }
@@ -271,6 +277,7 @@ bool authz_data_apply(struct authz_data *data, const Databroker__Record *record)
             drop(data, set, record);
         }
     }
+    data->directory_epoch += set == data->directory ? data->epoch - epoch : 0;
     set_free_if_empty(data, type);
     return fine;
 }
@@ -292,17 +299,43 @@ static struct sv key_of(const struct authz_data_ask *ask, enum data_key key)
     return (struct sv){ 0 };
 }
 
+static const struct row *row_of(const struct authz_data_ask *ask, const struct set *set)
+{
+    char room[DATA_ID_MAX];
+    struct sv id = data_row_id(sv_from(set->generation), set->key, key_of(ask, set->key), room);
+
+    return id.n == 0 ? NULL : map_get(set->rows, id);
+}
+
+bool authz_data_has_directory(const struct authz_data *data)
+{
+    return data->directory != NULL && data->directory->version != 0;
+}
+
+uint64_t authz_data_directory_epoch(const struct authz_data *data)
+{
+    return data->directory_epoch;
+}
+
+bool authz_data_is_listed(const struct authz_data_ask *ask)
+{
+    return row_of(ask, ask->data->directory) != NULL;
+}
+
+const struct policy_claim *authz_data_groups(const struct authz_data_ask *ask)
+{
+    const struct row *row = row_of(ask, ask->data->directory);
+
+    return row == NULL ? NULL
+                       : authz_claims_get(ask->data->texts, row->fields, SV("group_ids"),
+                                          &ask->data->directory_room);
+}
+
 void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_field *field_out)
 {
     const struct authz_data_ask *ask = arg;
     const struct set *set = map_get(ask->data->sets, type);
-    char room[DATA_ID_MAX];
-
-    if (set == NULL) {
-        return;
-    }
-    struct sv id = data_row_id(sv_from(set->generation), set->key, key_of(ask, set->key), room);
-    const struct row *row = id.n == 0 ? NULL : map_get(set->rows, id);
+    const struct row *row = set == NULL ? NULL : row_of(ask, set);
 
     if (row == NULL) {
         return;
@@ -376,6 +409,7 @@ void authz_data_free(struct authz_data **data)
     if (d != NULL) {
         map_each(d->sets, free_set, d);
         authz_claim_room_deinit(&d->room);
+        authz_claim_room_deinit(&d->directory_room);
         map_free(&d->sets);
         mem_free(&d);
     }

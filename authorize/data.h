@@ -1,5 +1,5 @@
-/* authz_data: rows of external data as the record criterion reads them (common/data/form.h), part of
- * the replica. Lookups allocate nothing. The check thread's. */
+/* authz_data: rows of external data as the record criterion reads them (common/data/form.h), and those of
+ * the imported directory; part of the replica. Lookups allocate nothing. The check thread's. */
 #pragma once
 
 #include "databroker.pb-c.h"
@@ -32,7 +32,17 @@ struct authz_data_ask {
 /* A policy_record_fn whose arg is a struct authz_data_ask. */
 void authz_data_field(void *arg, struct sv type, struct sv field, struct policy_field *field_out);
 
-/* A source that the databroker polls. */
+/* The directory that `postern import directory` brought. Without one the others are not to be asked. */
+bool authz_data_has_directory(const struct authz_data *data);
+/* Grows whenever somebody's groups by it may be others. */
+uint64_t authz_data_directory_epoch(const struct authz_data *data);
+/* Whether it has ask's person. */
+bool authz_data_is_listed(const struct authz_data_ask *ask);
+/* The groups of ask's person; NULL: none, or it has not that person. They stay until the next question of
+ * this kind or the next change. */
+const struct policy_claim *authz_data_groups(const struct authz_data_ask *ask);
+
+/* A source that is polled, or a file that was imported. */
 struct authz_data_source {
     int64_t checked_s; /* when it last said what is in force; 0: never */
     const char *error; /* why it could not be asked since; "": it could. Borrowed */

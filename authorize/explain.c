@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/data/form.h"
 #include "common/policy/trace.h"
 #include "common/rpc/scan.h"
 
@@ -114,6 +115,37 @@ static void add_replica(struct explain *e)
     buf_add_char(e->out, '}');
 }
 
+/* Which groups are known, what said so, and as of when; an error: why nothing newer is known. */
+static void add_groups(struct explain *e, const struct authz_person *p)
+{
+    static const char *const names[] = { [AUTHZ_GROUPS_UNKNOWN] = "none",
+                                         [AUTHZ_GROUPS_UNLISTED] = "import",
+                                         [AUTHZ_GROUPS_IMPORTED] = "import",
+                                         [AUTHZ_GROUPS_RECORD] = "record" };
+    const struct authz_replica *replica = authz_sync_replica(e->facts->sync);
+    enum authz_groups_from from = authz_person_groups_from(replica, p);
+    struct authz_data_source source = { .checked_s = p->directory_at_s, .error = "" };
+    size_t n = 0;
+
+    (void)authz_person_groups(replica, p, &n);
+    if (from == AUTHZ_GROUPS_UNLISTED || from == AUTHZ_GROUPS_IMPORTED) {
+        source.checked_s = 0;
+        (void)authz_data_source(authz_replica_data(replica), SV(DATA_DIRECTORY_TYPE), &source);
+    } else {
+        source.error = authz_person_text(p, AUTHZ_PERSON_GROUPS_ERROR).p;
+    }
+    add_member(e->out, "groups_from", sv_from(names[from]));
+    if (from == AUTHZ_GROUPS_IMPORTED || from == AUTHZ_GROUPS_RECORD) {
+        buf_printf(e->out, ",\"groups\":%zu", n);
+    }
+    if (from == AUTHZ_GROUPS_UNLISTED || from == AUTHZ_GROUPS_IMPORTED) {
+        add_flag(e->out, "groups_listed", from == AUTHZ_GROUPS_IMPORTED);
+    }
+    add_time(e->out, "groups_as_of", source.checked_s * 1000);
+    add_flag(e->out, "groups_whole", from != AUTHZ_GROUPS_UNKNOWN && source.error[0] == '\0');
+    add_member(e->out, "groups_error", sv_from(source.error));
+}
+
 static void add_person(struct explain *e, const struct authz_person *p)
 {
     add_member(e->out, "user", authz_person_id(p));
@@ -122,9 +154,7 @@ static void add_person(struct explain *e, const struct authz_person *p)
     add_time(e->out, "user_written", (int64_t)p->user_at_s * 1000);
     add_flag(e->out, "directory_record", p->directory_version != 0);
     add_time(e->out, "directory_written", (int64_t)p->directory_at_s * 1000);
-    if (p->directory_version != 0) {
-        buf_printf(e->out, ",\"groups\":%zu", (size_t)p->n_groups);
-    }
+    add_groups(e, p);
 }
 
 /* The session that the check names, live or not, and whose it is. */

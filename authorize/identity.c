@@ -112,7 +112,7 @@ static json_t *groups_of(const struct authz_identity_ask *ask, const struct auth
     const struct authz_person *p = ask->effective->person;
     json_t *list = json_array();
 
-    if (p->directory_version != 0) {
+    if (authz_person_groups_from(ask->replica, p) != AUTHZ_GROUPS_UNKNOWN) {
         size_t n = 0;
         const struct policy_text *groups = authz_person_groups(ask->replica, p, &n);
 
@@ -434,7 +434,7 @@ static void sweep(struct authz_identities *ids, const struct entry *spare)
 const struct authz_identity *authz_identity_get(struct authz_identities *ids,
                                                 const struct authz_identity_ask *ask)
 {
-    uint64_t epoch = ask->session->epoch;
+    uint64_t epoch = authz_session_epoch(ask->replica, ask->session);
     uint64_t hash = map_hash(ask->host);
     size_t set = (size_t)((hash ^ (epoch * UINT64_C(0x9E3779B97F4A7C15))) >> 20U) % SETS;
     struct entry *first = &ids->entries[set * WAYS];

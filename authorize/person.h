@@ -14,6 +14,7 @@ enum authz_person_text {
     AUTHZ_PERSON_EMAIL,
     AUTHZ_PERSON_DIRECTORY_NAME,
     AUTHZ_PERSON_DIRECTORY_EMAIL,
+    AUTHZ_PERSON_GROUPS_ERROR, /* why the provider's groups could not be had at the last login or refresh */
     AUTHZ_PERSON_TEXTS
 };
 

@@ -292,6 +292,9 @@ enum err authz_user_read(struct sv bytes, struct authz_user_record *out)
         case 9:
             read_claim(&w, &f, out->claims, &out->n_claims);
             break;
+        case 1001:
+            out->groups_error = rpc_wire_text(&w, &f);
+            break;
         default:
             break;
         }

@@ -36,6 +36,7 @@ struct authz_session_record {
 struct authz_user_record {
     struct sv name;
     struct sv email;
+    struct sv groups_error;
     size_t n_claims;
     struct authz_claim_entry claims[AUTHZ_CLAIMS_MAX];
 };

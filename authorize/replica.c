@@ -120,6 +120,7 @@ static struct authz_person *person_clear_user(struct authz_replica *r, struct au
 
     facts.text[AUTHZ_PERSON_NAME] = SV("");
     facts.text[AUTHZ_PERSON_EMAIL] = SV("");
+    facts.text[AUTHZ_PERSON_GROUPS_ERROR] = SV("");
     facts.claims = NULL;
     p->user_version = 0;
     p->user_digest = 0;
@@ -386,6 +387,7 @@ static bool user_put(struct authz_replica *r, const Databroker__Record *record, 
     facts.claims = claims;
     facts.text[AUTHZ_PERSON_NAME] = m->name;
     facts.text[AUTHZ_PERSON_EMAIL] = m->email;
+    facts.text[AUTHZ_PERSON_GROUPS_ERROR] = m->groups_error;
     person_touch(r, person_remake(r, p, &facts));
     return true;
 }

@@ -123,6 +123,21 @@ const struct policy_claim *authz_person_claim(const struct authz_replica *replic
 const struct policy_text *authz_person_groups(const struct authz_replica *replica,
                                               const struct authz_person *person, size_t *n_out);
 
+/* What says which groups those are. Where an imported directory is in force it does, alone: whom it has
+ * not, nothing brings into a group. */
+enum authz_groups_from {
+    AUTHZ_GROUPS_UNKNOWN = 0, /* nothing: `groups` is never true */
+    AUTHZ_GROUPS_UNLISTED,    /* the same: the imported directory has not this person */
+    AUTHZ_GROUPS_IMPORTED,
+    AUTHZ_GROUPS_RECORD /* the person's directory record */
+};
+enum authz_groups_from authz_person_groups_from(const struct authz_replica *replica,
+                                                const struct authz_person *person);
+/* A number for all that was made from session and its person: as its member epoch, and grows with the
+ * imported directory, too. */
+uint64_t authz_session_epoch(const struct authz_replica *replica,
+                             const struct authz_session *session);
+
 /* Whom a policy's questions about the visitor are about. */
 struct authz_who {
     const struct authz_replica *replica;

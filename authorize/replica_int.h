@@ -20,7 +20,9 @@ struct unpacked {
     struct authz_claim_room session;
     struct authz_claim_room user;
     const struct authz_person *groups_of; /* whose groups stand in groups; NULL: nobody's */
+    uint64_t groups_epoch;                /* of the imported directory, then */
     struct policy_text *groups;
+    size_t n_groups;
     size_t cap;
     uint64_t wanted[KEPT_SLOTS]; /* the epoch of whose text was wanted last */
     struct kept *kept[KEPT_SLOTS];

@@ -36,24 +36,77 @@ const struct policy_claim *authz_person_claim(const struct authz_replica *r,
     return authz_claims_get(r->texts, p->claims, name, &r->unpacked->user);
 }
 
+static struct authz_data_ask ask_of(const struct authz_replica *r, const struct authz_person *p)
+{
+    return (struct authz_data_ask){ .data = r->data,
+                                    .user_id = authz_person_id(p),
+                                    .email = authz_person_email(p) };
+}
+
+enum authz_groups_from authz_person_groups_from(const struct authz_replica *r,
+                                                const struct authz_person *p)
+{
+    if (authz_data_has_directory(r->data)) {
+        const struct authz_data_ask ask = ask_of(r, p);
+
+        return authz_data_is_listed(&ask) ? AUTHZ_GROUPS_IMPORTED : AUTHZ_GROUPS_UNLISTED;
+    }
+    return p->directory_version != 0 ? AUTHZ_GROUPS_RECORD : AUTHZ_GROUPS_UNKNOWN;
+}
+
+uint64_t authz_session_epoch(const struct authz_replica *r, const struct authz_session *s)
+{
+    enum { SESSIONS_BITS = 40 };
+
+    return s->epoch ^ authz_data_directory_epoch(r->data) << (unsigned)SESSIONS_BITS;
+}
+
+static void groups_room(struct unpacked *u, size_t n)
+{
+    if (u->groups == NULL || n > u->cap) {
+        u->cap = MAX(n, (size_t)32);
+        u->groups = mem_realloc(u->groups, u->cap, sizeof(*u->groups));
+    }
+    u->n_groups = n;
+}
+
+static void unpack_imported(const struct authz_replica *r, const struct authz_person *p)
+{
+    const struct authz_data_ask ask = ask_of(r, p);
+    const struct policy_claim *claim = authz_data_groups(&ask);
+
+    groups_room(r->unpacked, claim == NULL ? 0 : claim->count);
+    for (size_t i = 0; i < r->unpacked->n_groups; i++) {
+        r->unpacked->groups[i] = claim->values[i].text; /* another kind has none */
+    }
+}
+
+static void unpack_record(const struct authz_replica *r, const struct authz_person *p)
+{
+    struct sv left = authz_person_facts(p).packed;
+
+    groups_room(r->unpacked, p->n_groups);
+    for (size_t i = 0; left.n > 0; i++) {
+        r->unpacked->groups[i] = authz_text_get(r->texts, authz_groups_next(&left));
+    }
+}
+
 const struct policy_text *authz_person_groups(const struct authz_replica *r,
                                               const struct authz_person *p, size_t *n_out)
 {
     struct unpacked *u = r->unpacked;
-    struct sv left = authz_person_facts(p).packed;
+    uint64_t epoch = authz_data_directory_epoch(r->data);
 
-    *n_out = p->n_groups;
-    if (u->groups_of == p) {
-        return u->groups;
+    if (u->groups_of != p || u->groups_epoch != epoch) {
+        if (authz_data_has_directory(r->data)) {
+            unpack_imported(r, p);
+        } else {
+            unpack_record(r, p);
+        }
+        u->groups_of = p;
+        u->groups_epoch = epoch;
     }
-    if (u->groups == NULL || p->n_groups > u->cap) {
-        u->cap = MAX(p->n_groups, (uint32_t)32);
-        u->groups = mem_realloc(u->groups, u->cap, sizeof(*u->groups));
-    }
-    for (size_t i = 0; left.n > 0; i++) {
-        u->groups[i] = authz_text_get(r->texts, authz_groups_next(&left));
-    }
-    u->groups_of = p;
+    *n_out = u->n_groups;
     return u->groups;
 }
 
@@ -87,7 +140,7 @@ void authz_who_input(struct authz_who *who, struct policy_input *in)
     in->user_id = POLICY_TEXT(authz_person_id(p));
     in->email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_EMAIL));
     in->user_claims = (struct policy_claims){ .find = find_user_claim, .arg = who };
-    in->directory = p->directory_version != 0;
+    in->directory = authz_person_groups_from(who->replica, p) >= AUTHZ_GROUPS_IMPORTED;
     in->directory_email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_DIRECTORY_EMAIL));
     in->find_groups = find_groups;
     in->groups_arg = who;

@@ -23,6 +23,7 @@ int cli_sessions_main(int argc, char **argv);
 int cli_users_main(int argc, char **argv);
 int cli_whoami_main(int argc, char **argv);
 int cli_import_main(int argc, char **argv);
+int cli_import_directory_main(int argc, char **argv);
 int cli_audit_main(int argc, char **argv);
 int cli_databroker_main(int argc, char **argv);
 int cli_token_main(int argc, char **argv);

@@ -443,6 +443,33 @@ static void add_sources(struct buf *out, const json_t *doc, int64_t now_ms)
     }
 }
 
+/* What is known of the groups, by whom, as of when, and whether that is all. */
+static void add_groups(struct buf *out, const json_t *who, int64_t now_ms)
+{
+    bool imported = strcmp(text(who, "groups_from"), "import") == 0;
+    bool unlisted = imported && !flag(who, "groups_listed");
+
+    if (!has(who, "groups_from")) {
+        return;
+    }
+    if (json_object_get(who, "groups") != NULL) {
+        buf_printf(out, "  groups: %lld, from %s", number(who, "groups"),
+                   imported ? "the imported directory" : "the directory record");
+    } else {
+        buf_add_str(out, unlisted ? "  groups: none, the imported directory does not name this user"
+                                  : "  groups: not known from a directory");
+    }
+    if (has(who, "groups_as_of")) {
+        buf_add_str(out, flag(who, "groups_whole") ? ", complete as of " : ", as of ");
+        add_age(out, who, "groups_as_of", now_ms);
+    }
+    if (has(who, "groups_error")) {
+        buf_add_str(out, "; incomplete since then: ");
+        add_member(out, who, "groups_error");
+    }
+    buf_add_char(out, '\n');
+}
+
 static void add_facts(struct buf *out, const json_t *doc, int64_t now_ms)
 {
     const json_t *who = json_object_get(doc, "who");
@@ -470,10 +497,10 @@ static void add_facts(struct buf *out, const json_t *doc, int64_t now_ms)
             add_age(out, who, records[i][0], now_ms);
             buf_add_char(out, '\n');
         } else if (records[i][2] != NULL && !flag(who, records[i][2])) {
-            buf_printf(out, "  %s: there is none%s\n", records[i][1],
-                       i == 2 ? ", so that nobody's groups are known from a directory" : "");
+            buf_printf(out, "  %s: there is none\n", records[i][1]);
         }
     }
+    add_groups(out, who, now_ms);
     add_sources(out, doc, now_ms);
 }
 

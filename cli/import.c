@@ -48,10 +48,16 @@ static void tell(const struct order *o, const struct data_counts *c)
     }
 }
 
-/* lease NULL: only look. */
-static int import_rows(const struct cli_broker *b, const struct order *o, const char *lease,
-                       const struct data_rows *rows)
+struct work {
+    const struct order *order;
+    const struct data_rows *rows;
+};
+
+static int import_rows(const struct cli_broker *b, const char *lease, void *arg)
 {
+    const struct work *work = arg;
+    const struct order *o = work->order;
+    const struct data_rows *rows = work->rows;
     struct import_store broker = { .broker = b, .lease = lease };
     const struct data_store store = import_store_of(&broker);
     const struct data_change change = { .type = o->type,
@@ -80,27 +86,6 @@ static int import_rows(const struct cli_broker *b, const struct order *o, const 
     }
     tell(o, &counts);
     return 0;
-}
-
-static int import_with_lease(const struct cli_broker *b, const struct order *o,
-                             const struct data_rows *rows)
-{
-    char name[sizeof(DATA_LEASE) + DATA_TYPE_MAX];
-    char id[CLI_BROKER_LEASE_ID];
-    bool is_busy = false;
-
-    (void)snprintf(name, sizeof(name), "%s%s", DATA_LEASE, o->type);
-    if (!cli_broker_lease(b, name, id, &is_busy)) {
-        return is_busy ? cli_fail(1,
-                                  "another import of %s is under way; one that was cut off is "
-                                  "waited for %d seconds",
-                                  o->type, CLI_BROKER_LEASE_S)
-                       : 1;
-    }
-    int code = import_rows(b, o, id, rows);
-
-    cli_broker_lease_end(b, name, id);
-    return code;
 }
 
 /* ---- the file --------------------------------------------------------------------------------- */
@@ -153,10 +138,13 @@ static int run(struct cli_broker *b, const struct order *o)
     if (!cli_broker_open(b)) {
         return 1;
     }
-    return o->is_dry ? import_rows(b, o, NULL, rows) : import_with_lease(b, o, rows);
+
+    struct work work = { .order = o, .rows = rows };
+
+    return import_with_lease(b, o->type, o->is_dry, import_rows, &work);
 }
 
-int cli_import_main(int argc, char **argv)
+static int import_records(int argc, char **argv)
 {
     static const struct option options[] = { CLI_BROKER_OPTIONS,
                                              { "type", required_argument, NULL, 'T' },
@@ -190,13 +178,33 @@ int cli_import_main(int argc, char **argv)
             return option == 'h' ? 0 : 2;
         }
     }
-    if (argc - optind != 2 || strcmp(argv[optind], "records") != 0) {
+    if (argc - optind != 1) {
         (void)fputs(help_text, stderr);
         return 2;
     }
-    o.file = argv[optind + 1];
+    o.file = argv[optind];
     code = order_check(&o);
     code = code != 0 ? code : run(&b, &o);
     cli_broker_close(&b);
     return code;
+}
+
+int cli_import_main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+
+    if (strcmp(what, "records") == 0) {
+        return import_records(argc - 1, argv + 1);
+    }
+    if (strcmp(what, "directory") == 0) {
+        return cli_import_directory_main(argc - 1, argv + 1);
+    }
+    bool is_asked = strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0;
+
+    (void)fputs(
+        "usage: postern import records FILE …    data of your own for the criterion record\n"
+        "       postern import directory FILE …  people and their groups\n"
+        "--help with either says more.\n",
+        is_asked ? stdout : stderr);
+    return is_asked ? 0 : 2;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/command.h"
 #include "common/clock.h"
 #include "common/mem.h"
 
@@ -95,4 +96,28 @@ static enum err put(void *arg, const char *type, const struct data_record *recor
 struct data_store import_store_of(struct import_store *store)
 {
     return (struct data_store){ .read = read_all, .put = put, .arg = store };
+}
+
+int import_with_lease(const struct cli_broker *b, const char *type, bool is_dry,
+                      import_work_fn work, void *arg)
+{
+    char name[LEASE_ROOM];
+    char id[CLI_BROKER_LEASE_ID];
+    bool is_busy = false;
+
+    if (is_dry) {
+        return work(b, NULL, arg);
+    }
+    (void)snprintf(name, sizeof(name), "%s%s", DATA_LEASE, type);
+    if (!cli_broker_lease(b, name, id, &is_busy)) {
+        return is_busy ? cli_fail(1,
+                                  "another import of %s is under way; one that was cut off is "
+                                  "waited for %d seconds",
+                                  type, CLI_BROKER_LEASE_S)
+                       : 1;
+    }
+    int code = work(b, id, arg);
+
+    cli_broker_lease_end(b, name, id);
+    return code;
 }

@@ -1,5 +1,4 @@
-/* import_store: the databroker as a place for sets of external data, from outside. Says itself what
- * fails. */
+/* import_store: the databroker as a place for sets of rows, from outside. Says itself what fails. */
 #pragma once
 
 #include "cli/broker.h"
@@ -12,3 +11,8 @@ struct import_store {
 
 /* For data_set_apply; borrows store. */
 struct data_store import_store_of(struct import_store *store);
+
+/* Exit code of work, which runs under the lease of a type; of only looking, without one: lease NULL. */
+typedef int (*import_work_fn)(const struct cli_broker *b, const char *lease, void *arg);
+int import_with_lease(const struct cli_broker *b, const char *type, bool is_dry,
+                      import_work_fn work, void *arg);

@@ -5,6 +5,7 @@
 #include "google/protobuf/struct.pb-c.h"
 
 #include "cli/file.h"
+#include "cli/people_imported.h"
 #include "common/mem.h"
 #include "common/rpc/scan.h"
 #include "common/yaml.h"
@@ -127,8 +128,15 @@ static void take_directory(const Databroker__Record *record, json_t *person)
     protobuf_c_message_free_unpacked(m, NULL);
 }
 
+/* Who is told of everybody. */
+struct audience {
+    struct people_imported *imported; /* NULL: groups are those of directory records */
+    cli_person_fn fn;
+    void *arg;
+};
+
 /* Both come by id: those of one id are one person. */
-static bool next_person(struct cursor *users, struct cursor *directory, cli_person_fn fn, void *arg)
+static bool next_person(struct cursor *users, struct cursor *directory, const struct audience *to)
 {
     const Databroker__Record *user = cursor_peek(users);
     const Databroker__Record *entry = users->failed ? NULL : cursor_peek(directory);
@@ -154,7 +162,10 @@ static bool next_person(struct cursor *users, struct cursor *directory, cli_pers
         take_directory(entry, person);
         directory->index++;
     }
-    more = fn(person, arg);
+    if (to->imported != NULL) {
+        people_imported_apply(to->imported, person);
+    }
+    more = to->fn(person, to->arg);
     json_decref(person);
     return more;
 }
@@ -163,13 +174,22 @@ enum err cli_people_of_broker(const struct cli_broker *broker, cli_person_fn fn,
 {
     struct cursor users = { .broker = broker, .type = BROKER_TYPE_USER };
     struct cursor directory = { .broker = broker, .type = TYPE_DIRECTORY };
+    CLEANUP(people_imported_free) struct people_imported *imported = NULL;
     bool more = true;
 
+    if (people_imported_load(broker, &imported) != ERR_OK) {
+        return ERR_UNAVAILABLE;
+    }
+    const struct audience to = { .imported = imported, .fn = fn, .arg = arg };
+
     while (more && !users.failed && !directory.failed) {
-        more = next_person(&users, &directory, fn, arg);
+        more = next_person(&users, &directory, &to);
     }
     cursor_free(&users);
     cursor_free(&directory);
+    if (!users.failed && !directory.failed && imported != NULL) {
+        people_imported_rest(imported, fn, arg);
+    }
     return users.failed || directory.failed ? ERR_UNAVAILABLE : ERR_OK;
 }
 

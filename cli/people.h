@@ -12,7 +12,8 @@
 /* person: user, email, user_claims, groups, directory_email; borrowed. False: enough. */
 typedef bool (*cli_person_fn)(const json_t *person, void *arg);
 
-/* Every user and directory user of the databroker. ERR_UNAVAILABLE: it failed and was said. */
+/* Every user and directory user of the databroker, with the groups that count, and who only the imported
+ * directory has. ERR_UNAVAILABLE: it failed and was said. */
 MUST_CHECK enum err cli_people_of_broker(const struct cli_broker *broker, cli_person_fn fn,
                                          void *arg);
 /* Of a YAML list: entries of a users file (docs/login.md), or `input` of cases. ERR_INVALID, ERR_IO,

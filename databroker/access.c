@@ -32,7 +32,7 @@ static bool is_directory(struct sv type)
     struct sv name = name_of(type);
 
     return sv_eq(name, SV(BROKER_TYPE_DIRECTORY_USER)) ||
-           sv_eq(name, SV(BROKER_TYPE_DIRECTORY_GROUP));
+           sv_eq(name, SV(BROKER_TYPE_DIRECTORY_GROUP)) || sv_eq(type, SV(DATA_DIRECTORY_TYPE));
 }
 
 static bool is_config(struct sv type)
@@ -138,6 +138,10 @@ enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d)
         !(sv_starts(name, SV(DATA_LEASE)) &&
           data_type_is_external(sv_from_at(name, sizeof(DATA_LEASE) - 1)))) {
         diag_set(d, "a record-writer holds leases of external data only");
+        return ERR_DENIED;
+    }
+    if (role == RPC_TOKEN_DIRECTORY_WRITER && !sv_eq(name, SV(DATA_LEASE DATA_DIRECTORY_TYPE))) {
+        diag_set(d, "a directory-writer holds the lease of the directory only");
         return ERR_DENIED;
     }
     return ERR_OK;

@@ -5,9 +5,9 @@ set -eu
 
 build="build-essential pkg-config protobuf-c-compiler protobuf-compiler libprotobuf-dev libprotobuf-c-dev
  libgrpc-dev libevent-dev libssl-dev libcurl4-openssl-dev libsqlite3-dev libjansson-dev libyaml-dev
- libpcre2-dev libnghttp2-dev libc-ares-dev libjose-dev libcrypt-dev libseccomp-dev libcsv-dev libpq-dev zlib1g-dev ca-certificates"
+ libpcre2-dev libnghttp2-dev libc-ares-dev libjose-dev libcrypt-dev libseccomp-dev libcsv-dev libldap-dev libpq-dev zlib1g-dev ca-certificates"
 run="libgrpc29 libprotobuf-c1 libevent-2.1-7 libevent-pthreads-2.1-7 libssl3 libcurl4 libsqlite3-0 libjansson4
- libyaml-0-2 libpcre2-8-0 libnghttp2-14 libc-ares2 libjose0 libcrypt1 libseccomp2 libcsv3 libpq5 ca-certificates"
+ libyaml-0-2 libpcre2-8-0 libnghttp2-14 libc-ares2 libjose0 libcrypt1 libseccomp2 libcsv3 libldap-2.5-0 libpq5 ca-certificates"
 acme="python3-acme"
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket

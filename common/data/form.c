@@ -59,6 +59,11 @@ bool data_type_is_external(struct sv type)
     return !is_taken;
 }
 
+bool data_type_is_set(struct sv type)
+{
+    return sv_eq(type, SV(DATA_DIRECTORY_TYPE)) || data_type_is_external(type);
+}
+
 struct sv data_row_id(struct sv generation, enum data_key kind, struct sv key,
                       char room[DATA_ID_MAX])
 {

@@ -1,6 +1,6 @@
 /* data_form: how rows of external data stand in the databroker, for who writes them and who reads
  * them. A set of rows is the records of one type:
- *   id "set"              {"key": KIND, "generation": G, "rows": N}: what is in force
+ *   id "set"              {"key": KIND, "generation": G, "rows": N, "weight": N}: what is in force
  *   id "G/<key's value>"  one row, a Struct of its fields
  *   id "source"           {"checked": SECONDS, "error": TEXT}: when a source that is polled was last found
  *                         to say what is in force, and why it was not since; "": it was
@@ -14,10 +14,13 @@
 #include "common/base.h"
 #include "common/sv.h"
 
-#define DATA_SET_ID      "set"
-#define DATA_SOURCE_ID   "source"
-#define DATA_LEASE       "external-data/" /* and the type: held by who writes its records */
-#define DATA_STRUCT_TYPE "type.googleapis.com/google.protobuf.Struct"
+#define DATA_SET_ID    "set"
+#define DATA_SOURCE_ID "source"
+#define DATA_LEASE     "external-data/" /* and the type: held by who writes its records */
+/* The imported directory: of each person a row whose "group_ids" is the list of their groups. No external
+ * data: policies read it by `groups`, and while it is in force nothing else says who is in a group. */
+#define DATA_DIRECTORY_TYPE "postern.io/Directory"
+#define DATA_STRUCT_TYPE    "type.googleapis.com/google.protobuf.Struct"
 
 enum {
     DATA_TYPE_MAX = 120,
@@ -37,6 +40,8 @@ enum data_key data_key_parse(struct sv name);
 /* Whether records of the type are external data: a name of letters, digits and ._-/ with a domain of
  * somebody's own before the first slash, so that no type with a meaning of its own can be one. */
 bool data_type_is_external(struct sv type);
+/* Whether they are a set of rows at all: external data, or the directory. */
+bool data_type_is_set(struct sv type);
 
 /* The id of the row of a person or session. Addresses are the same in letters of either case.
  * {NULL, 0}: no row can have that key. */

@@ -65,7 +65,13 @@ static const char *scalar_mistake(const json_t *v)
     return "is neither a text, a number, true, false, null nor a list of those";
 }
 
-static const char *value_mistake(const json_t *v)
+static size_t or_default(size_t given, size_t otherwise)
+{
+    return given != 0 ? given : otherwise;
+}
+
+/* values_max of 0: as it is by default. */
+static const char *value_mistake(const json_t *v, size_t values_max)
 {
     const char *mistake = NULL;
     const json_t *one = NULL;
@@ -74,8 +80,8 @@ static const char *value_mistake(const json_t *v)
     if (!json_is_array(v)) {
         return scalar_mistake(v);
     }
-    if (json_array_size(v) > DATA_VALUES_MAX) {
-        return "is a list of more than 256 values";
+    if (json_array_size(v) > or_default(values_max, DATA_VALUES_MAX)) {
+        return values_max == 0 ? "is a list of more than 256 values" : "is too long a list";
     }
     json_array_foreach(v, i, one)
     {
@@ -94,7 +100,7 @@ static enum err fields_check(struct data_reader *r, const json_t *fields, struct
     }
     json_object_foreach(base_unconst(fields), name, value)
     {
-        const char *mistake = value_mistake(value);
+        const char *mistake = value_mistake(value, r->source->values_max);
 
         if (name[0] == '\0' || !is_text(sv_from(name), DATA_NAME_MAX)) {
             return data_row_wrong(r, at, "the name of a field is no text of 1 to %d bytes",
@@ -282,8 +288,10 @@ enum err data_row_take(struct data_reader *r, const json_t *fields, struct data_
     row->number = at.row;
     row->line = at.line;
     row_pack(row, fields);
-    return row->n <= DATA_ROW_MAX ? ERR_OK
-                                  : data_row_wrong(r, at, "larger than %d bytes", DATA_ROW_MAX);
+
+    size_t max = or_default(r->source->row_max, DATA_ROW_MAX);
+
+    return row->n <= max ? ERR_OK : data_row_wrong(r, at, "larger than %zu bytes", max);
 }
 
 static int by_key(const void *a, const void *b)
@@ -295,8 +303,7 @@ static int by_key(const void *a, const void *b)
     return order != 0 ? order : (left->number > right->number) - (left->number < right->number);
 }
 
-/* Sorted, so that equal keys are neighbours. */
-static enum err keys_check(struct data_reader *r)
+enum err data_rows_check(struct data_reader *r)
 {
     struct data_rows *rows = r->rows;
 
@@ -362,7 +369,7 @@ enum err data_rows_read(struct sv text, const struct data_source *source,
     }
     err = source->format == DATA_CSV ? data_csv_read(&reader, text) : json_read(&reader, text);
     if (err == ERR_OK) {
-        err = keys_check(&reader);
+        err = data_rows_check(&reader);
     }
     if (err == ERR_OK) {
         *rows_out = TAKE(rows);

@@ -36,6 +36,7 @@ struct data_rows {
     struct data_row *items;
     size_t count;
     size_t room;
+    size_t weight; /* what they add up to for who made them, such as memberships; 0: nothing */
 };
 
 struct data_source {
@@ -43,6 +44,8 @@ struct data_source {
     enum data_format format;
     enum data_key key;
     const char *key_field; /* NULL: data_key_name(key) */
+    size_t values_max;     /* of a list; 0: DATA_VALUES_MAX */
+    size_t row_max;        /* as it is stored; 0: DATA_ROW_MAX */
 };
 
 /* ERR_INVALID, ERR_LIMIT: d names the line or the row, and what is wrong. Two rows with one key are

@@ -143,7 +143,8 @@ static void on_row(int end, void *arg)
                            csv->n, csv->n_columns);
     }
     if (csv->err == ERR_OK && csv->has_names) {
-        csv->err = data_row_take(csv->reader, csv->row, place(csv));
+        csv->err = (csv->reader->take != NULL ? csv->reader->take
+                                              : data_row_take)(csv->reader, csv->row, place(csv));
     }
     csv->has_names = true;
     csv->n = 0;

@@ -26,7 +26,8 @@ struct set {
     struct map *records; /* id: struct sv, its data; neither "set" nor "source" */
     enum data_key key;   /* NONE: no set is in force */
     char generation[DATA_GENERATION_MAX + 1];
-    size_t rows; /* in force */
+    size_t rows;   /* in force */
+    size_t weight; /* theirs */
     size_t leftovers;
     struct data_counts counts;
 };
@@ -46,6 +47,7 @@ static void take_own(struct set *set, struct sv data)
 
     if (strlen(generation) <= DATA_GENERATION_MAX && generation[0] != '\0') {
         set->key = data_key_parse(sv_from(data_set_text(fields, "key")));
+        set->weight = (size_t)data_set_number(fields, "weight");
         (void)snprintf(set->generation, sizeof(set->generation), "%s", generation);
     }
     protobuf_c_message_free_unpacked(m, NULL);
@@ -200,10 +202,11 @@ static void own_add(struct batch *batch, const char *generation)
         { .name = "generation", .text = generation },
         { .name = "key", .text = data_key_name(change->key) },
         { .name = "rows", .number = (int64_t)change->rows->count },
+        { .name = "weight", .number = (int64_t)change->rows->weight },
     };
     size_t n = 0;
 
-    batch->own = data_set_pack(members, ARRAY_LEN(members), &n);
+    batch->own = data_set_pack(members, change->rows->weight != 0 ? 4 : 3, &n);
     batch_add(batch, SV(DATA_SET_ID), sv_of(batch->own, n));
 }
 
@@ -261,7 +264,7 @@ static enum err write_in_place(struct batch *batch)
         }
     }
     forget_rows(set);
-    if (rows->count != set->rows) {
+    if (rows->count != set->rows || rows->weight != set->weight) {
         own_add(batch, set->generation);
     }
     return end_rest(batch);
@@ -323,7 +326,28 @@ static bool is_needed(const struct set *set)
     const struct data_counts *counts = &set->counts;
 
     return counts->added + counts->changed + counts->removed + set->leftovers != 0 ||
-           set->key != set->change->key;
+           set->weight != set->change->rows->weight || set->key != set->change->key;
+}
+
+bool data_set_is_loss(size_t before, size_t lost)
+{
+    enum { FEW = 5, SHARE = 5 };
+
+    return lost >= FEW && lost > before / SHARE;
+}
+
+/* Rows of another kind of key are no others' successors: all that are in force count as removed. */
+static bool is_refused(const struct set *set)
+{
+    const struct data_change *change = set->change;
+    size_t weight = change->rows->weight;
+
+    if (change->rows->count == 0) {
+        return set->rows != 0 && !change->may_be_empty;
+    }
+    return !change->may_shrink && set->weight != 0 &&
+           (data_set_is_loss(set->rows, set->counts.removed) ||
+            (weight < set->weight && data_set_is_loss(set->weight, set->weight - weight)));
 }
 
 static enum err set_apply(struct set *set, struct diag *d)
@@ -335,7 +359,8 @@ static enum err set_apply(struct set *set, struct diag *d)
         return err;
     }
     compare(set);
-    if (change->rows->count == 0 && set->rows != 0 && !change->may_be_empty) {
+    set->counts.weight_before = set->weight;
+    if (is_refused(set)) {
         return ERR_DENIED;
     }
     return change->is_dry || !is_needed(set) ? ERR_OK : set_write(set, d);

@@ -36,6 +36,7 @@ struct data_change {
     enum data_key key;
     const struct data_rows *rows;
     bool may_be_empty; /* no rows end those in force */
+    bool may_shrink;   /* much fewer rows, or much less weight, may follow more */
     bool is_dry;       /* only look what would change */
 };
 
@@ -44,10 +45,16 @@ struct data_counts {
     size_t changed;
     size_t removed;
     size_t same;
+    size_t weight_before; /* of the rows in force */
     bool is_littered; /* rows that are in force no more could not be cleared away; the next does */
 };
 
-/* ERR_DENIED: there are no rows, and counts_out->removed are in force. ERR_LIMIT: the type has more
+/* Whether of so many so many less may be a mistake of who made the rows: more than a fifth, and not just a
+ * few. */
+bool data_set_is_loss(size_t before, size_t lost);
+
+/* ERR_DENIED: there are no rows, and counts_out->removed are in force; or it would be a loss of rows or of
+ * weight that the change may not have. ERR_LIMIT: the type has more
  * records than external data can have. Else what the store says. On every error but a lost last answer
  * what was in force is. */
 MUST_CHECK enum err data_set_apply(const struct data_store *store, const struct data_change *change,

@@ -206,6 +206,47 @@ static void the_word_of_a_source_is_none_of_the_rows(void **state)
     store_free(&store);
 }
 
+static enum err apply_weighed(struct store *store, size_t n, size_t weight, bool may_shrink,
+                              struct data_counts *counts_out)
+{
+    const struct data_store at = { .read = read_all, .put = put, .arg = store };
+    struct data_rows *rows = make(0, n, "a");
+    struct data_change change = {
+        .type = "acme.test/t", .key = DATA_KEY_EMAIL, .rows = rows, .may_shrink = may_shrink
+    };
+    struct diag d = { .line = 0 };
+
+    rows->weight = weight;
+    enum err err = data_set_apply(&at, &change, counts_out, &d);
+
+    data_rows_free(&rows);
+    return err;
+}
+
+static void a_loss_is_refused_where_it_may_be_a_mistake(void **state)
+{
+    struct store store = { .records = map_new() };
+    struct data_counts c;
+
+    (void)state;
+    assert_false(data_set_is_loss(10, 4));
+    assert_true(data_set_is_loss(10, 5));
+    assert_false(data_set_is_loss(40, 8));
+    assert_true(data_set_is_loss(40, 9));
+    assert_false(data_set_is_loss(0, 0));
+    assert_int_equal(apply_weighed(&store, 40, 100, false, &c), ERR_OK);
+    assert_int_equal(apply_weighed(&store, 31, 100, false, &c), ERR_DENIED);
+    assert_int_equal(c.removed, 9);
+    assert_int_equal(apply_weighed(&store, 40, 79, false, &c), ERR_DENIED);
+    assert_int_equal(c.weight_before, 100);
+    assert_int_equal(apply_weighed(&store, 40, 80, false, &c), ERR_OK);
+    /* What it weighs now is what counts next. */
+    assert_int_equal(apply_weighed(&store, 40, 64, false, &c), ERR_OK);
+    assert_int_equal(apply_weighed(&store, 1, 1, true, &c), ERR_OK);
+    assert_int_equal(map_count(store.records), 2);
+    store_free(&store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_large_change_that_is_cut_off_anywhere_changes_nothing_in_force),
         cmocka_unit_test(no_rows_end_those_in_force_only_where_they_may),
         cmocka_unit_test(the_word_of_a_source_is_none_of_the_rows),
+        cmocka_unit_test(a_loss_is_refused_where_it_may_be_a_mistake),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
