@@ -16,7 +16,8 @@ static const char help[] =
     "usage: postern databroker backup FILE\n"
     "       postern databroker restore [--keep-sessions] FILE\n"
     "       postern databroker rotate-keys\n\n"
-    "backup       copies the databroker's file as it is at one moment, while everything runs\n"
+    "backup       copies the databroker's file as it is at one moment, while everything runs (a store in\n"
+    "             PostgreSQL: pg_dump and pg_restore, see docs/postgresql.md)\n"
     "restore      checks a backup and puts it in the place of the store, which is kept beside it as\n"
     "             STORE.before-restore; the databroker must not run. Sessions are not restored: some may\n"
     "             have been revoked since the backup; --keep-sessions restores them all\n"
@@ -52,8 +53,9 @@ static const char *store_file(struct cli_broker *b)
         return NULL;
     }
     if (b->config->databroker_storage_type != CONFIG_STORAGE_SQLITE) {
-        (void)cli_fail(
-            1, "databroker_storage_type is not sqlite: the store is no file (postgres: pg_dump)");
+        (void)cli_fail(1,
+                       "databroker_storage_type is not sqlite: the store is no file; PostgreSQL is "
+                       "backed up with pg_dump and pg_restore, see docs/postgresql.md");
         return NULL;
     }
     return b->config->databroker_storage_file.p;

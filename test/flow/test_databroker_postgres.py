@@ -1,6 +1,9 @@
 """Databrokers on PostgreSQL: several at once, a server that stops, dies, or is replaced by its standby, a commit without answer."""
 
+import os
+import re
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -11,7 +14,7 @@ from broker import Broker, stubs
 from google.protobuf import duration_pb2, empty_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S, PATIENCE
-from trial import free_port, wait_for
+from trial import BIN, ROOT, free_port, wait_for
 
 TYPE = "type.googleapis.com/session.Session"
 Code = grpc.StatusCode
@@ -215,6 +218,55 @@ def test_a_standby_that_takes_over_has_everything_acknowledged(brokers, pb):
         primary.close()
         if standby is not None:
             standby.close()
+
+
+def restoring_sql():
+    """What docs/postgresql.md has people say after a pg_restore."""
+    with open(f"{ROOT}/docs/postgresql.md") as f:
+        return next(x for x in re.findall(r"```sql\n(.*?)```", f.read(), re.S) if "DELETE FROM postern.records" in x)
+
+
+def test_a_dump_under_load_is_restored(database, brokers, pb):
+    b = start(brokers, database.target)
+    api = b.client("cli")[0]
+    account = pb.Record(type="type.googleapis.com/user.ServiceAccount", id="robot")
+    account.data.Pack(stubs()["user"].ServiceAccount(id="robot", user_id="robot/1"))
+    first, account = put(api, session(pb)), put(api, account)
+    api.SetOptions(pb.SetOptionsRequest(type="x", options=pb.Options(capacity=7)), timeout=ANSWER_S)
+    writers = Writers([api], pb)
+    wait_for("some writes", lambda: len(writers.acknowledged) > 20, 30)
+    before, dump = list(writers.acknowledged), database.folder + "/dump"
+    where = ("-h", database.folder, "-p", str(database.port), "-U", "postgres")
+    database.run("pg_dump", *where, "--format=custom", "--schema=postern", f"--file={dump}", "postern")
+    wait_for("more writes", lambda: len(writers.acknowledged) > len(before) + 20, 30)
+    writers.stop()
+    late = put(api, session(pb))
+    version = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S).server_version
+    refused = subprocess.run([f"{BIN}/postern", "databroker", "backup", f"{b.folder}/x", "--config", b.config], capture_output=True,
+                             text=True, timeout=60, env={**os.environ, "INSECURE_SERVER": "true"}, check=False)
+    assert refused.returncode == 1 and "pg_dump" in refused.stderr
+    for keep_sessions in (True, False):
+        b.stop()
+        database.run("pg_restore", *where, "--clean", "--if-exists", "--single-transaction", "--dbname=postern", dump)
+        sql = restoring_sql().strip().splitlines()
+        database.ask("BEGIN; " + " ".join(sql[keep_sessions:]) + " COMMIT")
+        api = b.start().client("cli")[0]
+        for r in [first, *before]:
+            request = pb.GetRequest(type=TYPE, id=r.id)
+            if keep_sessions:
+                assert api.Get(request, timeout=ANSWER_S).record == r
+            else:
+                with pytest.raises(grpc.RpcError) as gone:
+                    api.Get(request, timeout=ANSWER_S)
+                assert gone.value.code() == Code.NOT_FOUND
+        assert api.Get(pb.GetRequest(type=account.type, id="robot"), timeout=ANSWER_S).record == account
+        assert api.GetOptions(pb.GetOptionsRequest(type="x"), timeout=ANSWER_S).options.capacity == 7
+        assert api.Query(pb.QueryRequest(type=TYPE, query=late.id), timeout=ANSWER_S).total_count == 0
+        old = pb.SyncRequest(server_version=version, record_version=late.version, wait=False)
+        with pytest.raises(grpc.RpcError) as aborted:
+            list(api.Sync(old, timeout=ANSWER_S))
+        assert aborted.value.code() == Code.ABORTED
+        assert put(api, session(pb)).version > late.version  # none is given twice
 
 
 class Relay:
