@@ -394,12 +394,11 @@ static void on_reply(void *arg, const struct proxy_authz_reply *reply)
 static void peer_free(struct peer **peer)
 {
     struct peer *p = TAKE(*peer);
-    bool was_up = proxy_authz_link_is_up(p->link);
 
-    proxy_authz_link_free(&p->link);
-    if (was_up) {
+    if (proxy_authz_link_is_up(p->link)) {
         on_up(p, false);
     }
+    proxy_authz_link_free(&p->link);
     CHECK(list_empty(&p->asked));
     mem_free(&p);
 }
@@ -485,6 +484,18 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         }
         proxy_authz_link_tick(p->link, now_us / 1000);
     }
+}
+
+int64_t proxy_authz_heard_ms(const struct proxy_authz *authz)
+{
+    int64_t heard_ms = 0;
+
+    for (size_t i = 0; i < authz->n_peers; i++) {
+        const struct peer *p = authz->peers[i]; /* NULL: it is just being dropped */
+
+        heard_ms = p == NULL ? heard_ms : MAX(heard_ms, proxy_authz_link_heard_ms(p->link));
+    }
+    return heard_ms;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

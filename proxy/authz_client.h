@@ -64,5 +64,7 @@ void proxy_authz_free(struct proxy_authz **authz); /* open checks get no callbac
 uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *check,
                            proxy_answer_fn fn, void *arg);
 void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle);
+/* When any of them, also of those whose stream was lost, last said anything. */
+int64_t proxy_authz_heard_ms(const struct proxy_authz *authz);
 /* Sends what has gathered: the loop's flush. */
 void proxy_authz_flush(struct proxy_authz *authz);

@@ -18,7 +18,13 @@
 #include "common/secret.h"
 #include "proxy/io.h"
 
-enum { RETRY_FIRST_MS = 50, RETRY_MAX_MS = 1000, CONNECT_MS = 3000 };
+enum {
+    RETRY_FIRST_MS = 50,
+    RETRY_MAX_MS = 1000,
+    CONNECT_MS = 3000,
+    PING_MS = 6000, /* gRPC core takes more than one in 5 s for an attack */
+    PONG_MS = 5000
+};
 
 enum link_state { LINK_DOWN = 0, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
 
@@ -38,6 +44,8 @@ struct proxy_authz_link {
     bool wants_write;
     int64_t silent_since_us; /* 0: nothing is unanswered */
     int64_t sent_at_us;
+    int64_t heard_ms;
+    int64_t pinged_ms;         /* and nothing was heard since; 0: no ping is on its way */
     struct rpc_duplex *duplex; /* UP: there is one */
     bool proven;               /* this stream has given an answer */
     struct arena arena;
@@ -260,6 +268,11 @@ int64_t proxy_authz_link_silent_since_us(const struct proxy_authz_link *link)
     return link->silent_since_us;
 }
 
+int64_t proxy_authz_link_heard_ms(const struct proxy_authz_link *link)
+{
+    return link->heard_ms;
+}
+
 int64_t proxy_authz_link_sent_at_us(const struct proxy_authz_link *link)
 {
     return link->sent_at_us;
@@ -278,6 +291,12 @@ void proxy_authz_link_send(struct proxy_authz_link *link, struct sv message)
     }
 }
 
+static void heard(struct proxy_authz_link *a)
+{
+    a->heard_ms = clock_coarse_ms();
+    a->pinged_ms = 0;
+}
+
 static void link_up(struct proxy_authz_link *a)
 {
     open_stream(a);
@@ -286,6 +305,7 @@ static void link_up(struct proxy_authz_link *a)
         return;
     }
     a->state = LINK_UP;
+    heard(a);
     a->opts.on_up(a->opts.arg, true);
     if (a->state == LINK_UP) {
         a->opts.on_changed(a->opts.arg, NULL, 0, true); /* what was told meanwhile was missed */
@@ -301,6 +321,9 @@ static void pull_wire(struct proxy_authz_link *a)
 
     while (a->state == LINK_UP && result == PROXY_IO_DONE && more) {
         result = proxy_io_read(&a->io, room, sizeof(room), &n);
+        if (result == PROXY_IO_DONE) {
+            heard(a);
+        }
         more = proxy_io_pending(&a->io); /* else the next event tells */
         if (result == PROXY_IO_DONE && (rpc_duplex_feed(a->duplex, sv_of(room, n)) != ERR_OK ||
                                         rpc_duplex_is_over(a->duplex))) {
@@ -448,6 +471,20 @@ static void dial(struct proxy_authz_link *a)
     want_write(a, true);
 }
 
+/* A peer that is cut off, or hangs, closes nothing: what it would have told is missed. */
+static void look_for_life(struct proxy_authz_link *a, int64_t now_ms)
+{
+    if (a->pinged_ms != 0 && now_ms - a->pinged_ms >= PONG_MS) {
+        proxy_authz_link_drop(a, "no sign of life");
+    } else if (a->pinged_ms == 0 && now_ms - a->heard_ms >= PING_MS) {
+        a->pinged_ms = now_ms;
+        rpc_duplex_ping(a->duplex);
+        if (!push_wire(a)) {
+            proxy_authz_link_drop(a, "write failed");
+        }
+    }
+}
+
 void proxy_authz_link_tick(struct proxy_authz_link *link, int64_t now_ms)
 {
     if (link->state == LINK_DOWN && now_ms >= link->retry_at_ms) {
@@ -455,6 +492,8 @@ void proxy_authz_link_tick(struct proxy_authz_link *link, int64_t now_ms)
     } else if ((link->state == LINK_CONNECTING || link->state == LINK_HANDSHAKE) &&
                now_ms >= link->state_until_ms) {
         proxy_authz_link_drop(link, "connecting took too long");
+    } else if (link->state == LINK_UP) {
+        look_for_life(link, now_ms);
     }
 }
 

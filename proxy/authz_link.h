@@ -39,6 +39,9 @@ bool proxy_authz_link_is_up(const struct proxy_authz_link *link);
 bool proxy_authz_link_can_send(const struct proxy_authz_link *link);
 /* Since when no message has come back though one was sent; 0: all is answered. Monotonic. */
 int64_t proxy_authz_link_silent_since_us(const struct proxy_authz_link *link);
+/* When it last said anything, be it the answer to a ping: an idle link asks for one every 6 s, and is
+ * lost without. */
+int64_t proxy_authz_link_heard_ms(const struct proxy_authz_link *link);
 /* When the last message left. */
 int64_t proxy_authz_link_sent_at_us(const struct proxy_authz_link *link);
 /* One message; it can_send. The link may be down afterwards. */

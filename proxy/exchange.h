@@ -79,8 +79,8 @@ struct proxy_exchange {
     uint64_t check;              /* open, or 0 */
     uint64_t recheck;            /* open, or 0 */
     bool again;                  /* something changed while a check was under way */
-    int64_t undecided_since_ms;  /* rechecks give no verdict since then; 0: they do */
-    int64_t recheck_at_ms;       /* session's end on the monotonic clock; INT64_MAX: none */
+    int64_t undecided_since_ms;  /* no verdict can be had since then; 0: it can */
+    int64_t recheck_at_ms; /* on the monotonic clock, as at the session's end; INT64_MAX: never */
     enum proxy_verdict verdict;
     bool wants_fresh; /* LOGIN: there is a session, but the login is too long ago */
     uint32_t reasons[PROXY_REASONS_MAX];
@@ -148,3 +148,5 @@ void proxy_request_identified(struct proxy_exchange *x);
 bool proxy_request_is_preflight(const struct proxy_exchange *x);
 /* What it was allowed by may have changed: ask again. */
 void proxy_request_recheck(struct proxy_exchange *x);
+/* Nobody is there to ask, and nobody was heard since then: it stays for databroker_max_staleness. */
+void proxy_request_unvouched(struct proxy_exchange *x, int64_t since_ms);

@@ -230,12 +230,26 @@ static void on_answer(void *arg, const struct proxy_answer *answer)
     }
 }
 
+static int64_t undecided_until_ms(const struct proxy_exchange *x)
+{
+    return x->undecided_since_ms + x->snapshot->config->databroker_max_staleness_ms;
+}
+
+static bool stays_undecided(struct proxy_exchange *x)
+{
+    int64_t now = clock_mono_ms();
+
+    if (x->undecided_since_ms == 0) {
+        x->undecided_since_ms = now;
+    }
+    x->recheck_at_ms = now + RECHECK_RETRY_MS;
+    return now < undecided_until_ms(x);
+}
+
 /* No verdict is no reason to cut what was allowed, for as long as a replica may be stale. Where
  * authorize says that its replica is, that time is over. */
 static bool stays_for_now(struct proxy_exchange *x, const struct proxy_answer *answer)
 {
-    int64_t now = clock_mono_ms();
-
     if (answer->verdict != PROXY_VERDICT_UNAVAILABLE && answer->verdict != PROXY_VERDICT_NONE) {
         return false;
     }
@@ -244,11 +258,7 @@ static bool stays_for_now(struct proxy_exchange *x, const struct proxy_answer *a
             return false;
         }
     }
-    if (x->undecided_since_ms == 0) {
-        x->undecided_since_ms = now;
-    }
-    x->recheck_at_ms = now + RECHECK_RETRY_MS;
-    return now - x->undecided_since_ms < x->snapshot->config->databroker_max_staleness_ms;
+    return stays_undecided(x);
 }
 
 /* An open exchange was looked at again. */
@@ -291,9 +301,21 @@ void proxy_request_recheck(struct proxy_exchange *x)
     }
     x->again = false;
     x->recheck = send_check(x, true, on_recheck);
-    if (x->recheck == 0) {
-        proxy_exchange_abort(x); /* it cannot be asked: it cannot stay */
+    if (x->recheck == 0 && !stays_undecided(x)) { /* too many are asked about at once */
+        x->fault = "no-longer-allowed";
+        proxy_exchange_abort(x);
     }
+}
+
+void proxy_request_unvouched(struct proxy_exchange *x, int64_t since_ms)
+{
+    if (x->service == PROXY_FOR_AUTHENTICATE || x->phase == PROXY_CHECK) {
+        return;
+    }
+    if (x->undecided_since_ms == 0) {
+        x->undecided_since_ms = since_ms;
+    }
+    x->recheck_at_ms = MIN(x->recheck_at_ms, undecided_until_ms(x));
 }
 
 /* ---- the way in ------------------------------------------------------------------------------ */

@@ -147,7 +147,15 @@ static void on_changed(void *arg, const struct sv *sessions, size_t n, bool all)
 static void on_link(void *arg, bool up)
 {
     struct proxy_worker *w = arg;
+    struct list *it = NULL;
 
+    LIST_FOREACH(it, &w->exchanges) {
+        struct proxy_exchange *x = LIST_ENTRY(it, struct proxy_exchange, in_worker);
+
+        if (!up && proxy_exchange_stands_on_verdict(x)) {
+            proxy_request_unvouched(x, proxy_authz_heard_ms(w->authz));
+        }
+    }
     proxy_app_authz(w->app, up);
 }
 

@@ -94,7 +94,10 @@ count_pytest() { # its output, exit code, name
     add "${ok:-0}" "$bad" "$3"
 }
 
-# Files whose tests wait for a token's end or a poller's next look run beside the others: ten minutes of next to no work.
+# Files whose tests wait for a token's end, a poller's next look or a sign of life run beside the others: ten minutes of next
+# to no work.
+patient_files="refresh external_sources partition"
+
 run_flow() {
     if [ -n "${FLOW:-}" ]; then
         # shellcheck disable=SC2046 # a word for each file
@@ -102,9 +105,11 @@ run_flow() {
         count_pytest "$logs/flow" $? flow
         return
     fi
-    call_pytest "$logs/patient" test/flow/test_refresh.py test/flow/test_external_sources.py &
+    # shellcheck disable=SC2046 # a word for each file
+    call_pytest "$logs/patient" $(for name in $patient_files; do echo "test/flow/test_$name.py"; done) &
     patient=$!
-    call_pytest "$logs/flow" test/flow --ignore=test/flow/test_refresh.py --ignore=test/flow/test_external_sources.py
+    # shellcheck disable=SC2046
+    call_pytest "$logs/flow" test/flow $(for name in $patient_files; do echo "--ignore=test/flow/test_$name.py"; done)
     count_pytest "$logs/flow" $? flow
     wait "$patient"
     count_pytest "$logs/patient" $? "flow, the patient ones"

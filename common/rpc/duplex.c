@@ -318,6 +318,11 @@ void rpc_duplex_accept(struct rpc_duplex *duplex)
     CHECK(nghttp2_submit_response(d->h2, d->stream, head, ARRAY_LEN(head), &body) == 0);
 }
 
+void rpc_duplex_ping(struct rpc_duplex *duplex)
+{
+    CHECK(nghttp2_submit_ping(duplex->h2, NGHTTP2_FLAG_NONE, NULL) == 0);
+}
+
 void rpc_duplex_end(struct rpc_duplex *duplex, enum rpc_status status, const char *text)
 {
     struct rpc_duplex *d = duplex;

@@ -42,6 +42,9 @@ bool rpc_duplex_can_send(const struct rpc_duplex *duplex);
 MUST_CHECK enum err rpc_duplex_out(struct rpc_duplex *duplex, struct sv *bytes_out);
 void rpc_duplex_wrote(struct rpc_duplex *duplex, size_t n);
 
+/* Asks the other end for a sign of life: bytes come back. */
+void rpc_duplex_ping(struct rpc_duplex *duplex);
+
 /* Client: what the server ended the stream with; RPC_UNKNOWN until then. */
 enum rpc_status rpc_duplex_status(const struct rpc_duplex *duplex);
 

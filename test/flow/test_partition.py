@@ -1,6 +1,7 @@
-"""An authorize that does not hear from the databroker, and does not notice: what it may still say, and for how long."""
+"""An authorize that does not hear from the databroker, or a proxy from it: what may stay open, and for how long."""
 
 import os
+import signal
 import socket
 import ssl
 
@@ -8,7 +9,7 @@ import pytest
 from relay import Relay
 from sanitize import PATIENCE
 from stand import Stand, Upstream
-from trial import wait_for
+from trial import freeze, wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
 ROUTES = """
@@ -32,7 +33,8 @@ def raw(s):
 def world(request):
     """A stand whose last authorize hears of the databroker by a relay only."""
     upstream = Upstream(raw=raw)
-    stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=request.param, settings="databroker_max_staleness: 2s\n")
+    authorizes, bound = request.param
+    stand = Stand(ROUTES.replace("UP", str(upstream.port)), authorizes=authorizes, settings=f"databroker_max_staleness: {bound}\n")
     path = os.path.join(stand.folder, "relay.sock")
     relay = Relay(path, os.path.join(stand.folder, "databroker.sock"))
     stand.env[stand.authorizes[-1]] = {"DATABROKER_SERVICE_URL": "unix:" + path}
@@ -81,7 +83,7 @@ def is_stale(stand):
     return [line for line in stand.logs(stand.authorizes[-1]) if line["event"] == "replica.stale"]
 
 
-@pytest.mark.parametrize("world", [1], indirect=True)
+@pytest.mark.parametrize("world", [(1, "2s")], indirect=True)
 def test_what_is_open_ends_when_nobody_can_vouch_for_it(world):
     stand, relay = world
     browser = enter(stand, USER)
@@ -95,7 +97,7 @@ def test_what_is_open_ends_when_nobody_can_vouch_for_it(world):
     assert browser.fetch(stand.url("app")).status_code == 401
 
 
-@pytest.mark.parametrize("world", [2], indirect=True)
+@pytest.mark.parametrize("world", [(2, "2s")], indirect=True)
 def test_another_authorize_answers_in_place_of_one_that_is_cut_off(world):
     stand, relay = world
     stays, goes = enter(stand, ADMIN), enter(stand, USER)
@@ -107,3 +109,34 @@ def test_another_authorize_answers_in_place_of_one_that_is_cut_off(world):
     assert {goes.fetch(stand.url("app")).status_code for _ in range(20)} == {401}
     assert {stays.fetch(stand.url("app")).status_code for _ in range(20)} == {200}
     assert is_open(open_stays)
+
+
+@pytest.mark.parametrize("world", [(1, "2s")], indirect=True)
+@pytest.mark.parametrize("end", ["dies", "hangs"])
+def test_what_is_open_ends_when_nobody_can_be_asked(world, end):
+    stand, _ = world
+    authorize = stand.processes["authorize"]
+    open_one = websocket(stand, enter(stand, USER))
+    if end == "dies":
+        stand.kill("authorize")
+    else:
+        freeze(authorize)
+    try:
+        assert ends(open_one)
+    finally:
+        authorize.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("world", [(1, "60s")], indirect=True)
+def test_what_is_open_outlives_an_authorize_that_comes_back(world):
+    stand, _ = world
+    browser = enter(stand, USER)
+    open_one = websocket(stand, browser)
+    stand.kill("authorize")
+    wait_for("the loss", lambda: browser.fetch(stand.url("app")).status_code == 503, 20 * PATIENCE)
+    stand.start_one("authorize")
+    wait_for("the return", lambda: browser.fetch(stand.url("app")).status_code == 200, 60 * PATIENCE)
+    assert is_open(open_one)
+    stand.cli("users", "revoke", USER)
+    open_one.settimeout(20 * PATIENCE)
+    assert ends(open_one)
