@@ -81,7 +81,7 @@ class Recorder:
 class Client(Recorder):
     def __init__(self, settings):
         super().__init__(settings)
-        sys.path.insert(0, settings["stubs"])
+        sys.path[:0] = settings["stubs"]
         import databroker_pb2
         import databroker_pb2_grpc
         import grpc

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-from broker import Broker, stubs
+from broker import Broker
 from foreign import messages
 from namespaces import Network
 from postgres import Postgres
@@ -145,8 +145,8 @@ class Sites:
 
     def record(self, life_s):
         """Starts them all. What a client says of its sessions goes to all others. life_s: how long a revoked one is tried."""
-        messages("databroker", "session", "session_service")
-        common = {"seed": self.seed, "stubs": os.path.dirname(stubs()["databroker"].__file__), "begin": time.monotonic_ns(),
+        made = messages("databroker", "session", "session_service").values()
+        common = {"seed": self.seed, "stubs": [os.path.dirname(pb.__file__) for pb, _ in made], "begin": time.monotonic_ns(),
                   "secret": base64.b64encode(self.brokers[0].secret).decode(), "life": life_s, "port": PROXY_PORT,
                   "patience": PATIENCE}
         for i in range(self.n):
@@ -184,8 +184,11 @@ class Sites:
                 p.stdin.close()
             codes[name] = p.wait(60 * PATIENCE)
         for name, code in codes.items():
-            with open(os.path.join(self.folder, name + ".log"), errors="replace") as f:
-                assert code == 0, f"recorder {name}: {code}\n{f.read()[-3000:]}"
+            assert code == 0, f"recorder {name} ended with {code}:\n{self.last_words(name)}"
+
+    def last_words(self, name):
+        with open(os.path.join(self.folder, name + ".log"), errors="replace") as f:
+            return f.read()[-3000:]
 
     # --- faults ---
 
@@ -251,12 +254,19 @@ class Sites:
         self.await_revocations(1)
         self.stop_recorders()
         heart.stop()
+        self.longest_stall_s = max((end - begin for begin, end in heart.stalls), default=0) / 1e9
         return [*self.promises(), *self.apart, *self.unconfirmed(), *self.stalls(heart), *self.recorded()]
 
     def await_revocations(self, n):
         clients = [p for name, p in self.recorders if name.startswith("c")]
-        before = {p: self.revoked[p] for p in clients}
-        wait_for(f"{n} revocations of each client", lambda: all(self.revoked[p] >= before[p] + n for p in clients), 120)
+        enough = {p: self.revoked[p] + n for p in clients}
+
+        def done():
+            for name, p in self.recorders:
+                if p.poll() is not None:
+                    raise RuntimeError(f"recorder {name} ended with {p.returncode}:\n{self.last_words(name)}")
+            return all(self.revoked[p] >= enough[p] for p in clients)
+        wait_for(f"{n} revocations of each client", done, 120)
 
     def promises(self):
         yield {"kind": "promise", "bounds": {"same": 0, "other": int(BOUND_S * PATIENCE * 1e9), "apart": int(STALENESS_S * 1e9)}}
