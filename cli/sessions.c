@@ -136,6 +136,12 @@ static bool revoke(const struct cli_broker *b, Postern__SessionFilter *filter,
     }
     *revoked_out = ((const Postern__RevokeSessionsResponse *)(const void *)answer)->revoked;
     *known_out = ((const Postern__RevokeSessionsResponse *)(const void *)answer)->user_known;
+    if (!((const Postern__RevokeSessionsResponse *)(const void *)answer)->confirmed) {
+        (void)fprintf(stderr,
+                      "warning: an authorize has not confirmed it within a second and may let "
+                      "them in for a moment; the databroker's log says where "
+                      "(databroker.unconfirmed)\n");
+    }
     protobuf_c_message_free_unpacked(answer, NULL);
     return true;
 }

@@ -1,15 +1,28 @@
-/* Acknowledged deletions: the answer waits until every replica that confirms has taken them in, so
- * that after a revoke the very next request is refused. It waits BROKER_CONFIRM_MS at most: a replica
- * that hangs decides nothing meanwhile, and must not keep others from revoking. */
+/* Acknowledged deletions: the answer waits until every replica that confirms has taken them in, this
+ * databroker's and those of others of the store, so that after a revoke the very next request is refused
+ * everywhere. It waits BROKER_CONFIRM_MS at most: a replica that hangs, or a databroker that is gone, decides
+ * nothing meanwhile, and must not keep others from revoking. */
 #include "replica.pb-c.h"
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "databroker/service_int.h"
 
+enum { LOOK_MS = 20 }; /* between two looks at what other databrokers tell */
+
+/* Whether other databrokers' replicas have what op deleted. */
+static bool peers_have(const struct broker_op *op)
+{
+    const struct broker_peering *p = &op->service->peering;
+
+    return !op->service->shared ||
+           (p->seen_round >= op->confirm_round && p->seen.confirmed >= op->confirm_version);
+}
+
 static void arm(struct broker_service *service)
 {
     const struct broker_op *first = NULL;
+    struct list *it = NULL;
     int64_t left_ms = 0;
     struct timeval tv;
 
@@ -19,21 +32,28 @@ static void arm(struct broker_service *service)
     }
     first = LIST_ENTRY(service->unconfirmed.next, struct broker_op, in_unconfirmed);
     left_ms = MAX(first->confirm_until_ms - clock_mono_ms(), (int64_t)0);
+    LIST_FOREACH(it, &service->unconfirmed) {
+        if (!peers_have(LIST_ENTRY(it, struct broker_op, in_unconfirmed))) {
+            left_ms = MIN(left_ms, (int64_t)LOOK_MS);
+            break;
+        }
+    }
     tv = (struct timeval){ .tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000 };
     CHECK(event_add(service->confirm_timer, &tv) == 0);
 }
 
 /* True when all replicas have what op deleted, or it has waited long enough. */
-static bool is_over(const struct broker_op *op, uint64_t confirmed, int64_t now_ms)
+static bool is_over(struct broker_op *op, uint64_t confirmed, int64_t now_ms)
 {
-    if (op->confirm_version <= confirmed) {
-        return true;
-    }
-    if (now_ms < op->confirm_until_ms) {
-        return false;
+    const struct broker_peering *p = &op->service->peering;
+
+    op->confirmed = op->confirm_version <= confirmed && peers_have(op);
+    if (op->confirmed || now_ms < op->confirm_until_ms) {
+        return op->confirmed;
     }
     log_warn("databroker.unconfirmed", KV_U64("version", op->confirm_version),
-             KV_U64("confirmed", confirmed));
+             KV_U64("confirmed", confirmed), KV_U64("confirmed_elsewhere", p->seen.confirmed),
+             KV_STR("databroker", peers_have(op) ? "this one" : p->seen.last));
     return true;
 }
 
@@ -59,6 +79,7 @@ static void on_confirm_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
+    (void)broker_peers_look(arg);
     answer_ready(arg);
 }
 
@@ -74,14 +95,22 @@ void broker_confirm_deinit(struct broker_service *service)
     event_free(service->confirm_timer);
 }
 
-void broker_confirm_wait_for(struct broker_op *op, uint64_t version)
+static void wait_for(struct broker_op *op, uint64_t version)
 {
     op->confirm_version = version;
+    op->confirm_round = broker_peers_look(op->service);
     op->confirm_until_ms = clock_mono_ms() + BROKER_CONFIRM_MS;
     list_push_back(&op->service->unconfirmed, &op->in_unconfirmed);
     answer_ready(op->service);
 }
 
+void broker_confirm_wait_for(struct broker_op *op, uint64_t version)
+{
+    broker_peers_want(op->service, version);
+    wait_for(op, version);
+}
+
+/* The store tells other databrokers of these by itself. */
 void broker_confirm_wait(struct broker_op *op)
 {
     uint64_t last = 0;
@@ -93,14 +122,16 @@ void broker_confirm_wait(struct broker_op *op)
         }
     }
     if (last == 0) {
+        op->confirmed = true;
         op->reply(op);
     } else {
-        broker_confirm_wait_for(op, last);
+        wait_for(op, last);
     }
 }
 
 void broker_confirm_check(struct broker_service *service)
 {
+    broker_peers_tell(service);
     if (!list_empty(&service->unconfirmed)) {
         answer_ready(service);
     }

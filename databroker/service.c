@@ -339,6 +339,11 @@ static void probe_done(void *arg)
     const char *why = NULL;
 
     service->probe_out = false;
+    if (err == ERR_OK) {
+        service->reached_ms = service->probe_began_ms;
+    } else {
+        service->peering.is_told = false; /* the store may come back as it was before */
+    }
     if (err == ERR_LIMIT) {
         why = "store-full";
     } else if (err == ERR_TIMEOUT) {
@@ -370,6 +375,7 @@ static void on_probe_timer(evutil_socket_t fd, short what, void *arg)
         return;
     }
     broker_tokens_tick(service);
+    broker_peers_tick(service);
     if (service->probe_out) {
         if (now - service->probe_began_ms >= BROKER_PROBE_LATE_MS - BROKER_PROBE_MS) {
             tell_health(service, false, "store-slow");
@@ -407,6 +413,7 @@ static void wake_followers(void *arg)
         service->options_generation++;
     }
     broker_sync_wake(service);
+    broker_peers_tell(service);
 }
 
 /* On the watcher's thread; on_commit follows. */
@@ -415,6 +422,14 @@ static void on_options(void *arg)
     struct broker_service *service = arg;
 
     __atomic_store_n(&service->options_news, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Likewise. */
+static void on_wanted(void *arg, uint64_t version)
+{
+    struct broker_service *service = arg;
+
+    __atomic_store_n(&service->peering.wanted, version, __ATOMIC_SEQ_CST);
 }
 
 /* On the writer's thread, or the watcher's. */
@@ -440,11 +455,14 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->ops = ops;
     service->options_generation = 1;
     list_init(&service->followers);
+    service->shared = (opts->beneath != NULL ? opts->beneath : ops)->peers != NULL;
+    broker_peers_init(service);
     broker_confirm_init(service);
     broker_audit_init(service);
     own.readers = READERS + SEARCHERS;
     own.on_commit = on_commit;
     own.on_options = on_options;
+    own.on_wanted = on_wanted;
     own.arg = service;
     err = ops->open(&own, &service->store, d);
     if (err != ERR_OK) {

@@ -20,11 +20,29 @@ enum {
     BROKER_SEARCH_MS = 20000, /* that of a look at many records, from when it was asked for */
     BROKER_WRITE_MS = 5000,   /* a write that has not begun by then is not done */
     BROKER_CONFIRM_MS = 1000, /* an acknowledged deletion waits for replicas no longer */
+    BROKER_ALONE_MS = 6000,   /* out of reach of the store for so long: others may have written */
     BROKER_AUDIT_MS = 3000,   /* a change waits for its audit line no longer */
     BROKER_FOLLOWERS_MAX = 256
 };
 
 struct broker_external;
+
+/* peers.c */
+struct broker_peering {
+    struct broker_peers read; /* the job's */
+    enum err read_err;
+    bool read_out;
+    uint64_t round;           /* counts reads begun */
+    struct broker_peers seen; /* by the last read */
+    uint64_t seen_round;      /* its number */
+    struct broker_write tell;
+    bool tell_out;
+    bool is_told;    /* told is what the others read */
+    uint64_t told;   /* as broker_sync_confirmed */
+    uint64_t wanted; /* atomic: by others; nobody asks about what is beyond */
+    uint64_t own;    /* what is waited for here, and what of that the others know */
+    uint64_t own_told;
+};
 
 struct broker_service {
     struct loop *loop;
@@ -43,6 +61,9 @@ struct broker_service {
     int options_news;            /* atomic: through another databroker */
     int wake_posted;             /* atomic: a wake of the followers is on its way */
     struct broker_tokens *tokens;
+    bool shared; /* other databrokers may use the store */
+    struct broker_peering peering;
+    int64_t reached_ms;      /* when the store was last written to */
     struct list unconfirmed; /* ops whose deletions a replica has not taken in yet, oldest first */
     struct event *confirm_timer;
 
@@ -85,7 +106,9 @@ struct broker_op {
     void (*audited)(struct broker_op *op);
     struct list in_unconfirmed;
     uint64_t confirm_version;
+    uint64_t confirm_round; /* what other databrokers say counts from this read of it on */
     int64_t confirm_until_ms;
+    bool confirmed; /* every replica has it; false: or did not say so in time */
     struct diag d;
     enum err err;
     void (*read)(struct broker_op *op);  /* on a job's thread; sets err */
@@ -136,6 +159,21 @@ void broker_tokens_tick(struct broker_service *service);
 uint64_t broker_sync_confirmed(struct broker_service *service);
 /* False: there is no such follower. */
 bool broker_sync_confirm(struct broker_service *service, struct sv follower, uint64_t version);
+/* Followers that confirm are sent nothing until then. */
+void broker_sync_release(struct broker_service *service);
+/* Ends the streams of those: what they have may be old. */
+void broker_sync_cut(struct broker_service *service);
+
+/* peers.c. All do nothing where the store is this databroker's alone. */
+void broker_peers_init(struct broker_service *service);
+/* Reads what others tell; from the returned round on seen tells of what they had done by now. */
+uint64_t broker_peers_look(struct broker_service *service);
+/* Tells the others how far the followers are, where one of them waits for it. */
+void broker_peers_tell(struct broker_service *service);
+/* Tells the others to say when theirs have version. */
+void broker_peers_want(struct broker_service *service, uint64_t version);
+/* Every BROKER_PROBE_MS. */
+void broker_peers_tick(struct broker_service *service);
 
 /* audit.c. Calls audited when the lines of op's write are written, now or later; where they cannot be,
  * op->err says so: before the deed, and after it. */
@@ -147,7 +185,8 @@ void broker_audit_refused(struct broker_op *op, const char *action,
 void broker_audit_init(struct broker_service *service);
 void broker_audit_deinit(struct broker_service *service);
 
-/* confirm.c. Calls op->reply when the deletions of op->in are in every replica, now or later. */
+/* confirm.c. Calls op->reply when the deletions of op->in are in every replica, now or later, or
+ * BROKER_CONFIRM_MS are over; op->confirmed tells which. */
 void broker_confirm_wait(struct broker_op *op);
 /* The same for all deletions up to a version, whoever made them. */
 void broker_confirm_wait_for(struct broker_op *op, uint64_t version);

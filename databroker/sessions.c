@@ -26,7 +26,8 @@ struct sessions_call {
     Postern__SessionInfo **infos; /* List, Get */
     size_t n_infos;
     uint64_t revoked;
-    uint64_t seen; /* Revoke: a version of the store when nothing was left */
+    bool unconfirmed; /* some of these */
+    uint64_t seen;    /* Revoke: a version of the store when nothing was left */
 };
 
 static struct sessions_call *call_of(struct broker_op *op)
@@ -296,11 +297,13 @@ static void reply_revoke(struct broker_op *op)
     }
     response.revoked = own->revoked;
     response.user_known = own->filter.n_user_ids > 0;
+    response.confirmed = !own->unconfirmed;
     broker_op_reply(op, &response.base);
 }
 
 static void go_on(struct broker_op *op)
 {
+    call_of(op)->unconfirmed = call_of(op)->unconfirmed || !op->confirmed;
     if (op->err == ERR_OK && call_of(op)->more) {
         broker_op_read(op, read_revoke, write_revoke);
     } else {
@@ -327,6 +330,7 @@ static void write_revoke(struct broker_op *op)
         return;
     }
     if (op->err != ERR_OK || op->in.count == 0) {
+        op->confirmed = true;
         go_on(op);
         return;
     }

@@ -21,7 +21,8 @@ struct broker_store;
 enum {
     BROKER_RETENTION_MS = 3600000, /* how long a change stays in the log, at least */
     BROKER_END_KEEP_MS = 60000,    /* and a record after its end */
-    BROKER_QUERY_IDS = 100         /* of one query of the store */
+    BROKER_QUERY_IDS = 100,        /* of one query of the store */
+    BROKER_PEER_GONE_MS = 10000    /* a databroker that has not written for so long does not live */
 };
 
 struct broker_store_ops;
@@ -40,6 +41,8 @@ struct broker_store_opts {
     void (*on_commit)(void *arg);
     /* Before that, when another databroker changed a type's options; on some thread; likewise. */
     void (*on_options)(void *arg);
+    /* Before that, when another databroker waits for the replicas to have a version; likewise. */
+    void (*on_wanted)(void *arg, uint64_t version);
     void *arg;
 
     /* broker_store_sealed only: the store beneath, and the secrets that wrap its keys (keyring.h). */
@@ -68,8 +71,9 @@ enum broker_write_kind {
     BROKER_WRITE_LEASE_ACQUIRE,
     BROKER_WRITE_LEASE_RENEW,
     BROKER_WRITE_LEASE_RELEASE,
-    BROKER_WRITE_PROBE, /* writes and reads back one row: is the writer alive, is there room? */
-    BROKER_WRITE_SWEEP  /* what the writer does each minute: prune, expire, trim; one small batch */
+    BROKER_WRITE_CONFIRMED, /* tells other databrokers of this store how far replicas are here */
+    BROKER_WRITE_PROBE,     /* writes and reads back one row: is the writer alive, is there room? */
+    BROKER_WRITE_SWEEP /* what the writer does each minute: prune, expire, trim; one small batch */
 };
 
 /* One write. The caller owns it and all it points to; both stay until done has run. */
@@ -86,6 +90,8 @@ struct broker_write {
     struct sv lease_name;
     struct sv lease_id; /* RENEW, RELEASE */
     int64_t lease_ms;   /* ACQUIRE, RENEW */
+    uint64_t confirmed; /* CONFIRMED: the version that all have; UINT64_MAX: there is none */
+    uint64_t wanted;    /* CONFIRMED: the version that somebody here waits for; 0: none */
 
     char lease_id_out[RAND_UUID_SIZE]; /* ACQUIRE */
     uint64_t server_version_out;
@@ -109,6 +115,14 @@ struct broker_info {
     uint64_t server_version;
     uint64_t earliest_version; /* the oldest change that is still in the log */
     uint64_t latest_version;
+};
+
+/* Other databrokers that live: that wrote, if only a probe, within BROKER_PEER_GONE_MS. */
+struct broker_peers {
+    size_t count;
+    uint64_t
+        confirmed; /* the version that all replicas of all of them have; UINT64_MAX: no replica */
+    char last[RAND_UUID_SIZE]; /* whose have come least far; "": there is none */
 };
 
 struct broker_store_ops {
@@ -148,6 +162,9 @@ struct broker_store_ops {
     enum err (*options)(struct broker_store *store, struct sv type, int64_t deadline_ms,
                         struct broker_records *out);
     enum err (*info)(struct broker_store *store, int64_t deadline_ms, struct broker_info *info_out);
+    /* NULL: nobody else can write to the store, and CONFIRMED is none of its writes. */
+    enum err (*peers)(struct broker_store *store, int64_t deadline_ms,
+                      struct broker_peers *peers_out);
     /* Makes a new data key, seals with it from now on, and re-seals what is there by and by; waits for
      * the key to be on disk. A job's thread. NULL: the store seals nothing. */
     enum err (*rotate)(struct broker_store *store, char key_out[BROKER_KEY_ID_SIZE]);

@@ -183,12 +183,13 @@ static enum err read_first(struct broker_store *store, struct diag *d)
         return err;
     }
     store->seen = txn.state;
+    store->seen.wanted_version = 0; /* the watcher tells of it */
     broker_pg_rollback(store->writer);
     return ERR_OK;
 }
 
 /* Into the log: where it leads, and whether the way there is safe. */
-static enum err check_target(const char *conninfo, struct diag *d)
+static enum err check_target(const struct broker_store *store, const char *conninfo, struct diag *d)
 {
     CLEANUP(arena_deinit) struct arena arena = { 0 };
     struct sv where = { 0 };
@@ -199,7 +200,8 @@ static enum err check_target(const char *conninfo, struct diag *d)
     if (err != ERR_OK) {
         return err;
     }
-    log_info("store.opens", KV_STR("type", "postgres"), KV_SV("at", where));
+    log_info("store.opens", KV_STR("type", "postgres"), KV_SV("at", where),
+             KV_STR("databroker", store->id));
     if (broker_pg_is_exposed(conninfo)) {
         log_warn("store.tls-unverified", KV_SV("at", where),
                  KV_STR("advice", "sslmode=verify-full: else who stands between may read it all"));
@@ -213,7 +215,7 @@ static enum err store_open(const struct broker_store_opts *opts, struct broker_s
     CLEANUP(store_close) struct broker_store *store = store_new(opts);
     int64_t until_ms = clock_mono_ms() + START_MS;
     struct diag last = { .text = "" };
-    enum err err = check_target(opts->target, d);
+    enum err err = check_target(store, opts->target, d);
 
     if (err != ERR_OK) {
         return err;
@@ -258,4 +260,5 @@ const struct broker_store_ops broker_store_pg = {
     .types = broker_pg_types,
     .options = broker_pg_options,
     .info = broker_pg_info,
+    .peers = broker_pg_peers,
 };

@@ -20,6 +20,10 @@
  * what is counted anew. The row keeps the cluster's identifier and timeline; where they change, so does
  * the server version, and everybody reads a snapshot.
  *
+ * Replicas. A databroker writes to its row of postern.writers, too, how far the replicas are that follow
+ * it, and each transaction writes when it was: so every databroker can wait for the replicas of all that
+ * live (confirm.c).
+ *
  * Time is the database's: two databrokers' clocks need not agree.
  *
  * Threads: the writer's thread owns writer, number and steady; the watcher's thread owns its connection;
@@ -45,6 +49,7 @@ struct broker_pg_state {
     uint64_t latest_version;
     uint64_t log_floor;       /* changes up to here are no longer in the log */
     uint64_t options_version; /* grows with every change of a type's options */
+    uint64_t wanted_version;  /* somebody waits for the replicas to have it: the last deletion's */
 };
 
 struct broker_store {
@@ -135,3 +140,5 @@ MUST_CHECK enum err broker_pg_options(struct broker_store *store, struct sv type
                                       int64_t deadline_ms, struct broker_records *out);
 MUST_CHECK enum err broker_pg_info(struct broker_store *store, int64_t deadline_ms,
                                    struct broker_info *info_out);
+MUST_CHECK enum err broker_pg_peers(struct broker_store *store, int64_t deadline_ms,
+                                    struct broker_peers *peers_out);

@@ -1,6 +1,7 @@
 /* Reads: each takes an idle connection, or makes one, and asks all it wants in one round trip: one
  * transaction, one snapshot. A connection that turns out to be broken is replaced and the read begun
  * again; nothing was changed by it. */
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ struct read {
     uint64_t server_version;
     uint64_t after;
     struct broker_pg_state state;
+    struct broker_peers *peers;
 };
 
 typedef enum err (*read_fn)(struct broker_pg_conn *conn, struct read *read,
@@ -366,4 +368,48 @@ enum err broker_pg_info(struct broker_store *store, int64_t deadline_ms,
         };
     }
     return err;
+}
+
+/* The first row is the one that has come least far. */
+static void get_peers(const PGresult *result, struct broker_peers *peers_out)
+{
+    *peers_out =
+        (struct broker_peers){ .count = (size_t)PQntuples(result), .confirmed = UINT64_MAX };
+    if (peers_out->count > 0) {
+        uint64_t least = broker_pg_u64(result, 0, 1);
+
+        peers_out->confirmed = least == INT64_MAX ? UINT64_MAX : least;
+        (void)snprintf(peers_out->last, sizeof(peers_out->last), "%.*s",
+                       SV_ARG(broker_pg_sv(result, 0, 0)));
+    }
+}
+
+static enum err read_peers(struct broker_pg_conn *conn, struct read *read,
+                           struct broker_records *out)
+{
+    PGresult *result = NULL;
+    enum err err = ERR_OK;
+
+    (void)out;
+    broker_pg_add(conn, BROKER_PG_PEERS, PG_TEXT(read->id),
+                  PG_I64(BROKER_PEER_GONE_MS * INT64_C(1000)));
+    err = begin(conn, read);
+    if (err == ERR_OK) {
+        err = broker_pg_next(conn, &result);
+    }
+    if (err == ERR_OK) {
+        get_peers(result, read->peers);
+        PQclear(result);
+    }
+    return err;
+}
+
+enum err broker_pg_peers(struct broker_store *store, int64_t deadline_ms,
+                         struct broker_peers *peers_out)
+{
+    CLEANUP(broker_records_deinit) struct broker_records none = { .items = NULL };
+    struct read read = { .id = sv_from(store->id), .peers = peers_out };
+
+    broker_records_init(&none);
+    return run(store, deadline_ms, read_peers, &read, &none);
 }

@@ -26,16 +26,16 @@ const struct broker_pg_statement broker_pg_statements[BROKER_PG_COUNT] = {
     [BROKER_PG_NOTIFY] = { "NOTIFY postern_changes", "" },
     [BROKER_PG_CLOCK] = { "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", "" },
     [BROKER_PG_STATE_GET] = { "SELECT server_version, latest_version, log_floor, "
-                              "options_version, probe, history FROM postern.store "
+                              "options_version, probe, history, wanted FROM postern.store "
                               "WHERE one = 1",
                               "" },
     [BROKER_PG_STATE_LOCK] = { "SELECT server_version, latest_version, log_floor, "
-                               "options_version, probe, history FROM postern.store "
+                               "options_version, probe, history, wanted FROM postern.store "
                                "WHERE one = 1 FOR UPDATE",
                                "" },
     [BROKER_PG_STATE_PUT] = { "UPDATE postern.store SET server_version = $1, latest_version = $2, "
-                              "log_floor = $3, options_version = $4 WHERE one = 1",
-                              "iiii" },
+                              "log_floor = $3, options_version = $4, wanted = $5 WHERE one = 1",
+                              "iiiii" },
     [BROKER_PG_PROBE_PUT] = { "UPDATE postern.store SET probe = $1 WHERE one = 1", "i" },
     [BROKER_PG_HISTORY_PUT] = { "UPDATE postern.store SET history = $1 WHERE one = 1", "t" },
     [BROKER_PG_WRITER_GET] = { "SELECT number FROM postern.writers WHERE id = $1", "t" },
@@ -43,6 +43,14 @@ const struct broker_pg_statement broker_pg_statements[BROKER_PG_COUNT] = {
                                "VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE "
                                "SET number = excluded.number, seen_us = excluded.seen_us",
                                "tii" },
+    [BROKER_PG_WRITER_CONFIRMED] = { "INSERT INTO postern.writers (id, number, seen_us, confirmed) "
+                                     "VALUES ($1, 0, 0, $2) ON CONFLICT (id) DO UPDATE "
+                                     "SET confirmed = excluded.confirmed",
+                                     "ti" },
+    [BROKER_PG_PEERS] = { "SELECT id, confirmed FROM postern.writers WHERE id <> $1 AND seen_us > "
+                          "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 "
+                          "ORDER BY confirmed LIMIT 1000",
+                          "ti" },
     [BROKER_PG_WRITERS_PRUNE] = { "DELETE FROM postern.writers WHERE seen_us < $1", "i" },
     [BROKER_PG_RECORD_GET] = { "SELECT version, type, id, modified_us, 0::bigint, data_type, data "
                                "FROM postern.records WHERE type = $1 AND id = $2",
@@ -137,5 +145,13 @@ static const char *const step_1[] = {
     "seen_us bigint NOT NULL)",
 };
 
-const struct broker_pg_step broker_pg_steps[] = { { step_1, ARRAY_LEN(step_1) } };
+/* Who does not know of these columns says nothing of its replicas: nobody waits for them. */
+static const char *const step_2[] = {
+    "ALTER TABLE postern.store ADD COLUMN IF NOT EXISTS wanted bigint NOT NULL DEFAULT 0",
+    "ALTER TABLE postern.writers ADD COLUMN IF NOT EXISTS confirmed bigint NOT NULL "
+    "DEFAULT 9223372036854775807",
+};
+
+const struct broker_pg_step broker_pg_steps[] = { { step_1, ARRAY_LEN(step_1) },
+                                                  { step_2, ARRAY_LEN(step_2) } };
 const size_t broker_pg_step_count = ARRAY_LEN(broker_pg_steps);

@@ -24,6 +24,7 @@ void broker_pg_watch_told(struct broker_store *store, const struct broker_pg_sta
 static void tell(struct broker_store *store, const struct broker_pg_state *state)
 {
     bool options = false;
+    bool wanted = false;
     bool news = false;
 
     (void)pthread_mutex_lock(&store->mutex);
@@ -31,14 +32,19 @@ static void tell(struct broker_store *store, const struct broker_pg_state *state
     news = state->server_version != store->seen.server_version ||
            state->latest_version > store->seen.latest_version;
     options = state->options_version > store->seen.options_version;
-    if (news || options) {
+    wanted = state->wanted_version != store->seen.wanted_version &&
+             state->latest_version >= store->seen.latest_version;
+    if (news || options || wanted) {
         store->seen = *state;
     }
     (void)pthread_mutex_unlock(&store->mutex);
     if (options && store->opts.on_options != NULL) {
         store->opts.on_options(store->opts.arg);
     }
-    if ((news || options) && store->opts.on_commit != NULL) {
+    if (wanted && store->opts.on_wanted != NULL) {
+        store->opts.on_wanted(store->opts.arg, state->wanted_version);
+    }
+    if ((news || options || wanted) && store->opts.on_commit != NULL) {
         store->opts.on_commit(store->opts.arg);
     }
 }

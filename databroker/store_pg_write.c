@@ -43,6 +43,7 @@ static void get_state(const PGresult *result, struct broker_pg_state *state_out)
         .latest_version = broker_pg_u64(result, 0, 1),
         .log_floor = broker_pg_u64(result, 0, 2),
         .options_version = broker_pg_u64(result, 0, 3),
+        .wanted_version = broker_pg_u64(result, 0, 6),
     };
 }
 
@@ -105,7 +106,8 @@ static bool is_news(const struct broker_pg_txn *txn)
 {
     return txn->state.latest_version != txn->before.latest_version ||
            txn->state.server_version != txn->before.server_version ||
-           txn->state.options_version != txn->before.options_version;
+           txn->state.options_version != txn->before.options_version ||
+           txn->state.wanted_version != txn->before.wanted_version;
 }
 
 static void add_end(struct broker_pg_txn *txn)
@@ -115,7 +117,8 @@ static void add_end(struct broker_pg_txn *txn)
 
     if (memcmp(&txn->before, s, sizeof(*s)) != 0) {
         broker_pg_add(conn, BROKER_PG_STATE_PUT, PG_U64(s->server_version),
-                      PG_U64(s->latest_version), PG_U64(s->log_floor), PG_U64(s->options_version));
+                      PG_U64(s->latest_version), PG_U64(s->log_floor), PG_U64(s->options_version),
+                      PG_U64(s->wanted_version));
     }
     if (is_news(txn) && txn->store->notify) {
         broker_pg_add(conn, BROKER_PG_NOTIFY);
@@ -240,6 +243,9 @@ static enum err apply_put(struct broker_pg_txn *txn, struct broker_write *w)
     }
     for (i = 0; i < w->records->count; i++) {
         broker_pg_put_record(txn, &w->records->items[i]);
+        if (w->records->items[i].deleted_us != 0) { /* its answer waits: confirm.c */
+            txn->state.wanted_version = txn->state.latest_version;
+        }
     }
     return ERR_OK;
 }
@@ -329,6 +335,12 @@ static enum err apply(struct broker_pg_txn *txn, struct broker_write *w)
     case BROKER_WRITE_LEASE_RENEW:
     case BROKER_WRITE_LEASE_RELEASE:
         return apply_lease(txn, w);
+    case BROKER_WRITE_CONFIRMED:
+        broker_pg_add(txn->conn, BROKER_PG_WRITER_CONFIRMED, PG_TEXT(sv_from(txn->store->id)),
+                      PG_U64(MIN(w->confirmed, (uint64_t)INT64_MAX)));
+        txn->state.wanted_version = MAX(txn->state.wanted_version, w->wanted);
+        txn->write = true;
+        return ERR_OK;
     case BROKER_WRITE_PROBE:
         broker_pg_add(txn->conn, BROKER_PG_PROBE_PUT, PG_I64(txn->now_us));
         txn->write = true;

@@ -190,6 +190,16 @@ static enum err sealed_info(struct broker_store *store, int64_t deadline_ms,
     return store->ops->info(store->in, deadline_ms, info_out);
 }
 
+static enum err sealed_peers(struct broker_store *store, int64_t deadline_ms,
+                             struct broker_peers *peers_out)
+{
+    if (store->ops->peers == NULL) {
+        *peers_out = (struct broker_peers){ .confirmed = UINT64_MAX };
+        return ERR_OK;
+    }
+    return store->ops->peers(store->in, deadline_ms, peers_out);
+}
+
 /* ---- writing ---------------------------------------------------------------------------------- */
 
 /* A write on its way: what the caller gave stays as it is, a sealed copy goes down. */
@@ -406,5 +416,6 @@ const struct broker_store_ops broker_store_sealed = {
     .types = sealed_types,
     .options = sealed_options,
     .info = sealed_info,
+    .peers = sealed_peers,
     .rotate = sealed_rotate,
 };

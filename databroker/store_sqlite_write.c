@@ -242,6 +242,7 @@ static enum err apply(struct broker_store *store, struct broker_write *w)
         return apply_probe(store);
     case BROKER_WRITE_SWEEP:
         return broker_store_sweep(store, &w->swept_out);
+    case BROKER_WRITE_CONFIRMED:
     case BROKER_WRITE_NONE:
         break;
     }

@@ -49,6 +49,7 @@ struct follower {
     bool dirty;                 /* there was a commit since the last page was asked for */
     bool closed;
     bool finished;
+    bool held;               /* other databrokers do not know of it yet */
     uint64_t server_version; /* 0: SyncLatest has not read yet */
     uint64_t position;
     struct sv confirms; /* in texts; "": it does not */
@@ -399,7 +400,7 @@ static void turn_page(struct follower *f)
 
 static void step(struct follower *f)
 {
-    if (f->closed || f->finished || !rpc_call_can_send(f->call)) {
+    if (f->closed || f->finished || f->held || !rpc_call_can_send(f->call)) {
         return;
     }
     if (f->next == f->page.count && f->ahead_fresh) {
@@ -535,6 +536,44 @@ bool broker_sync_confirm(struct broker_service *service, struct sv follower, uin
     return false;
 }
 
+static struct follower *first_held(struct broker_service *service)
+{
+    struct list *it = NULL;
+
+    LIST_FOREACH(it, &service->followers) {
+        struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        if (f->held) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+void broker_sync_release(struct broker_service *service)
+{
+    struct follower *f = NULL;
+
+    for (f = first_held(service); f != NULL; f = first_held(service)) {
+        f->held = false;
+        step(f); /* others may go meanwhile */
+    }
+}
+
+void broker_sync_cut(struct broker_service *service)
+{
+    struct list *it = NULL;
+    struct list *tmp = NULL;
+
+    LIST_FOREACH_SAFE(it, tmp, &service->followers) {
+        struct follower *f = LIST_ENTRY(it, struct follower, in_service);
+
+        if (f->confirms.n != 0) {
+            finish(f, RPC_UNAVAILABLE, "the store is out of reach, and others may write to it");
+        }
+    }
+}
+
 /* Answers the call and returns NULL where it may not follow. */
 static struct follower *follower_new(struct broker_service *service, struct rpc_call *call,
                                      const char *type_text)
@@ -591,6 +630,12 @@ void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void
         f->confirmed = in->record_version;
     }
     f->phase = PHASE_OPTIONS;
+    f->held = f->confirms.n != 0;
+    if (f->held && f->service->shared) {
+        broker_peers_tell(f->service);
+        return;
+    }
+    f->held = false;
     step(f);
 }
 

@@ -1,7 +1,9 @@
 """Databrokers on PostgreSQL: several at once, a server that stops, dies, or is replaced by its standby, a commit without answer."""
 
+import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -14,6 +16,7 @@ from broker import Broker, stubs
 from google.protobuf import duration_pb2, empty_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S, PATIENCE
+from stand import Stand
 from trial import BIN, ROOT, free_port, wait_for
 
 TYPE = "type.googleapis.com/session.Session"
@@ -269,6 +272,167 @@ def test_a_dump_under_load_is_restored(database, brokers, pb):
         assert put(api, session(pb)).version > late.version  # none is given twice
 
 
+# --- an acknowledged deletion is in every replica of every databroker -----------------------------
+
+
+class Replica:
+    """As authorize follows, by its certificate and under a name; it confirms when it is told to."""
+
+    def __init__(self, broker, pb):
+        channel, _ = broker.channel("authorize")
+        self.api, self.name = stubs()["replica_rpc"].ReplicaStub(channel), str(uuid.uuid4())
+        info = broker.client("cli")[0].ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+        self.stream = stubs()["rpc"].DataBrokerServiceStub(channel).Sync(
+            pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version, confirms=self.name))
+        wait_for("the databroker to know the replica", self.confirm, 10)
+        self.gone = []
+        self.ended = None
+        threading.Thread(target=self.follow, daemon=True).start()
+
+    def confirm(self, version=0):
+        try:
+            self.api.Confirm(stubs()["replica"].ConfirmRequest(follower=self.name, record_version=version), timeout=ANSWER_S)
+        except grpc.RpcError as e:
+            assert e.code() == Code.NOT_FOUND, e
+            return False
+        return True
+
+    def follow(self):
+        try:
+            for m in self.stream:
+                if m.record.HasField("deleted_at"):
+                    self.gone.append(m.record.version)
+        except grpc.RpcError as e:
+            self.ended = e.code()
+
+    def next_deletion(self, seen):
+        return wait_for("the deletion", lambda: len(self.gone) > seen and self.gone[seen])
+
+
+def delete(api, pb):
+    """A session that was and is to be no more: the call that waits for its end."""
+    record = put(api, session(pb))
+    record.deleted_at.GetCurrentTime()
+    return api.Put.future(pb.PutRequest(records=[record]), timeout=ANSWER_S)
+
+
+def test_a_deletion_is_acknowledged_when_the_replicas_of_every_databroker_have_it(database, brokers, pb):
+    here, there = start(brokers, database.target), start(brokers, database.target)
+    near, far = Replica(here, pb), Replica(there, pb)
+    for i in range(5):
+        answer = delete(here.client("cli")[0], pb)
+        near.confirm(near.next_deletion(i))
+        version = far.next_deletion(i)
+        time.sleep(0.1)  # what a wrong answer takes
+        assert not answer.done() or here.events("databroker.unconfirmed"), i
+        far.confirm(version)
+        answer.result()
+    told = here.events("databroker.unconfirmed")
+    assert len(told) < 5, told  # a busy machine may lose one
+    # No replica, nobody to wait for; and a new one counts from its beginning.
+    far.stream.cancel()
+    wait_for("the replica to be forgotten", lambda: not far.confirm())
+    answer = delete(here.client("cli")[0], pb)
+    near.confirm(near.next_deletion(5))
+    answer.result()
+    late = Replica(there, pb)
+    answer = delete(here.client("cli")[0], pb)
+    near.confirm(near.next_deletion(6))
+    time.sleep(0.1)
+    assert not answer.done() or len(here.events("databroker.unconfirmed")) > len(told)
+    late.confirm(late.next_deletion(0))
+    answer.result()
+    near.stream.cancel()
+    late.stream.cancel()
+
+
+def test_a_databroker_that_died_is_named_and_waited_for_no_longer_than_it_lives(database, brokers, pb):
+    here, there = start(brokers, database.target), start(brokers, database.target)
+    Replica(there, pb)
+    there.process.kill()
+    there.process.wait()
+    delete(here.client("cli")[0], pb).result()  # it did not say so, and nobody can wait for it
+    told = here.events("databroker.unconfirmed")[-1]
+    assert told["databroker"] == there.events("store.opens")[0]["databroker"]
+    database.ask("UPDATE postern.writers SET seen_us = seen_us - 10000000")  # ten seconds later
+    before = len(here.events("databroker.unconfirmed"))
+    delete(here.client("cli")[0], pb).result()
+    assert len(here.events("databroker.unconfirmed")) == before
+
+
+def test_a_databroker_that_others_may_write_behind_lets_its_replicas_go(database, brokers, pb):
+    """What it cannot read it cannot tell them: they must not take themselves for fresh."""
+    relay = Relay(database.port)
+    away = start(brokers, database.target.replace(f"port={database.port}", f"port={relay.port}"))
+    here = start(brokers, database.target)
+    replica, other = Replica(away, pb), Replica(here, pb)
+    wait_for("them to know of each other", lambda: database.ask("SELECT count(*) FROM postern.writers") == "2")
+    time.sleep(2.5)  # and to have read it
+    relay.silent = True
+    wait_for("its replica to be let go", lambda: replica.ended == Code.UNAVAILABLE, 30)
+    assert other.ended is None
+    relay.silent = False
+    relay.cut_all()
+    wait_for("it to be back", away.is_ready, 30)
+    back = Replica(away, pb)
+    other.stream.cancel()
+    back.stream.cancel()
+    relay.stop()
+
+
+def state_at(stand, authorize, id):
+    """What one authorize takes the session for."""
+    told = stand.cli("explain", "--route", "app", "--session", id, "--json", "--authorize", f"unix:{stand.folder}/{authorize}.sock")
+    return json.loads(told.stdout)["who"]["session_state"]
+
+
+def test_whoever_hears_that_a_session_is_revoked_meets_no_authorize_that_lets_it_in(database, upstream):
+    """Two databrokers, an authorize at each; the session's end is written by way of one, while the other one does not move."""
+    stand = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    name: app
+    allow_any_authenticated_user: true
+""", authorizes=2)
+    store = {"DATABROKER_STORAGE_TYPE": "postgres", "DATABROKER_STORAGE_CONNECTION_STRING": database.target}
+    stand.env = {"databroker": store, "databroker-2": store,
+                 "authorize-2": {"DATABROKER_SERVICE_URL": f"unix:{stand.folder}/databroker-2.sock"}}
+    other = stand.start_one("databroker-2")
+    stand.start()
+    try:
+        confirmed = 0
+        while confirmed < 3:
+            browser = stand.browser()
+            assert browser.login(stand.url("app"), "user@example.com").status_code == 200
+            id = stand.cli("sessions", "list", "--user", "user@example.com").stdout.splitlines()[1].split()[0]
+            for authorize in stand.authorizes:
+                wait_for("it to know the session", lambda: state_at(stand, authorize, id) == "live")
+            other.send_signal(signal.SIGSTOP)
+            revoking = subprocess.Popen([f"{BIN}/postern", "sessions", "revoke", id], env={**os.environ, "POSTERN_CONFIG": stand.config},
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                revoking.wait(0.3)
+            except subprocess.TimeoutExpired:
+                pass
+            other.send_signal(signal.SIGCONT)
+            said = revoking.communicate(timeout=ANSWER_S)
+            assert revoking.returncode == 0 and said[0] == f"revoked {id}\n"
+            if "warning" not in said[1]:  # else the machine was too slow for it
+                assert [state_at(stand, a, id) for a in stand.authorizes] == ["gone", "gone"]
+                assert {browser.fetch(stand.url("app")).status_code for _ in range(10)} == {401}
+                confirmed += 1
+        # Where it is gone and somebody follows it, nobody can say that it was confirmed.
+        browser.login(stand.url("app"), "user@example.com")
+        other.kill()
+        other.wait()
+        said = stand.cli("sessions", "revoke", "--user", "user@example.com")
+        assert said.stdout == "revoked 1 session of user@example.com\n" and "has not confirmed it" in said.stderr
+        told = stand.logs("databroker")
+        assert any(e["event"] == "databroker.unconfirmed" and len(e["databroker"]) == 36 for e in told)
+    finally:
+        stand.stop()
+
+
 class Relay:
     """Stands between a databroker and the server, and cuts a writer's connection when it commits, once.
 
@@ -278,6 +442,7 @@ class Relay:
 
     def __init__(self, port):
         self.port, self.cut, self.cuts, self.to = free_port(), None, 0, port
+        self.silent, self.pairs = False, []  # silent: nothing comes through, and nobody is told
         self.listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -295,12 +460,15 @@ class Relay:
             for s in (client, server):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             state = {"writes": False, "cut": None}
+            self.pairs.append((client, server))
             threading.Thread(target=self.up, args=(client, server, state), daemon=True).start()
             threading.Thread(target=self.down, args=(client, server, state), daemon=True).start()
 
     def up(self, client, server, state):
         try:
             while data := client.recv(1 << 20):
+                if self.silent:
+                    continue
                 state["writes"] = state["writes"] or self.BEGIN_WRITE in data and b"BEGIN" not in data
                 if self.cut is not None and state["writes"] and self.COMMIT in data and b"BEGIN" not in data:
                     state["cut"], self.cut, self.cuts = self.cut, None, self.cuts + 1
@@ -323,6 +491,10 @@ class Relay:
         except OSError:
             pass
         self.close(client, server)
+
+    def cut_all(self):
+        for pair in self.pairs:
+            self.close(*pair)
 
     @staticmethod
     def close(*sockets):

@@ -23,8 +23,9 @@ static int64_t soon(void)
 }
 
 struct heard {
-    int commits; /* atomic */
-    int options; /* atomic */
+    int commits;     /* atomic */
+    int options;     /* atomic */
+    uint64_t wanted; /* atomic */
 };
 
 static void on_commit(void *arg)
@@ -37,6 +38,11 @@ static void on_options(void *arg)
     (void)__atomic_add_fetch(&((struct heard *)arg)->options, 1, __ATOMIC_SEQ_CST);
 }
 
+static void on_wanted(void *arg, uint64_t version)
+{
+    __atomic_store_n(&((struct heard *)arg)->wanted, version, __ATOMIC_SEQ_CST);
+}
+
 static struct broker_store *open_one(struct heard *heard)
 {
     struct broker_store_opts opts = { .target = pg.target };
@@ -46,6 +52,7 @@ static struct broker_store *open_one(struct heard *heard)
     if (heard != NULL) {
         opts.on_commit = on_commit;
         opts.on_options = on_options;
+        opts.on_wanted = on_wanted;
         opts.arg = heard;
     }
     if (ops->open(&opts, &store, &d) != ERR_OK) {
@@ -480,6 +487,124 @@ static void a_server_that_dies_loses_nothing_acknowledged(void **state)
     ops->close(&stores[1]);
 }
 
+/* ---- how far the replicas of others are ------------------------------------------------------ */
+
+static void tell(struct broker_store *store, uint64_t confirmed)
+{
+    struct broker_write w = { .kind = BROKER_WRITE_CONFIRMED, .confirmed = confirmed };
+
+    assert_int_equal(broker_store_write(ops, store, &w), ERR_OK);
+}
+
+static struct broker_peers peers(struct broker_store *store)
+{
+    struct broker_peers p = { .count = 0 };
+
+    assert_int_equal(ops->peers(store, soon(), &p), ERR_OK);
+    return p;
+}
+
+static void databrokers_tell_each_other_how_far_their_replicas_are(void **state)
+{
+    struct broker_store *stores[STORES] = { open_one(NULL), open_one(NULL), open_one(NULL) };
+    char slowest[RAND_UUID_SIZE];
+    uint64_t before = info(stores[0]).latest_version;
+
+    (void)state;
+    assert_int_equal(peers(stores[0]).count, 0); /* none has written yet */
+    assert_true(peers(stores[0]).confirmed == UINT64_MAX);
+    tell(stores[1], 7);
+    tell(stores[2], 5);
+    tell(stores[0], 1); /* of itself nobody waits */
+    assert_int_equal(peers(stores[0]).count, 2);
+    assert_int_equal(peers(stores[0]).confirmed, 5);
+    (void)snprintf(slowest, sizeof(slowest), "%s", peers(stores[0]).last);
+    tell(stores[2], UINT64_MAX);
+    assert_int_equal(peers(stores[0]).confirmed, 7);
+    assert_string_not_equal(peers(stores[0]).last, slowest);
+    tell(stores[1], UINT64_MAX);
+    assert_true(peers(stores[0]).confirmed == UINT64_MAX);
+    assert_int_equal(peers(stores[2]).confirmed, 1);
+    assert_int_equal(info(stores[0]).latest_version, before); /* no follower hears of it */
+    for (size_t i = 0; i < STORES; i++) {
+        ops->close(&stores[i]);
+    }
+}
+
+static void wait_until_wanted(const struct heard *heard, uint64_t version)
+{
+    int64_t until_ms = soon();
+
+    while (__atomic_load_n(&heard->wanted, __ATOMIC_SEQ_CST) != version) {
+        assert_true(clock_mono_ms() < until_ms);
+        (void)usleep(2000);
+    }
+}
+
+static void who_deletes_waits_and_the_others_hear_for_what(void **state)
+{
+    CLEANUP(broker_records_deinit) struct broker_records gone = { .items = NULL };
+    const struct broker_record record = { .type = SV("a"), .id = SV("1"), .deleted_us = 1 };
+    struct heard heard = { 0 };
+    struct heard late_heard = { 0 };
+    struct broker_store *here = open_one(NULL);
+    struct broker_store *there = open_one(&heard);
+    struct broker_store *late = NULL;
+    struct broker_write delete = { .kind = BROKER_WRITE_PUT, .records = &gone };
+    struct broker_write want = { .kind = BROKER_WRITE_CONFIRMED, .confirmed = 1, .wanted = 9 };
+
+    (void)state;
+    assert_int_equal(put(here, "1", "1", 0, NULL), ERR_OK);
+    broker_records_init(&gone);
+    broker_records_add(&gone, &record);
+    assert_int_equal(broker_store_write(ops, here, &delete), ERR_OK);
+    wait_until_wanted(&heard, gone.items[0].version);
+    late = open_one(&late_heard);
+    wait_until_wanted(&late_heard, gone.items[0].version);
+    assert_int_equal(broker_store_write(ops, here, &want), ERR_OK);
+    wait_until_wanted(&heard, 9);
+    wait_until_wanted(&late_heard, 9);
+    ops->close(&here);
+    ops->close(&there);
+    ops->close(&late);
+}
+
+static void a_databroker_that_writes_no_more_is_not_waited_for(void **state)
+{
+    struct broker_store *here = open_one(NULL);
+    struct broker_store *there = open_one(NULL);
+    struct broker_write probe = { .kind = BROKER_WRITE_PROBE };
+
+    (void)state;
+    tell(there, 3);
+    postgres_sql(&pg, "UPDATE postern.writers SET seen_us = seen_us - 11000000");
+    assert_int_equal(peers(here).count, 0);
+    assert_int_equal(broker_store_write(ops, there, &probe), ERR_OK);
+    assert_int_equal(peers(here).count, 1);
+    assert_int_equal(peers(here).confirmed, 3);
+    ops->close(&here);
+    ops->close(&there);
+}
+
+/* As the version before left it: its databroker may still run. */
+static void an_older_databroker_holds_up_nobody(void **state)
+{
+    struct broker_store *store = open_one(NULL);
+
+    (void)state;
+    ops->close(&store);
+    postgres_sql(&pg, "ALTER TABLE postern.writers DROP COLUMN confirmed");
+    postgres_sql(&pg, "ALTER TABLE postern.store DROP COLUMN wanted");
+    postgres_sql(&pg, "UPDATE postern.store SET schema = 1");
+    postgres_sql(&pg, "INSERT INTO postern.writers (id, number, seen_us) VALUES ('older', 1, "
+                      "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint)");
+    store = open_one(NULL);
+    assert_int_equal(peers(store).count, 1);
+    assert_true(peers(store).confirmed == UINT64_MAX);
+    tell(store, 9);
+    ops->close(&store);
+}
+
 static int start_server(void **state)
 {
     (void)state;
@@ -506,6 +631,10 @@ int main(void)
         ON_EMPTY(databrokers_lose_no_update_of_each_other),
         ON_EMPTY(a_lease_has_one_holder_over_all_databrokers),
         ON_EMPTY(a_databroker_hears_of_what_another_writes),
+        ON_EMPTY(databrokers_tell_each_other_how_far_their_replicas_are),
+        ON_EMPTY(who_deletes_waits_and_the_others_hear_for_what),
+        ON_EMPTY(a_databroker_that_writes_no_more_is_not_waited_for),
+        ON_EMPTY(an_older_databroker_holds_up_nobody),
         ON_EMPTY(a_server_that_dies_loses_nothing_acknowledged),
     };
 
