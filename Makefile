@@ -71,7 +71,7 @@ $(BIN)/postern-acme-client: acme/client.py
 
 # A unit test links its module's folder without main.o: a test that reaches further does not link.
 $(foreach d,common $(DAEMONS) cli,$(eval $(filter $(B)/test/unit/$(d)/%,$(TESTS)): \
-    $(filter-out %/main.o,$(call OBJ,$(d))) $(SHARED) $(call OBJ,test/support)))
+    $(filter-out %/main.o,$(call OBJ,$(d))) $(SHARED) $(filter-out %/disk.o,$(call OBJ,test/support))))
 # What one evaluation costs, measured without daemons.
 $(BIN)/bench-verdict: $(B)/test/bench/verdict.o $(filter-out %/main.o,$(call OBJ,authorize)) $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
@@ -90,6 +90,10 @@ $(BIN)/bench-slow-sync.so: test/bench/slow_sync.c
 $(BIN)/bench-calls: $(B)/test/bench/calls.o $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
+# Preloaded into a daemon by tests, and into nothing else.
+$(BIN)/test-disk.so: test/support/disk.c $(B)/.flags
+	@mkdir -p $(@D); echo "  LD    $@"
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARN) -O2 -g -fPIC -shared -o $@ $<
 $(B)/test/unit/%: $(B)/test/unit/%.o
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(sort $(filter %.o,$^)) $(ALL_LIBS) -lcmocka
@@ -132,18 +136,18 @@ run: setup
 	$(Q)exec $(BIN)/postern up --dir $(DIR) --port $(PORT)
 
 test: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all unit-programs
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all unit-programs $(BIN)/test-disk.so
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh
 
 unit-programs: $(TESTS)
 unit: $(TESTS)
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) test/run.sh unit
-flow: all
+flow: all $(BIN)/test-disk.so
 	$(Q)BIN=$(BIN) UNIT=$(B)/test/unit SAN=$(SAN) FLOW="$(FLOW)" test/run.sh flow
 
 # What some flow tests show in short, at full length; FLOW="history" names files.
 proof: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/test-disk.so
 	$(Q)BIN=$(BIN) SAN=$(SAN) FLOW="$(FLOW)" test/run.sh proof
 
 bench bench-quick: setup-test

@@ -332,7 +332,7 @@ static void tell_health(struct broker_service *service, bool ready, const char *
     }
 }
 
-static void probe_done(void *arg)
+static void probe_over(void *arg)
 {
     struct broker_service *service = arg;
     enum err err = service->probe.err;
@@ -355,6 +355,29 @@ static void probe_done(void *arg)
     }
     tell_health(service, err == ERR_OK, why);
     broker_service_call_over(service);
+}
+
+static void probe_read(void *arg)
+{
+    struct broker_service *service = arg;
+    struct broker_info info;
+
+    service->probe.err =
+        service->ops->info(service->store, clock_mono_ms() + BROKER_PROBE_LATE_MS, &info);
+}
+
+/* What was written is read on the way of every read. */
+static void probe_done(void *arg)
+{
+    struct broker_service *service = arg;
+
+    if (service->probe.err == ERR_OK) {
+        service->probe.err = job_submit(service->pool, probe_read, probe_over, service);
+        if (service->probe.err == ERR_OK) {
+            return;
+        }
+    }
+    probe_over(service);
 }
 
 static void on_probed(struct broker_write *w)

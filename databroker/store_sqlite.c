@@ -1,9 +1,3 @@
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
@@ -35,38 +29,6 @@ static const char schema_sql[] =
     "CREATE TABLE leases (name TEXT PRIMARY KEY, id TEXT NOT NULL, expires_us INTEGER NOT NULL) "
     "WITHOUT ROWID;"
     "CREATE INDEX leases_by_end ON leases (expires_us);";
-
-/* Two processes that both count versions would damage each other. */
-static enum err lock_file(struct broker_store *store, struct diag *d)
-{
-    CLEANUP(buf_deinit) struct buf path = { 0 };
-
-    buf_init(&path, 4096);
-    buf_printf(&path, "%s.lock", store->name);
-    store->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (store->lock_fd < 0) {
-        diag_set(d, "cannot create %s: %s", buf_cstr(&path), strerrordesc_np(errno));
-        return ERR_IO;
-    }
-    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        diag_set(d, "%s is in use by another databroker", store->name);
-        return ERR_EXISTS;
-    }
-    return ERR_OK;
-}
-
-/* Sessions are in it: nobody else may read it. SQLite gives its other files the same mode. */
-static enum err create_file(const char *name, struct diag *d)
-{
-    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (fd < 0) {
-        diag_set(d, "cannot open %s: %s", name, strerrordesc_np(errno));
-        return ERR_IO;
-    }
-    (void)close(fd);
-    return ERR_OK;
-}
 
 static enum err create_schema(struct broker_conn *conn, struct diag *d)
 {
@@ -199,21 +161,15 @@ static enum err check_schema(struct broker_store *store, struct diag *d)
     return err == ERR_OK && schema < SCHEMA ? migrate(store, schema, d) : err;
 }
 
-static enum err open_writer(struct broker_store *store, struct diag *d)
+enum err broker_store_connect(struct broker_store *store, struct diag *d)
 {
-    /* Checkpoints after 16 MB: a page of an index goes to the file once for many writes. */
-    static const char durable[] =
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-        "PRAGMA journal_size_limit = 67108864; PRAGMA secure_delete = ON; "
-        "PRAGMA wal_autocheckpoint = 4000";
-    int64_t last_us = 0;
+    /* checkpoints: store_sqlite_settle.c */
+    static const char durable[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
+                                  "PRAGMA journal_size_limit = 67108864; PRAGMA secure_delete = ON";
     enum err err = broker_conn_open(store->name, &store->writer, d);
 
     if (err == ERR_OK && store->opts.target != NULL) {
         err = broker_conn_exec(store->writer, durable, d);
-    }
-    if (err == ERR_OK) {
-        err = check_schema(store, d);
     }
     if (err == ERR_OK && store->opts.max_pages > 0) {
         CLEANUP(buf_deinit) struct buf sql = { 0 };
@@ -222,32 +178,22 @@ static enum err open_writer(struct broker_store *store, struct diag *d)
         buf_printf(&sql, "PRAGMA max_page_count = %u", store->opts.max_pages);
         err = broker_conn_exec(store->writer, buf_cstr(&sql), d);
     }
+    return err;
+}
+
+static enum err open_writer(struct broker_store *store, struct diag *d)
+{
+    int64_t last_us = 0;
+    enum err err = broker_store_connect(store, d);
+
+    if (err == ERR_OK) {
+        err = check_schema(store, d);
+    }
     if (err == ERR_OK) {
         err = broker_conn_number(store->writer, "SELECT probe FROM store", &last_us, d);
     }
     broker_steady_init(&store->steady, clock_wall_us(), last_us, store->opts.hold_ms);
     return err == ERR_OK ? broker_conn_state(store->writer, &store->state) : err;
-}
-
-static enum err open_readers(struct broker_store *store, struct diag *d)
-{
-    unsigned i = 0;
-
-    for (i = 0; i < store->opts.readers; i++) {
-        struct broker_conn *conn = NULL;
-        enum err err = broker_conn_open(store->name, &conn, d);
-
-        if (err == ERR_OK) {
-            err = broker_conn_exec(conn, "PRAGMA query_only = 1", d);
-        }
-        if (err != ERR_OK) {
-            broker_conn_free(&conn);
-            return err;
-        }
-        conn->next = store->readers;
-        store->readers = conn;
-    }
-    return ERR_OK;
 }
 
 static void store_close(struct broker_store **store)
@@ -258,16 +204,9 @@ static void store_close(struct broker_store **store)
         return;
     }
     broker_writer_stop(&s->queue);
-    while (s->readers != NULL) {
-        struct broker_conn *conn = s->readers;
-
-        s->readers = conn->next;
-        broker_conn_free(&conn);
-    }
+    CHECK(broker_readers_close(s, 0) == ERR_OK); /* none is out */
     broker_conn_free(&s->writer);
-    if (s->lock_fd >= 0) {
-        (void)close(s->lock_fd);
-    }
+    broker_file_close(s);
     broker_writer_deinit(&s->queue);
     (void)pthread_cond_destroy(&s->idle);
     (void)pthread_mutex_destroy(&s->mutex);
@@ -316,20 +255,21 @@ static enum err store_open(const struct broker_store_opts *opts, struct broker_s
     enum err err = ERR_OK;
 
     if (opts->target != NULL) {
-        err = lock_file(store, d);
-        if (err == ERR_OK) {
-            err = create_file(store->name, d);
-        }
+        err = broker_file_open(store, d);
+    }
+    if (err == ERR_OK && opts->target != NULL) {
+        broker_store_settle_first(store);
     }
     if (err == ERR_OK) {
         err = open_writer(store, d);
     }
     if (err == ERR_OK) {
-        err = open_readers(store, d);
+        err = broker_readers_open(store, d);
     }
     if (err != ERR_OK) {
         return err;
     }
+    broker_file_remember(store);
     broker_writer_start(&store->queue);
     *store_out = TAKE(store);
     return ERR_OK;

@@ -80,6 +80,16 @@ static int on_progress(void *arg)
     return clock_mono_ms() > conn->deadline_ms;
 }
 
+static int on_commit(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    struct broker_conn *conn = arg;
+
+    (void)db;
+    (void)name;
+    conn->log_pages = (unsigned)pages;
+    return SQLITE_OK;
+}
+
 enum err broker_conn_open(const char *name, struct broker_conn **conn_out, struct diag *d)
 {
     CLEANUP(broker_conn_free) struct broker_conn *conn = MEM_NEW(struct broker_conn);
@@ -94,6 +104,8 @@ enum err broker_conn_open(const char *name, struct broker_conn **conn_out, struc
     }
     conn->deadline_ms = clock_mono_ms() + STATEMENT_MS;
     (void)sqlite3_busy_timeout(conn->db, BUSY_MS);
+    /* in place of SQLite's own checkpoints, whose errors nobody hears of */
+    (void)sqlite3_wal_hook(conn->db, on_commit, conn);
     sqlite3_progress_handler(conn->db, PROGRESS_STEPS, on_progress, conn);
     (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
     (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, (int *)NULL);
@@ -124,6 +136,9 @@ enum err broker_conn_err(struct broker_conn *conn)
     switch (code & 0xff) {
     case SQLITE_FULL:
         err = ERR_LIMIT;
+        break;
+    case SQLITE_IOERR:
+        conn->io_failed = true;
         break;
     case SQLITE_INTERRUPT:
         err = ERR_TIMEOUT;
@@ -294,4 +309,39 @@ void broker_conn_rollback(struct broker_conn *conn)
     if (err != ERR_OK) {
         log_error("store.rollback-failed", KV_ERR(err)); /* the next BEGIN fails, and says so */
     }
+}
+
+enum err broker_conn_checkpoint(struct broker_conn *conn, bool whole)
+{
+    int rc = sqlite3_wal_checkpoint_v2(
+        conn->db, "main", whole ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL,
+        NULL);
+
+    if (rc == SQLITE_OK) {
+        conn->log_pages = 0;
+        return ERR_OK;
+    }
+    if ((rc & 0xff) == SQLITE_BUSY) {
+        return ERR_UNAVAILABLE;
+    }
+    return broker_conn_err(conn);
+}
+
+void broker_conn_distrust(struct broker_conn *conn)
+{
+    (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
+}
+
+enum err broker_conn_alone(struct broker_conn *conn)
+{
+    int rc = SQLITE_OK;
+
+    (void)sqlite3_busy_timeout(conn->db, 0);
+    broker_conn_distrust(conn);
+    rc = sqlite3_exec(conn->db,
+                      "PRAGMA locking_mode = EXCLUSIVE; SELECT count(*) FROM sqlite_schema", NULL,
+                      NULL, NULL);
+    return rc == SQLITE_OK              ? ERR_OK
+           : (rc & 0xff) == SQLITE_BUSY ? ERR_UNAVAILABLE
+                                        : broker_conn_err(conn);
 }

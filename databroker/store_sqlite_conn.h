@@ -59,6 +59,8 @@ struct broker_conn {
     sqlite3_stmt *stmts[BROKER_SQL_COUNT];
     int64_t deadline_ms; /* a statement that runs beyond it ends with ERR_TIMEOUT */
     struct log_limit noise;
+    bool io_failed;           /* at least once */
+    unsigned log_pages;       /* of the write-ahead log, after the last commit */
     struct broker_conn *next; /* in the store's list of idle readers */
 };
 
@@ -101,3 +103,10 @@ uint64_t broker_col_u64(sqlite3_stmt *stmt, int at);
 /* Columns version, type, id, modified_us, deleted_us, data_type, data. Until the next step. */
 void broker_col_record(sqlite3_stmt *stmt, struct broker_record *record_out);
 MUST_CHECK enum err broker_conn_state(struct broker_conn *conn, struct broker_state *state_out);
+/* Copies the write-ahead log to the file and syncs that. whole: to its end, and the log begins anew;
+ * ERR_UNAVAILABLE: a reader, of another process perhaps, is in the way. Else as far as readers allow. */
+MUST_CHECK enum err broker_conn_checkpoint(struct broker_conn *conn, bool whole);
+/* The store for this new connection alone. ERR_UNAVAILABLE: it is open elsewhere. */
+MUST_CHECK enum err broker_conn_alone(struct broker_conn *conn);
+/* When the connection is closed the log stays as it is. */
+void broker_conn_distrust(struct broker_conn *conn);

@@ -1,51 +1,15 @@
 /* Reads: each takes an idle connection, reads inside one transaction and gives it back. */
-#include <time.h>
-
 #include "common/clock.h"
 #include "databroker/store_sqlite_int.h"
 
 enum { PAGE_RECORDS = 500, SCAN_ROWS = 4096 };
-
-static void reader_give(struct broker_store *store, struct broker_conn *conn)
-{
-    (void)pthread_mutex_lock(&store->mutex);
-    conn->next = store->readers;
-    store->readers = conn;
-    (void)pthread_cond_signal(&store->idle);
-    (void)pthread_mutex_unlock(&store->mutex);
-}
-
-static enum err reader_take(struct broker_store *store, int64_t deadline_ms,
-                            struct broker_conn **conn_out)
-{
-    struct timespec until = { .tv_sec = deadline_ms / 1000,
-                              .tv_nsec = deadline_ms % 1000 * 1000000 };
-    struct broker_conn *conn = NULL;
-    int rc = 0;
-
-    (void)pthread_mutex_lock(&store->mutex);
-    while (store->readers == NULL && rc == 0) {
-        rc = pthread_cond_timedwait(&store->idle, &store->mutex, &until);
-    }
-    conn = store->readers;
-    if (conn != NULL) {
-        store->readers = conn->next;
-    }
-    (void)pthread_mutex_unlock(&store->mutex);
-    if (conn == NULL) {
-        return ERR_TIMEOUT;
-    }
-    conn->deadline_ms = deadline_ms;
-    *conn_out = conn;
-    return ERR_OK;
-}
 
 /* Takes a reader and opens a transaction: what is read until read_end is one state. */
 static enum err read_begin(struct broker_store *store, int64_t deadline_ms,
                            struct broker_conn **conn_out, struct broker_state *state_out)
 {
     struct broker_conn *conn = NULL;
-    enum err err = reader_take(store, deadline_ms, &conn);
+    enum err err = broker_readers_take(store, deadline_ms, &conn);
 
     if (err != ERR_OK) {
         return err;
@@ -64,7 +28,7 @@ static void read_end(struct broker_store *store, struct broker_conn *conn)
         return;
     }
     broker_conn_rollback(conn);
-    reader_give(store, conn);
+    broker_readers_give(store, conn);
 }
 
 static void set_state(struct broker_records *out, const struct broker_state *state)

@@ -201,14 +201,18 @@ static enum err apply_lease(struct broker_store *store, struct broker_write *w)
     return broker_conn_run(store->writer, stmt);
 }
 
+/* A log that cannot be moved to the file fills the disk: that is said before it is full. */
 static enum err apply_probe(struct broker_store *store)
 {
     struct broker_conn *conn = store->writer;
     int64_t now = clock_wall_us();
     sqlite3_stmt *stmt = broker_conn_stmt(conn, BROKER_SQL_PROBE_PUT);
     bool row = false;
-    enum err err = ERR_OK;
+    enum err err = store->settle.checkpoint_err;
 
+    if (err != ERR_OK) {
+        return err;
+    }
     broker_bind_i64(stmt, 1, now);
     err = broker_conn_run(conn, stmt);
     if (err != ERR_OK) {
@@ -315,10 +319,15 @@ enum err broker_store_transact(struct broker_store *store, struct broker_write *
                                size_t *n)
 /* NOLINTEND(readability-non-const-parameter) */
 {
-    struct broker_state before = store->state;
+    struct broker_state before;
     size_t i = 0;
     enum err err = ERR_OK;
 
+    err = broker_store_settle(store);
+    if (err != ERR_OK) {
+        return err;
+    }
+    before = store->state;
     store->writer->deadline_ms = clock_mono_ms() + BROKER_GROUP_MS;
     err = run(store, BROKER_SQL_BEGIN_WRITE);
     for (i = 0; i < *n && err == ERR_OK; i++) {
@@ -333,6 +342,9 @@ enum err broker_store_transact(struct broker_store *store, struct broker_write *
     if (err != ERR_OK) {
         store->state = before;
         broker_conn_rollback(store->writer);
+    }
+    if (err == ERR_OK || err == ERR_LIMIT) { /* once it is empty, the log has room on a full disk */
+        broker_store_checkpoint(store, err == ERR_LIMIT);
     }
     return err;
 }

@@ -12,7 +12,7 @@ acme="python3-acme"
 test="libcmocka-dev clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 python3 python3-pytest
  python3-grpcio python3-grpc-tools python3-protobuf python3-requests python3-selenium python3-websocket
  python3-acme python3-yaml python3-jwt python3-cryptography python3-h2 chromium chromium-driver nginx-light
- haproxy iproute2 iptables wrk slowhttptest nghttp2-client nghttp2-server golang-go postgresql-15 systemd curl sqlite3 nodejs npm git jq"
+ haproxy iproute2 iptables wrk slowhttptest nghttp2-client nghttp2-server golang-go postgresql-15 libfaketime systemd curl sqlite3 nodejs npm git jq"
 
 wanted=""
 for group in "$@"; do

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -475,36 +474,6 @@ def test_clear_ends_every_follower_and_begins_anew(pb):
     assert status(lambda: list(follow)) == Code.ABORTED
     assert api.Query(pb.QueryRequest(type=SESSION), timeout=ANSWER_S).total_count == 0
     assert b.stop() == 0
-
-
-def test_what_was_acknowledged_survives_a_kill(pb):
-    b = Broker().start()
-    try:
-        acknowledged, server_version = {}, None
-        for round_ in range(10):
-            api, _ = b.client("authenticate")
-            timer = threading.Timer(0.15 + 0.03 * round_, lambda: b.process.send_signal(signal.SIGKILL))
-            timer.start()
-            while True:
-                record = session()
-                try:
-                    put = api.Put(pb.PutRequest(records=[record]), timeout=ANSWER_S)
-                except grpc.RpcError:
-                    break
-                acknowledged[record.id] = put.records[0].version
-                server_version = server_version or put.server_version
-                assert server_version == put.server_version
-            b.process.wait(10)
-            db = sqlite3.connect(b.file)
-            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            stored = dict(db.execute("SELECT id, version FROM records"))
-            db.close()
-            assert acknowledged.items() <= stored.items()
-            assert len(set(stored.values())) == len(stored)
-            b.start()
-        assert len(acknowledged) > 100
-    finally:
-        b.stop(signal.SIGKILL)
 
 
 def test_a_second_databroker_or_a_newer_schema_is_refused(pb):

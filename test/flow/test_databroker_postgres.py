@@ -165,29 +165,17 @@ def test_one_of_two_databrokers_is_killed_and_nobody_else_notices(database, brok
     api.RenewLease(pb.RenewLeaseRequest(name="job", id=lease, duration=duration_pb2.Duration(seconds=1)), timeout=ANSWER_S)
 
 
-def why(b):
-    """What /readyz says: None when ready."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5)
-        s.connect(b.folder + "/health.sock")
-        s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = b""
-        while chunk := s.recv(4096):
-            answer += chunk
-    return None if answer.startswith(b"HTTP/1.1 200") else answer.decode()
-
-
 def test_a_server_that_stops_is_said_and_waited_for(database, brokers, pb):
     b = start(brokers, database.target)
     api = b.client("cli")[0]
     kept = put(api, session(pb))
     database.stop()
-    wait_for("the reason", lambda: "store-unreachable" in (why(b) or ""), 20)
+    wait_for("the reason", lambda: "store-unreachable" in (b.why() or ""), 20)
     with pytest.raises(grpc.RpcError) as refused:
         put(api, session(pb))
     assert refused.value.code() == Code.UNAVAILABLE
     database.start()
-    wait_for("readiness", lambda: why(b) is None, 30)
+    wait_for("readiness", lambda: b.why() is None, 30)
     assert api.Get(pb.GetRequest(type=TYPE, id=kept.id), timeout=ANSWER_S).record.version == kept.version
     assert put(api, session(pb)).version == kept.version + 1
     assert b.events("store.unreachable") and b.events("store.reached")

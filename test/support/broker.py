@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 from foreign import channel as foreign_channel
 from foreign import messages
 from sanitize import ANSWER_S, PATIENCE, assert_clean
-from trial import BIN, ROOT, free_port, says_ready, wait_for
+from trial import BIN, ROOT, free_port, wait_for, why_unready
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ROLES = ("proxy", "authorize", "authenticate", "databroker", "cli")
@@ -103,7 +103,7 @@ class Identity:
 
 
 class Broker:
-    def __init__(self, storage="sqlite", folder=None, target=None, secret=None, address=None, settings="", node=None):
+    def __init__(self, storage="sqlite", folder=None, target=None, secret=None, address=None, settings="", node=None, file=None):
         """target: a connection string, for postgres. secret: of another databroker on the same database. address: "unix" for a
         socket; certificates are there over TCP alone. node: where it lives, else on loopback (namespaces.py)."""
         self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
@@ -112,7 +112,8 @@ class Broker:
         self.argv = node.argv if node else lambda *argv: list(argv)
         host = node.address if node else "127.0.0.1"
         self.address = f"unix:{self.folder}/databroker.sock" if address == "unix" else f"{host}:{free_port()}"
-        self.file = os.path.join(self.folder, "databroker.sqlite")
+        self.file = file or os.path.join(self.folder, "databroker.sqlite")
+        self.env, self.wrap = {}, []  # what else its program starts with, and by which
         self.config = os.path.join(self.folder, "config.yaml")
         with open(self.config, "w") as f:
             f.write(f"shared_secret: {base64.b64encode(self.secret).decode()}\ndatabroker_storage_type: {storage}\n"
@@ -120,11 +121,11 @@ class Broker:
                     f"health_check_addr: unix:{self.folder}/health.sock\n{settings}")
         self.process = None
 
-    def start(self):
+    def start(self, seconds=20):
         with open(os.path.join(self.folder, "log"), "ab") as log:
-            self.process = subprocess.Popen(self.argv(os.path.join(BIN, "postern-databroker"), "--config", self.config),
-                                            stdout=log, stderr=log, cwd=self.folder)
-        wait_for("the databroker to be ready", self.is_ready, 20)
+            argv = self.argv(*self.wrap, os.path.join(BIN, "postern-databroker"), "--config", self.config)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **self.env})
+        wait_for("the databroker to be ready", self.is_ready, seconds)
         return self
 
     def log(self):
@@ -136,9 +137,13 @@ class Broker:
         return [x for x in lines if x["event"] == name]
 
     def is_ready(self):
+        return self.why() is None
+
+    def why(self):
+        """What /readyz says: None when ready."""
         if self.process.poll() is not None:
             raise RuntimeError(f"the databroker ended with {self.process.returncode}:\n{self.log()[-3000:]}")
-        return says_ready(self.folder + "/health.sock")
+        return why_unready(self.folder + "/health.sock")
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)

@@ -68,13 +68,18 @@ def wait_for(what, check, seconds=20.0, every=0.05):
     raise AssertionError(f"{what}: not within {seconds} s, last: {last!r}")
 
 
-def says_ready(path):
-    """Whether /readyz on the unix socket of a daemon's health says yes."""
+def why_unready(path):
+    """What /readyz says on the unix socket of a daemon's health; None when ready."""
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(2)
         s.connect(path)
         s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return s.recv(64).startswith(b"HTTP/1.1 200")
+        answer = s.makefile("rb").read().decode()
+    return None if answer.startswith("HTTP/1.1 200") else answer or "nothing"
+
+
+def says_ready(path):
+    return why_unready(path) is None
 
 
 def freeze(process):
