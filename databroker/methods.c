@@ -278,6 +278,32 @@ void broker_on_server_info(struct rpc_call *call, const ProtobufCMessage *reques
     }
 }
 
+static void reply_checkpoint(struct broker_op *op)
+{
+    Databroker__GetCheckpointResponse response = DATABROKER__GET_CHECKPOINT_RESPONSE__INIT;
+    Databroker__Checkpoint checkpoint = DATABROKER__CHECKPOINT__INIT;
+
+    if (op->err != ERR_OK) {
+        broker_op_fail(op);
+        return;
+    }
+    checkpoint.server_version = op->info.server_version;
+    checkpoint.record_version = op->info.latest_version;
+    response.checkpoint = &checkpoint;
+    response.is_leader = true; /* each of several takes writes */
+    broker_op_reply(op, &response.base);
+}
+
+void broker_on_get_checkpoint(struct rpc_call *call, const ProtobufCMessage *request, void *arg)
+{
+    struct broker_op *op = broker_op_new(arg, call);
+
+    (void)request;
+    if (op != NULL) {
+        broker_op_read(op, read_info, reply_checkpoint);
+    }
+}
+
 static void reply_clear(struct broker_op *op)
 {
     Databroker__ClearResponse response = DATABROKER__CLEAR_RESPONSE__INIT;

@@ -2,6 +2,7 @@
 
 #include "google/protobuf/empty.pb-c.h"
 #include "maintenance.pb-c.h"
+#include "registry.pb-c.h"
 #include "replica.pb-c.h"
 #include "session_service.pb-c.h"
 
@@ -60,6 +61,22 @@ static const struct rpc_method methods[] = {
       .roles = WATCHERS | BIT(RPC_AUTHENTICATE),
       .request = &google__protobuf__empty__descriptor,
       .handler = broker_on_server_info },
+    { .path = "/databroker.CheckpointService/GetCheckpoint",
+      .roles = WATCHERS | BIT(RPC_AUTHENTICATE),
+      .request = &databroker__get_checkpoint_request__descriptor,
+      .handler = broker_on_get_checkpoint },
+    { .path = "/registry.Registry/Report",
+      .roles = BIT(RPC_CLI) | BIT(RPC_TOKEN_CONFIG_WRITER),
+      .request = &registry__register_request__descriptor,
+      .handler = broker_on_report },
+    { .path = "/registry.Registry/List",
+      .roles = BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_CONFIG_WRITER),
+      .request = &registry__list_request__descriptor,
+      .handler = broker_on_list_services },
+    { .path = "/registry.Registry/Watch",
+      .roles = BIT(RPC_CLI) | BIT(RPC_TOKEN_READER) | BIT(RPC_TOKEN_CONFIG_WRITER),
+      .request = &registry__list_request__descriptor,
+      .handler = broker_on_watch_services },
     { .path = PATH("ListTypes"),
       .roles = BIT(RPC_CLI) | BIT(RPC_TOKEN_READER),
       .request = &google__protobuf__empty__descriptor,
@@ -399,6 +416,7 @@ static void on_probe_timer(evutil_socket_t fd, short what, void *arg)
     }
     broker_tokens_tick(service);
     broker_peers_tick(service);
+    broker_registry_tick(service->registry);
     if (service->probe_out) {
         if (now - service->probe_began_ms >= BROKER_PROBE_LATE_MS - BROKER_PROBE_MS) {
             tell_health(service, false, "store-slow");
@@ -507,6 +525,7 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->probe_timer = event_new(loop_base(loop), -1, EV_PERSIST, on_probe_timer, service);
     CHECK(service->probe_timer != NULL && event_add(service->probe_timer, &every) == 0);
     service->external = broker_external_new(service);
+    service->registry = broker_registry_new(service);
     *service_out = service;
     return ERR_OK;
 }
@@ -523,6 +542,7 @@ void broker_service_stop(struct broker_service *service, void (*stopped)(void *a
     service->stopped_arg = arg;
     service->open_calls++;
     broker_sync_stop(service);
+    broker_registry_stop(service->registry);
     broker_external_stop(service->external);
     broker_service_call_over(service);
 }
@@ -541,6 +561,7 @@ void broker_service_free(struct broker_service **service)
     }
     event_free(s->probe_timer);
     broker_external_free(&s->external);
+    broker_registry_free(&s->registry);
     broker_confirm_deinit(s);
     broker_audit_deinit(s);
     job_pool_free(&s->searches);

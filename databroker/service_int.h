@@ -26,6 +26,7 @@ enum {
 };
 
 struct broker_external;
+struct broker_registry;
 
 /* peers.c */
 struct broker_peering {
@@ -50,7 +51,7 @@ struct broker_service {
     struct broker_store *store;
     struct job_pool *pool;
     struct job_pool *searches; /* one thread: looking through many records holds up no other read */
-    size_t open_calls; /* ops and followers */
+    size_t open_calls;         /* ops and followers */
     bool stopping;
     void (*stopped)(void *arg);
     void *stopped_arg;
@@ -74,6 +75,7 @@ struct broker_service {
     int audit_news; /* atomic: word from its thread is on its way */
 
     struct broker_external *external;
+    struct broker_registry *registry;
 
     struct event *probe_timer;
     struct broker_write probe;
@@ -195,6 +197,15 @@ void broker_confirm_check(struct broker_service *service);
 void broker_confirm_init(struct broker_service *service);
 void broker_confirm_deinit(struct broker_service *service);
 
+/* registry.c. Who serves what, as they reported it: in memory. */
+struct broker_registry *broker_registry_new(struct broker_service *service);
+void broker_registry_free(struct broker_registry **registry);
+/* Now and then: forgets who reports no longer. */
+void broker_registry_tick(struct broker_registry *registry);
+/* Ends all who watch; or those of a token. */
+void broker_registry_stop(struct broker_registry *registry);
+void broker_registry_drop(struct broker_registry *registry, struct sv token_id);
+
 /* The handlers. */
 void broker_on_get(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_query(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
@@ -204,6 +215,10 @@ void broker_on_list_types(struct rpc_call *call, const ProtobufCMessage *request
 void broker_on_get_options(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_set_options(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_server_info(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_get_checkpoint(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_report(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_list_services(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
+void broker_on_watch_services(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_clear(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_acquire(struct rpc_call *call, const ProtobufCMessage *request, void *arg);
 void broker_on_renew(struct rpc_call *call, const ProtobufCMessage *request, void *arg);

@@ -227,6 +227,7 @@ void broker_tokens_written(struct broker_service *service, const struct broker_r
             (void)map_set(service->tokens->revoked, record->id, &present);
             service->tokens->changed = true;
             broker_sync_drop(service, record->id);
+            broker_registry_drop(service->registry, record->id);
         }
     }
 }

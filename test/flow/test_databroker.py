@@ -12,6 +12,7 @@ import grpc
 import pytest
 from broker import Broker, stubs
 from foreign import messages
+from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S
@@ -459,7 +460,63 @@ def test_options_are_kept_and_told(broker, pb, api):
     assert api.GetOptions(pb.GetOptionsRequest(type="without"), timeout=ANSWER_S).options == pb.Options()
 
 
+# --- what else Pomerium's services ask for --------------------------------------------------------
+
+
+def test_services_are_reported_listed_and_watched(broker, pb):
+    made = messages("registry")["registry"]
+    kinds, (channel, metadata) = made[0], broker.channel("config-writer")
+    registry = made[1].RegistryStub(channel)
+
+    def report(*services):
+        request = kinds.RegisterRequest(services=[kinds.Service(kind=k, endpoint=e) for k, e in services])
+        return registry.Report(request, metadata=metadata, timeout=ANSWER_S)
+
+    def listed(*of):
+        answer = registry.List(kinds.ListRequest(kinds=of), metadata=metadata, timeout=ANSWER_S)
+        return {(s.kind, s.endpoint) for s in answer.services}
+
+    first, second = (kinds.PROXY, "https://proxy.test"), (kinds.PROMETHEUS_METRICS, "http://10.0.0.1:9090/metrics")
+    watch = registry.Watch(kinds.ListRequest(kinds=[kinds.PROXY]), metadata=metadata, timeout=60)
+    assert not next(watch).services
+    assert 0 < report(first, second).call_back_after.seconds <= 60
+    assert [(s.kind, s.endpoint) for s in next(watch).services] == [first]
+    assert listed(kinds.PROXY) == {first} and listed() == {first, second} and listed(kinds.CONSOLE) == set()
+    report(first)  # again: nothing new
+    third = (kinds.PROXY, "https://other.test")
+    report(third)
+    assert {(s.kind, s.endpoint) for s in next(watch).services} == {first, third}
+    watch.cancel()
+    for bad_one, code in (((), Code.INVALID_ARGUMENT), (((kinds.UNDEFINED_DO_NOT_USE, "x"),), Code.INVALID_ARGUMENT),
+                          (((kinds.PROXY, ""),), Code.INVALID_ARGUMENT), (((kinds.PROXY, "a\nb"),), Code.INVALID_ARGUMENT),
+                          (((kinds.PROXY, "x"),) * 65, Code.RESOURCE_EXHAUSTED)):
+        assert status(lambda: report(*bad_one)) == code, bad_one
+
+
+def test_a_checkpoint_is_where_the_server_is(broker, pb, api):
+    channel, metadata = broker.channel("cli")
+    put = api.Put(pb.PutRequest(records=[session()]), timeout=ANSWER_S)
+    answer = stubs()["rpc"].CheckpointServiceStub(channel).GetCheckpoint(pb.GetCheckpointRequest(), metadata=metadata,
+                                                                        timeout=ANSWER_S)
+    assert answer.is_leader and answer.checkpoint.server_version == put.server_version
+    assert answer.checkpoint.record_version == put.records[0].version
+
+
 # --- the store ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_options_survive_a_restart(pb, storage, request):
+    target = None
+    if storage == "postgres":  # a database that no other test uses
+        target = request.getfixturevalue("postgres").target.replace("dbname=postern", "dbname=postgres user=postgres")
+    b = Broker(storage=storage, target=target).start()
+    options = pb.Options(capacity=12, indexable_fields=["user_id", "$index"], ttl=duration_pb2.Duration(seconds=90))
+    b.client("cli")[0].SetOptions(pb.SetOptionsRequest(type="kept", options=options), timeout=ANSWER_S)
+    assert b.stop() == 0
+    api = b.start().client("cli")[0]
+    assert api.GetOptions(pb.GetOptionsRequest(type="kept"), timeout=ANSWER_S).options == options
+    assert b.stop() == 0
 
 
 def test_clear_ends_every_follower_and_begins_anew(pb):

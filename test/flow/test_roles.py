@@ -27,7 +27,7 @@ WATCH = {"authorize", "cli", "session-admin", "reader"}
 WRITERS = {"record-writer", "directory-writer", "config-writer"}
 READ = {"cli", "session-admin", "reader"}
 LEASE = {"authenticate", "cli", "record-writer"}
-D, S = "/databroker.DataBrokerService/", "/postern.SessionService/"
+D, S, R = "/databroker.DataBrokerService/", "/postern.SessionService/", "/registry.Registry/"
 MAY = {
     D + "Get": WATCH | WRITERS | {"authenticate"},
     D + "Query": WATCH | WRITERS | {"authenticate"},
@@ -43,6 +43,10 @@ MAY = {
     D + "RenewLease": LEASE,
     D + "ReleaseLease": LEASE,
     D + "Clear": {"databroker"},
+    "/databroker.CheckpointService/GetCheckpoint": WATCH | {"authenticate"},
+    R + "Report": {"cli", "config-writer"},
+    R + "List": {"cli", "reader", "config-writer"},
+    R + "Watch": {"cli", "reader", "config-writer"},
     S + "List": READ,
     S + "Get": READ,
     S + "Watch": READ,
@@ -53,12 +57,13 @@ MAY = {
 # What a method says to whoever may call it, where that is not OK: the request asks for what is not there.
 NOT_OK = {D + "Get": Code.NOT_FOUND, D + "RenewLease": Code.ALREADY_EXISTS, S + "Get": Code.NOT_FOUND,
           "/postern.Replica/Confirm": Code.NOT_FOUND}
-STREAMS = {D + "Sync", D + "SyncLatest", S + "Watch"}
+FOR_EVER = {S + "Watch", R + "Watch"}
+STREAMS = {D + "Sync", D + "SyncLatest"} | FOR_EVER
 
 
 @pytest.fixture(scope="module")
 def pb():
-    made = messages("databroker", "session", "session_service", "replica", "maintenance", "reflection")
+    made = messages("databroker", "session", "session_service", "replica", "maintenance", "reflection", "registry")
     return {name: pb for name, (pb, _) in made.items()}
 
 
@@ -86,6 +91,7 @@ def request_of(pb, method, role, state):
         D + "AcquireLease": db.AcquireLeaseRequest(name=lease, duration={"seconds": 1}),
         D + "RenewLease": db.RenewLeaseRequest(name=lease, id="none", duration={"seconds": 1}),
         D + "ReleaseLease": db.ReleaseLeaseRequest(name=lease, id="none"),
+        R + "Report": pb["registry"].RegisterRequest(services=[{"kind": "PROXY", "endpoint": "http://a"}]),
         S + "List": ss.ListSessionsRequest(),
         S + "Get": ss.GetSessionRequest(session_id="none"),
         S + "Revoke": ss.RevokeSessionsRequest(filter=ss.SessionFilter(session_id="none")),
@@ -103,7 +109,7 @@ def answer(channel, metadata, method, request):
         if method in STREAMS:
             stream = channel.unary_stream(method, **RAW)(request, metadata=metadata, timeout=ANSWER_S)
             for _ in stream:
-                if method == S + "Watch":  # goes on for ever
+                if method in FOR_EVER:
                     stream.cancel()
                     break
         else:
