@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <event2/thread.h>
@@ -202,6 +203,50 @@ void loop_on_late(struct loop *loop, loop_fn late, void *arg)
 void loop_late(struct loop *loop)
 {
     loop->late_due = loop->late != NULL;
+}
+
+struct loop_tick {
+    int fd;
+    struct event *event;
+    loop_fn fn;
+    void *arg;
+};
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct loop_tick *tick = arg;
+    uint64_t times = 0;
+
+    (void)what;
+    if (read(fd, &times, sizeof(times)) == sizeof(times)) {
+        tick->fn(tick->arg);
+    }
+}
+
+struct loop_tick *loop_tick_new(struct loop *loop, unsigned ms, loop_fn fn, void *arg)
+{
+    struct loop_tick *tick = MEM_NEW(struct loop_tick);
+    const struct timespec every = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+    const struct itimerspec when = { .it_interval = every, .it_value = every };
+
+    tick->fn = fn;
+    tick->arg = arg;
+    tick->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    CHECK(tick->fd >= 0 && timerfd_settime(tick->fd, 0, &when, NULL) == 0);
+    tick->event = event_new(loop->base, tick->fd, EV_READ | EV_PERSIST, on_tick, tick);
+    CHECK(tick->event != NULL && event_add(tick->event, NULL) == 0);
+    return tick;
+}
+
+void loop_tick_free(struct loop_tick **tick)
+{
+    struct loop_tick *t = TAKE(*tick);
+
+    if (t != NULL) {
+        event_free(t->event);
+        (void)close(t->fd);
+        mem_free(&t);
+    }
 }
 
 void loop_raise(struct loop *loop, struct event *event)

@@ -35,6 +35,12 @@ void loop_post(struct loop *loop, loop_fn fn, void *arg);
 /* Runs fn at the end of this turn, when no callback is running: for freeing what a caller up
  * the stack may still touch. Loop thread only. */
 void loop_defer(struct loop *loop, loop_fn fn, void *arg);
+/* Calls fn every ms, first after ms; calls that are late come as one. fn may free it. By a descriptor: while libevent has
+ * no time to watch, the loop waits without a timer of the kernel, whose start and end are a tenth of what
+ * a wait costs. Loop thread, or before loop_run. */
+struct loop_tick;
+struct loop_tick *loop_tick_new(struct loop *loop, unsigned ms, loop_fn fn, void *arg);
+void loop_tick_free(struct loop_tick **tick);
 /* Raises an event in the next turn, for bytes that OpenSSL has read ahead. This turn ends after the
  * callback: one that raises itself again and again holds up nobody. Loop thread only. */
 void loop_raise(struct loop *loop, struct event *event);

@@ -51,7 +51,7 @@ struct slot {
 
 struct proxy_authz {
     struct proxy_authz_opts opts;
-    struct event *tick;
+    struct loop_tick *tick;
     struct event *hold;
     struct peer *peers[PROXY_AUTHZ_PEERS_MAX];
     size_t n_peers;
@@ -466,14 +466,12 @@ void proxy_authz_set(struct proxy_authz *authz, const struct proxy_sockaddr *v, 
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void on_tick(void *arg)
 {
     struct proxy_authz *a = arg;
     int64_t now_us = clock_mono_us();
     int64_t stalled_us = a->opts.timeout_ms * 1000 / 4 * 3;
 
-    (void)fd;
-    (void)what;
     expire(a, now_us / 1000);
     for (size_t i = 0; i < a->n_peers; i++) {
         struct peer *p = a->peers[i];
@@ -503,16 +501,15 @@ int64_t proxy_authz_heard_ms(const struct proxy_authz *authz)
 struct proxy_authz *proxy_authz_new(const struct proxy_authz_opts *opts)
 {
     struct proxy_authz *a = MEM_NEW(struct proxy_authz);
-    struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
 
     a->opts = *opts;
     list_init(&a->spare);
     list_init(&a->by_age);
     list_init(&a->queue);
     buf_init(&a->batch, AUTHZ_MESSAGE_MAX);
-    a->tick = event_new(loop_base(opts->loop), -1, EV_PERSIST, on_tick, a);
+    a->tick = loop_tick_new(opts->loop, TICK_MS, on_tick, a);
     a->hold = event_new(loop_base(opts->loop), -1, 0, on_hold, a);
-    CHECK(a->hold != NULL && a->tick != NULL && event_add(a->tick, &tick) == 0);
+    CHECK(a->hold != NULL);
     return a;
 }
 
@@ -527,7 +524,7 @@ void proxy_authz_free(struct proxy_authz **authz)
         proxy_authz_link_free(&a->peers[i]->link);
         mem_free(&a->peers[i]);
     }
-    event_free(a->tick);
+    loop_tick_free(&a->tick);
     event_free(a->hold);
     for (uint32_t i = 0; i < a->n_slots; i++) {
         buf_deinit(&a->slots[i]->packed);

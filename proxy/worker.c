@@ -67,15 +67,13 @@ static void end_if_drained(struct proxy_worker *w, int64_t now)
     loop_stop(w->loop);
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void on_tick(void *arg)
 {
     struct proxy_worker *w = arg;
     int64_t now = clock_mono_ms();
     struct list *it = NULL;
     struct list *next = NULL;
 
-    (void)fd;
-    (void)what;
     LIST_FOREACH_SAFE(it, next, &w->exchanges) {
         proxy_exchange_tick(LIST_ENTRY(it, struct proxy_exchange, in_worker), now);
     }
@@ -297,7 +295,6 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
                                       struct proxy_snapshot *snapshot)
 {
     struct proxy_worker *w = MEM_NEW(struct proxy_worker);
-    struct timeval tick = { .tv_usec = TICK_MS * INT64_C(1000) };
     const struct config *c = snapshot->config;
 
     w->app = app;
@@ -320,9 +317,7 @@ struct proxy_worker *proxy_worker_new(struct proxy_app *app, unsigned index,
                                                            .on_changed = on_changed,
                                                            .on_link = on_link,
                                                            .arg = w });
-    w->tick = event_new(loop_base(w->loop), -1, EV_PERSIST, on_tick, w);
-    CHECK(w->tick != NULL);
-    (void)event_add(w->tick, &tick);
+    w->tick = loop_tick_new(w->loop, TICK_MS, on_tick, w);
     loop_on_flush(w->loop, on_flush, w);
     loop_on_late(w->loop, on_late, w);
     return w;
@@ -380,7 +375,7 @@ void proxy_worker_free(struct proxy_worker **worker)
     proxy_spares_deinit(&w->spares);
     proxy_authz_free(&w->authz);
     proxy_listeners_deinit(&w->listeners);
-    event_free(w->tick);
+    loop_tick_free(&w->tick);
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
     proxy_bearers_free(&w->bearers);

@@ -40,7 +40,7 @@ struct proxy_worker {
     struct proxy_handles *handles;
     struct proxy_bearers *bearers;
     struct proxy_listeners listeners;
-    struct event *tick;
+    struct loop_tick *tick;
     struct list conns;
     size_t n_conns;
     size_t n_old;          /* those that were open when the worker was told to stop */

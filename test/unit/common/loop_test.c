@@ -75,6 +75,35 @@ static void nothing_starves_behind_an_event_that_raises_itself(void **state)
     loop_free(&b.loop);
 }
 
+struct ticking {
+    struct loop *loop;
+    struct loop_tick *tick;
+    unsigned times;
+};
+
+static void on_tick(void *arg)
+{
+    struct ticking *t = arg;
+
+    if (++t->times == 3) {
+        loop_tick_free(&t->tick);
+        loop_stop(t->loop);
+    }
+}
+
+static void a_tick_comes_until_it_is_freed_in_its_own_call_too(void **state)
+{
+    struct ticking t = { .loop = loop_new_private() };
+
+    (void)state;
+    t.tick = loop_tick_new(t.loop, 1, on_tick, &t);
+    loop_run(t.loop);
+    assert_int_equal(t.times, 3);
+    assert_null(t.tick);
+    loop_tick_free(&t.tick);
+    loop_free(&t.loop);
+}
+
 static void on_hurried(evutil_socket_t fd, short what, void *arg)
 {
     struct busy *b = arg;
@@ -188,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_starves_behind_an_event_that_raises_itself),
+        cmocka_unit_test(a_tick_comes_until_it_is_freed_in_its_own_call_too),
         cmocka_unit_test(what_is_in_a_hurry_does_not_wait_for_a_quiet_turn),
         cmocka_unit_test(late_work_runs_behind_what_is_ready_once_a_turn),
         cmocka_unit_test(a_flush_does_not_wait_for_late_work),
