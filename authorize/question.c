@@ -121,12 +121,16 @@ enum err authz_question_read(struct sv bytes, struct arena *arena, Postern__Chec
 }
 
 enum err authz_questions_read(struct rpc_wire *w, struct arena *arena,
-                              Postern__CheckRequest *reqs_out, size_t max, size_t *n_out)
+                              Postern__CheckRequest *reqs_out, size_t max, size_t *n_out,
+                              unsigned *place)
 {
-    enum { FIELD_CHECKS = 1 };
+    enum { FIELD_CHECKS = 1, FIELD_PLACE = 2 };
     struct rpc_wire_field f;
 
     for (*n_out = 0; *n_out < max && rpc_wire_next(w, &f);) {
+        if (f.number == FIELD_PLACE) {
+            *place = (unsigned)rpc_wire_number(w, &f);
+        }
         if (f.number != FIELD_CHECKS) {
             continue;
         }

@@ -13,7 +13,7 @@
 MUST_CHECK enum err authz_question_read(struct sv bytes, struct arena *arena,
                                         Postern__CheckRequest *req_out);
 /* The next checks of the CheckBatch that w reads, max at most: fewer are the last ones, or those in front
- * of a fault. ERR_INVALID. */
+ * of a fault. place: set where the field comes by. ERR_INVALID. */
 MUST_CHECK enum err authz_questions_read(struct rpc_wire *w, struct arena *arena,
-                                         Postern__CheckRequest *reqs_out, size_t max,
-                                         size_t *n_out);
+                                         Postern__CheckRequest *reqs_out, size_t max, size_t *n_out,
+                                         unsigned *place);

@@ -10,6 +10,7 @@
 #include "authorize/check.h"
 #include "authorize/explain.h"
 #include "authorize/identity.h"
+#include "authorize/near.h"
 #include "authorize/question.h"
 #include "authorize/recent.h"
 #include "authorize/reply.h"
@@ -18,7 +19,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/pace.h"
 #include "common/rpc/client.h"
 #include "common/rpc/proof.h"
 #include "common/rpc/scan.h"
@@ -26,7 +26,6 @@
 #include "common/rpc/wire.h"
 
 enum {
-    CROWD = 4, /* checks in a message */
     WAITERS_MAX = 8192,
     WAIT_TICK_MS = 20,
     WAIT_FETCH_MS = 20, /* the stream is usually faster than a question of our own */
@@ -53,7 +52,7 @@ struct authz_service {
     struct authz_recent *recent;
     struct authz_shadow *shadow; /* NULL: no route has a shadow policy */
     struct arena arena;
-    struct pace pace;
+    struct authz_near near;
     struct list streams;
     struct list waiters;
     size_t n_waiters;
@@ -289,10 +288,11 @@ static enum err check_batch(struct authz_service *svc, struct stream *st, struct
     struct sv ids[AUTHZ_EXPECT_MAX];
     size_t total = 0;
     size_t n = 0;
+    unsigned place = 0;
     enum err err = ERR_OK;
 
     do {
-        err = authz_questions_read(&w, &svc->arena, reqs, AUTHZ_EXPECT_MAX, &n);
+        err = authz_questions_read(&w, &svc->arena, reqs, AUTHZ_EXPECT_MAX, &n, &place);
         for (size_t i = 0; i < n; i++) {
             ids[i] = sv_from(reqs[i].session);
         }
@@ -304,7 +304,7 @@ static enum err check_batch(struct authz_service *svc, struct stream *st, struct
             check(svc, &facts, (struct asker){ .stream = st }, &reqs[i]);
         }
     } while (err == ERR_OK && n == AUTHZ_EXPECT_MAX);
-    pace_note(&svc->pace, total >= CROWD);
+    authz_near_note(&svc->near, st, total, svc->loop == NULL ? 0 : place, facts.mono_ms);
     return err;
 }
 

@@ -22,7 +22,8 @@ enum {
     HOLD_US = 2000,      /* for an answer, before the next message leaves without it */
     SUSPECT_US = 100000, /* silent for longer: others are asked first */
     BEHIND_US = 1000000, /* so are they after an answer that the store is not known */
-    FIELD_CHECKS = 1     /* CheckBatch.checks */
+    FIELD_CHECKS = 1,    /* CheckBatch.checks */
+    FIELD_PLACE = 2      /* CheckBatch.place */
 };
 
 /* One authorize: its link, and the checks it was asked. */
@@ -57,6 +58,7 @@ struct proxy_authz {
     size_t n_peers;
     size_t n_up;
     size_t turn; /* of the peers: who is asked next */
+    unsigned place;
     struct slot *slots[OPEN_MAX];
     uint32_t n_slots;
     struct list spare;
@@ -233,6 +235,8 @@ static struct peer *next_peer(struct proxy_authz *a)
 /* As many of the queue as fit into one message; authorize ends the stream over a bigger one. */
 static void ask(struct proxy_authz *a, struct peer *p)
 {
+    char place[RPC_WIRE_FIELD_MAX];
+    bool near = proxy_authz_is_near(a);
     size_t n = 0;
 
     buf_reset(&a->batch);
@@ -249,8 +253,20 @@ static void ask(struct proxy_authz *a, struct peer *p)
         buf_add_sv(&a->batch, buf_sv(&s->packed));
         n++;
     }
+    buf_add(&a->batch, place,
+            (size_t)(rpc_wire_put_number(place, FIELD_PLACE, near ? a->place : 0) - place));
     CHECK(a->batch.err == ERR_OK);
     proxy_authz_link_send(p->link, buf_sv(&a->batch));
+}
+
+bool proxy_authz_is_near(const struct proxy_authz *authz)
+{
+    return authz->n_peers == 1 && authz->peers[0]->address.at.ss_family == AF_UNIX;
+}
+
+void proxy_authz_place(struct proxy_authz *authz, unsigned place)
+{
+    authz->place = place;
 }
 
 void proxy_authz_flush(struct proxy_authz *authz)

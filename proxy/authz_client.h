@@ -66,5 +66,9 @@ uint64_t proxy_authz_check(struct proxy_authz *authz, Postern__CheckRequest *che
 void proxy_authz_cancel(struct proxy_authz *authz, uint64_t handle);
 /* When any of them, also of those whose stream was lost, last said anything. */
 int64_t proxy_authz_heard_ms(const struct proxy_authz *authz);
+/* There is one authorize, and it runs on this machine. */
+bool proxy_authz_is_near(const struct proxy_authz *authz);
+/* Where the worker stays (common/home.h), which it is told with each message. */
+void proxy_authz_place(struct proxy_authz *authz, unsigned place);
 /* Sends what has gathered: the loop's flush. */
 void proxy_authz_flush(struct proxy_authz *authz);

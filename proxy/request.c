@@ -350,7 +350,7 @@ void proxy_request_identified(struct proxy_exchange *x)
 
 static void begin_check(struct proxy_exchange *x)
 {
-    pace_note(&x->worker->pace, is_in_crowd(x));
+    proxy_worker_pace(x->worker, is_in_crowd(x), x->conn->io.fd);
     if (proxy_bearer_identify(x)) {
         proxy_request_identified(x);
     }

@@ -19,7 +19,7 @@
 #include "proxy/upstream.h"
 
 /* LAST_MS: those that come last need a moment for their answer. */
-enum { TICK_MS = 100, LAST_MS = 1000 };
+enum { TICK_MS = 100, LAST_MS = 1000, IDLE_TICKS = 10 };
 
 /* ---- clients ---------------------------------------------------------------------------------- */
 
@@ -67,6 +67,43 @@ static void end_if_drained(struct proxy_worker *w, int64_t now)
     loop_stop(w->loop);
 }
 
+/* The place that the work comes from, if no other worker is there: two that work at once would wait for
+ * each other. */
+static unsigned place_of_work(const struct proxy_worker *w, int fd)
+{
+    const struct proxy_app *app = w->app;
+    int cpu = -1;
+    socklen_t size = sizeof(cpu);
+
+    if (!proxy_authz_is_near(w->authz) ||
+        getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &size) != 0 || cpu < 0) {
+        return 0;
+    }
+    for (unsigned i = 0; i < app->n_workers; i++) {
+        const struct proxy_worker *other = app->workers[i];
+
+        if (other != w && __atomic_load_n(&other->place, __ATOMIC_RELAXED) == (unsigned)cpu + 1) {
+            return 0;
+        }
+    }
+    return (unsigned)cpu + 1;
+}
+
+static void tell_place(struct proxy_worker *w)
+{
+    __atomic_store_n(&w->place, w->home.place, __ATOMIC_RELAXED);
+    proxy_authz_place(w->authz, w->home.place);
+}
+
+void proxy_worker_pace(struct proxy_worker *worker, bool crowd, int fd)
+{
+    pace_note(&worker->pace, crowd);
+    if (home_note(&worker->home, proxy_worker_is_alone(worker) && !worker->pace.eager)) {
+        home_look(&worker->home, place_of_work(worker, fd));
+        tell_place(worker);
+    }
+}
+
 static void on_tick(void *arg)
 {
     struct proxy_worker *w = arg;
@@ -83,6 +120,10 @@ static void on_tick(void *arg)
     proxy_upstream_tick(w, now);
     proxy_access_flush(w);
     proxy_listeners_tick(&w->listeners);
+    if (++w->ticks % IDLE_TICKS == 0) {
+        home_idle(&w->home);
+        tell_place(w);
+    }
     end_if_drained(w, now);
 }
 

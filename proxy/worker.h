@@ -7,6 +7,7 @@
 
 #include "common/arena.h"
 #include "common/base.h"
+#include "common/home.h"
 #include "common/http/date.h"
 #include "common/list.h"
 #include "common/loop.h"
@@ -34,6 +35,8 @@ struct proxy_worker {
     pthread_t thread;
     struct loop *loop;
     struct pace pace;
+    struct home home;
+    unsigned place; /* home's, for the other workers; atomic */
     struct proxy_snapshot *snapshot;
     struct proxy_acme *acme; /* open challenges; NULL: none yet */
     struct proxy_authz *authz;
@@ -41,6 +44,7 @@ struct proxy_worker {
     struct proxy_bearers *bearers;
     struct proxy_listeners listeners;
     struct loop_tick *tick;
+    unsigned ticks;
     struct list conns;
     size_t n_conns;
     size_t n_old;          /* those that were open when the worker was told to stop */
@@ -76,6 +80,8 @@ MUST_CHECK enum err proxy_worker_listen(struct proxy_worker *worker,
 void proxy_worker_take(struct proxy_worker *worker, int client, const struct sockaddr *address,
                        bool to_https);
 void proxy_worker_gone(struct proxy_worker *worker, const struct proxy_conn *conn);
+/* With each request that is to be checked: whether it came in a crowd, and the client's socket. */
+void proxy_worker_pace(struct proxy_worker *worker, bool crowd, int fd);
 /* Main thread. */
 void proxy_worker_start(struct proxy_worker *worker);
 void proxy_worker_set(struct proxy_worker *worker, struct proxy_snapshot *snapshot);

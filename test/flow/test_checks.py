@@ -1,6 +1,7 @@
 """The socket beside authorize's gRPC socket, where proxies ask without gRPC core: who may, and what if it is not there."""
 
 import base64
+import http.client
 import os
 import socket
 import stat
@@ -122,3 +123,34 @@ def test_where_it_is_missing_the_proxy_asks_by_grpc(stand):
     stand.wait_ready()
     wait_for("an answer", lambda: status(stand) == b"200", ANSWER_S)
     assert connections(f"{stand.folder}/authorize.sock") > 0
+
+
+def places(process):
+    """The processors that a thread of it is bound to, one alone."""
+    found = set()
+    for task in os.listdir(f"/proc/{process.pid}/task"):
+        allowed = os.sched_getaffinity(int(task))
+        if len(allowed) == 1:
+            found |= allowed
+    return found
+
+
+def test_proxy_and_authorize_share_a_processor_while_requests_come_one_at_a_time(stand):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one processor")
+    both = [stand.processes[name] for name in ("proxy", "authorize")]
+    client = http.client.HTTPConnection("127.0.0.1", stand.port, timeout=ANSWER_S)
+
+    def ask(times):
+        for _ in range(times):
+            client.request("GET", "/", headers={"Host": f"public.localhost:{stand.port}"})
+            answer = client.getresponse()
+            assert (answer.status, bool(answer.read())) == (200, True)
+        return [places(process) for process in both]
+
+    def share():
+        proxy, authorize = ask(100)
+        return len(proxy) == 1 and proxy == authorize
+    wait_for("both on one processor", share, 60, 0)
+    wait_for("both where the kernel likes, after pauses", lambda: not any(ask(1)), 20, 1.5)
+    client.close()
