@@ -41,7 +41,8 @@ void loop_defer(struct loop *loop, loop_fn fn, void *arg);
 struct loop_tick;
 struct loop_tick *loop_tick_new(struct loop *loop, unsigned ms, loop_fn fn, void *arg);
 void loop_tick_free(struct loop_tick **tick);
-/* Raises an event in the next turn, for bytes that OpenSSL has read ahead. This turn ends after the
+/* Raises an event in the next turn, for bytes of which no event tells any more: OpenSSL has read them
+ * ahead, or the event is edge-triggered. This turn ends after the
  * callback: one that raises itself again and again holds up nobody. Loop thread only. */
 void loop_raise(struct loop *loop, struct event *event);
 bool loop_is_mine(const struct loop *loop);

@@ -42,6 +42,7 @@ struct proxy_authz_link {
     struct event *readable;
     struct event *writable;
     bool wants_write;
+    bool ended;              /* unix socket: authorize has said its last */
     int64_t silent_since_us; /* 0: nothing is unanswered */
     int64_t sent_at_us;
     int64_t heard_ms;
@@ -198,6 +199,7 @@ void proxy_authz_link_drop(struct proxy_authz_link *link, const char *why)
         link->writable = NULL;
     }
     link->wants_write = false;
+    link->ended = false;
     proxy_io_close(&link->io);
     rpc_duplex_free(&link->duplex);
     link->proven = false;
@@ -312,6 +314,12 @@ static void link_up(struct proxy_authz_link *a)
     }
 }
 
+/* True: on a unix socket there is no TLS. */
+static bool is_local(const struct proxy_authz_link *a)
+{
+    return a->address.at.ss_family == AF_UNIX;
+}
+
 static void pull_wire(struct proxy_authz_link *a)
 {
     uint8_t room[16384];
@@ -345,6 +353,10 @@ static void pull_wire(struct proxy_authz_link *a)
     if (a->state == LINK_UP && !push_wire(a)) {
         proxy_authz_link_drop(a, "write failed");
     }
+    /* Edge-triggered (dial): nothing else tells of what is left. */
+    if (a->state == LINK_UP && is_local(a) && (a->ended || n == sizeof(room))) {
+        loop_raise(a->opts.loop, a->readable);
+    }
 }
 
 static void go_on_with_handshake(struct proxy_authz_link *a)
@@ -354,6 +366,9 @@ static void go_on_with_handshake(struct proxy_authz_link *a)
     if (a->io.ssl == NULL) {
         want_write(a, false);
         link_up(a);
+        if (a->state == LINK_UP) {
+            pull_wire(a); /* what came before was told of already */
+        }
         return;
     }
     result = proxy_io_handshake(&a->io);
@@ -381,6 +396,7 @@ static void on_socket(evutil_socket_t fd, short what, void *arg)
     int error = 0;
     socklen_t size = sizeof(error);
 
+    a->ended = a->ended || (what & EV_CLOSED) != 0;
     switch (a->state) {
     case LINK_CONNECTING:
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) {
@@ -401,19 +417,13 @@ static void on_socket(evutil_socket_t fd, short what, void *arg)
             }
             a->opts.on_answered(a->opts.arg); /* there may be room for the next message */
         }
-        if ((what & EV_READ) != 0 && a->state == LINK_UP) {
+        if ((what & (EV_READ | EV_CLOSED)) != 0 && a->state == LINK_UP) {
             pull_wire(a);
         }
         break;
     case LINK_DOWN:
         break;
     }
-}
-
-/* True: on a unix socket there is no TLS. */
-static bool is_local(const struct proxy_authz_link *a)
-{
-    return a->address.at.ss_family == AF_UNIX;
 }
 
 static void renew_tls(struct proxy_authz_link *a, int64_t now_ms)
@@ -445,6 +455,8 @@ static void dial(struct proxy_authz_link *a)
     int64_t now = clock_mono_ms();
     struct diag d = { .line = 0 };
     struct event_base *base = loop_base(a->opts.loop);
+    /* An edge saves a look at the socket before each wait; TLS has more to look at than the socket. */
+    const short edge = is_local(a) ? EV_ET : 0;
     int fd = -1;
 
     a->state = LINK_CONNECTING;
@@ -464,8 +476,9 @@ static void dial(struct proxy_authz_link *a)
         renew_tls(a, now);
         a->io.ssl = proxy_dial_tls(a->tls, fd, RPC_AUTHORIZE);
     }
-    a->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_socket, a);
-    a->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_socket, a);
+    a->readable = event_new(base, fd, (short)(EV_READ | EV_PERSIST | edge | (edge ? EV_CLOSED : 0)),
+                            on_socket, a);
+    a->writable = event_new(base, fd, (short)(EV_WRITE | EV_PERSIST | edge), on_socket, a);
     CHECK(a->readable != NULL && a->writable != NULL);
     (void)event_add(a->readable, NULL);
     want_write(a, true);

@@ -39,6 +39,7 @@ struct conn {
     struct event *limit;    /* HELLO, PARTING: until then */
     struct event *settle;   /* raised: something is to be written, told or closed */
     struct rpc_duplex *duplex;
+    bool ended;     /* the peer has said its last: what it said is read to the end */
     bool lost;      /* nothing more comes or goes */
     bool sent;      /* a message is on its way: on_writable follows */
     bool is_full;   /* the socket */
@@ -199,6 +200,8 @@ static void conn_lose(struct conn *c)
     conn_raise(c);
 }
 
+/* Edge-triggered, which saves a look at the socket before each wait: one tells of what comes, none of
+ * what was left. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *c = arg;
@@ -207,11 +210,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     struct sv path;
     struct sv shown;
 
-    (void)what;
-    if (n <= 0) {
-        if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            conn_lose(c);
-        }
+    c->ended = c->ended || (what & EV_CLOSED) != 0;
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        conn_lose(c);
+        return;
+    }
+    if (c->ended || n == (ssize_t)sizeof(room) || (n < 0 && errno == EINTR)) {
+        loop_raise(c->direct->loop, c->readable);
+    }
+    if (n < 0) {
         return;
     }
     if (c->state >= CONN_ENDING) {
@@ -338,8 +345,8 @@ static void conn_new(struct rpc_direct *direct, int fd)
     c->direct = direct;
     c->fd = fd;
     c->duplex = rpc_duplex_server_new(RPC_MESSAGE_MAX);
-    c->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, c);
-    c->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
+    c->readable = event_new(base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_readable, c);
+    c->writable = event_new(base, fd, EV_WRITE | EV_ET | EV_PERSIST, on_writable, c);
     c->limit = event_new(base, -1, 0, on_limit, c);
     c->settle = event_new(base, -1, 0, on_settle, c);
     CHECK(c->readable != NULL && c->writable != NULL && c->limit != NULL && c->settle != NULL);

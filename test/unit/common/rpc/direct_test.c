@@ -640,6 +640,34 @@ static void a_caller_that_vanishes_ends_its_stream(void **state)
     world_down(&w);
 }
 
+/* All of it is there when the server looks for the first time: what it is told once is enough. */
+static void last_words_are_heard_and_the_end_behind_them(void **state)
+{
+    static const char words[50000];
+    const size_t sizes[] = { 1, 16000, 40000, sizeof(words) };
+    struct world w;
+    struct caller c;
+    struct caller other;
+
+    (void)state;
+    world_up(&w);
+    caller_init(&other, &w);
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        caller_init(&c, &w);
+        call_as(&c, w.proxy);
+        comes_back(&c, SV("one"));
+        turn(&c); /* nothing is left to be read here, which would make the end a reset */
+        say(&c, 0, sizes[i], sv_of(words, sizes[i]));
+        push(&c);
+        caller_deinit(&c);
+        TURN_UNTIL(&other, w.open == 0);
+        assert_int_equal(w.messages, 2 * (i + 1));
+        assert_int_equal(w.bytes, sizes[i]);
+    }
+    caller_deinit(&other);
+    world_down(&w);
+}
+
 static void somebody_elses_file_is_not_taken_for_the_socket(void **state)
 {
     struct world w;
@@ -685,6 +713,7 @@ int main(void)
         cmocka_unit_test(of_too_many_connections_the_last_is_closed),
         cmocka_unit_test(a_server_that_goes_says_so),
         cmocka_unit_test(a_caller_that_vanishes_ends_its_stream),
+        cmocka_unit_test(last_words_are_heard_and_the_end_behind_them),
         cmocka_unit_test(somebody_elses_file_is_not_taken_for_the_socket),
         cmocka_unit_test(a_path_that_is_too_long_for_two_has_one),
     };
