@@ -157,19 +157,30 @@ static void add_person(struct explain *e, const struct authz_person *p)
     add_groups(e, p);
 }
 
+/* Of the session that the check names, as far as the route lets it count. */
+static const char *state_of(const struct explain *e, const struct authz_session *s,
+                            policy_reason_set reasons)
+{
+    if (s == NULL) {
+        return e->check->session[0] != '\0' ? "gone" : "none";
+    }
+    if (!authz_session_live(s, e->facts->wall_ms / 1000)) {
+        return "expired";
+    }
+    if ((reasons & POLICY_REASON_BIT(POLICY_REASON_SESSION_IDLE)) != 0) {
+        return "idle";
+    }
+    return (reasons & POLICY_REASON_BIT(POLICY_REASON_SESSION_TOO_OLD)) != 0 ? "too-old" : "live";
+}
+
 /* The session that the check names, live or not, and whose it is. */
-static void add_who(struct explain *e)
+static void add_who(struct explain *e, policy_reason_set reasons)
 {
     const struct authz_replica *replica = authz_sync_replica(e->facts->sync);
     struct sv id = sv_from(e->check->session);
     const struct authz_session *s = id.n == 0 ? NULL : authz_replica_session(replica, id);
-    bool live = s != NULL && authz_session_live(s, e->facts->wall_ms / 1000);
 
-    buf_printf(e->out, ",\"who\":{\"session_state\":\"%s\"",
-               live        ? "live"
-               : s != NULL ? "expired"
-               : id.n != 0 ? "gone"
-                           : "none");
+    buf_printf(e->out, ",\"who\":{\"session_state\":\"%s\"", state_of(e, s, reasons));
     add_member(e->out, "session", id);
     if (s != NULL) {
         add_time(e->out, "session_written", (int64_t)s->at_s * 1000);
@@ -328,7 +339,7 @@ static void on_shown(void *arg, const struct policy_input *decided_by,
     add_flag(e->out, "supposed_time", e->time_ms != 0);
     add_route(e, o->route);
     add_request(e);
-    add_who(e);
+    add_who(e, o->reasons);
     add_replica(e);
     add_member(e->out, "checksum", sv_from(authz_rules_config(e->facts->rules)->checksum));
     if (e->past != NULL) {

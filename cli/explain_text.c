@@ -196,6 +196,23 @@ static void add_route(struct buf *out, const json_t *doc)
     }
 }
 
+static const char *state_text(const char *state)
+{
+    static const char *const texts[][2] = {
+        { "live", "live" },
+        { "expired", "over" },
+        { "idle", "there, but was not used for too long for this route" },
+        { "too-old", "there, but its login is too long ago for this route" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (strcmp(state, texts[i][0]) == 0) {
+            return texts[i][1];
+        }
+    }
+    return "not there: revoked, or signed out";
+}
+
 static void add_who(struct buf *out, const json_t *doc, int64_t now_ms)
 {
     const json_t *who = json_object_get(doc, "who");
@@ -216,10 +233,7 @@ static void add_who(struct buf *out, const json_t *doc, int64_t now_ms)
     if (has(who, "session")) {
         buf_add_str(out, ", session ");
         add_member(out, who, "session");
-        buf_printf(out, " is %s",
-                   strcmp(state, "live") == 0      ? "live"
-                   : strcmp(state, "expired") == 0 ? "over"
-                                                   : "not there: revoked, or signed out");
+        buf_printf(out, " is %s", state_text(state));
     }
     if (has(who, "session_ends")) {
         buf_add_str(out, ", ends ");

@@ -1,6 +1,7 @@
 """Sessions that nobody uses, and sessions that are too old."""
 
 import base64
+import json
 import time
 
 import grpc
@@ -69,13 +70,21 @@ def code_of(b, url):
     return answer.status_code, answer.json().get("code") if answer.status_code == 401 else None
 
 
+def explained(stand, host):
+    """What `explain` calls the state of the session there."""
+    told = json.loads(stand.cli("explain", stand.url(host), "--user", USER, "--json").stdout)
+    assert (told["verdict"] == "login") == (told["who"]["session_state"] != "live")
+    return told["who"]["session_state"]
+
+
 def test_who_is_idle_too_long_logs_in_again(stand):
     b = enter(stand, "app", "other", "admin")
     Store(stand).age(7200)
     restart(stand, "authorize")  # it knows of no use
     assert code_of(b, stand.url("app")) == (401, "session-idle")
+    assert explained(stand, "app") == "idle" and explained(stand, "other") == "live" and explained(stand, "admin") == "too-old"
     assert code_of(b, stand.url("other")) == (200, None)  # without a bound; from now on the session is in use
-    assert code_of(b, stand.url("app")) == (200, None)
+    assert code_of(b, stand.url("app")) == (200, None) and explained(stand, "app") == "live"
     assert code_of(b, stand.url("admin")) == (401, "session-too-old")
     page = b.get(stand.url("admin", "/x?y"))
     assert "/.pomerium/sign_in" in page.url and "password" in page.text, (page.url, page.text[:500])
