@@ -125,6 +125,39 @@ struct broker_peers {
     char last[RAND_UUID_SIZE]; /* whose have come least far; "": there is none */
 };
 
+/* What reads do; any thread but the writer's; lists come initialised and are added to.
+ * All: ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO. */
+
+/* ERR_NOT_FOUND: absent or deleted. */
+typedef enum err broker_get_fn(struct broker_store *store, struct sv type, struct sv id,
+                               int64_t deadline_ms, struct broker_records *out);
+/* Records that live, in order of id. more: the page ended before limit. */
+typedef enum err broker_query_fn(struct broker_store *store, const struct broker_query *query,
+                                 int64_t deadline_ms, struct broker_records *out);
+/* The next page of the records that live, behind *after, which is the last one of the page before
+ * (its type, id and place; {0}: from the start). Of a type in order of id; type "": all, in an order
+ * of the store's own, where a record that is new meanwhile may be missing. */
+typedef enum err broker_page_fn(struct broker_store *store, struct sv type,
+                                const struct broker_record *after, int64_t deadline_ms,
+                                struct broker_records *out);
+/* Changes in order with version > after. ERR_ABORTED: other server version, or the log no
+ * longer (or not yet) reaches after. type "": all. latest_version of out is how far the page
+ * has read: the next call goes on behind it, whether or not a change fitted type. */
+typedef enum err broker_changes_fn(struct broker_store *store, uint64_t server_version,
+                                   uint64_t after, struct sv type, int64_t deadline_ms,
+                                   struct broker_records *out);
+/* Adds a record that has only a type for each type with records that live. */
+typedef enum err broker_types_fn(struct broker_store *store, int64_t deadline_ms,
+                                 struct broker_records *out);
+/* Adds a record with type and data (the options' bytes). type "": every type that has any. */
+typedef enum err broker_options_fn(struct broker_store *store, struct sv type, int64_t deadline_ms,
+                                   struct broker_records *out);
+typedef enum err broker_info_fn(struct broker_store *store, int64_t deadline_ms,
+                                struct broker_info *info_out);
+/* Other databrokers of the store. */
+typedef enum err broker_peers_fn(struct broker_store *store, int64_t deadline_ms,
+                                 struct broker_peers *peers_out);
+
 struct broker_store_ops {
     const char *name;
     /* ERR_UNSUPPORTED: made by a newer version. ERR_EXISTS: another databroker has it open.
@@ -137,34 +170,16 @@ struct broker_store_ops {
     /* Any thread. ERR_LIMIT: the queue is full; then done does not run. */
     enum err (*submit)(struct broker_store *store, struct broker_write *w);
 
-    /* Reads; any thread but the writer's; lists come initialised and are added to.
-     * All: ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_IO. */
-
-    /* ERR_NOT_FOUND: absent or deleted. */
-    enum err (*get)(struct broker_store *store, struct sv type, struct sv id, int64_t deadline_ms,
-                    struct broker_records *out);
-    /* Records that live, in order of id. more: the page ended before limit. */
-    enum err (*query)(struct broker_store *store, const struct broker_query *query,
-                      int64_t deadline_ms, struct broker_records *out);
-    /* The next page of the records that live, behind *after, which is the last one of the page before
-     * (its type, id and place; {0}: from the start). Of a type in order of id; type "": all, in an order
-     * of the store's own, where a record that is new meanwhile may be missing. */
-    enum err (*page)(struct broker_store *store, struct sv type, const struct broker_record *after,
-                     int64_t deadline_ms, struct broker_records *out);
-    /* Changes in order with version > after. ERR_ABORTED: other server version, or the log no
-     * longer (or not yet) reaches after. type "": all. latest_version of out is how far the page
-     * has read: the next call goes on behind it, whether or not a change fitted type. */
-    enum err (*changes)(struct broker_store *store, uint64_t server_version, uint64_t after,
-                        struct sv type, int64_t deadline_ms, struct broker_records *out);
-    /* Adds a record that has only a type for each type with records that live. */
-    enum err (*types)(struct broker_store *store, int64_t deadline_ms, struct broker_records *out);
-    /* Adds a record with type and data (the options' bytes). type "": every type that has any. */
-    enum err (*options)(struct broker_store *store, struct sv type, int64_t deadline_ms,
-                        struct broker_records *out);
-    enum err (*info)(struct broker_store *store, int64_t deadline_ms, struct broker_info *info_out);
+    /* Reads, as above. */
+    broker_get_fn *get;
+    broker_query_fn *query;
+    broker_page_fn *page;
+    broker_changes_fn *changes;
+    broker_types_fn *types;
+    broker_options_fn *options;
+    broker_info_fn *info;
     /* NULL: nobody else can write to the store, and CONFIRMED is none of its writes. */
-    enum err (*peers)(struct broker_store *store, int64_t deadline_ms,
-                      struct broker_peers *peers_out);
+    broker_peers_fn *peers;
     /* Makes a new data key, seals with it from now on, and re-seals what is there by and by; waits for
      * the key to be on disk. A job's thread. NULL: the store seals nothing. */
     enum err (*rotate)(struct broker_store *store, char key_out[BROKER_KEY_ID_SIZE]);

@@ -124,21 +124,11 @@ void broker_pg_watch_stop(struct broker_store *store);
 void broker_pg_watch_told(struct broker_store *store, const struct broker_pg_state *state);
 
 /* store_pg_read.c */
-MUST_CHECK enum err broker_pg_get(struct broker_store *store, struct sv type, struct sv id,
-                                  int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_pg_query(struct broker_store *store, const struct broker_query *query,
-                                    int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_pg_page(struct broker_store *store, struct sv type,
-                                   const struct broker_record *after, int64_t deadline_ms,
-                                   struct broker_records *out);
-MUST_CHECK enum err broker_pg_changes(struct broker_store *store, uint64_t server_version,
-                                      uint64_t after, struct sv type, int64_t deadline_ms,
-                                      struct broker_records *out);
-MUST_CHECK enum err broker_pg_types(struct broker_store *store, int64_t deadline_ms,
-                                    struct broker_records *out);
-MUST_CHECK enum err broker_pg_options(struct broker_store *store, struct sv type,
-                                      int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_pg_info(struct broker_store *store, int64_t deadline_ms,
-                                   struct broker_info *info_out);
-MUST_CHECK enum err broker_pg_peers(struct broker_store *store, int64_t deadline_ms,
-                                    struct broker_peers *peers_out);
+broker_get_fn broker_pg_get;
+broker_query_fn broker_pg_query;
+broker_page_fn broker_pg_page;
+broker_changes_fn broker_pg_changes;
+broker_types_fn broker_pg_types;
+broker_options_fn broker_pg_options;
+broker_info_fn broker_pg_info;
+broker_peers_fn broker_pg_peers;

@@ -90,19 +90,10 @@ MUST_CHECK enum err broker_store_put_record(struct broker_store *store,
                                             struct broker_record *record);
 
 /* store_sqlite_read.c */
-MUST_CHECK enum err broker_store_get(struct broker_store *store, struct sv type, struct sv id,
-                                     int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_store_query(struct broker_store *store, const struct broker_query *query,
-                                       int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_store_page(struct broker_store *store, struct sv type,
-                                      const struct broker_record *after, int64_t deadline_ms,
-                                      struct broker_records *out);
-MUST_CHECK enum err broker_store_changes(struct broker_store *store, uint64_t server_version,
-                                         uint64_t after, struct sv type, int64_t deadline_ms,
-                                         struct broker_records *out);
-MUST_CHECK enum err broker_store_types(struct broker_store *store, int64_t deadline_ms,
-                                       struct broker_records *out);
-MUST_CHECK enum err broker_store_options(struct broker_store *store, struct sv type,
-                                         int64_t deadline_ms, struct broker_records *out);
-MUST_CHECK enum err broker_store_info(struct broker_store *store, int64_t deadline_ms,
-                                      struct broker_info *info_out);
+broker_get_fn broker_store_get;
+broker_query_fn broker_store_query;
+broker_page_fn broker_store_page;
+broker_changes_fn broker_store_changes;
+broker_types_fn broker_store_types;
+broker_options_fn broker_store_options;
+broker_info_fn broker_store_info;
