@@ -12,7 +12,6 @@ import grpc
 import pytest
 from broker import Broker, stubs
 from foreign import messages
-from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S
@@ -323,6 +322,11 @@ def test_who_revokes_what_is_revoked_already_waits_for_the_replicas_too(broker, 
     assert api_of_sessions.Revoke(request, timeout=ANSWER_S).revoked == 0
     if time.monotonic() - asked < 0.9:
         assert len(broker.events("databroker.unconfirmed")) == before
+    late = session()
+    api.Put(pb.PutRequest(records=[late]), timeout=ANSWER_S)
+    api.Put(pb.PutRequest(records=[deletion(late)]), timeout=ANSWER_S)  # and this the replica never confirms
+    answer = api_of_sessions.Revoke(request, timeout=ANSWER_S)
+    assert answer.revoked == 0 and not answer.confirmed
     replica.stream.cancel()
 
 
