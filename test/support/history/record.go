@@ -24,18 +24,11 @@ type call struct {
 	Length  int64  `json:"length,omitempty"` // asked for
 }
 
-// apart is a time in which a bound does not hold: Only names it, else it is each but the longest.
-type apart struct {
-	Call, Return int64
-	Only         string
-}
-
 // A record is a line of a history.
 type record struct {
 	call
 	Bounds  bounds   `json:"bounds"`  // kind promise
 	Proxies []string `json:"proxies"` // kind apart
-	Only    string   `json:"only"`    // kind apart
 }
 
 // bounds are what is promised about a revocation, in nanoseconds from its acknowledgement to the last ALLOW.
@@ -50,7 +43,7 @@ type history struct {
 	bounds  bounds
 	calls   map[string]map[string][]call // group → key
 	proxies map[string]string            // proxy → the databroker that it follows
-	apart   map[string][]apart           // by proxy
+	apart   map[string][]call            // by proxy
 }
 
 // groups says which kinds are judged together.
@@ -67,7 +60,7 @@ var outcomes = map[string]string{
 }
 
 func read(in io.Reader) (*history, error) {
-	h := &history{calls: map[string]map[string][]call{}, proxies: map[string]string{}, apart: map[string][]apart{}}
+	h := &history{calls: map[string]map[string][]call{}, proxies: map[string]string{}, apart: map[string][]call{}}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
@@ -92,7 +85,7 @@ func (h *history) add(r record) error {
 		return nil
 	case "apart":
 		for _, proxy := range r.Proxies {
-			h.apart[proxy] = append(h.apart[proxy], apart{r.Call, r.Return, r.Only})
+			h.apart[proxy] = append(h.apart[proxy], r.call)
 		}
 		return nil
 	}

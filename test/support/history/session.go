@@ -64,8 +64,7 @@ func (h *history) bound(proxy string, revoke call) (string, int64) {
 		name, bound = "same", h.bounds.Same
 	}
 	for _, a := range h.apart[proxy] {
-		affects := a.Only == "" || a.Only == name
-		if affects && a.Call <= revoke.Return+bound && revoke.Call <= a.Return {
+		if a.Call <= revoke.Return+bound && revoke.Call <= a.Return {
 			return "apart", h.bounds.Apart
 		}
 	}
