@@ -22,14 +22,26 @@ void broker_steady_init(struct broker_steady *steady, int64_t now_us, int64_t la
     }
 }
 
-bool broker_steady_now(struct broker_steady *steady, int64_t now_us)
+static void look(struct broker_steady *steady, int64_t now_us)
 {
     int64_t offset = now_us - clock_mono_us();
     int64_t jump = offset - steady->offset_us;
 
     steady->offset_us = offset; /* a slow drift is no jump */
     if (llabs(jump) > BROKER_JUMP_MS * INT64_C(1000)) {
+        steady->jumped_us += jump;
         hold(steady, jump);
     }
+}
+
+bool broker_steady_now(struct broker_steady *steady, int64_t now_us)
+{
+    look(steady, now_us);
     return clock_mono_ms() >= steady->held_until_ms;
+}
+
+int64_t broker_steady_us(struct broker_steady *steady, int64_t now_us)
+{
+    look(steady, now_us);
+    return now_us - steady->jumped_us;
 }

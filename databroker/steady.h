@@ -16,6 +16,7 @@ struct broker_steady {
     int64_t hold_ms;
     int64_t offset_us;     /* wall less monotonic time, when last looked at */
     int64_t held_until_ms; /* monotonic */
+    int64_t jumped_us;     /* all jumps together */
 };
 
 /* now_us: what the store's clock tells: this machine's, or a database server's. last_us: when the store
@@ -24,3 +25,5 @@ void broker_steady_init(struct broker_steady *steady, int64_t now_us, int64_t la
                         int64_t hold_ms);
 /* Looks at the clocks; a jump is logged. */
 bool broker_steady_now(struct broker_steady *steady, int64_t now_us);
+/* now_us as if the clock had never jumped since init: for what lasts so long and not until then. */
+int64_t broker_steady_us(struct broker_steady *steady, int64_t now_us);

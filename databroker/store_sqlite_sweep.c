@@ -53,7 +53,7 @@ static enum err expire_leases(struct broker_store *store, uint64_t *swept_out)
     sqlite3_stmt *stmt = broker_conn_stmt(store->writer, BROKER_SQL_LEASE_EXPIRE);
     enum err err = ERR_OK;
 
-    broker_bind_i64(stmt, 1, clock_wall_us() - LEASE_KEEP_US);
+    broker_bind_i64(stmt, 1, broker_steady_us(&store->steady, clock_wall_us()) - LEASE_KEEP_US);
     broker_bind_i64(stmt, 2, SWEEP_ROWS);
     err = broker_conn_run(store->writer, stmt);
     if (err == ERR_OK) {

@@ -158,7 +158,8 @@ static enum err lease_look(struct broker_store *store, const struct broker_write
     broker_bind_sv(stmt, 1, w->lease_name);
     err = broker_conn_step(store->writer, stmt, &row);
     if (row) {
-        *held_out = sqlite3_column_int64(stmt, 1) > clock_wall_us();
+        *held_out =
+            sqlite3_column_int64(stmt, 1) > broker_steady_us(&store->steady, clock_wall_us());
         *mine_out = *held_out && sv_eq(broker_col_sv(stmt, 0), w->lease_id);
         broker_conn_done(stmt);
     }
@@ -171,7 +172,8 @@ static enum err lease_put(struct broker_store *store, const struct broker_write 
 
     broker_bind_sv(stmt, 1, w->lease_name);
     broker_bind_sv(stmt, 2, id);
-    broker_bind_i64(stmt, 3, clock_wall_us() + w->lease_ms * 1000);
+    broker_bind_i64(stmt, 3,
+                    broker_steady_us(&store->steady, clock_wall_us()) + w->lease_ms * 1000);
     return broker_conn_run(store->writer, stmt);
 }
 

@@ -130,6 +130,38 @@ static void a_clock_that_jumps_ends_nothing(struct world *w)
     clock_test_shift(-2 * hour_ms);
 }
 
+static enum err acquire(struct world *w)
+{
+    struct broker_write write = { .kind = BROKER_WRITE_LEASE_ACQUIRE,
+                                  .lease_name = SV("job"),
+                                  .lease_ms = 60000 };
+
+    return broker_store_write(w->ops, w->store, &write);
+}
+
+/* PostgreSQL's leases go by the server's clock. */
+static void a_clock_that_jumps_neither_ends_nor_keeps_a_lease(struct world *w)
+{
+    const int64_t day_ms = 86400000;
+
+    world_open(w);
+    if (w->kind == IN_POSTGRES) {
+        return;
+    }
+    assert_int_equal(acquire(w), ERR_OK);
+    clock_test_shift(day_ms);
+    assert_int_equal(acquire(w), ERR_EXISTS);
+    (void)sweep(w);
+    assert_int_equal(acquire(w), ERR_EXISTS);
+    clock_test_shift(61000);
+    assert_int_equal(acquire(w), ERR_OK);
+    clock_test_shift(-day_ms);
+    assert_int_equal(acquire(w), ERR_EXISTS);
+    clock_test_shift(61000);
+    assert_int_equal(acquire(w), ERR_OK);
+    clock_test_shift(-122000);
+}
+
 static void a_change_from_a_fast_clock_does_not_keep_the_log(struct world *w)
 {
     world_open(w);
@@ -260,6 +292,7 @@ CASE(the_change_log_is_pruned_in_small_batches)
 CASE(options_bound_age_and_number)
 CASE(what_has_ended_is_deleted_in_small_batches)
 CASE(a_clock_that_jumps_ends_nothing)
+CASE(a_clock_that_jumps_neither_ends_nor_keeps_a_lease)
 CASE(a_change_from_a_fast_clock_does_not_keep_the_log)
 
 int main(void)
@@ -269,6 +302,7 @@ int main(void)
         cmocka_unit_test(test_options_bound_age_and_number),
         cmocka_unit_test(test_what_has_ended_is_deleted_in_small_batches),
         cmocka_unit_test(test_a_clock_that_jumps_ends_nothing),
+        cmocka_unit_test(test_a_clock_that_jumps_neither_ends_nor_keeps_a_lease),
         cmocka_unit_test(test_a_change_from_a_fast_clock_does_not_keep_the_log),
         cmocka_unit_test(a_clock_that_is_wrong_at_start_ends_nothing),
         cmocka_unit_test(disk_and_memory_stay_flat_over_logins_and_logouts),
