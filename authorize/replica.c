@@ -625,8 +625,8 @@ struct authz_replica *authz_replica_new(void)
 
     r->texts = authz_texts_new();
     r->slab = authz_texts_slab(r->texts);
-    r->sessions = keyed_new(session_key);
-    r->persons = keyed_new(person_key);
+    r->sessions = keyed_new(session_key, r->slab);
+    r->persons = keyed_new(person_key, r->slab);
     r->uses = authz_uses_new();
     r->data = authz_data_new(r->texts);
     r->unpacked = MEM_NEW(struct unpacked);

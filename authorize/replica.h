@@ -162,7 +162,7 @@ struct authz_replica_counts {
     size_t persons;
     size_t texts;
     size_t rows;         /* of external data */
-    size_t bytes;        /* of memory for all that, but for the tables that find it */
+    size_t bytes;        /* of memory for all that */
     uint64_t unreadable; /* records that could not be read, since the start */
 };
 

@@ -156,14 +156,16 @@ static void bring(const void *p, size_t n)
 {
     enum { LINE = 64 };
 
-    for (size_t i = 0; i < n; i += LINE) {
-        __builtin_prefetch((const char *)p + i);
+    const char *from = (const char *)p - ((uintptr_t)p & (LINE - 1));
+
+    for (const char *at = from; at < (const char *)p + n; at += LINE) {
+        __builtin_prefetch(at);
     }
 }
 
 void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, size_t n)
 {
-    enum { FEW = 1024, ID = 36, PERSON = 192, CLAIMS = 320 }; /* bytes, but for FEW */
+    enum { FEW = 1024, ID = 36, PERSON = 64, CLAIMS = 256 }; /* bytes, but for FEW */
 
     uint64_t hashes[AUTHZ_EXPECT_MAX];
     const struct authz_session *sessions[AUTHZ_EXPECT_MAX];

@@ -44,7 +44,7 @@ struct authz_texts *authz_texts_new(void)
     struct authz_texts *t = MEM_NEW(struct authz_texts);
 
     t->slab = slab_new();
-    t->by_text = keyed_new(key_of);
+    t->by_text = keyed_new(key_of, t->slab);
     t->cap = FIRST_TEXTS;
     t->items = mem_array(t->cap, sizeof(*t->items));
     t->n_items = 1; /* 0 is the empty one */

@@ -1,38 +1,53 @@
 #include "common/keyed.h"
 
+#include <string.h>
+
 #include "common/map.h"
 #include "common/mem.h"
 
-enum { SHARDS = 1024, SHARD_MIN = 4 };
+enum { SHARDS = 1024, SHARD_MIN = 4, FAR = 3 /* a probe is rarely longer */ };
 
-/* Open addressing with linear probing; a place is free where its item is NULL. */
+/* One beside the other: who comes for the item has the line with the hash. */
+struct place {
+    void *item; /* NULL: free */
+    uint32_t hash;
+} __attribute__((packed, aligned(4)));
+
+/* Open addressing with linear probing. */
 struct shard {
-    uint32_t *hashes;
-    void **items;
+    struct place *places;
     uint32_t cap;
     uint32_t live;
 };
 
 struct keyed {
     keyed_key_fn key_of;
+    struct slab *slab;
     size_t count;
     struct shard shards[SHARDS];
 };
 
-struct keyed *keyed_new(keyed_key_fn key_of)
+struct keyed *keyed_new(keyed_key_fn key_of, struct slab *slab)
 {
     struct keyed *k = MEM_NEW(struct keyed);
 
     k->key_of = key_of;
+    k->slab = slab;
     return k;
+}
+
+static void places_free(struct slab *slab, struct shard *s)
+{
+    slab_give(slab, s->places, s->cap * sizeof(*s->places));
+    s->places = NULL;
+    s->cap = 0;
 }
 
 void keyed_free(struct keyed **keyed)
 {
     if (*keyed != NULL) {
         for (size_t i = 0; i < SHARDS; i++) {
-            mem_free(&(*keyed)->shards[i].items);
-            mem_free(&(*keyed)->shards[i].hashes);
+            places_free((*keyed)->slab, &(*keyed)->shards[i]);
         }
     }
     mem_free(keyed);
@@ -60,51 +75,48 @@ static uint32_t find(const struct keyed *k, const struct shard *s, uint32_t hash
 {
     uint32_t i = home_of(s, hash);
 
-    while (s->items[i] != NULL && (s->hashes[i] != hash || !sv_eq(k->key_of(s->items[i]), key))) {
+    while (s->places[i].item != NULL &&
+           (s->places[i].hash != hash || !sv_eq(k->key_of(s->places[i].item), key))) {
         i = behind(s, i);
     }
     return i;
 }
 
-static void resize(struct shard *s, uint32_t cap)
+static void resize(struct slab *slab, struct shard *s, uint32_t cap)
 {
     struct shard old = *s;
 
     s->cap = cap;
-    s->hashes = mem_array(cap, sizeof(*s->hashes));
-    s->items = mem_array(cap, sizeof(*s->items));
+    s->places = slab_take(slab, cap * sizeof(*s->places));
+    memset(s->places, 0, cap * sizeof(*s->places));
     for (uint32_t i = 0; i < old.cap; i++) {
-        if (old.items[i] != NULL) {
-            uint32_t at = home_of(s, old.hashes[i]);
+        if (old.places[i].item != NULL) {
+            uint32_t at = home_of(s, old.places[i].hash);
 
-            while (s->items[at] != NULL) {
+            while (s->places[at].item != NULL) {
                 at = behind(s, at);
             }
-            s->items[at] = old.items[i];
-            s->hashes[at] = old.hashes[i];
+            s->places[at] = old.places[i];
         }
     }
-    mem_free(&old.items);
-    mem_free(&old.hashes);
+    places_free(slab, &old);
 }
 
 /* At most five of six places are used: the probe always ends. */
-static void make_room(struct shard *s)
+static void make_room(struct slab *slab, struct shard *s)
 {
     if (((uint64_t)s->live + 1) * 6 > (uint64_t)s->cap * 5) {
         CHECK(s->cap <= UINT32_MAX / 2);
-        resize(s, MAX(s->cap + s->cap / 4, (uint32_t)SHARD_MIN));
+        resize(slab, s, MAX(s->cap + s->cap / 4, (uint32_t)SHARD_MIN));
     }
 }
 
-static void give_back(struct shard *s)
+static void give_back(struct slab *slab, struct shard *s)
 {
     if (s->live == 0) {
-        mem_free(&s->items);
-        mem_free(&s->hashes);
-        s->cap = 0;
+        places_free(slab, s);
     } else if (s->cap > SHARD_MIN && (uint64_t)s->live * 5 < (uint64_t)s->cap * 2) {
-        resize(s, MAX(s->live + s->live / 2 + 1, (uint32_t)SHARD_MIN));
+        resize(slab, s, MAX(s->live + s->live / 2 + 1, (uint32_t)SHARD_MIN));
     }
 }
 
@@ -113,7 +125,7 @@ void *keyed_get(const struct keyed *k, struct sv key)
     uint64_t hash = map_hash(key);
     const struct shard *s = shard_of(k, hash);
 
-    return s->live == 0 ? NULL : s->items[find(k, s, (uint32_t)hash, key)];
+    return s->live == 0 ? NULL : s->places[find(k, s, (uint32_t)hash, key)].item;
 }
 
 uint64_t keyed_expect(const struct keyed *k, struct sv key)
@@ -122,10 +134,10 @@ uint64_t keyed_expect(const struct keyed *k, struct sv key)
     const struct shard *s = shard_of(k, hash);
 
     if (s->live != 0) {
-        uint32_t i = home_of(s, (uint32_t)hash);
+        const char *at = (const char *)(s->places + home_of(s, (uint32_t)hash));
 
-        __builtin_prefetch(&s->hashes[i]);
-        __builtin_prefetch(&s->items[i]);
+        __builtin_prefetch(at);
+        __builtin_prefetch(at + FAR * sizeof(struct place)); /* it may be in the next line */
     }
     return hash;
 }
@@ -138,10 +150,10 @@ const void *keyed_guess(const struct keyed *k, uint64_t hash)
     if (s->live == 0) {
         return NULL;
     }
-    while (s->items[i] != NULL && s->hashes[i] != (uint32_t)hash) {
+    while (s->places[i].item != NULL && s->places[i].hash != (uint32_t)hash) {
         i = behind(s, i);
     }
-    return s->items[i];
+    return s->places[i].item;
 }
 
 void *keyed_set(struct keyed *k, void *item)
@@ -150,16 +162,16 @@ void *keyed_set(struct keyed *k, void *item)
     uint64_t hash = map_hash(key);
     struct shard *s = base_unconst(shard_of(k, hash));
 
-    make_room(s);
+    make_room(k->slab, s);
     uint32_t at = find(k, s, (uint32_t)hash, key);
-    void *before = s->items[at];
+    void *before = s->places[at].item;
 
     if (before == NULL) {
         s->live++;
         k->count++;
     }
-    s->items[at] = item;
-    s->hashes[at] = (uint32_t)hash;
+    s->places[at].item = item;
+    s->places[at].hash = (uint32_t)hash;
     return before;
 }
 
@@ -170,19 +182,18 @@ static void close_hole(struct shard *s, uint32_t hole)
 
     for (;;) {
         i = behind(s, i);
-        if (s->items[i] == NULL) {
+        if (s->places[i].item == NULL) {
             break;
         }
-        uint32_t home = home_of(s, s->hashes[i]);
+        uint32_t home = home_of(s, s->places[i].hash);
         bool passes = hole < i ? home <= hole || home > i : home <= hole && home > i;
 
         if (passes) {
-            s->items[hole] = s->items[i];
-            s->hashes[hole] = s->hashes[i];
+            s->places[hole] = s->places[i];
             hole = i;
         }
     }
-    s->items[hole] = NULL;
+    s->places[hole].item = NULL;
 }
 
 void *keyed_take(struct keyed *k, struct sv key)
@@ -194,13 +205,13 @@ void *keyed_take(struct keyed *k, struct sv key)
         return NULL;
     }
     uint32_t at = find(k, s, (uint32_t)hash, key);
-    void *item = s->items[at];
+    void *item = s->places[at].item;
 
     if (item != NULL) {
         close_hole(s, at);
         s->live--;
         k->count--;
-        give_back(s);
+        give_back(k->slab, s);
     }
     return item;
 }
@@ -214,8 +225,8 @@ void keyed_each(const struct keyed *k, keyed_each_fn fn, void *arg)
 {
     for (size_t i = 0; i < SHARDS; i++) {
         for (uint32_t at = 0; at < k->shards[i].cap; at++) {
-            if (k->shards[i].items[at] != NULL) {
-                fn(k->shards[i].items[at], arg);
+            if (k->shards[i].places[at].item != NULL) {
+                fn(k->shards[i].places[at].item, arg);
             }
         }
     }

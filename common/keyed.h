@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/base.h"
+#include "common/slab.h"
 #include "common/sv.h"
 
 struct keyed;
@@ -11,7 +12,8 @@ struct keyed;
 /* The key of an item; it must not change while the item is in. */
 typedef struct sv (*keyed_key_fn)(const void *item);
 
-struct keyed *keyed_new(keyed_key_fn key_of);
+/* The places are taken of slab, which outlives the table. */
+struct keyed *keyed_new(keyed_key_fn key_of, struct slab *slab);
 void keyed_free(struct keyed **keyed);                     /* items are the caller's */
 void *keyed_get(const struct keyed *keyed, struct sv key); /* NULL: not there */
 /* Where many things are wanted at once: keyed_expect, for each, has the place of key brought near and

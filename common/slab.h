@@ -1,6 +1,7 @@
 /* slab: memory for a great many small things that live for long: a few bytes of overhead where malloc
  * has sixteen, apart from the memory of short-lived things, and given back to the system when nothing
- * in a piece of it lives any more. Who takes remembers how much. One thread at a time. */
+ * in a piece of it lives any more. Where there are very many, the memory is in huge pages, if the kernel
+ * has them. Who takes remembers how much. One thread at a time. */
 #pragma once
 
 #include "common/base.h"

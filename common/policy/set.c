@@ -57,6 +57,17 @@ static size_t find_slot(const struct policy_text *slots, size_t mask,
     return i;
 }
 
+/* Of the bits of a set: others of the hash than find_slot takes. */
+static size_t word_of(uint64_t hash)
+{
+    return (size_t)(hash >> 62U);
+}
+
+static uint64_t bit_of(uint64_t hash)
+{
+    return UINT64_C(1) << (hash >> 56U & 63U);
+}
+
 struct policy_set policy_set_build(struct arena *arena, const struct policy_names *names)
 {
     struct policy_set set = { 0 };
@@ -77,6 +88,11 @@ struct policy_set policy_set_build(struct arena *arena, const struct policy_name
         set.count += slots[at].hash == 0 ? 1 : 0;
         slots[at] = names->items[i];
     }
+    for (i = 0; i < names->count; i++) {
+        const uint64_t hash = names->items[i].hash;
+
+        set.maybe[word_of(hash)] |= bit_of(hash);
+    }
     set.slots = slots;
     set.mask = size - 1;
     return set;
@@ -92,5 +108,6 @@ bool policy_set_has(const struct policy_set *set, const struct policy_text *text
     if (with_hash.hash == 0) {
         with_hash = policy_text_of(text->s);
     }
-    return set->slots[find_slot(set->slots, set->mask, &with_hash)].hash != 0;
+    return (set->maybe[word_of(with_hash.hash)] & bit_of(with_hash.hash)) != 0 &&
+           set->slots[find_slot(set->slots, set->mask, &with_hash)].hash != 0;
 }

@@ -10,6 +10,8 @@ struct policy_set {
     const struct policy_text *slots; /* hash 0: free */
     size_t mask;
     size_t count;
+    uint64_t maybe[4]; /* a bit for each hash: of few names, most others are told at a glance, which
+                          the processor foresees */
 };
 
 /* While a policy is read: names gathered for a set. The texts are borrowed. */

@@ -12,7 +12,9 @@ enum { MANY = 20000, SIZES = 40 };
 
 static size_t size_of(size_t i)
 {
-    return i % SIZES * 37 + 1; /* some are larger than a slab's pieces hold */
+    return i % 500 == 0   ? 40000 /* larger than a slab's pieces hold */
+           : i % 100 == 0 ? i
+                          : i % SIZES * 37 + 1;
 }
 
 static void things_do_not_overlap_and_are_given_back(void **state)
@@ -48,12 +50,39 @@ static void things_do_not_overlap_and_are_given_back(void **state)
     mem_free(&things);
 }
 
+static void memory_for_many_goes_back_as_well(void **state)
+{
+    enum { SIZE = 512, THINGS = 60000, PAGE = 2 << 20 };
+
+    struct slab *slab = slab_new();
+    char **things = mem_array(THINGS, sizeof(*things));
+
+    (void)state;
+    for (size_t round = 0; round < 2; round++) {
+        for (size_t i = 0; i < THINGS; i++) {
+            things[i] = slab_take(slab, SIZE);
+            memset(things[i], (int)(i % 251), SIZE);
+        }
+        assert_in_range(slab_bytes(slab), THINGS * SIZE, THINGS * SIZE * 11 / 10 + PAGE);
+        for (size_t i = 0; i < THINGS; i++) { /* every other one, then the rest */
+            size_t at = i * 2 % THINGS + (i * 2 >= THINGS);
+
+            assert_int_equal((unsigned char)things[at][SIZE - 1], at % 251);
+            slab_give(slab, things[at], SIZE);
+        }
+        assert_in_range(slab_bytes(slab), 0, PAGE);
+    }
+    slab_free(&slab);
+    mem_free(&things);
+}
+
 static void what_was_not_given_back_goes_with_the_slab(void **state)
 {
     struct slab *slab = slab_new();
 
     (void)state;
     (void)slab_take(slab, 16);
+    (void)slab_take(slab, 5000);
     (void)slab_take(slab, 1U << 20U);
     slab_free(&slab);
     assert_null(slab);
@@ -95,7 +124,8 @@ static void sum_up(void *item, void *arg)
 static void a_thing_is_found_by_its_key_until_it_is_taken(void **state)
 {
     struct thing *things = things_new(MANY);
-    struct keyed *k = keyed_new(key_of);
+    struct slab *slab = slab_new();
+    struct keyed *k = keyed_new(key_of, slab);
     size_t sum = 0;
     size_t guessed = 0;
 
@@ -125,6 +155,7 @@ static void a_thing_is_found_by_its_key_until_it_is_taken(void **state)
     assert_int_equal(keyed_count(k), 0);
     assert_null(keyed_get(k, SV("thing-1")));
     keyed_free(&k);
+    slab_free(&slab);
     mem_free(&things);
 }
 
@@ -132,7 +163,8 @@ static void another_thing_of_the_same_key_replaces_the_first(void **state)
 {
     struct thing first = { .number = 1, .key = "same" };
     struct thing second = { .number = 2, .key = "same" };
-    struct keyed *k = keyed_new(key_of);
+    struct slab *slab = slab_new();
+    struct keyed *k = keyed_new(key_of, slab);
 
     (void)state;
     assert_null(keyed_set(k, &first));
@@ -140,12 +172,14 @@ static void another_thing_of_the_same_key_replaces_the_first(void **state)
     assert_int_equal(keyed_count(k), 1);
     assert_ptr_equal(keyed_get(k, SV("same")), &second);
     keyed_free(&k);
+    slab_free(&slab);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(things_do_not_overlap_and_are_given_back),
+        cmocka_unit_test(memory_for_many_goes_back_as_well),
         cmocka_unit_test(what_was_not_given_back_goes_with_the_slab),
         cmocka_unit_test(a_thing_is_found_by_its_key_until_it_is_taken),
         cmocka_unit_test(another_thing_of_the_same_key_replaces_the_first),
