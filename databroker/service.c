@@ -387,13 +387,15 @@ static void probe_read(void *arg)
 static void probe_done(void *arg)
 {
     struct broker_service *service = arg;
+    enum err err = service->probe.err;
 
-    if (service->probe.err == ERR_OK) {
-        service->probe.err = job_submit(service->pool, probe_read, probe_over, service);
-        if (service->probe.err == ERR_OK) {
-            return;
+    if (err == ERR_OK) {
+        err = job_submit(service->pool, probe_read, probe_over, service);
+        if (err == ERR_OK) {
+            return; /* the job may have set probe.err by now */
         }
     }
+    service->probe.err = err;
     probe_over(service);
 }
 
