@@ -12,8 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct sv data_of(const Databroker__Record *record)
 {
-    return record->data == NULL ? SV("")
-                                : sv_of(record->data->value.data, record->data->value.len);
+    return record->data == NULL ? SV("") : sv_of(record->data->value.data, record->data->value.len);
 }
 
 /* What is merged is a message, and the same patch once more changes nothing. */
@@ -40,9 +39,8 @@ static void patch(const Databroker__PatchRequest *request)
     const Google__Protobuf__Any *any = request->records[0]->data;
     struct broker_mask mask;
 
-    if (any != NULL &&
-        broker_mask_init(&mask, sv_from(any->type_url), request->field_mask->paths,
-                         request->field_mask->n_paths, NULL) == ERR_OK) {
+    if (any != NULL && broker_mask_init(&mask, sv_from(any->type_url), request->field_mask->paths,
+                                        request->field_mask->n_paths, NULL) == ERR_OK) {
         CHECK(mask.count > 1 && mask.count <= BROKER_MASK_NODES);
         apply(&mask, data_of(request->records[0]), data_of(request->records[1]));
     }
