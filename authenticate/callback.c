@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "authenticate/grant.h"
+#include "authenticate/graph.h"
 #include "authenticate/login.h"
 #include "authenticate/oidc.h"
 #include "authenticate/provider.h"
@@ -21,6 +22,8 @@ struct authn_exchange {
     int64_t access_expires_at_s;
     int64_t authenticated_at_s;
     bool looked_again; /* for an unknown key */
+    struct authn_graph *graph;
+    struct sv groups_error; /* "": the claims have all groups */
 };
 
 enum { P_CODE = 0, P_ERROR, P_ISS, P_STATE };
@@ -28,6 +31,7 @@ enum { P_CODE = 0, P_ERROR, P_ISS, P_STATE };
 void authn_exchange_free(struct authn_exchange **exchange)
 {
     if (*exchange != NULL) {
+        authn_graph_cancel(&(*exchange)->graph);
         json_decref((*exchange)->claims);
     }
     mem_free(exchange);
@@ -69,10 +73,6 @@ static void tell_notes(const struct authn_request *req, const struct authn_claim
         log_info("login.email_not_used", KV_STR("why", notes->email_why_not),
                  KV_SV("request_id", req->request_id));
     }
-    if (notes->groups_elsewhere) {
-        log_warn("login.groups_incomplete", KV_STR("why", "the provider sent a reference to them"),
-                 KV_SV("request_id", req->request_id));
-    }
     if (notes->cut) {
         log_info("login.claims_cut", KV_SV("request_id", req->request_id));
     }
@@ -92,8 +92,42 @@ static void finish(struct authn_request *req)
     who.refresh_token = x->tokens.refresh_token;
     who.authenticated_at_s = x->authenticated_at_s;
     who.access_expires_at_s = x->access_expires_at_s;
+    who.groups_error = x->groups_error;
     authn_login_done(req, &who);
     authn_identity_deinit(&who);
+}
+
+/* --- groups that are elsewhere -------------------------------------------------------------------- */
+
+/* Where they cannot be had the login goes on: what is known of the person's groups stays, which may be
+ * nothing. */
+static void on_groups(void *arg, const char *why)
+{
+    struct authn_request *req = arg;
+
+    req->exchange->graph = NULL;
+    if (why[0] != '\0') {
+        log_warn("login.groups_incomplete", KV_STR("why", why),
+                 KV_SV("request_id", req->request_id));
+        req->exchange->groups_error = arena_sv(&req->arena, sv_from(why));
+    }
+    finish(req);
+}
+
+static void groups(struct authn_request *req)
+{
+    struct authn_exchange *x = req->exchange;
+    const struct authn_graph_ask ask = { .fetcher = req->app->fetcher,
+                                         .config = req->config,
+                                         .claims = x->claims,
+                                         .access_token = x->tokens.access_token,
+                                         .done = on_groups,
+                                         .arg = req };
+    const char *why = authn_graph_start(&ask, &x->graph);
+
+    if (why != NULL) {
+        on_groups(req, why);
+    }
 }
 
 /* --- userinfo ------------------------------------------------------------------------------------- */
@@ -114,14 +148,14 @@ static void on_userinfo(void *arg, const struct fetch_answer *answer)
     if (answer->status != 200) {
         log_warn("provider.userinfo_refused", KV_I64("status", answer->status),
                  KV_SV("request_id", req->request_id));
-        finish(req); /* this access token is not for it: the ID token is complete by itself */
+        groups(req); /* this access token is not for it: the ID token is complete by itself */
         return;
     }
     if (authn_userinfo_merge(req->exchange->claims, answer->body, &d) != ERR_OK) {
         provider_fault(req, "userinfo-invalid", d.text);
         return;
     }
-    finish(req);
+    groups(req);
 }
 
 static void userinfo(struct authn_request *req)
@@ -135,7 +169,7 @@ static void userinfo(struct authn_request *req)
     req->fetch = authn_userinfo_start(req->app->fetcher, p, req->exchange->tokens.access_token,
                                       on_userinfo, req);
     if (req->fetch == NULL) {
-        finish(req);
+        groups(req);
     }
 }
 

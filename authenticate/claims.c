@@ -208,15 +208,46 @@ json_t *authn_claims_groups(const json_t *claims, const char *name)
     return groups;
 }
 
+bool authn_claims_groups_elsewhere(const json_t *claims)
+{
+    return json_object_get(json_object_get(claims, "_claim_names"), "groups") != NULL ||
+           json_is_true(json_object_get(claims, "hasgroups"));
+}
+
+void authn_claims_set_groups(json_t *claims, json_t *groups)
+{
+    (void)json_object_del(json_object_get(claims, "_claim_names"), "groups");
+    (void)json_object_del(claims, "_claim_sources");
+    (void)json_object_del(claims, "hasgroups");
+    (void)json_object_set(claims, "groups", groups);
+}
+
+void authn_claims_keep_groups(json_t *claims, const Session__Session *session)
+{
+    json_t *groups = json_array();
+
+    for (size_t i = 0; i < session->n_claims; i++) {
+        const Google__Protobuf__ListValue *list = session->claims[i]->value;
+        bool is_it = strcmp(session->claims[i]->key, "groups") == 0 && list != NULL;
+
+        for (size_t k = 0; is_it && k < list->n_values; k++) {
+            if (list->values[k]->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
+                (void)json_array_append_new(groups, json_string(list->values[k]->string_value));
+            }
+        }
+    }
+    if (json_array_size(groups) != 0) {
+        (void)json_object_set(claims, "groups", groups);
+    }
+    json_decref(groups);
+}
+
 void authn_claims_identity(json_t *claims, struct arena *arena, struct authn_identity *who_out,
                            struct authn_claims_notes *notes_out)
 {
     struct sv subject = arena_sv(arena, text_of(claims, "sub"));
 
-    *notes_out =
-        (struct authn_claims_notes){ .groups_elsewhere =
-                                         json_object_get(json_object_get(claims, "_claim_names"),
-                                                         "groups") != NULL };
+    *notes_out = (struct authn_claims_notes){ .cut = false };
     *who_out = (struct authn_identity){
         .user_id = subject,
         .subject = subject,

@@ -22,6 +22,8 @@ struct authn_identity {
     struct sv idp_id;
     json_t *claims; /* flat; only read */
     json_t *groups; /* list of texts; NULL: none */
+    struct sv
+        groups_error; /* why these are not all, so that those known before stay; "": they are */
 
     struct sv issuer; /* "local": the users file */
 
@@ -51,11 +53,17 @@ struct sv authn_claims_email(json_t *claims, const char *name, struct arena *are
 /* A new list of the texts in a claim, at most AUTHN_CLAIM_VALUES_MAX. */
 json_t *authn_claims_groups(const json_t *claims, const char *name);
 
+/* Whether they have a reference in place of the groups (Microsoft Entra's overage). */
+bool authn_claims_groups_elsewhere(const json_t *claims);
+/* As if they had had these groups themselves. Takes a reference. */
+void authn_claims_set_groups(json_t *claims, json_t *groups);
+/* The same with those of a session, if there are any. */
+void authn_claims_keep_groups(json_t *claims, const Session__Session *session);
+
 /* What was not taken from claims as it stands there. */
 struct authn_claims_notes {
     const char *email_why_not; /* NULL: it was, or there is none */
     bool cut;
-    bool groups_elsewhere; /* the provider sent a reference to them */
 };
 
 /* Who a verified ID token, with what userinfo added, is about: the members of who_out but tokens, idp_id

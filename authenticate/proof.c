@@ -172,6 +172,9 @@ static void store(struct proof *p)
     who.authenticated_at_s = (int64_t)json_number_value(json_object_get(p->claims, "auth_time"));
     who.claims = flat;
     who.groups = groups;
+    if (authn_claims_groups_elsewhere(p->claims)) {
+        who.groups_error = SV("the token has a reference to them");
+    }
     p->pending = authn_store_login(p->app->store, &login, &p->arena, on_stored, p);
     json_decref(flat);
     json_decref(groups);

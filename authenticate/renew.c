@@ -2,6 +2,7 @@
 
 #include "authenticate/due.h"
 #include "authenticate/grant.h"
+#include "authenticate/graph.h"
 #include "authenticate/oidc.h"
 #include "authenticate/provider.h"
 #include "authenticate/request.h"
@@ -17,9 +18,9 @@
 enum {
     AT_ONCE_MAX = 16, /* renewals; one where the provider did not answer the last time */
     LOOK_MS = 30000,  /* the wall clock may have jumped meanwhile */
-    LEASE_S = 30,
+    LEASE_S = 40,
     REDEEM_MS = 15000,         /* for the provider's answer */
-    LEASE_SPARE_MS = 8000,     /* for writing what it said */
+    LEASE_SPARE_MS = 18000,    /* for groups that are elsewhere, and for writing what it said */
     SECOND_LOOK_MS = 2000,     /* another owner may be about to write */
     WRITE_AGAIN_MS = 250,      /* the first time; doubled to … */
     WRITE_AGAIN_MAX_MS = 1000, /* … below SECOND_LOOK_MS */
@@ -61,7 +62,9 @@ struct renewal {
     struct buf used;           /* the refresh token that was redeemed */
     struct authn_tokens fresh;
     json_t *claims; /* of the verified ID token, with userinfo; NULL: there is none */
-    bool whole;     /* they are all that can be known; else what is known stays */
+    struct authn_graph *graph;
+    struct sv groups_error; /* why the claims have not all groups: those that are known stay */
+    bool whole;             /* they are all that can be known; else what is known stays */
     bool looked_again;
     enum step step;
     unsigned write_tries;
@@ -126,6 +129,7 @@ static void renewal_free(struct renewal *r)
     list_remove(&r->waiter.node);
     renewer->n_open--;
     fetch_cancel(&r->fetch);
+    authn_graph_cancel(&r->graph);
     rpc_pending_cancel(&r->call);
     event_free(r->timer);
     json_decref(r->claims);
@@ -291,11 +295,10 @@ static void write_step(struct renewal *r)
         json_decref(who.claims);
         who.claims = NULL;
     }
-    if (r->step == WRITE_GROUPS && notes.groups_elsewhere) {
-        log_warn("session.groups_incomplete", KV_SV("session", r->id),
-                 KV_STR("why", "the provider sent a reference to them; those that are known stay"));
+    if (r->step == WRITE_GROUPS && r->groups_error.n != 0) {
         r->step = WRITE_USER;
     }
+    who.groups_error = r->groups_error;
     who.user_id = sv_from(r->session->user_id);
     who.id_token = r->claims == NULL ? SV("") : r->fresh.id_token;
     who.access_token = r->fresh.access_token;
@@ -309,6 +312,36 @@ static void write_all(struct renewal *r)
 {
     r->step = r->whole ? WRITE_GROUPS : WRITE_SESSION;
     write_step(r);
+}
+
+/* --- groups that are elsewhere -------------------------------------------------------------------- */
+
+static void on_groups(void *arg, const char *why)
+{
+    struct renewal *r = arg;
+
+    r->graph = NULL;
+    if (why[0] != '\0') {
+        log_warn("session.groups_incomplete", KV_SV("session", r->id), KV_STR("why", why));
+        r->groups_error = arena_sv(&r->arena, sv_from(why));
+        authn_claims_keep_groups(r->claims, r->session);
+    }
+    write_all(r);
+}
+
+static void groups(struct renewal *r)
+{
+    const struct authn_graph_ask ask = { .fetcher = r->app->fetcher,
+                                         .config = r->config,
+                                         .claims = r->claims,
+                                         .access_token = r->fresh.access_token,
+                                         .done = on_groups,
+                                         .arg = r };
+    const char *why = r->whole ? authn_graph_start(&ask, &r->graph) : "";
+
+    if (why != NULL) {
+        on_groups(r, why);
+    }
 }
 
 /* --- what the provider says about the person ------------------------------------------------------ */
@@ -339,7 +372,7 @@ static void on_userinfo(void *arg, const struct fetch_answer *answer)
                  KV_STR("why", d.text[0] != '\0' ? d.text : answer->text),
                  KV_I64("status", answer->status));
     }
-    write_all(r);
+    groups(r);
 }
 
 static void userinfo(struct renewal *r)
@@ -354,7 +387,7 @@ static void userinfo(struct renewal *r)
     r->fetch = authn_userinfo_start(r->app->fetcher, p, r->fresh.access_token, on_userinfo, r);
     if (r->fetch == NULL) {
         r->whole = true;
-        write_all(r);
+        groups(r);
     }
 }
 

@@ -228,6 +228,7 @@ static Databroker__Record *user_record(const struct authn_identity *who, struct 
     user.id = arena_str(arena, who->user_id);
     user.name = arena_str(arena, who->name);
     user.email = arena_str(arena, who->email);
+    user.groups_error = arena_str(arena, who->groups_error);
     authn_claims_to_user(who->claims, arena, &user);
     return record_new(AUTHN_TYPE_USER, who->user_id, any(AUTHN_TYPE_USER, &user.base, arena),
                       arena);
@@ -282,6 +283,7 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
 {
     Session__Session session;
     Databroker__Record *records[3];
+    size_t n = 0;
 
     session__session__init(&session);
     session.id = arena_str(arena, login->session_id);
@@ -295,12 +297,15 @@ struct rpc_pending *authn_store_login(struct authn_store *store,
     session.login_address = arena_str(arena, login->address);
     session_tokens(login, &session, arena);
     authn_claims_to_session(login->identity->claims, arena, &session);
-    records[0] = user_record(login->identity, arena);
-    records[1] = directory_record(login->identity, arena);
-    records[2] = record_new(AUTHN_TYPE_SESSION, login->session_id,
-                            any(AUTHN_TYPE_SESSION, &session.base, arena), arena);
-    return login->session_only ? put(store, records + 2, 1, done, arg)
-                               : put(store, records, ARRAY_LEN(records), done, arg);
+    if (!login->session_only) {
+        records[n++] = user_record(login->identity, arena);
+    }
+    if (!login->session_only && login->identity->groups_error.n == 0) {
+        records[n++] = directory_record(login->identity, arena);
+    }
+    records[n++] = record_new(AUTHN_TYPE_SESSION, login->session_id,
+                              any(AUTHN_TYPE_SESSION, &session.base, arena), arena);
+    return put(store, records, n, done, arg);
 }
 
 struct rpc_pending *authn_store_end(struct authn_store *store, const Session__Session *session,
@@ -454,7 +459,7 @@ struct rpc_pending *authn_store_renew_user(struct authn_store *store,
                                            const struct authn_store_renewal *renewal,
                                            rpc_done_fn done, void *arg)
 {
-    static const char *const fields[] = { "name", "email", "claims", NULL };
+    static const char *const fields[] = { "name", "email", "claims", "groups_error", NULL };
     struct arena arena;
     struct rpc_pending *pending = NULL;
 

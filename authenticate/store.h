@@ -45,7 +45,7 @@ struct authn_store_login {
     bool session_only;   /* the person is known already, and better */
 };
 
-/* Puts the user, their groups and the session, in that order. */
+/* Puts the user, their groups unless they are not all known, and the session, in that order. */
 struct rpc_pending *authn_store_login(struct authn_store *store,
                                       const struct authn_store_login *login, struct arena *arena,
                                       rpc_done_fn done, void *arg);

@@ -135,12 +135,15 @@ void authz_who_input(struct authz_who *who, struct policy_input *in)
 {
     const struct authz_person *p = who->person;
     const struct authz_session *s = who->session;
+    enum authz_groups_from from = authz_person_groups_from(who->replica, p);
 
     in->session = true;
     in->user_id = POLICY_TEXT(authz_person_id(p));
     in->email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_EMAIL));
     in->user_claims = (struct policy_claims){ .find = find_user_claim, .arg = who };
-    in->directory = authz_person_groups_from(who->replica, p) >= AUTHZ_GROUPS_IMPORTED;
+    in->directory = from >= AUTHZ_GROUPS_IMPORTED;
+    in->groups_missed =
+        from == AUTHZ_GROUPS_UNKNOWN && authz_person_text(p, AUTHZ_PERSON_GROUPS_ERROR).n != 0;
     in->directory_email = POLICY_TEXT(authz_person_text(p, AUTHZ_PERSON_DIRECTORY_EMAIL));
     in->find_groups = find_groups;
     in->groups_arg = who;

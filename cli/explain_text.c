@@ -478,7 +478,7 @@ static void add_groups(struct buf *out, const json_t *who, int64_t now_ms)
         add_age(out, who, "groups_as_of", now_ms);
     }
     if (has(who, "groups_error")) {
-        buf_add_str(out, "; incomplete since then: ");
+        buf_add_str(out, has(who, "groups_as_of") ? "; incomplete since then: " : "; incomplete: ");
         add_member(out, who, "groups_error");
     }
     buf_add_char(out, '\n');

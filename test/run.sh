@@ -118,7 +118,7 @@ run_flow() {
 # Flow tests that have a long form, a file at a time, each with what it counted.
 run_proof() {
     export POSTERN_PROOF=full
-    for name in ${FLOW:-history store_faults}; do
+    for name in ${FLOW:-history store_faults directory graph}; do
         call_pytest "$logs/proof" -s "test/flow/test_$name.py"
         code=$?
         [ "$code" != 0 ] || cat "$logs/proof"

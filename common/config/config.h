@@ -641,8 +641,9 @@ struct config {
     struct secret *idp_client_secret; /* NULL outside authenticate, or a public client */
     struct config_strings idp_scopes;
     struct config_pairs idp_request_params;
-    struct sv idp_ca_file;          /* PEM bundle to verify the provider with; not set: system's */
-    struct sv idp_local_users_file; /* LOCAL */
+    struct config_url idp_graph_url; /* Microsoft Graph; scheme NONE: by the issuer */
+    struct sv idp_ca_file;           /* PEM bundle to verify the provider with; not set: system's */
+    struct sv idp_local_users_file;  /* LOCAL */
 
     /* --- tokens of others --- */
     enum config_bearer bearer; /* of routes that say nothing */

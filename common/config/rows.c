@@ -340,6 +340,11 @@ static const struct config_row global_rows[] = {
       .doc =
           "`idp_access_token`: a token must be for one of these (`aud`). `[\"*\"]`: for anybody, "
           "see [tokens.md](tokens.md#tokens-of-the-identity-provider) before you write that." },
+    { "idp_graph_url", CFG_ORIGIN, CFG_RELOAD | CFG_OURS, G(idp_graph_url),
+      .def_shown = "that of the issuer's cloud",
+      .doc = "`oidc` with Microsoft Entra: where groups are asked for that its tokens have no room "
+             "for, such as `https://graph.microsoft.com`; no path. See "
+             "[login.md](login.md#microsoft-entra-more-than-200-groups)." },
     { "idp_ca_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN, G(idp_ca_file),
       .doc = "`oidc`: certificates (PEM) to verify the provider with, instead of the system's." },
     { "idp_local_users_file", CFG_FILE, CFG_RELOAD | CFG_OURS | CFG_ONLY_AUTHN,

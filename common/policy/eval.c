@@ -409,6 +409,9 @@ static struct answer ask(const struct policy_pred *p, const struct policy_input 
     if (p->kind == POLICY_CRITERION_SOURCE_IP && !in->client_ip_known) {
         return answer(p, against);
     }
+    if (p->kind == POLICY_CRITERION_GROUPS && in->groups_missed) {
+        return answer(p, against);
+    }
     if (p->kind == POLICY_CRITERION_HEADER) {
         return ask_header(p, in, against);
     }

@@ -166,7 +166,9 @@ static void fact_identity(struct buf *out, const struct policy_pred *p,
             groups = policy_fact_groups(in, &n);
             fact_texts(out, groups, n);
         } else {
-            missing(out, "there is no directory record of the user");
+            missing(out, in->groups_missed
+                             ? "their groups could not be had, which counts against them"
+                             : "there is no directory record of the user");
         }
         break;
     case POLICY_CRITERION_CLAIM:

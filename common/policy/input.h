@@ -126,6 +126,8 @@ struct policy_input {
     /* Who: all of it counts only if session is true, that is a record that lives now. */
     bool session;
     bool directory; /* a directory record exists: without it `groups` is never true */
+    bool
+        groups_missed; /* there should be one: whatever `groups` asks is held against the visitor */
     struct sv session_id;
     struct policy_text user_id;
     struct policy_text email;           /* of the user record */

@@ -31,7 +31,7 @@ const provider = new Provider(settings.issuer, {
     jwks: { keys: [signingKey(settings.alg)] },
     enabledJWA: { idTokenSigningAlgValues: [settings.alg] },
     cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
-    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups'] },
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], groups: ['groups', '_claim_names', '_claim_sources'] },
     scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],
     pkce: { required: () => true, methods: ['S256'] },
     features: { introspection: { enabled: true }, revocation: { enabled: true } },

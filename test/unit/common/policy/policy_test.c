@@ -1,5 +1,6 @@
 #include "common/policy/policy.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,31 @@ static void the_zero_of_everything_denies(void **state)
     assert_int_equal(v.outcome, POLICY_DENY);
     assert_int_equal(policy_status(&v, true), 403);
     assert_int_equal(policy_status(&v, false), 403);
+}
+
+static void groups_that_could_not_be_had_count_against_the_visitor(void **state)
+{
+    static const char *const allows[] = { "groups: {has: a}", "groups: {exclude: a}" };
+    struct policy_input in = person("a@x.test");
+    char text[160];
+
+    (void)state;
+    in.groups_missed = true;
+    for (size_t i = 0; i < ARRAY_LEN(allows); i++) {
+        (void)snprintf(text, sizeof(text), "allow: {or: [{%s}]}", allows[i]);
+        assert_int_equal(ask(text, &in), POLICY_DENY);
+        (void)snprintf(text, sizeof(text), "allow: {not: [{%s}]}", allows[i]);
+        assert_int_equal(ask(text, &in), POLICY_DENY);
+        (void)snprintf(text, sizeof(text), "{allow: {or: [{accept: true}]}, deny: {or: [{%s}]}}",
+                       allows[i]);
+        assert_int_equal(ask(text, &in), POLICY_DENY);
+        (void)snprintf(text, sizeof(text), "{allow: {or: [{accept: true}]}, deny: {not: [{%s}]}}",
+                       allows[i]);
+        assert_int_equal(ask(text, &in), POLICY_DENY);
+    }
+    in.groups_missed = false; /* nobody said that there are any */
+    assert_int_equal(ask("{allow: {or: [{accept: true}]}, deny: {or: [{groups: {has: a}}]}}", &in),
+                     POLICY_ALLOW);
 }
 
 static void no_policy_is_unavailable(void **state)
@@ -387,6 +413,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_zero_of_everything_denies),
         cmocka_unit_test(no_policy_is_unavailable),
+        cmocka_unit_test(groups_that_could_not_be_had_count_against_the_visitor),
         cmocka_unit_test(reasons_have_stable_numbers_and_unique_names),
         cmocka_unit_test(identity_criteria_never_admit_an_anonymous_visitor),
         cmocka_unit_test(big_lists_answer_exactly),
