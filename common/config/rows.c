@@ -266,7 +266,9 @@ static const struct config_row global_rows[] = {
       G(databroker_max_staleness_ms), SECOND, HOUR, 30 * SECOND,
       .doc =
           "Authorize without a live stream from the databroker for longer than this answers 503 to "
-          "whoever has a session." },
+          "whoever has a session, and what they have open is closed; another authorize that hears it "
+          "is asked first. Where no authorize can be asked at all, what is open stays for so long, "
+          "too." },
     { "health_check_addr", CFG_LISTEN, CFG_MAY_BE_OFF, G(health_check_addr),
       .doc =
           "Where `/healthz`, `/readyz`, `/startupz` and `/status` are served; `off` for nowhere. "
