@@ -36,6 +36,7 @@ struct broker_store_opts {
     int64_t sweep_ms;     /* time between two sweeps; 0: one minute */
     int64_t hold_ms; /* nothing expires for so long after a jump of the clock; 0: BROKER_HOLD_MS */
     uint32_t max_pages; /* SQLite: bound of the file's size; 0: none */
+    int64_t check_ms;   /* SQLite: for a look through the file at open; 0: a minute */
     /* After every commit that changed records or options, another databroker's, too; on the writer's
      * thread or one that watches; must not block. */
     void (*on_commit)(void *arg);
