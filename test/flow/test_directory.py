@@ -99,9 +99,9 @@ def write(stand, name, content):
         f.write(content if isinstance(content, str) else json.dumps(content))
 
 
-def load(stand, *args, check=True, env=None):
+def load(stand, *args, check=True, env=None, seconds=60):
     names = [os.path.join(stand.folder, a) if a.endswith((".json", ".csv", ".ldif")) else a for a in args]
-    return stand.cli("import", "directory", *names, check=check, env=env)
+    return stand.cli("import", "directory", *names, check=check, env=env, seconds=seconds)
 
 
 def put(stand, name, content, *args, **kwargs):
@@ -222,17 +222,18 @@ def test_files_together_are_the_directory_and_nothing_is_written_twice(stand, br
 
 def test_100000_people_come_into_force_at_once(stand, browser):
     n = 100000 if os.environ.get("POSTERN_PROOF") == "full" else 3000
-    put(stand, "d.json", people(n, "board"))
+    put(stand, "d.json", people(n, "board"), seconds=300)
     becomes(stand, browser, "admin", 200)
     write(stand, "d.json", people(n, "other"))
     before = version(stand)
-    done = load(stand, "d.json")
+    done = load(stand, "d.json", seconds=300)
     assert f"{n} changed" in done.stdout
     becomes(stand, browser, "admin", 403)
     stub, metadata = api(stand)
     pb = stubs()["databroker"]
     answer = stub.Query(pb.QueryRequest(type=TYPE, limit=1), metadata=metadata, timeout=60 * PATIENCE)
     assert answer.total_count == n + 2 and version(stand) > before + n
+    load(stand, "--end", seconds=300)
 
 
 def test_5000_groups_of_one_person(stand, browser):

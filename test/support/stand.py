@@ -202,8 +202,8 @@ routes:
     def url(self, name, path="/"):
         return f"http{'s' if self.tls else ''}://{name}.localhost:{self.port}{path}"
 
-    def cli(self, *args, check=True, env=None):
-        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=60 * PATIENCE,
+    def cli(self, *args, check=True, env=None, seconds=60):
+        done = subprocess.run([POSTERN, *args], cwd=ROOT, capture_output=True, text=True, timeout=seconds * PATIENCE,
                               env={**os.environ, "POSTERN_CONFIG": self.config, **(env or {})})
         if check and done.returncode != 0:
             raise AssertionError(f"postern {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}")
