@@ -10,10 +10,9 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker, stubs
+from broker import Broker, status, stubs
 from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
-from postgres import Postgres
 from sanitize import ANSWER_S
 from trial import BIN, wait_for
 
@@ -22,13 +21,6 @@ USER = "type.googleapis.com/user.User"
 DIRECTORY = "pomerium.io/DirectoryUser"
 TOKEN_USED = "postern.io/TokenUsed"
 Code = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    p = Postgres().create()
-    yield p
-    p.close()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -41,11 +33,6 @@ def broker(request):
 
 
 @pytest.fixture(scope="module")
-def pb():
-    return stubs()["databroker"]
-
-
-@pytest.fixture(scope="module")
 def api(broker):
     return broker.client("cli")[0]
 
@@ -55,14 +42,6 @@ def session(user="u1", **fields):
     record = stubs()["databroker"].Record(type=SESSION, id=s.id)
     record.data.Pack(s)
     return record
-
-
-def status(call):
-    try:
-        call()
-    except grpc.RpcError as e:
-        return e.code()
-    return Code.OK
 
 
 # --- who may call what: beside test_roles.py -----------------------------------------------------

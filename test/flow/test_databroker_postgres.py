@@ -24,11 +24,6 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-def pb():
-    return stubs()["databroker"]
-
-
-@pytest.fixture(scope="module")
 def server():
     p = Postgres().create()
     yield p

@@ -5,7 +5,7 @@ import os
 
 import pytest
 from broker import PATIENCE, stubs
-from stand import Stand, Upstream, header
+from stand import Stand, header
 from test_external_data import api, becomes, version
 from trial import wait_for
 
@@ -63,13 +63,6 @@ dn: ou=groups,dc=x,dc=test
 objectClass: organizationalUnit
 ou: groups
 """
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

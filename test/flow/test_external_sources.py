@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from stand import Stand, Upstream, make_certificate
+from stand import Stand, make_certificate
 from trial import wait_for
 
 USER, ADMIN = "user@example.com", "admin@example.com"
@@ -80,13 +80,6 @@ def settings(url=None, file=None, more="", more_of_file=""):
     if file:
         text += f"  acme.test/file:\n    file: {file}\n    foreign_key: email\n    polling_min_delay: 1s\n{more_of_file}"
     return text if url or file else ""
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

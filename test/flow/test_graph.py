@@ -9,7 +9,7 @@ import pytest
 import test_oidc
 from graph import Graph
 from idp import login
-from stand import Stand, Upstream, header
+from stand import Stand, header
 from test_oidc import make_world
 from test_provider import Provider
 from trial import wait_for
@@ -35,13 +35,6 @@ ROUTES = """
       - deny: {or: [{groups: {has: suspended}}]}
 """
 MANY = [f"g-{i}" for i in range(500)]
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    u = Upstream()
-    yield u
-    u.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,13 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker, stubs
+from broker import Broker, status, stubs
 from google.protobuf import field_mask_pb2, struct_pb2, timestamp_pb2
-from postgres import Postgres
 from sanitize import ANSWER_S
 
 SESSION = "type.googleapis.com/session.Session"
 USER = "type.googleapis.com/user.User"
 Code = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    p = Postgres().create()
-    yield p
-    p.close()
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", "postgres"])
@@ -34,11 +26,6 @@ def broker(request):
 
 
 @pytest.fixture(scope="module")
-def pb():
-    return stubs()["databroker"]
-
-
-@pytest.fixture(scope="module")
 def api(broker):
     return broker.client("cli")[0]
 
@@ -46,14 +33,6 @@ def api(broker):
 @pytest.fixture()
 def kind():
     return f"acme.test/{uuid.uuid4()}"
-
-
-def status(call):
-    try:
-        call()
-    except grpc.RpcError as e:
-        return e.code()
-    return Code.OK
 
 
 def record(pb, kind, id, message):

@@ -13,7 +13,7 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker
+from broker import Broker, status
 from broker import stubs as broker_stubs
 from foreign import token
 from google.protobuf import struct_pb2, timestamp_pb2
@@ -76,14 +76,6 @@ def session(user, issued=None, sid=None, **fields):
     if sid:
         s.claims["sid"].CopyFrom(struct_pb2.ListValue(values=[struct_pb2.Value(string_value=sid)]))
     return s
-
-
-def status(call):
-    try:
-        call()
-    except grpc.RpcError as e:
-        return e.code()
-    return Code.OK
 
 
 @pytest.fixture()

@@ -3,6 +3,7 @@
 Broker    one postern-databroker with a store of its own
 Identity  certificates of the internal CA, and tokens, made from the shared secret
 stubs()   Python classes made from proto/
+status()  how a call ended
 """
 
 import base64
@@ -39,6 +40,15 @@ def stubs():
     """Messages by their file, and the services' stubs."""
     made = messages("databroker", "session", "user", "replica")
     return {**{name: pb for name, (pb, _) in made.items()}, "rpc": made["databroker"][1], "replica_rpc": made["replica"][1]}
+
+
+def status(call):
+    """How a call ended."""
+    try:
+        call()
+    except grpc.RpcError as e:
+        return e.code()
+    return grpc.StatusCode.OK
 
 
 class Identity:

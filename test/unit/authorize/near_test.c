@@ -1,47 +1,11 @@
 /* authz_near: the thread of the checks goes to the one worker that asks, and stays no longer than that. */
 #include "authorize/near.h"
 
-#include <pthread.h>
-
 #include "test/support/cmocka.h"
+#include "test/support/wander.h"
 
 static const int first;
 static const int second;
-
-struct trial {
-    void (*test)(unsigned place);
-    bool skipped;
-};
-
-static void *on_thread(void *arg)
-{
-    struct trial *t = arg;
-    cpu_set_t allowed;
-    unsigned cpu = 0;
-
-    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
-    t->skipped = CPU_COUNT(&allowed) < 2;
-    while (!CPU_ISSET(cpu, &allowed)) {
-        cpu++;
-    }
-    if (!t->skipped) {
-        t->test(cpu + 1);
-    }
-    return NULL;
-}
-
-/* On a thread of its own, which may stay where the test leaves it. */
-static void run(void (*test)(unsigned place))
-{
-    struct trial t = { .test = test };
-    pthread_t thread;
-
-    assert_int_equal(pthread_create(&thread, NULL, on_thread, &t), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    if (t.skipped) {
-        skip();
-    }
-}
 
 static void ask(struct authz_near *near, const void *asker, size_t checks, unsigned place)
 {
@@ -50,10 +14,11 @@ static void ask(struct authz_near *near, const void *asker, size_t checks, unsig
     }
 }
 
-static void follow(unsigned place)
+static void follow(unsigned place, const cpu_set_t *before)
 {
     struct authz_near near = { .asked_ms = 5 };
 
+    (void)before;
     ask(&near, &first, 1, 0);
     assert_int_equal(near.home.place, 0);
     ask(&near, &first, 1, place);
@@ -67,13 +32,14 @@ static void follow(unsigned place)
 static void it_goes_to_who_asks_until_that_one_pauses(void **state)
 {
     (void)state;
-    run(follow);
+    wander(follow);
 }
 
-static void stay_away(unsigned place)
+static void stay_away(unsigned place, const cpu_set_t *before)
 {
     struct authz_near near = { .asked_ms = 5 };
 
+    (void)before;
     ask(&near, &first, 1, place);
     assert_int_equal(near.home.place, place);
     for (unsigned i = 0; i < HOME_LOOK; i++) {
@@ -85,13 +51,14 @@ static void stay_away(unsigned place)
 static void where_two_ask_it_stays_with_none(void **state)
 {
     (void)state;
-    run(stay_away);
+    wander(stay_away);
 }
 
-static void be_crowded(unsigned place)
+static void be_crowded(unsigned place, const cpu_set_t *before)
 {
     struct authz_near near = { .asked_ms = 5 };
 
+    (void)before;
     ask(&near, &first, 1, place);
     assert_int_equal(near.home.place, place);
     ask(&near, &first, 4, place);
@@ -101,7 +68,7 @@ static void be_crowded(unsigned place)
 static void where_many_checks_come_together_it_leaves(void **state)
 {
     (void)state;
-    run(be_crowded);
+    wander(be_crowded);
 }
 
 int main(void)

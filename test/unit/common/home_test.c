@@ -2,9 +2,8 @@
  * nor in vain, nor against somebody's will. */
 #include "common/home.h"
 
-#include <pthread.h>
-
 #include "test/support/cmocka.h"
+#include "test/support/wander.h"
 
 /* One look's worth of pieces, of which so many came alone. */
 static bool note(struct home *h, unsigned fit)
@@ -92,41 +91,6 @@ static void who_is_led_goes_at_once(void **state)
 
 /* --- with the kernel -------------------------------------------------------------------------- */
 
-struct trial {
-    void (*test)(unsigned place, const cpu_set_t *before);
-    bool skipped;
-};
-
-static void *on_thread(void *arg)
-{
-    struct trial *t = arg;
-    cpu_set_t before;
-    unsigned cpu = 0;
-
-    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-    t->skipped = CPU_COUNT(&before) < 2;
-    while (!CPU_ISSET(cpu, &before)) {
-        cpu++;
-    }
-    if (!t->skipped) {
-        t->test(cpu + 1, &before);
-    }
-    return NULL;
-}
-
-/* On a thread of its own, and with its lowest place. */
-static void run(void (*test)(unsigned place, const cpu_set_t *before))
-{
-    struct trial t = { .test = test };
-    pthread_t thread;
-
-    assert_int_equal(pthread_create(&thread, NULL, on_thread, &t), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    if (t.skipped) {
-        skip();
-    }
-}
-
 static void assert_allowed(const cpu_set_t *want)
 {
     cpu_set_t now;
@@ -168,7 +132,7 @@ static void come_and_leave(unsigned place, const cpu_set_t *before)
 static void it_stays_there_and_leaves_as_it_was(void **state)
 {
     (void)state;
-    run(come_and_leave);
+    wander(come_and_leave);
 }
 
 static void have_no_work(unsigned place, const cpu_set_t *before)
@@ -186,7 +150,7 @@ static void have_no_work(unsigned place, const cpu_set_t *before)
 static void who_has_no_work_leaves(void **state)
 {
     (void)state;
-    run(have_no_work);
+    wander(have_no_work);
 }
 
 static void be_bound(unsigned place, const cpu_set_t *before)
@@ -208,7 +172,7 @@ static void be_bound(unsigned place, const cpu_set_t *before)
 static void what_somebody_allows_stays(void **state)
 {
     (void)state;
-    run(be_bound);
+    wander(be_bound);
 }
 
 static void be_told_nonsense(unsigned place, const cpu_set_t *before)
@@ -228,7 +192,7 @@ static void be_told_nonsense(unsigned place, const cpu_set_t *before)
 static void a_place_that_is_not_there_is_none(void **state)
 {
     (void)state;
-    run(be_told_nonsense);
+    wander(be_told_nonsense);
 }
 
 static void have_one(unsigned place, const cpu_set_t *before)
@@ -246,7 +210,7 @@ static void have_one(unsigned place, const cpu_set_t *before)
 static void with_one_processor_there_is_nothing_to_do(void **state)
 {
     (void)state;
-    run(have_one);
+    wander(have_one);
 }
 
 int main(void)
