@@ -87,7 +87,7 @@ $(BIN)/bench-slow-sync.so: test/bench/slow_sync.c
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) $(WARN) -O2 -fPIC -shared -o $@ $<
 # A databroker as its clients see it: no part of one, only what they speak with.
-$(BIN)/bench-calls: $(B)/test/bench/calls.o $(SHARED)
+$(BIN)/bench-calls $(BIN)/bench-follow: $(BIN)/bench-%: $(B)/test/bench/%.o $(B)/test/bench/session.o $(SHARED)
 	@mkdir -p $(@D); echo "  LD    $@"
 	$(Q)$(CC) -o $@ $(filter %.o,$^) $(ALL_LIBS)
 # Preloaded into a daemon by tests, and into nothing else.
@@ -151,7 +151,7 @@ proof: setup-test
 	$(Q)BIN=$(BIN) SAN=$(SAN) FLOW="$(FLOW)" test/run.sh proof
 
 bench bench-quick: setup-test
-	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes $(BIN)/bench-calls \
+	$(Q)$(MAKE) --no-print-directory $(JOBS) all $(BIN)/bench-verdict $(BIN)/bench-people $(BIN)/bench-writes $(BIN)/bench-calls $(BIN)/bench-follow \
 	    $(BIN)/bench-slow-sync.so
 	$(Q)BIN=$(BIN) test/bench/run.sh $(if $(filter bench-quick,$@),--quick)
 

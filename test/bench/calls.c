@@ -8,33 +8,23 @@
 #include <string.h>
 
 #include "databroker.pb-c.h"
-#include "session.pb-c.h"
 
 #include "common/clock.h"
-#include "common/crypto/keys.h"
-#include "common/mem.h"
 #include "common/rand.h"
-#include "common/rpc/client.h"
-#include "common/secret.h"
-
-#define SESSION "type.googleapis.com/session.Session"
-#define BROKER  "/databroker.DataBrokerService/"
+#include "test/bench/session.h"
 
 enum {
     WRITERS_MAX = 1024,
     GETS_MAX = 1 << 20,
     GET_EVERY_MS = 2,
     KNOWN = 64, /* sessions that are asked for */
-    CALL_MS = 10000,
-    TOKEN = 400, /* with names and times a session of some 600 bytes */
-    SESSION_MAX = 1024
+    CALL_MS = 10000
 };
 
 /* Who calls: with a connection and a thread of its own, so that a reader does not wait behind what the
  * writers of the same program have to do. */
 struct caller {
-    struct rpc *rpc;
-    struct rpc_client *client;
+    struct bench_client *client;
     int64_t until_ms; /* 0: until enough sessions are known */
     size_t n_calls;   /* on their way, the next Get included */
     uint64_t written;
@@ -45,8 +35,6 @@ struct caller {
     uint32_t gets_us[GETS_MAX];
     sem_t over;
 };
-
-static char filling[TOKEN + 1];
 
 static bool is_over(const struct caller *c)
 {
@@ -61,14 +49,6 @@ static void call_over(struct caller *c)
     }
 }
 
-static void must(enum rpc_status status, const char *text)
-{
-    if (status != RPC_OK) {
-        (void)fprintf(stderr, "bench-calls: status %d: %s\n", (int)status, text);
-        exit(1); /* NOLINT(concurrency-mt-unsafe): nothing of it is worth saving */
-    }
-}
-
 static void write_next(struct caller *c);
 
 static void on_written(void *arg, enum rpc_status status, const char *text,
@@ -77,7 +57,7 @@ static void on_written(void *arg, enum rpc_status status, const char *text,
     struct caller *c = arg;
 
     (void)response;
-    must(status, text);
+    bench_must(status, text);
     c->written++;
     c->n_known += c->until_ms == 0 ? 1 : 0;
     if (is_over(c)) {
@@ -89,36 +69,13 @@ static void on_written(void *arg, enum rpc_status status, const char *text,
 
 static void write_next(struct caller *c)
 {
-    Session__Session session = SESSION__SESSION__INIT;
-    Session__OAuthToken token = SESSION__OAUTH_TOKEN__INIT;
-    Google__Protobuf__Timestamp expires = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
-    Databroker__Record record = DATABROKER__RECORD__INIT;
-    Databroker__Record *records[] = { &record };
-    Databroker__PutRequest put = DATABROKER__PUT_REQUEST__INIT;
-    uint8_t bytes[SESSION_MAX];
     char id[RAND_UUID_SIZE];
 
     rand_uuid(id);
     if (c->until_ms == 0) {
         memcpy(c->known[c->n_known], id, sizeof(id));
     }
-    expires.seconds = clock_wall_ms() / 1000 + 86400;
-    token.access_token = filling;
-    session.id = id;
-    session.user_id = id;
-    session.expires_at = &expires;
-    session.oauth_token = &token;
-    any.type_url = base_unconst(SESSION);
-    any.value.data = bytes;
-    any.value.len = session__session__pack(&session, bytes);
-    record.type = base_unconst(SESSION);
-    record.id = id;
-    record.data = &any;
-    put.records = records;
-    put.n_records = 1;
-    (void)rpc_client_call(c->client, BROKER "Put", &put.base, &databroker__put_response__descriptor,
-                          CALL_MS, on_written, c);
+    bench_session_put(c->client, id, on_written, c);
 }
 
 static void get_next(void *arg);
@@ -129,10 +86,10 @@ static void on_got(void *arg, enum rpc_status status, const char *text,
     struct caller *c = arg;
 
     (void)response;
-    must(status, text);
+    bench_must(status, text);
     c->gets_us[c->n_gets] = (uint32_t)(clock_mono_us() - c->asked_us);
     c->n_gets++;
-    rpc_run(c->rpc, GET_EVERY_MS, get_next, c);
+    rpc_run(bench_client_rpc(c->client), GET_EVERY_MS, get_next, c);
 }
 
 static void get_next(void *arg)
@@ -144,11 +101,11 @@ static void get_next(void *arg)
         call_over(c);
         return;
     }
-    get.type = base_unconst(SESSION);
+    get.type = base_unconst(BENCH_SESSION);
     get.id = c->known[rand_below(c->n_known)];
     c->asked_us = clock_mono_us();
-    (void)rpc_client_call(c->client, BROKER "Get", &get.base, &databroker__get_response__descriptor,
-                          CALL_MS, on_got, c);
+    (void)rpc_client_call(bench_client_calls(c->client), BENCH_BROKER "Get", &get.base,
+                          &databroker__get_response__descriptor, CALL_MS, on_got, c);
 }
 
 static void begin_reading(void *arg)
@@ -175,21 +132,10 @@ static void wait_for(struct caller *c)
     }
 }
 
-static void caller_init(struct caller *c, const char *target, const struct rpc_identity *identity)
+static void caller_init(struct caller *c, const char *target)
 {
-    const struct rpc_client_opts opts = { .target = target,
-                                          .server = RPC_DATABROKER,
-                                          .identity = identity };
-
     (void)sem_init(&c->over, 0, 0);
-    c->rpc = rpc_new(NULL);
-    c->client = rpc_client_new(c->rpc, &opts);
-}
-
-static void caller_deinit(struct caller *c)
-{
-    rpc_client_free(&c->client);
-    rpc_free(&c->rpc);
+    c->client = bench_client_new(target);
 }
 
 static int by_size(const void *a, const void *b)
@@ -205,7 +151,7 @@ static void run(struct caller *writer, struct caller *reader, int64_t ms, size_t
     int64_t began_ms = 0;
 
     writer->n_calls = 1;
-    rpc_run(writer->rpc, 0, begin_writing, writer);
+    rpc_run(bench_client_rpc(writer->client), 0, begin_writing, writer);
     wait_for(writer);
     memcpy(reader->known, writer->known, sizeof(writer->known));
     reader->n_known = writer->n_known;
@@ -213,10 +159,10 @@ static void run(struct caller *writer, struct caller *reader, int64_t ms, size_t
     began_ms = clock_mono_ms();
     writer->until_ms = began_ms + ms;
     reader->until_ms = began_ms + ms;
-    rpc_run(reader->rpc, 0, begin_reading, reader);
+    rpc_run(bench_client_rpc(reader->client), 0, begin_reading, reader);
     writer->n_calls = writers;
     if (writers > 0) {
-        rpc_run(writer->rpc, 0, begin_writing, writer);
+        rpc_run(bench_client_rpc(writer->client), 0, begin_writing, writer);
         wait_for(writer);
     }
     wait_for(reader);
@@ -232,31 +178,18 @@ int main(int argc, char **argv)
 {
     static struct caller writer;
     static struct caller reader;
-    const char *text = getenv("SHARED_SECRET"); /* NOLINT(concurrency-mt-unsafe): one thread */
-    struct secret *secret = NULL;
-    const struct secret *secrets[1];
-    struct keys *keys = NULL;
     uint64_t ms = 0;
     uint64_t writers = 0;
 
     if (argc != 4 || sv_u64(sv_from(argv[2]), 3600000, &ms) != ERR_OK || ms == 0 ||
-        sv_u64(sv_from(argv[3]), WRITERS_MAX, &writers) != ERR_OK || text == NULL ||
-        secret_from_b64(sv_from(text), &secret) != ERR_OK) {
+        sv_u64(sv_from(argv[3]), WRITERS_MAX, &writers) != ERR_OK) {
         (void)fputs("usage: SHARED_SECRET=base64 bench-calls SOCKET MS WRITERS\n", stderr);
         return 2;
     }
-    secrets[0] = secret;
-    CHECK(keys_new(secrets, 1, &keys) == ERR_OK);
-    struct rpc_identity *identity = rpc_identity_new(keys, RPC_AUTHENTICATE);
-
-    memset(filling, 'x', TOKEN);
-    caller_init(&writer, argv[1], identity);
-    caller_init(&reader, argv[1], identity);
+    caller_init(&writer, argv[1]);
+    caller_init(&reader, argv[1]);
     run(&writer, &reader, (int64_t)ms, (size_t)writers);
-    caller_deinit(&writer);
-    caller_deinit(&reader);
-    rpc_identity_free(&identity);
-    keys_free(&keys);
-    secret_free(&secret);
+    bench_client_free(&writer.client);
+    bench_client_free(&reader.client);
     return 0;
 }

@@ -19,6 +19,7 @@ from bench.report import Bar, Result
 from bench.visit import ask, speaks_h2
 
 GIB = 1 << 30
+FOLLOWERS = 20
 
 
 @dataclass
@@ -37,11 +38,12 @@ class Plan:
     checks: int = 20000
     fleet_people: int = 100000
     revoked: int = 210
+    followed: int = 2000
     warm: bool = True
 
 
 QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, people=100000,
-             checks=5000, fleet_people=5000, revoked=10, warm=False)
+             checks=5000, fleet_people=5000, revoked=10, followed=300, warm=False)
 
 
 class Bench:
@@ -355,7 +357,11 @@ def many_people(case, bench):
             result.add(system.name, cpu_us=statistics.median(run_of), seconds=round(system.seconds, 3),
                        rss_kib=system.peak_kib(), note=f"CPU of authorize for a check of one of {among} people")
         result.add("postern", bytes_per_session=round(each), seconds=round(large.seconds, 3))
-        result.bars += [Bar("bytes of memory a session", each, 600),
+        result.add("postern", requests_per_s=round(sessions.RECORDS * many / large.seconds), rss_kib=large.broker_peak_kib,
+                   note=f"records a second of SyncLatest, {sessions.RECORDS * many} of them; peak memory of the databroker")
+        result.bars += [Bar(f"the databroker's peak memory: {many} people told, over {few}",
+                            large.broker_peak_kib / small.broker_peak_kib, 1.5),
+                        Bar("bytes of memory a session", each, 600),
                         Bar(f"seconds until {many} people are served", large.seconds, 20 * many / 1e6)]
         result.bars += [Bar(f"CPU of a check of {among} among {many} people vs {few} among {few}", statistics.median(
             a / b for a, b in zip(run_of, runs[0])), 1.2) for (_, among), run_of in zip(asked[1:], runs[1:])]
@@ -394,6 +400,18 @@ def reads_beside_writes(case, bench):
     return result
 
 
+def fan_out(case, bench):
+    """The latency is from the acknowledgement of a write until the last follower has it; the CPU is the databroker's."""
+    result = Result(case, f"one session after the other, told to {FOLLOWERS} followers by Sync")
+    with writes.Databroker(bench.lab) as broker:
+        for followers in (1, FOLLOWERS):
+            got = [broker.follow(bench.plan.followed, followers) for _ in range(bench.plan.bulk_rounds)]
+            result.add("postern", **{key: round(value, 1) for key, value in measure.middle(got).items()},
+                       rss_kib=broker.peak_kib(), note=f"{followers} followers; CPU of the databroker for a record and follower")
+    result.bars.append(Bar(f"seconds until the last of {FOLLOWERS} has a write, p99", result.rows[-1]["p99_us"] / 1e6, 1))
+    return result
+
+
 def revocation(case, bench):
     """A row is what ended, of one kind of change; the bar of a change is that of its worst row."""
     people, count = bench.plan.fleet_people, bench.plan.revoked
@@ -415,6 +433,7 @@ CASES = {
     "verdict": functools.partial(verdict, "verdict"),
     "writes": functools.partial(write_rates, "writes"),
     "writes-pg": functools.partial(write_rates, "writes-pg"),
+    "fan-out": functools.partial(fan_out, "fan-out"),
     "reads": functools.partial(reads_beside_writes, "reads"),
     "h1": functools.partial(get_1k, "h1", False),
     "h1-log": functools.partial(get_1k_log, "h1-log", False),

@@ -17,6 +17,7 @@ from bench.process import BenchError, System, run
 
 SECRET = b"\x07" * 32
 BATCH = 250
+RECORDS = 3  # a person's
 MASK = (1 << 64) - 1
 CONFIG = """insecure_server: true
 shared_secret: {secret}
@@ -74,12 +75,14 @@ class Replica(System):
             f.write(CONFIG.format(home=self.home, secret=secret))
 
     def start(self):
-        self.daemon("databroker")
+        broker = self.daemon("databroker")
         wait_for("the databroker", lambda: os.path.exists(f"{self.home}/databroker.sock"), 60, 0.02)
         began = time.monotonic()
         self.parts = {"authorize": self.daemon("authorize").pid}
         wait_for("authorize", self.serves, 300, 0.02)
         self.seconds = time.monotonic() - began
+        with open(f"/proc/{broker.pid}/status") as f:
+            self.broker_peak_kib = next(int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
         return self
 
     def daemon(self, name):

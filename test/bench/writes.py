@@ -71,14 +71,26 @@ class Databroker(System):
                      open(f"{self.home}/log", "wb")))
         self.wait_until(lambda: os.path.exists(f"{self.home}/grpc.sock"))
 
+    def program(self, name, *argv, patience):
+        """What a client of ours prints."""
+        done = subprocess.run([os.path.join(BIN, name), f"unix:{self.home}/grpc.sock", *map(str, argv)],
+                              env={**os.environ, "SHARED_SECRET": self.secret}, capture_output=True, text=True, timeout=patience)
+        if done.returncode != 0:
+            raise BenchError(f"{name} ended with {done.returncode}: {done.stderr[-500:]}")
+        return json.loads(done.stdout)
+
     def calls(self, seconds, writers):
         """What bench-calls tells, its names as a report's, and the databroker's CPU for a write."""
         before = self.cpu_ns()
-        done = subprocess.run([os.path.join(BIN, "bench-calls"), f"unix:{self.home}/grpc.sock", str(seconds * 1000), str(writers)],
-                              env={**os.environ, "SHARED_SECRET": self.secret}, capture_output=True, text=True, timeout=seconds + 60)
-        if done.returncode != 0:
-            raise BenchError(f"bench-calls ended with {done.returncode}: {done.stderr[-500:]}")
-        got = json.loads(done.stdout)
+        got = self.program("bench-calls", seconds * 1000, writers, patience=seconds + 60)
         written = got["writes_per_s"] * seconds
         return {"p50_us": got["get_p50_us"], "p99_us": got["get_p99_us"], "requests_per_s": got["writes_per_s"],
                 "cpu_us": (self.cpu_ns() - before) / 1000 / written if written else 0}
+
+    def follow(self, count, followers):
+        """count sessions put at a steady rate, told to so many followers: what bench-follow tells, and the databroker's CPU for
+        one record told to one of them, the write's share included."""
+        before = self.cpu_ns()
+        got = self.program("bench-follow", count, followers, patience=count / 100 + 60)
+        return {"p50_us": got["lag_p50_us"], "p99_us": got["lag_p99_us"], "requests_per_s": got["writes_per_s"],
+                "cpu_us": (self.cpu_ns() - before) / 1000 / count / max(followers, 1)}
