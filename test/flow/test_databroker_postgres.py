@@ -17,7 +17,7 @@ from google.protobuf import duration_pb2, empty_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S, PATIENCE
 from stand import Stand
-from trial import BIN, ROOT, free_port, wait_for
+from trial import BIN, ROOT, children_of, free_port, wait_for
 
 TYPE = "type.googleapis.com/session.Session"
 Code = grpc.StatusCode
@@ -174,6 +174,49 @@ def test_a_server_that_stops_is_said_and_waited_for(database, brokers, pb):
     assert api.Get(pb.GetRequest(type=TYPE, id=kept.id), timeout=ANSWER_S).record.version == kept.version
     assert put(api, session(pb)).version == kept.version + 1
     assert b.events("store.unreachable") and b.events("store.reached")
+
+
+def test_a_server_that_stands_still_is_said_and_waited_for(database, brokers, pb):
+    """Its kernel goes on acknowledging what nobody reads: only our own deadlines end that."""
+    b = start(brokers, database.target)
+    api = b.client("cli")[0]
+    writers = Writers([api], pb)
+    wait_for("some writes", lambda: len(writers.acknowledged) > 50, 30)
+    parts = [database.process.pid, *children_of(database.process.pid)]
+    try:
+        for pid in parts:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for("the reason", lambda: "store-unreachable" in (b.why() or ""), 30)
+        with pytest.raises(grpc.RpcError) as refused:
+            put(api, session(pb))
+        assert refused.value.code() == Code.UNAVAILABLE
+    finally:
+        for pid in parts:
+            os.kill(pid, signal.SIGCONT)
+    wait_for("readiness", lambda: b.why() is None, 30)
+    before = len(writers.acknowledged)
+    wait_for("more writes", lambda: len(writers.acknowledged) > before + 50, 30)
+    writers.stop()
+    assert writers.refused > 0
+    writers.check(api)
+
+
+def test_a_server_whose_disk_is_full_refuses_writes_and_answers_reads(database, brokers, pb):
+    b = start(brokers, database.target)
+    api = b.client("cli")[0]
+    kept = put(api, session(pb))
+    database.ask("CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS "
+                 "$$BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END$$")
+    database.ask("CREATE TRIGGER full_disk BEFORE INSERT ON postern.records EXECUTE FUNCTION public.full()")
+    try:
+        with pytest.raises(grpc.RpcError) as refused:
+            put(api, session(pb))
+        assert refused.value.code() == Code.RESOURCE_EXHAUSTED and "full" in refused.value.details()
+        assert api.Get(pb.GetRequest(type=TYPE, id=kept.id), timeout=ANSWER_S).record.version == kept.version
+    finally:
+        database.ask("DROP TRIGGER full_disk ON postern.records")
+        database.ask("DROP FUNCTION public.full()")
+    assert put(api, session(pb)).version == kept.version + 1
 
 
 def test_a_standby_that_takes_over_has_everything_acknowledged(brokers, pb):
