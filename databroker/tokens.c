@@ -81,6 +81,24 @@ static void run_read(void *arg)
     service->tokens->read_err = read_revoked(service, service->tokens->read);
 }
 
+/* What a revoked token has opened here ends. */
+static void drop(struct broker_service *service, struct sv id)
+{
+    broker_sync_drop(service, id);
+    broker_registry_drop(service->registry, id);
+}
+
+/* Revoked at another databroker since the last look. */
+static void drop_new(struct sv id, void *value, void *arg)
+{
+    struct broker_service *service = arg;
+
+    (void)value;
+    if (map_get(service->tokens->revoked, id) == NULL) {
+        drop(service, id);
+    }
+}
+
 static void read_done(void *arg)
 {
     struct broker_service *service = arg;
@@ -90,6 +108,7 @@ static void read_done(void *arg)
     if (t->read_err == ERR_OK && !t->changed) {
         struct map *before = t->revoked;
 
+        map_each(t->read, drop_new, service);
         t->revoked = TAKE(t->read);
         map_free(&before);
     }
@@ -226,8 +245,7 @@ void broker_tokens_written(struct broker_service *service, const struct broker_r
         if (sv_eq(record->type, SV(BROKER_TYPE_TOKEN_REVOKED)) && record->deleted_us == 0) {
             (void)map_set(service->tokens->revoked, record->id, &present);
             service->tokens->changed = true;
-            broker_sync_drop(service, record->id);
-            broker_registry_drop(service->registry, record->id);
+            drop(service, record->id);
         }
     }
 }

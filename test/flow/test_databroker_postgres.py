@@ -1,5 +1,6 @@
 """Databrokers on PostgreSQL: several at once, a server that stops, dies, or is replaced by its standby, a commit without answer."""
 
+import base64
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker, stubs
+from broker import Broker, status, stubs
 from google.protobuf import duration_pb2, empty_pb2
 from postgres import Postgres
 from sanitize import ANSWER_S, PATIENCE
@@ -139,6 +140,21 @@ def iter_until_closed(stream):
         yield from stream
     except grpc.RpcError as e:
         assert e.code() == Code.CANCELLED, e
+
+
+def test_what_a_token_opened_ends_at_every_databroker_when_one_revokes_it(database, brokers, pb):
+    here, there = start(brokers, database.target), start(brokers, database.target)
+    api, shown = there.client("reader")
+    info = api.ServerInfo(empty_pb2.Empty(), metadata=shown, timeout=ANSWER_S)
+    stream = api.Sync(pb.SyncRequest(server_version=info.server_version, record_version=0, type=TYPE), metadata=shown,
+                      timeout=60 * PATIENCE)
+    token = shown[0][1].removeprefix("Bearer postern_")
+    id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[11:47].decode()
+    revoked = pb.Record(type="postern.io/TokenRevoked", id=id)
+    revoked.data.Pack(empty_pb2.Empty())
+    put(here.client("cli")[0], revoked)
+    assert status(lambda: list(stream)) == Code.UNAUTHENTICATED
+    assert status(lambda: api.ServerInfo(empty_pb2.Empty(), metadata=shown, timeout=ANSWER_S)) == Code.UNAUTHENTICATED
 
 
 def test_one_of_two_databrokers_is_killed_and_nobody_else_notices(database, brokers, pb):
