@@ -14,6 +14,8 @@
 #include "common/base.h"
 #include "test/support/cmocka.h"
 
+enum { ARGS_MAX = 16 };
+
 static const char programs[] = "/usr/lib/postgresql/15/bin";
 
 static const struct passwd *owner(void)
@@ -24,17 +26,23 @@ static const struct passwd *owner(void)
     return pw;
 }
 
-/* Runs one of PostgreSQL's programs as the server's user, its output in the folder's log. */
+/* Runs one of PostgreSQL's programs as the server's user, its output in the folder's log. They look for one
+ * another beside their own name, or along PATH if it has no folder: so it has. */
 static pid_t spawn(const struct postgres *pg, const char *const *argv)
 {
     uid_t uid = geteuid() == 0 ? owner()->pw_uid : geteuid();
     gid_t gid = geteuid() == 0 ? owner()->pw_gid : getegid();
     char log[96];
     char path[96];
+    const char *full[ARGS_MAX] = { path };
     pid_t pid = 0;
 
     (void)snprintf(log, sizeof(log), "%s/log", pg->folder);
     (void)snprintf(path, sizeof(path), "%s/%s", programs, argv[0]);
+    for (size_t i = 1; argv[i] != NULL; i++) {
+        assert_true(i + 1 < ARGS_MAX);
+        full[i] = argv[i];
+    }
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -48,7 +56,7 @@ static pid_t spawn(const struct postgres *pg, const char *const *argv)
             _exit(9);
         }
         (void)prctl(PR_SET_PDEATHSIG, SIGQUIT); /* its immediate shutdown */
-        (void)execv(path, base_unconst(argv));
+        (void)execv(path, base_unconst(full));
         _exit(9);
     }
     return pid;
