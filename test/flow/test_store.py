@@ -9,10 +9,10 @@ import time
 import uuid
 
 import pytest
-from broker import Broker, stubs
+from broker import Broker, status, stubs
 from google.protobuf import timestamp_pb2
 from sanitize import ANSWER_S
-from test_databroker import SESSION, Code, pb, session, status  # noqa: F401
+from test_databroker import SESSION, Code, session
 from trial import BIN, wait_for
 
 

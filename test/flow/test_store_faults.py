@@ -16,11 +16,11 @@ import time
 
 import grpc
 import pytest
-from broker import Broker, stubs
+from broker import Broker, status, stubs
 from disk import PRELOAD, Disk, Recording, crash_folder
 from google.protobuf import duration_pb2
 from sanitize import ANSWER_S, PATIENCE, SAN
-from test_databroker import SESSION, Code, pb, session, status  # noqa: F401
+from test_databroker import SESSION, Code, session
 from trial import freeze, wait_for
 
 FULL = os.environ.get("POSTERN_PROOF") == "full"
