@@ -11,11 +11,11 @@
 
 enum token_role {
     TOKEN_ROLE_NONE = 0,
-    TOKEN_ROLE_SESSION_ADMIN,   /* list and revoke sessions */
-    TOKEN_ROLE_READER,          /* read and follow records */
-    TOKEN_ROLE_SERVICE_ACCOUNT, /* id names the account's record; what it may is up to policies */
-    TOKEN_ROLE_CHECKER,         /* ask authorize about requests that others forward */
-    TOKEN_ROLE_RECORD_WRITER,   /* read and write external data */
+    TOKEN_ROLE_SESSION_ADMIN,    /* list and revoke sessions */
+    TOKEN_ROLE_READER,           /* read and follow records */
+    TOKEN_ROLE_SERVICE_ACCOUNT,  /* id names the account's record; what it may is up to policies */
+    TOKEN_ROLE_CHECKER,          /* ask authorize about requests that others forward */
+    TOKEN_ROLE_RECORD_WRITER,    /* read and write external data */
     TOKEN_ROLE_DIRECTORY_WRITER, /* read and write users and groups of directories */
     TOKEN_ROLE_CONFIG_WRITER     /* read and write configuration */
 };

@@ -11,9 +11,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const types[] = {
-    "type.googleapis.com/session.Session",       "type.googleapis.com/user.User",
+    "type.googleapis.com/session.Session",        "type.googleapis.com/user.User",
     "type.googleapis.com/google.protobuf.Struct", "type.googleapis.com/google.protobuf.Value",
-    "type.googleapis.com/pomerium.device.Type",  "unknown",
+    "type.googleapis.com/pomerium.device.Type",   "unknown",
 };
 
 static enum err ask(const struct broker_filter *filter, const struct broker_record *record,
