@@ -12,7 +12,7 @@
 #include "common/buf.h"
 #include "common/mem.h"
 
-enum { DN_MAX = 4096 };
+enum { DN_MAX = 4096, FOLD = '\r' /* what is left of the end of a folded line */ };
 
 /* One file while it is read. */
 struct ldif {
@@ -82,11 +82,16 @@ static enum err copy(struct ldif *ldif, struct sv text)
     return ERR_OK;
 }
 
-static bool is_by_url(const char *line)
+/* What stands behind the colon: '<' for a URL, ':' for base64. A fold before it, which leaves FOLD, hides it from
+ * the library, but not from who reads RFC 2849: *is_folded_out. */
+static char mark_of(const char *line, bool *is_folded_out)
 {
-    const char *colon = strchr(line, ':');
+    const char *mark = strchr(line, ':');
 
-    return colon != NULL && colon[1] == '<';
+    *is_folded_out = mark != NULL && mark[1] == FOLD;
+    for (mark = mark == NULL ? "" : mark + 1; *mark == FOLD; mark++) {
+    }
+    return *mark;
 }
 
 /* --- DNs ------------------------------------------------------------------------------------------ */
@@ -355,8 +360,14 @@ static enum err take_line(struct ldif *ldif, struct entry *e, char *line)
     int is_own = 0;
     enum err err = ERR_OK;
 
-    if (is_by_url(line)) {
+    bool is_folded = false;
+    char mark = mark_of(line, &is_folded);
+
+    if (mark == '<') {
         return directory_wrong(ldif->dir, &place, "a value that stands somewhere else (:<)");
+    }
+    if (mark == ':' && is_folded) {
+        return directory_wrong(ldif->dir, &place, "a line that is folded between two colons");
     }
     if (strchr(line, ':') == NULL || line[0] == ':' ||
         ldif_parse_line2(line, &attribute, &value, &is_own) != 0) {
