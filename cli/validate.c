@@ -87,11 +87,11 @@ static int validate(const struct config *config, const struct choice *choice)
 
 int cli_validate_main(int argc, char **argv)
 {
-    static const struct option options[] = { { "strict", no_argument, NULL, 's' },
-                                             { "users", required_argument, NULL, 'u' },
-                                             { "directory", no_argument, NULL, 'd' },
-                                             { "help", no_argument, NULL, 'h' },
-                                             { 0 } };
+    static const struct option options[] = {
+        { "strict", no_argument, NULL, 's' },    { "users", required_argument, NULL, 'u' },
+        { "directory", no_argument, NULL, 'd' }, { "config", required_argument, NULL, 'c' },
+        { "help", no_argument, NULL, 'h' },      { 0 }
+    };
     struct choice choice = { .strict = false };
     struct config *config = NULL;
     int option = 0;
@@ -105,16 +105,19 @@ int cli_validate_main(int argc, char **argv)
             choice.directory = true;
         } else if (option == 'u') {
             choice.users = optarg;
+        } else if (option == 'c') {
+            choice.file = optarg;
         } else {
             (void)fputs(help, option == 'h' ? stdout : stderr);
             return option == 'h' ? 0 : 2;
         }
     }
-    if (argc - optind > 1 || (choice.directory && choice.users != NULL)) {
+    if (argc - optind > (choice.file == NULL ? 1 : 0) ||
+        (choice.directory && choice.users != NULL)) {
         (void)fputs(help, stderr);
         return 2;
     }
-    choice.file = optind < argc ? argv[optind] : NULL;
+    choice.file = optind < argc ? argv[optind] : choice.file;
     config = cli_config(choice.file);
     if (config != NULL) {
         code = validate(config, &choice);

@@ -35,6 +35,7 @@ def route(policy, more="", host="admin"):
 
 def test_a_sound_configuration_has_nothing_to_see_to(stand):
     assert ": fine, 2 routes\n" in validate(stand, route("[{allow: {or: [{claim/groups: admins}]}}]"), "--strict")
+    assert f"{stand.config}: fine, 2 routes" in stand.cli("validate", "--config", stand.config, env={"POSTERN_CONFIG": "/none"}).stdout
 
 
 @pytest.mark.parametrize("policy, words", [
