@@ -418,11 +418,12 @@ enum err cli_policy_facts_init(struct cli_policy_facts *facts, const json_t *inp
         "route_found extensions",
         d);
     facts->records = json_object_get(input, "records");
-    facts->in.record = on_record;
-    facts->in.record_arg = facts;
     if (err == ERR_OK) {
         err = take_person(facts, input, d);
     }
+    /* Nobody has records, as authorize sees it, unless the case says so. */
+    facts->in.record = facts->in.session || facts->records != NULL ? on_record : NULL;
+    facts->in.record_arg = facts;
     if (err == ERR_OK) {
         err = take_request(facts, input, d);
     }

@@ -46,3 +46,6 @@ struct policy {
     bool mcp_server;
     bool enforced; /* a central one that no route can lift */
 };
+
+/* Whether a route leaves it to others who may enter it. */
+bool policy_source_is_silent(const struct policy_source *src);

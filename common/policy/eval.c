@@ -124,12 +124,13 @@ static bool names_match(const struct policy_match *match, const struct sv *names
     return true;
 }
 
-static bool ask_certificate(const struct policy_cert_match *m, const struct policy_input *in)
+static bool ask_certificate(const struct policy_cert_match *m, const struct policy_input *in,
+                            bool against)
 {
     const struct policy_cert *cert = in->cert;
 
     if (cert == NULL || !in->cert_presented) {
-        return false;
+        return in->cert_presented && against; /* shown, and nobody can say what it is */
     }
     return digest_matches(&m->fingerprint, cert->fingerprint) &&
            digest_matches(&m->spki, cert->spki) &&
@@ -305,43 +306,56 @@ static struct answer ask_invalid_certificate(const struct policy_pred *p,
 }
 
 /* A login in the future is one by a clock that is a little ahead, or nobody knows what. */
-static bool ask_age(const struct policy_pred *p, const struct policy_input *in)
+static bool ask_age(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     enum { AHEAD_MS = 5 * 60 * 1000 };
 
     int64_t age_ms = in->wall_ms - in->authenticated_ms;
 
-    return in->authenticated_ms > 0 && age_ms < p->age_ms && age_ms >= -AHEAD_MS;
+    if (in->authenticated_ms <= 0 || age_ms < -AHEAD_MS) {
+        return against;
+    }
+    return age_ms < p->age_ms;
 }
 
-static bool ask_groups(const struct policy_pred *p, const struct policy_input *in)
+/* Who has no such fact has nothing that any operator could let in by; where the answer counts against
+ * them, the fact is empty, so that "everybody but" keeps them out as well. */
+static bool ask_text(const struct policy_pred *p, const struct policy_text *text, bool there,
+                     bool against)
+{
+    return (there || against) && policy_match_text(&p->match, text);
+}
+
+static bool ask_groups(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     size_t n = 0;
     const struct policy_text *groups = in->directory ? policy_fact_groups(in, &n) : NULL;
 
-    return in->directory && policy_match_texts(&p->match, groups, n);
+    return (in->directory || against) && policy_match_texts(&p->match, groups, n);
 }
 
-static bool ask_identity(const struct policy_pred *p, const struct policy_input *in)
+static bool ask_identity(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     struct policy_text domain = { 0 };
     const struct policy_claim *claim = NULL;
+    bool there = false;
 
     switch ((int)p->kind) {
     case POLICY_CRITERION_AUTHENTICATED_USER:
         return in->user_id.s.n != 0;
     case POLICY_CRITERION_USER:
-        return in->user_id.s.n != 0 && policy_match_text(&p->match, &in->user_id);
+        return ask_text(p, &in->user_id, in->user_id.s.n != 0, against);
     case POLICY_CRITERION_EMAIL:
         return policy_match_text(&p->match, policy_fact_email(in));
     case POLICY_CRITERION_DOMAIN:
-        return policy_fact_domain(in, &domain) && policy_match_text(&p->match, &domain);
+        there = policy_fact_domain(in, &domain);
+        return ask_text(p, &domain, there, against);
     case POLICY_CRITERION_GROUPS:
-        return ask_groups(p, in);
+        return ask_groups(p, in, against);
     case POLICY_CRITERION_AUTH_AGE:
-        return ask_age(p, in);
-    case POLICY_CRITERION_IDP: /* of a session whose provider nobody knows, no operator holds */
-        return in->idp.s.n != 0 && policy_match_text(&p->match, &in->idp);
+        return ask_age(p, in, against);
+    case POLICY_CRITERION_IDP:
+        return ask_text(p, &in->idp, in->idp.s.n != 0, against);
     case POLICY_CRITERION_CLAIM:
         claim = policy_fact_claim(in, &p->claim);
         return policy_match_list(&p->match, claim->values, claim->count);
@@ -354,7 +368,7 @@ static bool ask_identity(const struct policy_pred *p, const struct policy_input 
     }
 }
 
-static bool ask_request(const struct policy_pred *p, const struct policy_input *in)
+static bool ask_request(const struct policy_pred *p, const struct policy_input *in, bool against)
 {
     switch ((int)p->kind) {
     case POLICY_CRITERION_ACCEPT:
@@ -370,7 +384,7 @@ static bool ask_request(const struct policy_pred *p, const struct policy_input *
     case POLICY_CRITERION_SOURCE_IP:
         return ask_source_ip(p, in);
     case POLICY_CRITERION_CLIENT_CERTIFICATE:
-        return ask_certificate(p->cert, in);
+        return ask_certificate(p->cert, in, against);
     case POLICY_CRITERION_SSH_PUBLICKEY:
         return ask_ssh_key(p, in);
     case POLICY_CRITERION_SSH_CA:
@@ -424,7 +438,7 @@ static struct answer ask(const struct policy_pred *p, const struct policy_input 
     if (p->kind == POLICY_CRITERION_INVALID_CLIENT_CERTIFICATE) {
         return ask_invalid_certificate(p, in);
     }
-    return answer(p, p->identity ? ask_identity(p, in) : ask_request(p, in));
+    return answer(p, p->identity ? ask_identity(p, in, against) : ask_request(p, in, against));
 }
 
 /* --- blocks and sides ---------------------------------------------------------------------------- */

@@ -48,17 +48,33 @@ static bool knows(enum policy_op op, bool list)
     return false;
 }
 
+enum err policy_match_number(struct policy_scan *scan, const json_t *operand, double *number_out)
+{
+    static const double exact_end = 9007199254740992.0; /* 2^53 */
+
+    double number = json_number_value(operand);
+
+    if (number >= exact_end || number <= -exact_end) {
+        return policy_scan_fail(scan, POLICY_FAULT_DATA,
+                                "a number of this size cannot be told from its neighbours; ids "
+                                "belong in quotes, here and in the claim or record");
+    }
+    *number_out = number;
+    return ERR_OK;
+}
+
 enum err policy_match_scalar(struct policy_scan *scan, const json_t *operand,
                              struct policy_scalar *value_out)
 {
     struct policy_scalar value = { .kind = POLICY_KIND_NULL };
+    enum err err = ERR_OK;
 
     if (json_is_string(operand)) {
         value.kind = POLICY_KIND_STRING;
         value.text = policy_text_of(policy_scan_text(scan, operand));
     } else if (json_is_number(operand)) {
         value.kind = POLICY_KIND_NUMBER;
-        value.number = json_number_value(operand);
+        err = policy_match_number(scan, operand, &value.number);
     } else if (json_is_boolean(operand)) {
         value.kind = POLICY_KIND_BOOL;
         value.flag = json_is_true(operand);
@@ -68,7 +84,7 @@ enum err policy_match_scalar(struct policy_scan *scan, const json_t *operand,
                                 json_is_array(operand) ? "a list" : "an object");
     }
     *value_out = value;
-    return ERR_OK;
+    return err;
 }
 
 static enum err want_string(struct policy_scan *scan, const json_t *operand)

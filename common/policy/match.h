@@ -63,6 +63,9 @@ bool policy_match_test_text(const struct policy_test *test, const struct policy_
 bool policy_match_test_list(const struct policy_test *test, const struct policy_scalar *values,
                             size_t count);
 bool policy_match_scalar_eq(const struct policy_scalar *a, const struct policy_scalar *b);
-/* ERR_INVALID (fault compile): a list or an object. */
+/* ERR_INVALID (fault data): it is so large that a double rounds it. */
+MUST_CHECK enum err policy_match_number(struct policy_scan *scan, const json_t *operand,
+                                        double *number_out);
+/* ERR_INVALID: a list or an object (fault compile), or a number as above. */
 MUST_CHECK enum err policy_match_scalar(struct policy_scan *scan, const json_t *operand,
                                         struct policy_scalar *value_out);

@@ -456,8 +456,7 @@ static enum err add_named(struct build *b, const struct policy_source *src)
     return err;
 }
 
-/* Whether a route leaves it to others who may enter it. */
-static bool is_silent(const struct policy_source *src)
+bool policy_source_is_silent(const struct policy_source *src)
 {
     return src->ppl == NULL && src->names == NULL && src->allowed_domains == NULL &&
            src->allowed_users == NULL && src->allowed_idp_claims == NULL &&
@@ -477,7 +476,7 @@ static enum err add_central(struct build *b, const struct policy_source *src)
     for (i = 0; i < count && err == ERR_OK; i++) {
         const struct policy_central_item *item = policy_central_at(src->central, i);
 
-        if (item->enforced || (item->fallback && is_silent(src))) {
+        if (item->enforced || (item->fallback && policy_source_is_silent(src))) {
             err = add_part(b, item);
         }
     }
@@ -636,152 +635,4 @@ void policy_unref(struct policy **policy)
         policy_unref(&p->of);
         mem_free(&p);
     }
-}
-
-/* --- a route of config.yaml ---------------------------------------------------------------------- */
-
-static enum err read_flag(struct policy_scan *scan, const json_t *route, const char *key,
-                          bool *flag_out)
-{
-    const json_t *value = json_object_get(route, key);
-
-    *flag_out = json_is_true(value);
-    if (value == NULL || json_is_boolean(value)) {
-        return ERR_OK;
-    }
-    policy_scan_member(scan, route, key);
-    return policy_scan_fail(scan, POLICY_FAULT_ROUTE, "\"%s\" is true or false", key);
-}
-
-static enum err check_list(struct policy_scan *scan, const json_t *route, const char *key,
-                           const json_t **list_out)
-{
-    const json_t *list = json_object_get(route, key);
-
-    *list_out = json_is_null(list) ? NULL : list;
-    if (*list_out == NULL || json_is_array(list)) {
-        return ERR_OK;
-    }
-    policy_scan_member(scan, route, key);
-    return policy_scan_fail(scan, POLICY_FAULT_ROUTE, "\"%s\" takes a list of text", key);
-}
-
-enum err policy_source_of_route(const json_t *route, const struct yaml_doc *doc,
-                                struct policy_source *source_out, struct diag *d)
-{
-    struct policy_scan scan = { .doc = doc, .d = d };
-    struct policy_source src = { .doc = doc,
-                                 .route = route,
-                                 .central = source_out->central,
-                                 .mtls_default_deny = source_out->mtls_default_deny };
-    const json_t *claims = json_object_get(route, "allowed_idp_claims");
-    enum err err = read_flag(&scan, route, "allow_public_unauthenticated_access",
-                             &src.allow_public_unauthenticated_access);
-
-    if (err == ERR_OK) {
-        err = read_flag(&scan, route, "allow_any_authenticated_user",
-                        &src.allow_any_authenticated_user);
-    }
-    if (err == ERR_OK) {
-        err = read_flag(&scan, route, "cors_allow_preflight", &src.cors_allow_preflight);
-    }
-    if (err == ERR_OK) {
-        err = check_list(&scan, route, "allowed_domains", &src.allowed_domains);
-    }
-    if (err == ERR_OK) {
-        err = check_list(&scan, route, "allowed_users", &src.allowed_users);
-    }
-    if (err == ERR_OK && json_object_get(route, "allowed_groups") != NULL) {
-        policy_scan_member(&scan, route, "allowed_groups");
-        err = policy_scan_fail(&scan, POLICY_FAULT_ROUTE,
-                               "\"allowed_groups\" was removed; write policy: [{allow: {or: "
-                               "[{groups: {has: …}}]}}]");
-    }
-    if (err != ERR_OK) {
-        return err;
-    }
-    src.allowed_idp_claims = json_is_null(claims) ? NULL : claims;
-    src.ppl = json_object_get(route, "policy");
-    src.names = json_object_get(route, "policies");
-    src.names = json_is_null(src.names) ? NULL : src.names;
-    src.mcp_server = json_object_get(json_object_get(route, "mcp"), "server") != NULL;
-    *source_out = src;
-    return ERR_OK;
-}
-
-enum err policy_compile_route(const json_t *route, const struct yaml_doc *doc,
-                              const struct policy_source *base, struct policy **policy_out,
-                              enum policy_fault *fault_out, struct diag *d)
-{
-    struct policy_source source = *base;
-    enum err err = policy_source_of_route(route, doc, &source, d);
-
-    if (err != ERR_OK) {
-        if (fault_out != NULL) {
-            *fault_out = POLICY_FAULT_ROUTE;
-        }
-        return err;
-    }
-    return policy_compile(&source, policy_out, fault_out, d);
-}
-
-static bool is_named(const json_t *names, struct sv name)
-{
-    const json_t *one = names;
-    size_t n = json_is_array(names) ? json_array_size(names) : names != NULL ? 1 : 0;
-
-    for (size_t i = 0; i < n; i++) {
-        one = json_is_array(names) ? json_array_get(names, i) : names;
-        if (json_is_string(one) &&
-            sv_eq(name, sv_of(json_string_value(one), json_string_length(one)))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether a central policy that applies to the route is to become another. */
-static bool has_central_shadow(const struct policy_source *src)
-{
-    for (size_t i = 0; i < policy_central_count(src->central); i++) {
-        const struct policy_central_item *item = policy_central_at(src->central, i);
-
-        if (item->has_shadow && (item->enforced || (item->fallback && is_silent(src)) ||
-                                 is_named(src->names, item->name))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The route with its own shadow in place of its rules. */
-static struct policy_source own_shadow(const json_t *route, const struct yaml_doc *doc,
-                                       const struct policy_source *base)
-{
-    const json_t *mcp = json_object_get(json_object_get(route, "mcp"), "server");
-
-    return (struct policy_source){ .doc = doc,
-                                   .route = route,
-                                   .ppl = json_object_get(route, "shadow_policy"),
-                                   .central = base->central,
-                                   .mcp_server = mcp != NULL,
-                                   .mtls_default_deny = base->mtls_default_deny };
-}
-
-enum err policy_compile_shadow(const json_t *route, const struct yaml_doc *doc,
-                               const struct policy_source *base, struct policy **policy_out,
-                               enum policy_fault *fault_out, struct diag *d)
-{
-    struct policy_source source = own_shadow(route, doc, base);
-
-    *policy_out = NULL;
-    if (source.ppl == NULL) {
-        source = *base;
-        if (policy_source_of_route(route, doc, &source, NULL) != ERR_OK ||
-            !has_central_shadow(&source)) {
-            return ERR_OK; /* what is wrong with the route itself is said about what counts */
-        }
-    }
-    source.shadow = true;
-    return policy_compile(&source, policy_out, fault_out, d);
 }

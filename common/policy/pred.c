@@ -528,9 +528,8 @@ static enum err record_key(struct policy_scan *scan, const char *name, const jso
         if (!json_is_number(value)) {
             return fail_data(scan, "a comparison takes a number");
         }
-        record->numbers[record->number_count++] =
-            (struct policy_number_test){ .compare = compare, .number = json_number_value(value) };
-        return ERR_OK;
+        record->numbers[record->number_count].compare = compare;
+        return policy_match_number(scan, value, &record->numbers[record->number_count++].number);
     }
     if (policy_match_op(name) == POLICY_OP_NONE) {
         return policy_scan_fail(scan, POLICY_FAULT_OPERATOR,

@@ -1,4 +1,3 @@
-#include "common/policy/policy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +5,7 @@
 
 #include "common/buf.h"
 #include "common/mem.h"
+#include "common/policy/central.h"
 #include "common/policy/cert.h"
 #include "common/policy/scan.h"
 #include "test/support/cmocka.h"
@@ -304,6 +304,43 @@ static void a_route_is_read_as_in_the_configuration(void **state)
     assert_int_equal(v.outcome, POLICY_ALLOW);
 }
 
+/* Nobody reads which tool is called: a deny rule about it would silently keep nobody out. */
+static void a_rule_that_no_request_can_be_asked_closes_the_route(void **state)
+{
+    static const struct {
+        const char *route;
+        int line;
+    } rows[] = {
+        { "from: x\npolicy:\n  - deny: {or: [{mcp_tool: drop}]}\n", 3 },
+        { "from: x\npolicy:\n  - allow: {or: [{accept: 1}, {mcp_tool: {not: drop}}]}\n", 3 },
+        { "from: x\nallow_any_authenticated_user: true\npolicies: tools\n", 3 },
+    };
+    CLEANUP(yaml_doc_free) struct yaml_doc *tools = NULL;
+    CLEANUP(policy_central_unref) struct policy_central *central = NULL;
+    struct policy_source base = { 0 };
+
+    (void)state;
+    assert_int_equal(yaml_parse(SV("tools: {policy: [{deny: {or: [{mcp_tool: drop}]}}]}"), "c.yaml",
+                                &tools, NULL),
+                     ERR_OK);
+    central = policy_central_new(yaml_root(tools), tools);
+    base.central = central;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(yaml_doc_free) struct yaml_doc *doc = NULL;
+        struct policy *policy = NULL;
+        enum policy_fault fault = POLICY_FAULT_NONE;
+        struct diag d = { 0 };
+
+        assert_int_equal(yaml_parse(sv_from(rows[i].route), "c.yaml", &doc, NULL), ERR_OK);
+        assert_int_equal(policy_compile_route(yaml_root(doc), doc, &base, &policy, &fault, &d),
+                         ERR_INVALID);
+        assert_null(policy);
+        assert_int_equal(fault, POLICY_FAULT_ROUTE);
+        assert_non_null(strstr(d.text, "mcp_tool"));
+        assert_int_equal(d.line, rows[i].line);
+    }
+}
+
 static void a_route_key_of_the_wrong_type_is_refused(void **state)
 {
     static const char *const routes[] = {
@@ -420,6 +457,7 @@ int main(void)
         cmocka_unit_test(aliases_cannot_blow_a_policy_up),
         cmocka_unit_test(mistakes_have_class_place_and_hint),
         cmocka_unit_test(a_route_is_read_as_in_the_configuration),
+        cmocka_unit_test(a_rule_that_no_request_can_be_asked_closes_the_route),
         cmocka_unit_test(a_route_key_of_the_wrong_type_is_refused),
         cmocka_unit_test(our_own_paths_need_a_session_or_nothing),
         cmocka_unit_test(references_keep_a_policy_alive),
