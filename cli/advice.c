@@ -83,11 +83,11 @@ void cli_advise_routes(const struct config *config, config_advice_fn fn, void *a
         const struct config_route *other = NULL;
         bool unclear = false;
 
-        if (route->kind != CONFIG_ROUTE_HTTP || route->wildcard ||
-            route->match == CONFIG_MATCH_REGEX) {
+        if (route->kind != CONFIG_ROUTE_HTTP || route->match == CONFIG_MATCH_REGEX) {
             continue;
         }
         about_route(&t, route);
+        /* A host with '*' is asked for as it is written: what fits that fits all its hosts. */
         other = route_table_find(table, route->host,
                                  route->port != 0 ? route->port : (route->from_https ? 443 : 80),
                                  route->match_value, &unclear);

@@ -217,7 +217,8 @@ void proxy_own_preflight(struct proxy_exchange *x)
 bool proxy_own_robots(struct proxy_exchange *x)
 {
     if (!sv_eq(x->req.decoded, SV("/robots.txt")) ||
-        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD)) {
+        (x->head.method != HTTP_GET && x->head.method != HTTP_HEAD) ||
+        http_accept_media(&x->head) == HTTP_MEDIA_KUBERNETES) { /* it asks an API for an object */
         return false;
     }
     text(x, SV("text/plain"), SV("User-agent: *\nDisallow: /\n"), false);

@@ -115,6 +115,8 @@ def test_crawlers_are_told_to_keep_out(stand, tokens):
     for token in (None, tokens["robot/out"]):
         answer = ask(stand, token, path="/robots.txt")
         assert answer.status_code == 200 and "Disallow: /" in answer.text
+        answer = ask(stand, token, path="/robots.txt", **{"User-Agent": "kubectl/v1.30.0 (linux/amd64) kubernetes/7c48c2b"})
+        assert answer.status_code == answer.json()["code"] == (403 if token else 401)
     assert ask(stand, tokens["robot/in"], path="/robots.txt").json()["head"].startswith("GET /robots.txt")
 
 

@@ -81,6 +81,12 @@ def test_routes_that_nobody_reaches(stand):
            f"{stand.config_line('https://admin')} takes all of https://admin.localhost:{stand.port}/apple; put this" in said
 
 
+def test_routes_of_many_hosts_that_nobody_reaches(stand):
+    said = validate(stand, "".join(route("[{allow: {or: [{accept: true}]}}]", f"    prefix: {prefix}\n", host) for host, prefix in (
+        ("*.a.b", "/app/"), ("*.b", "/app"), ("*.a.b", "/app/x"), ("*.c.b", "/app/x"), ("*", "/"), ("x*.c", "/late"))))
+    assert said.count("no request gets here") == 3 and "3 things to see to" in said, said
+
+
 def test_groups_that_nobody_is_in(stand):
     rules = route("[{allow: {or: [{claim/groups: admins}, {claim/groups: amdins}, {groups: ghosts}]}}]")
     said = validate(stand, rules)
