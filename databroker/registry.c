@@ -10,7 +10,6 @@
 #include "databroker/service_int.h"
 
 enum {
-    TTL_MS = 60000, /* whoever does not report for so long is gone */
     CALL_BACK_S = 30,
     SERVICES_MAX = 1024,
     REPORT_MAX = 64, /* services of one report */
@@ -26,6 +25,7 @@ struct entry {
 
 struct broker_registry {
     struct broker_service *service;
+    int64_t ttl_ms;
     struct entry entries[SERVICES_MAX];
     size_t count;
     uint64_t generation; /* grows with each change */
@@ -85,7 +85,7 @@ static enum err report(struct broker_registry *registry, const Registry__Service
         *e = (struct entry){ .kind = service->kind, .endpoint = mem_strdup(service->endpoint) };
         registry->generation++;
     }
-    e->until_ms = clock_mono_ms() + TTL_MS;
+    e->until_ms = clock_mono_ms() + registry->ttl_ms;
     return ERR_OK;
 }
 
@@ -296,7 +296,7 @@ void broker_on_watch_services(struct rpc_call *call, const ProtobufCMessage *req
     registry->n_watchers++;
     service->open_calls++;
     rpc_call_stream(call, &watcher_ops, w);
-    show(w);
+    broker_registry_tick(registry);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -307,11 +307,12 @@ void broker_registry_tick(struct broker_registry *registry)
     show_all(registry);
 }
 
-struct broker_registry *broker_registry_new(struct broker_service *service)
+struct broker_registry *broker_registry_new(struct broker_service *service, int64_t ttl_ms)
 {
     struct broker_registry *registry = MEM_NEW(struct broker_registry);
 
     registry->service = service;
+    registry->ttl_ms = ttl_ms;
     registry->generation = 1;
     list_init(&registry->watchers);
     return registry;

@@ -527,7 +527,7 @@ enum err broker_service_new(struct loop *loop, const struct broker_store_ops *op
     service->probe_timer = event_new(loop_base(loop), -1, EV_PERSIST, on_probe_timer, service);
     CHECK(service->probe_timer != NULL && event_add(service->probe_timer, &every) == 0);
     service->external = broker_external_new(service);
-    service->registry = broker_registry_new(service);
+    service->registry = broker_registry_new(service, BROKER_REGISTRY_TTL_MS);
     *service_out = service;
     return ERR_OK;
 }

@@ -21,7 +21,8 @@ enum {
     BROKER_WRITE_MS = 5000,   /* a write that has not begun by then is not done */
     BROKER_CONFIRM_MS = 1000, /* an acknowledged deletion waits for replicas no longer */
     BROKER_ALONE_MS = 6000,   /* out of reach of the store for so long: others may have written */
-    BROKER_AUDIT_MS = 3000,   /* a change waits for its audit line no longer */
+    BROKER_REGISTRY_TTL_MS = 60000,
+    BROKER_AUDIT_MS = 3000, /* a change waits for its audit line no longer */
     BROKER_FOLLOWERS_MAX = 256
 };
 
@@ -197,8 +198,8 @@ void broker_confirm_check(struct broker_service *service);
 void broker_confirm_init(struct broker_service *service);
 void broker_confirm_deinit(struct broker_service *service);
 
-/* registry.c. Who serves what, as they reported it: in memory. */
-struct broker_registry *broker_registry_new(struct broker_service *service);
+/* registry.c. Who serves what, as they reported it: in memory. Whoever does not report for ttl_ms is gone. */
+struct broker_registry *broker_registry_new(struct broker_service *service, int64_t ttl_ms);
 void broker_registry_free(struct broker_registry **registry);
 /* Now and then: forgets who reports no longer. */
 void broker_registry_tick(struct broker_registry *registry);

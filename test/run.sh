@@ -30,7 +30,7 @@ add() { # passed, failed, name
 # TSan cannot see into gRPC. Only programs that speak it are excused for that (see the file).
 tsan_options() { # name of a unit program
     case $1 in
-    authorize/service_test | authorize/service_store_test | authorize/explain_test | proxy/authz_client_test | common/rpc/*) echo "$TSAN_OPTIONS" ;;
+    authorize/service_test | authorize/service_store_test | authorize/explain_test | databroker/registry_test | proxy/authz_client_test | common/rpc/*) echo "$TSAN_OPTIONS" ;;
     *) echo "$TSAN_OPTIONS" | sed 's/suppressions=[^:]*://' ;;
     esac
 }
