@@ -72,6 +72,7 @@ struct broker_store {
     struct broker_writer queue;
     struct broker_pg_conn *writer;
     uint64_t number; /* of the last transaction that was begun */
+    bool full;       /* the server had no room for a write, and none for a probe since */
     struct broker_steady steady;
 
     pthread_t watcher;
@@ -88,6 +89,7 @@ struct broker_pg_txn {
     int64_t probe_us; /* when the store was last probed */
     char history[64];
     bool write; /* there is something to commit */
+    bool roomy; /* it takes room that the server must find on its disk */
 };
 
 /* store_pg.c: connects and prepares. While the server is away it tries again, until deadline_ms or until

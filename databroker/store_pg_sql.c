@@ -37,6 +37,9 @@ const struct broker_pg_statement broker_pg_statements[BROKER_PG_COUNT] = {
                               "log_floor = $3, options_version = $4, wanted = $5 WHERE one = 1",
                               "iiiii" },
     [BROKER_PG_PROBE_PUT] = { "UPDATE postern.store SET probe = $1 WHERE one = 1", "i" },
+    [BROKER_PG_ROOM_PUT] = { "INSERT INTO postern.records (" COLUMNS ", ends_us) "
+                             "VALUES (0, '', '', 0, '', $1, 0)",
+                             "b" },
     [BROKER_PG_HISTORY_PUT] = { "UPDATE postern.store SET history = $1 WHERE one = 1", "t" },
     [BROKER_PG_WRITER_GET] = { "SELECT number FROM postern.writers WHERE id = $1", "t" },
     [BROKER_PG_WRITER_PUT] = { "INSERT INTO postern.writers (id, number, seen_us) "

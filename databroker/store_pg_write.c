@@ -11,7 +11,8 @@
 #include "databroker/store_pg_int.h"
 
 enum {
-    TRIES = 20, /* of a transaction that loses against others */
+    TRIES = 20,        /* of a transaction that loses against others */
+    ROOM_BYTES = 8192, /* a page of the server's */
     SETTLE_MS =
         12000 /* for finding out what became of one: longer than the server keeps its lock */
 };
@@ -311,6 +312,22 @@ static void apply_clear(struct broker_pg_txn *txn, struct broker_write *w)
     txn->write = true;
 }
 
+/* A server whose disk is full goes on changing rows in place, so that the probe alone would tell nothing:
+ * after a write for which there was no room it asks for a page, too, which nobody ever sees. */
+static void apply_probe(struct broker_pg_txn *txn)
+{
+    broker_pg_add(txn->conn, BROKER_PG_PROBE_PUT, PG_I64(txn->now_us));
+    txn->write = true;
+    if (txn->store->full) {
+        char page[ROOM_BYTES]; /* nothing that could be compressed */
+
+        rand_bytes(page, sizeof(page));
+        broker_pg_add(txn->conn, BROKER_PG_ROOM_PUT, PG_BYTES(sv_of(page, sizeof(page))));
+        broker_pg_add(txn->conn, BROKER_PG_RECORD_DELETE, PG_TEXT(SV("")), PG_TEXT(SV("")));
+        txn->roomy = true;
+    }
+}
+
 /* Decides about w, sets its err and adds what it writes. An error: the transaction is lost. */
 static enum err apply(struct broker_pg_txn *txn, struct broker_write *w)
 {
@@ -342,8 +359,7 @@ static enum err apply(struct broker_pg_txn *txn, struct broker_write *w)
         txn->write = true;
         return ERR_OK;
     case BROKER_WRITE_PROBE:
-        broker_pg_add(txn->conn, BROKER_PG_PROBE_PUT, PG_I64(txn->now_us));
-        txn->write = true;
+        apply_probe(txn);
         return ERR_OK;
     case BROKER_WRITE_SWEEP:
         return broker_pg_sweep(txn, &w->swept_out);
@@ -500,6 +516,9 @@ static enum err attempt(struct broker_store *store, struct broker_write *const *
                       PG_U64(store->number), PG_I64(txn.now_us));
         err = broker_pg_txn_commit(&txn);
     }
+    if (err == ERR_OK && txn.roomy) {
+        store->full = false;
+    }
     if (err == ERR_OK && is_news(&txn)) {
         broker_pg_watch_told(store, &txn.state);
     }
@@ -602,6 +621,7 @@ enum err broker_pg_transact(struct broker_store *store, struct broker_write *con
             (void)usleep((useconds_t)rand_below(20000));
         }
     }
+    store->full = store->full || (known && err == ERR_LIMIT);
     if (known && (err == ERR_OK || err == ERR_LIMIT || err == ERR_IO)) {
         return err; /* of one, perhaps: the others may fit by themselves */
     }

@@ -2,13 +2,16 @@
 
 Disk          the disk of one folder: fail(), slow(), heal(); env for the programs that use it; note() among its entries
 Recording     what was noted: crashes() are the folder's files after a power loss, at random moments
+SmallDisk     a real one of few megabytes, which is there for the programs that argv() runs: fill(), make_room()
 """
 
+import errno
 import json
 import mmap
 import os
 import random
 import struct
+import subprocess
 import tempfile
 
 from trial import BIN
@@ -147,3 +150,39 @@ def crash_folder(files):
         with open(os.path.join(folder, name), "wb") as f:
             f.write(data)
     return folder
+
+
+class SmallDisk:
+    """A tmpfs at a folder, in a mount namespace of its own that lives as long as its `cat`, as in namespaces.py. Needs root."""
+
+    def __init__(self, folder, mebibytes, owner):
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        self.holder = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o "$1" tmpfs "$2" && exec cat', "sh",
+             f"size={mebibytes}m,mode=0700,uid={owner.pw_uid},gid={owner.pw_gid}", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.holder.stdin.write(b"\n")  # what comes back comes when it is mounted
+        self.holder.stdin.flush()
+        assert self.holder.stdout.read(1) == b"\n", "no small disk: mount refused"
+        self.ballast = f"/proc/{self.holder.pid}/root{folder}/ballast"
+
+    def argv(self, *argv):
+        return ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--", *argv]
+
+    def fill(self):
+        """To the last byte."""
+        with open(self.ballast, "ab", buffering=0) as f:
+            for n in (1 << 20, 4096, 1):
+                try:
+                    while f.write(bytes(n)):
+                        pass
+                except OSError as e:
+                    assert e.errno == errno.ENOSPC
+
+    def make_room(self):
+        os.unlink(self.ballast)
+
+    def close(self):
+        self.holder.stdin.close()
+        self.holder.wait(20)
+        self.holder.stdout.close()

@@ -1,7 +1,8 @@
 """A PostgreSQL server of the test's own, in a new folder and on a free port of loopback, or of a node (namespaces.py); as root
 it runs as the user postgres.
 
-Postgres      start, stop, kill, promote; sql() as the superuser; target: the connection string of an ordinary role
+Postgres      start, stop, kill, promote; sql() as the superuser; target: the connection string of an ordinary role;
+              on_small_disk() after create()
 Postgres.standby()   a server that follows it by streaming replication
 """
 
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 
+from disk import SmallDisk
 from sanitize import PATIENCE
 from trial import free_port, wait_for
 
@@ -21,6 +23,7 @@ PROGRAMS = "/usr/lib/postgresql/15/bin"
 class Postgres:
     def __init__(self, settings=None, port=None, node=None):
         self.folder = tempfile.mkdtemp(prefix="postern-pg-")
+        self.disk = None
         self.owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         os.chown(self.folder, self.owner.pw_uid, self.owner.pw_gid)
         self.data = self.folder + "/data"
@@ -34,9 +37,9 @@ class Postgres:
                               cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * PATIENCE,
                               **kwargs)
 
-    def create(self):
-        """A cluster with the role postern, which owns the database postern and nothing else."""
-        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    def create(self, *options):
+        """A cluster with the role postern, which owns the database postern and nothing else. options: initdb's."""
+        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", *options)
         if self.node:
             with open(self.data + "/pg_hba.conf", "a") as f:
                 f.write("host all all samenet trust\n")
@@ -51,8 +54,9 @@ class Postgres:
             argv = [f"{PROGRAMS}/postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port), "-c",
                     f"listen_addresses={self.host}", *options]
             owner = {"user": self.owner.pw_uid, "group": self.owner.pw_gid}
-            if self.node:  # only root enters it
-                argv = self.node.argv("setpriv", f"--reuid={self.owner.pw_uid}", f"--regid={self.owner.pw_gid}", "--clear-groups", *argv)
+            inside = self.node or self.disk
+            if inside:  # only root enters it
+                argv = inside.argv("setpriv", f"--reuid={self.owner.pw_uid}", f"--regid={self.owner.pw_gid}", "--clear-groups", *argv)
                 owner = {}
             self.process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log, **owner)
         wait_for("PostgreSQL to answer", self.is_ready, 60)
@@ -89,6 +93,20 @@ class Postgres:
             os.unlink(pid)
         self.process = None
 
+    def on_small_disk(self, what, mebibytes):
+        """Its log, or all of the database postern, is on a disk of its own that is soon full; the disk."""
+        self.stop()
+        small = self.folder + "/small"
+        self.disk = SmallDisk(small, mebibytes, self.owner)
+        if what == "log":
+            subprocess.run(self.disk.argv("sh", "-c", f"mv {self.data}/pg_wal {small}/pg_wal && ln -s {small}/pg_wal {self.data}/"),
+                           check=True)
+        self.start()
+        if what == "data":
+            self.sql(f"CREATE TABLESPACE small LOCATION '{small}'")
+            self.sql("ALTER DATABASE postern SET TABLESPACE small")
+        return self.disk
+
     def standby(self, port=None):
         """A server that follows this one; that commits wait for it is for settings to say."""
         other = Postgres(self.settings, port)
@@ -101,4 +119,6 @@ class Postgres:
 
     def close(self):
         self.stop(signal.SIGQUIT)
+        if self.disk:
+            self.disk.close()
         shutil.rmtree(self.folder, ignore_errors=True)
