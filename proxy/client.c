@@ -63,6 +63,7 @@ void proxy_client_send(struct proxy_exchange *x)
 
 void proxy_client_sink(struct proxy_exchange *x, struct proxy_pipe *pipe)
 {
+    pipe->drop = proxy_head_dropped_answer(x);
     if (x->stream != NULL) {
         pipe->to_stream = x->stream;
     } else {
@@ -75,6 +76,7 @@ void proxy_client_source(struct proxy_exchange *x, struct proxy_pipe *pipe)
 {
     pipe->from = x->stream != NULL ? &x->stream->in : &x->conn->in;
     pipe->from_stream = x->stream;
+    pipe->drop = proxy_head_dropped(x);
 }
 
 void proxy_client_read(struct proxy_exchange *x, bool on)

@@ -365,8 +365,8 @@ static void begin_answer(struct proxy_exchange *x)
     x->status = x->answer.status;
     proxy_claim_note(&x->claim, x->answer.status);
     x->upstream_us = clock_mono_us() - x->began_us;
-    if (x->answer.status == 101 && !x->upgrade) {
-        fail(x, 502, "upgrade-without-request");
+    if (!proxy_tunnel_is_clear(x)) {
+        fail(x, 502, x->answer.status == 101 ? "upgrade-without-request" : "upgrade-not-taken");
         return;
     }
     if (x->server != NULL) {
@@ -529,7 +529,7 @@ static bool read_upstream(struct proxy_exchange *x)
         x->up_eof = true;
         x->up_broke = result != PROXY_IO_END; /* a cut is no end */
         proxy_upstream_want(up, false, up->wr_on);
-        if (!x->answer_begun || x->down_pipe.taken == 0) {
+        if (!x->answer_begun || (x->down_pipe.taken == 0 && !x->down_pipe.ended)) {
             answer_ended_early(x);
         }
         return false;

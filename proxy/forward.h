@@ -17,4 +17,7 @@ MUST_CHECK bool proxy_head_request(struct proxy_exchange *x, const struct proxy_
                                    struct proxy_emit *e);
 /* Writes the answer's head for the client; *chunk_out: the body goes in chunks of ours. */
 void proxy_head_answer(struct proxy_exchange *x, struct proxy_emit *e, bool *chunk_out);
+/* Names of the client's, and of the upstream's, that the route speaks for; NULL: none. */
+const struct http_name_set *proxy_head_dropped(const struct proxy_exchange *x);
+const struct http_name_set *proxy_head_dropped_answer(const struct proxy_exchange *x);
 void proxy_head_interim(struct proxy_exchange *x, struct proxy_emit *e);

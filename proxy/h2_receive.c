@@ -152,6 +152,8 @@ static void seal(struct proxy_h2_stream *s, bool ended)
     head->minor = 1;
     if (head->kind == HTTP_REQUEST) {
         take_protocol(s);
+        head->upgrade = s->protocol.p != NULL;
+        head->websocket = head->upgrade;
         join_cookies(s);
         if (head->method == HTTP_CONNECT) {
             head->target = head->host;
@@ -160,11 +162,8 @@ static void seal(struct proxy_h2_stream *s, bool ended)
     if (s->fault == HTTP_FAULT_NONE) {
         s->fault = http_head_seal(head);
     }
-    if (s->protocol.p != NULL) {
-        head->upgrade = true;
-        head->websocket = true;
-    }
-    if (ended) {
+    /* What follows the head of a WebSocket is for the tunnel, and nothing is before that is open. */
+    if (ended || head->websocket) {
         head->framing = HTTP_BODY_NONE;
     } else if (head->kind == HTTP_REQUEST && head->framing == HTTP_BODY_NONE) {
         head->framing = HTTP_BODY_CHUNKED; /* of unknown length; frames tell its end */

@@ -102,7 +102,7 @@ static bool strips_cookies(const struct proxy_exchange *x)
     return x->service != PROXY_FOR_AUTHENTICATE;
 }
 
-static const struct http_name_set *dropped(const struct proxy_exchange *x)
+const struct http_name_set *proxy_head_dropped(const struct proxy_exchange *x)
 {
     return x->service == PROXY_FOR_ROUTE ? x->route->drop : NULL;
 }
@@ -134,7 +134,7 @@ static bool passes(struct proxy_exchange *x, const struct http_field *f)
         break;
     }
     return !http_name_set_has(x->snapshot->ours, f->name) &&
-           !http_name_set_has(dropped(x), f->name);
+           !http_name_set_has(proxy_head_dropped(x), f->name);
 }
 
 /* The names that passes() has something to say about: all others pass. */
@@ -142,7 +142,7 @@ static struct http_name_bits watched(const struct proxy_exchange *x)
 {
     struct http_name_bits bits = *http_name_set_numbers(x->snapshot->ours);
 
-    http_name_bits_join(&bits, http_name_set_numbers(dropped(x)));
+    http_name_bits_join(&bits, http_name_set_numbers(proxy_head_dropped(x)));
     http_name_bits_add(&bits, HTTP_H_OTHER);
     http_name_bits_add(&bits, HTTP_H_HOST);
     http_name_bits_add(&bits, HTTP_H_CONTENT_LENGTH);
@@ -170,7 +170,8 @@ static void add_theirs(struct proxy_exchange *x, struct proxy_emit *e)
         }
         proxy_emit_fields(e, &fields[from], i - from);
         from = i + 1;
-        if (forwarded && f->id == HTTP_H_COOKIE && strips_cookies(x)) {
+        if (forwarded && f->id == HTTP_H_COOKIE && strips_cookies(x) &&
+            !http_name_set_has(proxy_head_dropped(x), f->name)) {
             add_cookie(x, e, f->value);
         }
     }
@@ -182,20 +183,40 @@ static struct sv upstream_authority(struct proxy_exchange *x, const struct proxy
     return x->out.host.p != NULL ? x->out.host : sv_from(target->host_header);
 }
 
+/* Whether a field is ours to say: a route that sets or removes its name has the last word. */
+static bool is_ours_to_say(const struct proxy_exchange *x, struct sv name)
+{
+    return !http_name_set_has(proxy_head_dropped(x), name);
+}
+
+static void add_own(const struct proxy_exchange *x, struct proxy_emit *e, struct sv name,
+                    struct sv value)
+{
+    if (is_ours_to_say(x, name)) {
+        proxy_emit_field(e, name, value);
+    }
+}
+
 static void add_ours(struct proxy_exchange *x, struct proxy_emit *e)
 {
     size_t i = 0;
 
     if (x->visitor.forwarded_for.n != 0) {
-        proxy_emit_field(e, SV("X-Forwarded-For"), x->visitor.forwarded_for);
+        add_own(x, e, SV("X-Forwarded-For"), x->visitor.forwarded_for);
     }
     if (x->visitor.address.known) {
-        proxy_emit_field(e, SV("X-Envoy-External-Address"), x->visitor.text);
+        add_own(x, e, SV("X-Envoy-External-Address"), x->visitor.text);
     }
-    proxy_emit_clean(e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
-    proxy_emit_unique(e, SV("X-Request-Id"), sv_from(x->request_id));
+    add_own(x, e, SV("X-Forwarded-Proto"), x->visitor.https ? SV("https") : SV("http"));
+    if (is_ours_to_say(x, SV("X-Request-Id"))) {
+        proxy_emit_unique(e, SV("X-Request-Id"), sv_from(x->request_id));
+    }
     for (i = 0; x->identity != NULL && i < x->identity->n; i++) {
-        proxy_emit_clean(e, x->identity->headers[i].name, x->identity->headers[i].value);
+        const struct proxy_identity_header *h = &x->identity->headers[i];
+
+        if (is_ours_to_say(x, h->name)) {
+            proxy_emit_clean(e, h->name, h->value);
+        }
     }
     for (i = 0; i < x->out.n_set; i++) {
         if (x->out.set[i].value.p != NULL) {
@@ -233,9 +254,7 @@ static void add_framing(struct proxy_exchange *x, struct proxy_emit *e)
 
     if (x->upgrade) {
         add_upgrade(x, e);
-        return;
-    }
-    if (x->head.te_trailers) {
+    } else if (x->head.te_trailers) {
         if (h1) {
             proxy_emit_field(e, SV("Connection"), SV("TE"));
         }
@@ -258,7 +277,7 @@ bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *tar
     }
     proxy_emit_request(e, x->req.method_text, to, upstream_authority(x, target),
                        target->tls != NULL);
-    proxy_emit_field(e, SV("X-Forwarded-Host"), x->req.authority);
+    add_own(x, e, SV("X-Forwarded-Host"), x->req.authority);
     add_theirs(x, e);
     add_framing(x, e);
     add_ours(x, e); /* last: nothing that came from outside stands behind ours */
@@ -289,7 +308,7 @@ static bool switched(const struct proxy_exchange *x)
     return x->answer.status == 101 && x->stream != NULL;
 }
 
-static const struct http_name_set *dropped_answer(const struct proxy_exchange *x)
+const struct http_name_set *proxy_head_dropped_answer(const struct proxy_exchange *x)
 {
     return x->service == PROXY_FOR_ROUTE ? x->route->answers->drop : NULL;
 }
@@ -301,7 +320,7 @@ static bool answer_passes(const struct proxy_exchange *x, const struct http_fiel
         (proxy_cors_speaks_for(f->name) && owns_cors(x))) {
         return false;
     }
-    return !http_name_set_has(dropped_answer(x), f->name);
+    return !http_name_set_has(proxy_head_dropped_answer(x), f->name);
 }
 
 static bool rewrites(const struct proxy_exchange *x)
@@ -325,7 +344,7 @@ static void add_answer_field(struct proxy_exchange *x, struct proxy_emit *e,
 /* The names that an answer's field is looked at for: all others go on as they are. */
 static struct http_name_bits watched_answer(const struct proxy_exchange *x)
 {
-    struct http_name_bits bits = *http_name_set_numbers(dropped_answer(x));
+    struct http_name_bits bits = *http_name_set_numbers(proxy_head_dropped_answer(x));
 
     http_name_bits_add(&bits, HTTP_H_OTHER);
     http_name_bits_add(&bits, HTTP_H_CONTENT_LENGTH);

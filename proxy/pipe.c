@@ -136,7 +136,7 @@ void proxy_body_init_raw(struct proxy_body *body)
     body->trailer = NULL;
 }
 
-void proxy_body_init_frames(struct proxy_body *body, const struct http_head *trailer)
+void proxy_body_init_frames(struct proxy_body *body, struct http_head *trailer)
 {
     proxy_body_init_raw(body);
     body->trailer = trailer;
@@ -329,8 +329,21 @@ static void put_piece(struct proxy_pipe *pipe, struct sv data)
     pipe->to->piece = data;
 }
 
+/* A rule about headers holds for trailers, too: some servers read both as one. */
+static void drop_trailers(struct proxy_pipe *pipe)
+{
+    struct http_head *trailer = pipe->body->trailer;
+
+    for (uint32_t i = 0; trailer != NULL && pipe->drop != NULL && i < trailer->n; i++) {
+        if (http_name_set_has(pipe->drop, trailer->fields[i].name)) {
+            trailer->fields[i].flags |= HTTP_F_DROP;
+        }
+    }
+}
+
 static void put_end(struct proxy_pipe *pipe)
 {
+    drop_trailers(pipe);
     if (pipe->to_stream != NULL) {
         proxy_h2_offer_end(pipe->to_stream, pipe->body->trailer);
     } else if (pipe->chunk) {

@@ -45,9 +45,9 @@ struct proxy_body {
     enum http_framing framing;
     uint64_t left; /* HTTP_BODY_LENGTH */
     bool done;
-    bool ended;                      /* HTTP_BODY_UNTIL_CLOSE: nothing comes behind what is here */
-    const struct http_head *trailer; /* what stands behind it; NULL: nothing can */
-    struct http_chunked *chunked;    /* HTTP_BODY_CHUNKED */
+    bool ended;                   /* HTTP_BODY_UNTIL_CLOSE: nothing comes behind what is here */
+    struct http_head *trailer;    /* what stands behind it; NULL: nothing can */
+    struct http_chunked *chunked; /* HTTP_BODY_CHUNKED */
 };
 
 /* arena: for what chunks need. */
@@ -59,7 +59,7 @@ void proxy_body_init_raw(struct proxy_body *body);
 enum http_step proxy_body_next(struct proxy_body *body, struct sv *in, struct sv *data_out);
 
 /* Frames tell where it ends: the receiver of them sets ended. */
-void proxy_body_init_frames(struct proxy_body *body, const struct http_head *trailer);
+void proxy_body_init_frames(struct proxy_body *body, struct http_head *trailer);
 
 struct proxy_out {
     struct buf head;
@@ -113,11 +113,12 @@ struct proxy_pipe {
     struct proxy_out *to; /* with io; NULL: HTTP/2 */
     struct proxy_io *io;
     struct proxy_h2_stream *to_stream;
-    bool chunk;     /* write chunks of our own */
-    size_t taken;   /* bytes of the window that the piece under way stands for */
-    bool ended;     /* the end is in out */
-    uint64_t bytes; /* payload passed on */
-    uint64_t wire;  /* bytes written */
+    const struct http_name_set *drop; /* trailers that do not pass; may be NULL */
+    bool chunk;                       /* write chunks of our own */
+    size_t taken;                     /* bytes of the window that the piece under way stands for */
+    bool ended;                       /* the end is in out */
+    uint64_t bytes;                   /* payload passed on */
+    uint64_t wire;                    /* bytes written */
 };
 
 enum proxy_pipe_result proxy_pipe_pump(struct proxy_pipe *pipe, char *scratch);

@@ -91,6 +91,21 @@ void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv l
     proxy_reply(x, &(struct proxy_reply){ .status = status, .fields = &all });
 }
 
+void proxy_reply_canonical(struct proxy_exchange *x)
+{
+    CLEANUP(buf_deinit) struct buf url = { 0 };
+    struct sv to = x->req.forward;
+
+    if (sv_starts(to, SV("//"))) { /* it would be the page of a host of that name */
+        buf_init(&url, x->req.authority.n + to.n + 2);
+        buf_add_str(&url, "//");
+        buf_add_sv(&url, x->req.authority);
+        buf_add_sv(&url, to);
+        to = arena_sv(&x->arena, buf_sv(&url));
+    }
+    proxy_reply_redirect(x, 308, to, NULL);
+}
+
 static void add_page(struct buf *url, const struct proxy_exchange *x, const char *path)
 {
     buf_add_str(url, "https://");

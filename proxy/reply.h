@@ -22,6 +22,8 @@ void proxy_reply_login_needed(struct proxy_exchange *x);
 /* fields: more of the head, or NULL. */
 void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv location,
                           const struct proxy_fields *fields);
+/* To the one spelling of this request's own address. */
+void proxy_reply_canonical(struct proxy_exchange *x);
 /* What the route's cors block has answers say. */
 void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e);
 /* Fields that every answer through us gets: set_response_headers, x-request-id. */

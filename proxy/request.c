@@ -393,7 +393,7 @@ static bool answer_at_once(struct proxy_exchange *x)
     const struct config_cors *cors = &x->route->config->cors;
 
     if (x->req.redirect) {
-        proxy_reply_redirect(x, 308, x->req.forward, NULL);
+        proxy_reply_canonical(x);
         return true;
     }
     if (cors->on && cors->answer_preflight && proxy_request_is_preflight(x)) {
@@ -547,7 +547,7 @@ void proxy_request_start(struct proxy_exchange *x)
         return;
     }
     if (x->req.redirect) {
-        proxy_reply_redirect(x, 308, x->req.forward, NULL);
+        proxy_reply_canonical(x);
         return;
     }
     dispatch(x);

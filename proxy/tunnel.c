@@ -3,6 +3,19 @@
 #include "common/clock.h"
 #include "proxy/client.h"
 
+bool proxy_tunnel_is_clear(const struct proxy_exchange *x)
+{
+    const struct http_head *answer = &x->answer;
+    struct sv asked =
+        x->stream != NULL ? SV("websocket") : http_head_value(&x->head, HTTP_H_UPGRADE);
+
+    if (answer->status != 101) {
+        return !x->upgrade || x->stream == NULL || answer->status >= 300;
+    }
+    return x->upgrade && x->request_done && answer->upgrade &&
+           sv_ieq(http_head_value(answer, HTTP_H_UPGRADE), asked);
+}
+
 void proxy_tunnel_enter(struct proxy_exchange *x)
 {
     const struct config_route *c = x->route->config;

@@ -131,6 +131,8 @@ bool config_read_pattern(struct config_reader *r, const struct config_value *v,
 /* Whether a value can stand in a header. */
 bool config_is_header_value(struct sv s);
 bool config_is_header_name(struct sv s);
+/* False: it frames messages or belongs to a connection, which is reported; v: who sets it. */
+bool config_is_free_header(struct config_reader *r, const struct config_value *v, struct sv name);
 bool config_want_text(struct config_reader *r, const struct config_value *v, struct sv *text_out);
 
 /* net.c: addresses and URLs. */

@@ -164,14 +164,13 @@ void config_check_rewrites(struct config_reader *r, const struct config_value *v
 static void check_header(struct config_reader *r, const struct config_value *v,
                          const struct config_header_rewrite *h)
 {
-    enum http_name id = http_name_id(h->header);
+    struct config_value at = *v;
 
+    at.key = "rewrite_response_headers";
     if (!config_is_header_name(h->header)) {
         config_error(r, v->place, "rewrite_response_headers: this is no header name");
-    } else if ((http_name_class(id) & HTTP_C_HOP) != 0 || id == HTTP_H_CONTENT_LENGTH) {
-        config_error(r, v->place,
-                     "rewrite_response_headers: this header says where a message ends or belongs "
-                     "to the connection");
+    } else {
+        (void)config_is_free_header(r, &at, h->header);
     }
     if (!config_is_header_value(h->prefix) || !config_is_header_value(h->value)) {
         config_error(r, v->place, "rewrite_response_headers: a header's value is one line of text");

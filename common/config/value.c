@@ -4,6 +4,7 @@
 #include "common/config/reader.h"
 #include "common/crypto/keys.h"
 #include "common/duration.h"
+#include "common/http/name.h"
 #include "common/mem.h"
 
 #define SLOT(type, base, row) ((type *)(void *)((char *)(base) + (row)->offset))
@@ -292,6 +293,20 @@ bool config_is_header_name(struct sv s)
     return s.n != 0;
 }
 
+bool config_is_free_header(struct config_reader *r, const struct config_value *v, struct sv name)
+{
+    enum http_name id = http_name_id(name);
+
+    if ((http_name_class(id) & HTTP_C_HOP) == 0 && id != HTTP_H_CONTENT_LENGTH) {
+        return true;
+    }
+    config_error(r, v->place,
+                 "%s: %.*s says where a message ends or belongs to the connection: it is set for "
+                 "each message anew",
+                 v->key, (int)MIN(name.n, (size_t)64), name.p);
+    return false;
+}
+
 static bool is_upgrade(struct sv s)
 {
     struct sv rest = s;
@@ -372,6 +387,20 @@ static bool read_cidrs(struct config_reader *r, const struct config_row *row,
     return true;
 }
 
+static bool is_header(struct config_reader *r, const struct config_row *row,
+                      const struct config_value *v, const struct config_pair *p)
+{
+    if (!config_is_header_name(p->name)) {
+        config_error(r, v->place, "%s: this is no header name", v->key);
+        return false;
+    }
+    if (row->type == CFG_HEADERS && !config_is_header_value(p->value)) {
+        config_error(r, v->place, "%s: a header's value is one line of text", v->key);
+        return false;
+    }
+    return config_is_free_header(r, v, p->name);
+}
+
 static bool read_pairs(struct config_reader *r, const struct config_row *row,
                        const struct config_value *v, struct config_pairs *slot)
 {
@@ -396,12 +425,8 @@ static bool read_pairs(struct config_reader *r, const struct config_row *row,
         }
         p->name = config_keep(r, sv_from(item.key));
         p->value = config_keep(r, p->value);
-        if (row->type != CFG_PAIRS && !config_is_header_name(p->name)) {
-            config_error(r, item.place, "%s: this is no header name", v->key);
-            return false;
-        }
-        if (row->type == CFG_HEADERS && !config_is_header_value(p->value)) {
-            config_error(r, item.place, "%s: a header's value is one line of text", v->key);
+        item.key = v->key;
+        if (row->type != CFG_PAIRS && !is_header(r, row, &item, p)) {
             return false;
         }
         list.n++;

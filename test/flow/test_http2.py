@@ -330,6 +330,65 @@ def test_a_websocket_opens_over_a_stream(stand):
     u.close()
 
 
+def test_a_websocket_over_a_stream_is_open_when_its_upstream_has_switched_and_not_before():
+    early = []
+
+    def talk(s):
+        path = read_until(s, b"\r\n\r\n").split(b" ")[1]
+        if path != b"/early":
+            s.sendall(b"HTTP/1.1 " + answers[path] + b"\r\n\r\n")
+            return
+        s.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            early.append(s.recv(65536))
+        s.settimeout(None)
+        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n")
+        s.sendall(receive(s).upper())
+    answers = {b"/200": b"200 OK\r\nContent-Length: 0", b"/204": b"204 No Content", b"/206": b"206 Partial\r\nContent-Length: 0",
+               b"/426": b"426 Upgrade Required\r\nContent-Length: 0", b"/302": b"302 Found\r\nContent-Length: 0",
+               b"/other": b"101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp",
+               b"/bare": b"101 Switching Protocols\r\nConnection: Upgrade"}
+    u = Upstream(raw=talk)
+    s = Stand(f"""
+  - from: http://public.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_websockets: true
+    allow_public_unauthenticated_access: true
+""", tls=False).start()
+    c = H2Client(s.port, tls=False)
+    more = [("sec-websocket-version", "13")]
+    told = {path: c.answer(c.request("CONNECT", path.decode(), more, end=False, protocol="websocket")).status for path in answers}
+    assert told == {b"/200": 502, b"/204": 502, b"/206": 502, b"/426": 426, b"/302": 302, b"/other": 502, b"/bare": 502}
+    sid = c.request("CONNECT", "/early", more, end=False, protocol="websocket")
+    c.send(sid, b"hello")
+    c.until(lambda: c.answers[sid].body)
+    assert c.answers[sid].status == 200 and c.answers[sid].body == b"HELLO" and early == []
+    # A length would promise a body, of which a WebSocket has none.
+    assert c.answer(c.request("CONNECT", "/early", more + [("content-length", "5")], end=False, protocol="websocket")).status == 400
+    c.close()
+    s.stop()
+    u.close()
+
+
+def test_an_answer_without_a_body_is_whole_also_when_its_upstream_leaves_at_once():
+    answers = {b"/304": b"304 Not Modified", b"/204": b"204 No Content", b"/302": b"302 Found\r\nContent-Length: 0",
+               b"/200": b"200 OK\r\nConnection: close\r\nContent-Length: 0"}
+    u = Upstream(raw=lambda s: s.sendall(b"HTTP/1.1 " + answers[read_until(s, b"\r\n\r\n").split(b" ")[1]] + b"\r\n\r\n"))
+    s = Stand(f"""
+  - from: http://public.localhost:PORT
+    to: http://127.0.0.1:{u.port}
+    allow_public_unauthenticated_access: true
+""", tls=False).start()
+    c = H2Client(s.port, tls=False)
+    for path in answers:
+        for method, end in (("GET", True), ("HEAD", True), ("POST", False)):
+            answer = c.answer(c.request(method, path.decode(), end=end))
+            assert answer.status == int(path[1:]) and answer.reset in (None, 0), (path, method, answer.reset)
+    c.close()
+    s.stop()
+    u.close()
+
+
 def test_a_revoked_session_loses_its_streams(stand):
     c = H2Client(stand.port, "app.localhost")
     sid = c.request("POST", "/long", [("cookie", cookie_of(stand))], body=b"begin", end=False)

@@ -78,6 +78,9 @@ def stand(upstream, api, tmp_path_factory):
         route("prefix: /forward/", p, "    path_with_escaped_slashes_action: unescape_and_forward\n"),
         route("prefix: /redirect-slash/", p, "    path_with_escaped_slashes_action: unescape_and_redirect\n"),
         route("prefix: /strict/", p, ""),
+        route("prefix: /own-words/", p, "    set_request_headers: {X-Forwarded-Proto: gopher, Cookie: own=1, x-request-id: mine}\n"
+                                        "    remove_request_headers: [X-Forwarded-Host, X-Envoy-External-Address]\n"),
+        route("prefix: /no-cookies/", p, "    remove_request_headers: [cookie]\n"),
         route("prefix: /names-allow/", p, "    headers_with_underscores_action: allow\n"),
         route("prefix: /names-drop/", p, "    headers_with_underscores_action: drop_header\n"),
         route("prefix: /headers", p, "    rewrite_response_headers:\n"
@@ -203,6 +206,30 @@ def test_underscores_by_route(stand, upstream):
     assert ask(stand, "/names-allow/", fields="X_Forwarded_For: 6.6.6.6\r\nX_Pomerium_Claim_Email: a\r\n")[0] == 200
     assert b"6.6.6.6" not in upstream.heads[-1] and b"X_Pomerium" not in upstream.heads[-1]
     assert ask(stand, "/ping", fields=field)[0] == 400
+
+
+def test_a_route_has_the_last_word_about_the_headers_it_names(stand, upstream):
+    fields = "Cookie: a=1\r\nX-Forwarded-Proto: ftp\r\nX-Forwarded-Host: theirs\r\n"
+    assert ask(stand, "/own-words/", fields=fields)[0] == 200
+    for name, want in (("X-Forwarded-Proto", ["gopher"]), ("Cookie", ["own=1"]), ("X-Request-Id", ["mine"]),
+                       ("X-Forwarded-Host", []), ("X-Envoy-External-Address", []), ("X-Forwarded-For", ["127.0.0.1"])):
+        assert header(upstream.heads[-1], name) == want, name
+    assert ask(stand, "/no-cookies/", fields=fields)[0] == 200
+    assert header(upstream.heads[-1], "Cookie") == []
+
+
+def test_a_redirect_to_the_one_spelling_leads_to_no_other_host(upstream):
+    s = Stand(f"""
+  - from: http://public.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_public_unauthenticated_access: true
+""", settings="merge_slashes: false\npath_with_escaped_slashes_action: unescape_and_redirect\n", tls=False).start()
+    for path, want in (("/%2Fevil.example/", f"//public.localhost:{s.port}//evil.example/"), ("/a%2Fb?q", "/a/b?q"),
+                       ("/%5Cevil.example", f"//public.localhost:{s.port}//evil.example")):
+        data = f"GET {path} HTTP/1.1\r\nHost: public.localhost:{s.port}\r\nConnection: close\r\n\r\n"
+        got = raw_request(s.port, data.encode(), None, "")
+        assert got.startswith(b"HTTP/1.1 308 ") and header(got, "Location") == [want]
+    s.stop()
 
 
 def test_redirects(stand):

@@ -43,6 +43,13 @@ def stand(witness):
     prefix: /closed
   - from: http://public.localhost:PORT
     to: {to}
+    prefix: /switch
+    allow_public_unauthenticated_access: true
+    allow_websockets: true
+    allow_spdy: true
+    allow_upgrades: [tcp, websocket]
+  - from: http://public.localhost:PORT
+    to: {to}
     allow_public_unauthenticated_access: true
     allow_websockets: {str(isinstance(witness, Witness)).lower()}
 """, tls=False).start()
@@ -277,6 +284,20 @@ def test_what_passes_is_what_was_asked_and_nothing_in_it_becomes_a_request(stand
         for r in seen:
             assert r.target == b"/x" or b"upgrade" in data.lower(), (data, r.target)
             assert not [n for n, _ in r.fields if n.lower() in (b"http2-settings", b"keep-alive", b"proxy-connection", b"forwarded")]
+
+
+def test_the_body_of_an_upgrade_stays_its_body(stand, witness):
+    framed = ((b"Content-Length: %d" % len(INNER), INNER),
+              (b"Transfer-Encoding: chunked", b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"))
+    for token, method, (framing, body) in itertools.product((b"spdy/3.1", b"tcp", b"websocket", b"h2c"),
+                                                            (b"POST", b"PUT", b"GET"), framed):
+        before = len(witness.requests)
+        exchange(stand, b"%b /switch HTTP/1.1\r\nHost: H\r\nConnection: Upgrade\r\nUpgrade: %b\r\n%b\r\n\r\n"
+                 % (method, token, framing) + body)
+        canary(stand, witness)
+        if isinstance(witness, Witness):
+            refused = token == b"websocket"  # it is a GET, without a body
+            assert [r.body for r in reached(witness, before)] == ([] if refused else [INNER]), (token, method, framing)
 
 
 # ---- from HTTP/2 down (and across) --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import websocket
+from h2client import H2Client
 from sanitize import ANSWER_S
 from stand import Stand, Upstream, header, make_certificate, raw_request, receive
 from trial import wait_for
@@ -196,6 +197,34 @@ def test_request_trailers_reach_the_upstream():
                 "Connection: close\r\n\r\n5\r\nhello\r\n0\r\nX-Check: yes\r\n\r\n")
         assert b" 200 " in raw_request(stand.port, data.encode(), context, "public.localhost", 5)[:13]
     assert seen[0].endswith(b"0\r\nX-Check: yes\r\n\r\n")
+
+
+def test_rules_about_headers_hold_for_trailers():
+    seen = []
+
+    def talk(s):
+        data = b""
+        while b"0\r\n" not in data or not data.endswith(b"\r\n\r\n"):
+            data += receive(s)
+        seen.append(data)
+        s.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Shown: theirs\r\nX-Sum: 7\r\n\r\n")
+        s.close()
+    u = Upstream(raw=talk)
+    more = ("    set_request_headers: {X-Tenant: ours}\n    remove_request_headers: [X-Gone]\n"
+            "    set_response_headers: {X-Shown: ours}\n")
+    with Running(public(u.port, more), [u]) as stand:
+        context = ssl.create_default_context(cafile=stand.ca)
+        data = (f"POST / HTTP/1.1\r\nHost: public.localhost:{stand.port}\r\nTransfer-Encoding: chunked\r\n"
+                "Connection: close\r\n\r\n0\r\nx-tenant: theirs\r\nX.Gone: 1\r\nX-Kept: 1\r\n\r\n")
+        got = raw_request(stand.port, data.encode(), context, "public.localhost", 5)
+        c = H2Client(stand.port)
+        answer = c.answer(c.request("POST", "/", trailers=[("x-tenant", "theirs"), ("x-gone", "1"), ("x-kept", "1")]))
+        c.close()
+    assert got.endswith(b"0\r\nX-Sum: 7\r\n\r\n") and answer.trailers == {"x-sum": "7"}
+    for data in seen:
+        assert data.count(b"X-Tenant: ours\r\n") == 1 and b"theirs" not in data and b"gone" not in data.lower()
+        assert data.lower().endswith(b"0\r\nx-kept: 1\r\n\r\n")
+    assert len(seen) == 2
 
 
 def test_upgrades_only_where_the_route_allows_them():

@@ -132,6 +132,10 @@ static const struct {
       "/etc/postern/c.yaml:3:24: set_response_headers: this is no header name" },
     { HEAD "set_response_headers: {a: \"b\\nc\"}\n",
       "/etc/postern/c.yaml:3:24: set_response_headers: a header's value is one line" },
+    { HEAD "set_response_headers: {content-length: '5'}\n",
+      "/etc/postern/c.yaml:3:24: set_response_headers: content-length says where a message ends" },
+    { HEAD "jwt_claims_headers: {Connection: email}\n",
+      "/etc/postern/c.yaml:3:22: jwt_claims_headers: Connection says where a message ends" },
     { HEAD "certificate_key: nonsense\n",
       "/etc/postern/c.yaml:3:1: certificate_key: expected a key as PEM" },
     { HEAD "a: 1\na: 2\n", "/etc/postern/c.yaml:4:1: " },
@@ -255,7 +259,7 @@ static const struct {
       "/etc/postern/c.yaml:8:32: \"header\" is missing" },
     { HEAD2
       "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: [{header: Content-Length}]\n",
-      "/etc/postern/c.yaml:8:32: rewrite_response_headers: this header says where" },
+      "/etc/postern/c.yaml:8:32: rewrite_response_headers: Content-Length says where" },
     { HEAD2
       "routes:\n  - from: https://a.b\n    to: http://c\n    rewrite_response_headers: [{header: a, value: \"b\\nc\"}]\n",
       "/etc/postern/c.yaml:8:32: rewrite_response_headers: a header's value is one line" },
