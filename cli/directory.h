@@ -27,13 +27,23 @@ enum {
 
 enum directory_format { DIRECTORY_JSON = 0, DIRECTORY_CSV, DIRECTORY_LDIF };
 
-/* What policies call a group. */
-enum directory_by { DIRECTORY_BY_ID = 0, DIRECTORY_BY_NAME, DIRECTORY_BY_EMAIL, DIRECTORY_BY_DN };
+/* What policies may call a group. */
+enum directory_by {
+    DIRECTORY_BY_ID = 0,
+    DIRECTORY_BY_NAME,
+    DIRECTORY_BY_EMAIL,
+    DIRECTORY_BY_DN,
+    DIRECTORY_BY_COUNT
+};
+
+const char *directory_by_name(enum directory_by by);
+/* "id,name,email" as a set of bits. False: empty, or it has another name. */
+bool directory_by_parse(struct sv text, unsigned *by_out);
 
 struct directory_opts {
     enum data_key key;    /* USER or EMAIL: whom a person's row belongs to */
     const char *id_field; /* where the user id stands; NULL: "id", of LDIF "uid" */
-    enum directory_by by;
+    unsigned by;          /* a bit for each; a group has one of them at least */
 };
 
 struct directory;

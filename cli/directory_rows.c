@@ -19,7 +19,7 @@ struct pairs {
 struct work {
     struct directory *dir;
     struct data_rows *rows;
-    const char **labels; /* of groups: what policies call them */
+    const char **labels; /* DIRECTORY_BY_COUNT of each group: what policies call it, or NULL */
     struct pairs people;
     struct pairs groups;
     uint32_t *seen;  /* by group: number of the person and 1 who was found to be in it last */
@@ -72,37 +72,76 @@ static const char *label_of(const struct directory_group *group, enum directory_
     case DIRECTORY_BY_DN:
         return group->dn;
     case DIRECTORY_BY_ID:
+    case DIRECTORY_BY_COUNT:
         break;
     }
     return group->id;
 }
 
-/* Two groups with one name would let the people of one in where the other was meant. */
-static enum err label_all(struct work *w)
+const char *directory_by_name(enum directory_by by)
 {
     static const char *const names[] = { "id", "name", "email", "dn" };
-    struct directory *dir = w->dir;
+
+    return names[by];
+}
+
+bool directory_by_parse(struct sv text, unsigned *by_out)
+{
+    *by_out = 0;
+    while (text.p != NULL) {
+        struct sv name = sv_cut(&text, ',');
+        unsigned by = 0;
+
+        while (by < DIRECTORY_BY_COUNT &&
+               !sv_eq(name, sv_from(directory_by_name((enum directory_by)by)))) {
+            by++;
+        }
+        if (by == DIRECTORY_BY_COUNT) {
+            return false;
+        }
+        *by_out |= 1U << by;
+    }
+    return *by_out != 0;
+}
+
+/* Two groups with one name, of whatever kind, would let the people of one in where the other was meant. */
+static enum err label_one(struct work *w, size_t n, struct map *taken)
+{
+    const struct directory_group *group = &w->dir->groups[n];
+    unsigned wanted = w->dir->opts->by;
+    size_t labels = 0;
+
+    for (unsigned by = 0; by < DIRECTORY_BY_COUNT; by++) {
+        const char *label =
+            (wanted & 1U << by) == 0 ? NULL : label_of(group, (enum directory_by)by);
+        const struct directory_group *other =
+            label == NULL ? NULL : map_set(taken, sv_from(label), base_unconst(group));
+
+        if (other != NULL && other != group) {
+            return directory_wrong(w->dir, &group->place,
+                                   "another group is called %.200s, too: let policies call groups "
+                                   "by something else (--group-by)",
+                                   label);
+        }
+        labels += label != NULL ? 1 : 0;
+        w->labels[n * DIRECTORY_BY_COUNT + by] = other == NULL ? label : NULL; /* each once */
+    }
+    return labels != 0
+               ? ERR_OK
+               : directory_wrong(w->dir, &group->place,
+                                 "a group has no %s, which policies shall call it by",
+                                 directory_by_name((enum directory_by)__builtin_ctz(wanted)));
+}
+
+static enum err label_all(struct work *w)
+{
     struct map *taken = map_new();
     enum err err = ERR_OK;
 
-    w->labels =
-        mem_array(dir->n_groups + 1, sizeof(char *)); /* NOLINT(bugprone-sizeof-expression) */
-    for (size_t i = 0; i < dir->n_groups && err == ERR_OK; i++) {
-        const struct directory_group *group = &dir->groups[i];
-        const char *label = label_of(group, dir->opts->by);
-
-        w->labels[i] = label;
-        if (label == NULL) {
-            err = directory_wrong(dir, &group->place,
-                                  "a group has no %s, which policies shall "
-                                  "call it by",
-                                  names[dir->opts->by]);
-        } else if (map_set(taken, sv_from(label), base_unconst(group)) != NULL) {
-            err = directory_wrong(dir, &group->place,
-                                  "another group is called %.200s, too: let policies call groups "
-                                  "by something else (--group-by)",
-                                  label);
-        }
+    w->labels = mem_array((w->dir->n_groups + 1) * DIRECTORY_BY_COUNT,
+                          sizeof(char *)); /* NOLINT(bugprone-sizeof-expression) */
+    for (size_t i = 0; i < w->dir->n_groups && err == ERR_OK; i++) {
+        err = label_one(w, i, taken);
     }
     map_free(&taken);
     return err;
@@ -201,17 +240,23 @@ static int by_text(const void *a, const void *b)
 /* Sorted: the same groups are the same row, in whatever order files tell them. */
 static json_t *groups_json(const struct work *w)
 {
-    const char **texts =
-        mem_array(w->n_found + 1, sizeof(char *)); /* NOLINT(bugprone-sizeof-expression) */
+    const char **texts = mem_array(w->n_found * DIRECTORY_BY_COUNT + 1,
+                                   sizeof(char *)); /* NOLINT(bugprone-sizeof-expression) */
     json_t *list = json_array();
+    size_t n = 0;
 
     for (size_t i = 0; i < w->n_found; i++) {
-        texts[i] = w->labels[w->found[i]];
+        for (size_t by = 0; by < DIRECTORY_BY_COUNT; by++) {
+            const char *label = w->labels[w->found[i] * (size_t)DIRECTORY_BY_COUNT + by];
+
+            texts[n] = label;
+            n += label != NULL ? 1 : 0;
+        }
     }
-    if (w->n_found != 0) {
-        qsort(texts, w->n_found, sizeof(char *), by_text); /* NOLINT(bugprone-sizeof-expression) */
+    if (n != 0) {
+        qsort(texts, n, sizeof(char *), by_text); /* NOLINT(bugprone-sizeof-expression) */
     }
-    for (size_t i = 0; i < w->n_found; i++) {
+    for (size_t i = 0; i < n; i++) {
         (void)json_array_append_new(list, json_string(texts[i]));
     }
     mem_free(&texts);

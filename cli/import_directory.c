@@ -23,7 +23,7 @@ static const char help_text[] =
     "  --key KEY         what a person is found by: email (the default) or user_id\n"
     "  --id FIELD        the field or attribute that holds the user id (id; of LDIF uid)\n"
     "  --group-by NAME   what policies call a group: id (the default; of LDIF the first part of its dn,\n"
-    "                    such as its cn), name, email or dn\n"
+    "                    such as its cn), name, email or dn; or several, as in id,name,email\n"
     "  --dry-run         only say what would change\n"
     "  --force           although there is nobody in it, or more than a fifth of the people or of the\n"
     "                    memberships in force would be gone (five at least)\n"
@@ -266,9 +266,7 @@ static bool format_of(const struct order *o, const char *file, enum directory_fo
 
 static int order_check(struct order *o)
 {
-    static const char *const by[] = { "id", "name", "email", "dn" };
     enum directory_format format = DIRECTORY_JSON;
-    size_t i = 0;
 
     if (o->is_end != (o->n_files == 0)) {
         (void)fputs(help_text, stderr);
@@ -278,14 +276,10 @@ static int order_check(struct order *o)
     if (o->opts.key != DATA_KEY_EMAIL && o->opts.key != DATA_KEY_USER) {
         return cli_fail(2, "--key must be email or user_id");
     }
-    while (o->group_by != NULL && i < ARRAY_LEN(by) && strcmp(o->group_by, by[i]) != 0) {
-        i++;
+    if (!directory_by_parse(o->group_by == NULL ? SV("id") : sv_from(o->group_by), &o->opts.by)) {
+        return cli_fail(2, "--group-by must be id, name, email or dn, or several: id,name");
     }
-    if (i == ARRAY_LEN(by)) {
-        return cli_fail(2, "--group-by must be id, name, email or dn");
-    }
-    o->opts.by = (enum directory_by)i;
-    for (i = 0; i < o->n_files; i++) {
+    for (size_t i = 0; i < o->n_files; i++) {
         if (!format_of(o, o->files[i], &format)) {
             return cli_fail(2, "--format must be json, csv or ldif");
         }

@@ -148,6 +148,26 @@ def test_ldif_with_nested_groups_and_both_ways_of_membership(stand, browser):
     becomes(stand, browser, "admin", 403)
 
 
+def test_a_group_has_an_id_a_name_and_an_address(stand, browser, upstream):
+    def of(group):
+        return {"users": [{"email": USER, "groups": ["g1", "plain"]}], "groups": [group, {"id": "plain"}]}
+    many = ("--group-by", "id,name,email")
+    for group in ({"id": "g1", "name": "board", "email": "b@x.test"}, {"id": "g1", "name": "Board", "email": "board"},
+                  {"id": "g1", "name": "board", "email": "board"}):
+        put(stand, "d.json", of(group), *many)
+        becomes(stand, browser, "admin", 200)
+        wait_for("the application to hear of all", lambda g=group: browser.get(stand.url("app")).status_code == 200
+                 and header(upstream.heads[-1], "X-Groups") == [",".join(sorted({*g.values(), "plain"}))])
+        load(stand, "--end")
+        becomes(stand, browser, "admin", 403)
+    done = put(stand, "d.json", of({"id": "g1", "name": "plain"}), *many, check=False)
+    assert done.returncode == 1 and "another group is called plain, too" in done.stderr
+    done = put(stand, "d.json", of({"id": "g1", "name": "board"}), "--group-by", "name,email", check=False)
+    assert done.returncode == 1 and "a group has no name, which policies shall call it by" in done.stderr
+    for wrong in ("", "id,", "id name", "ids"):
+        assert load(stand, "d.json", "--group-by", wrong, check=False).returncode == 2
+
+
 def test_csv_and_a_user_id(stand, browser):
     put(stand, "d.csv", f"who,email,groups\nlocal/{USER},,staff; board\n", "--key", "user_id", "--id", "who")
     becomes(stand, browser, "admin", 200)

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const struct directory_opts opts = { .key =
                                              (data[0] & 4U) != 0 ? DATA_KEY_USER : DATA_KEY_EMAIL,
-                                         .by = (enum directory_by)(data[0] / 8 % 4) };
+                                         .by = 1U << (data[0] / 8U % 4U) | data[0] >> 5U };
     struct directory *directory = directory_new(&opts);
     struct data_rows *rows = NULL;
     struct directory_counts counts = { .people = 0 };
