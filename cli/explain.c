@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/date.h"
 #include "common/http/canon.h"
+#include "common/http/name.h"
 #include "common/http/url.h"
 #include "common/mem.h"
 #include "common/policy/central.h"
@@ -62,7 +63,8 @@ struct ask {
     const char *facts;
     const char *headers[HEADERS_MAX]; /* "Name: value" */
     size_t n_headers;
-    bool origin; /* the header fields that a preflight has */
+    const char *no_header; /* what was given as one and is none */
+    bool origin;           /* the header fields that a preflight has */
     bool requested_method;
     bool json;
 };
@@ -134,6 +136,29 @@ static size_t fill_headers(const struct ask *ask, Postern__RequestHeader *header
     return ask->n_headers;
 }
 
+/* Whether a request could be like that; if not, it was said. host_out: the one spelling of it. */
+static bool is_possible(const struct ask *ask, char room[HTTP_HOST_MAX + 1], struct sv *host_out)
+{
+    if (ask->no_header != NULL) {
+        (void)cli_fail(2, "--header '%s' is no 'Name: value', or one of more than %d",
+                       ask->no_header, HEADERS_MAX);
+        return false;
+    }
+    if (!http_is_token(sv_from(ask->method))) {
+        (void)cli_fail(2, "--method '%s' is no method", ask->method);
+        return false;
+    }
+    if (ask->path[0] != '/') {
+        (void)cli_fail(2, "--path '%s' does not begin with a slash", ask->path);
+        return false;
+    }
+    if (ask->host != NULL && http_host_canonical(sv_from(ask->host), room, host_out) != ERR_OK) {
+        (void)cli_fail(2, "--host '%s' is no name of a host; leave out the port", ask->host);
+        return false;
+    }
+    return true;
+}
+
 /* False: something cannot be read, which was said. */
 static bool fill(const struct ask *ask, uint8_t ip[16], Postern__CheckRequest *check,
                  Postern__ExplainRequest *question)
@@ -144,7 +169,6 @@ static bool fill(const struct ask *ask, uint8_t ip[16], Postern__CheckRequest *c
     check->session = base_unconst(ask->session == NULL ? "" : ask->session);
     check->path = bytes_of(ask->path);
     check->method = bytes_of(ask->method);
-    check->host = bytes_of(ask->host);
     check->cors_preflight =
         ask->origin && ask->requested_method && strcmp(ask->method, "OPTIONS") == 0;
     question->route = base_unconst(ask->route);
@@ -349,6 +373,8 @@ static int explain(const struct ask *ask, const struct config *config)
     Postern__Explanation *answer = NULL;
     Postern__RequestHeader headers[HEADERS_MAX];
     Postern__RequestHeader *list[HEADERS_MAX];
+    char room[HTTP_HOST_MAX + 1];
+    struct sv host = { 0 };
     uint8_t ip[16];
     int code = 1;
 
@@ -359,9 +385,10 @@ static int explain(const struct ask *ask, const struct config *config)
     }
     if (ask->request_id != NULL) {
         question.request_id = bytes_of(ask->request_id);
-    } else if (!fill(ask, ip, &check, &question)) {
+    } else if (!is_possible(ask, room, &host) || !fill(ask, ip, &check, &question)) {
         return 2;
     }
+    check.host = (ProtobufCBinaryData){ .len = host.n, .data = base_unconst(host.p) };
     check.headers = list;
     check.n_headers = fill_headers(ask, headers, list);
     answer = ask_authorize(ask, config, &question);
@@ -379,8 +406,10 @@ static void take_header(struct ask *ask, const char *line)
     struct sv name = sv_trim(sv_cut(&rest, ':'));
     bool filled = rest.p != NULL && sv_trim(rest).n != 0;
 
-    if (rest.p != NULL && ask->n_headers < HEADERS_MAX) {
+    if (http_is_token(name) && rest.p != NULL && ask->n_headers < HEADERS_MAX) {
         ask->headers[ask->n_headers++] = line;
+    } else {
+        ask->no_header = line;
     }
     ask->origin = ask->origin || (filled && sv_ieq(name, SV("origin")));
     ask->requested_method =

@@ -48,6 +48,13 @@ static void take_name(struct csv *csv, struct sv text)
             text = sv_head(text, text.n - kinds[i].suffix.n);
         }
     }
+    if (sv_find(text, ':') !=
+        SIZE_MAX) { /* a mistake would make texts of numbers, without a word */
+        csv->err = data_row_wrong(csv->reader, place(csv),
+                                  "behind the colon of %.*s stands neither number nor bool",
+                                  (int)MIN(text.n, (size_t)DATA_NAME_MAX), text.p);
+        return;
+    }
     if (csv->n_columns == DATA_FIELDS_MAX || text.n == 0 || text.n > DATA_NAME_MAX ||
         !sv_is_plain(text) || !sv_is_utf8(text)) {
         csv->err = data_row_wrong(csv->reader, place(csv),

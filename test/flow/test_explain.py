@@ -160,8 +160,12 @@ def test_what_cannot_be_answered_says_why(stand):
                         (("--route", "app", "--authorize", f"unix:{stand.folder}/nobody.sock"), "does not answer")):
         done = stand.cli("explain", *args, check=False)
         assert done.returncode == 1 and words in done.stderr, done.stderr
-    for args in ((), ("id", "--route", "app"), ("--route", "app", "--time", "noon"), ("--route", "app", "--ip", "here")):
+    for args in ((), ("id", "--route", "app"), ("--route", "app", "--time", "noon"), ("--route", "app", "--ip", "here"),
+                 ("--route", "app", "--method", "G ET"), ("--route", "app", "--path", "office"), ("--route", "app", "--host", "a b"),
+                 ("--route", "app", "--host", "app.localhost:99"), ("--route", "app", "--header", "X-A"), ("--route", "app", "--header", ": v"),
+                 ("--route", "app", *("--header", "X-A: b") * 65)):
         assert stand.cli("explain", *args, check=False).returncode == 2
+    assert "GET app.localhost/" in stand.cli("explain", "--route", "app", "--host", "App.LocalHost").stdout
 
 
 def test_facts_of_a_file_need_no_server(stand):

@@ -92,6 +92,8 @@ static void what_is_wrong_is_said_with_its_place(void **state)
         { DATA_CSV, "email,email\n", "f:1: two columns are named email" },
         { DATA_CSV, "email,\n", "f:1: the first line has" },
         { DATA_CSV, "email,ok:bool\na,yes\n", "f:2: ok is no true or false" },
+        { DATA_CSV, "email,n:float\na,1\n", "f:1: behind the colon of n:float stands neither" },
+        { DATA_CSV, "email,n:number:bool\na,1\n", "f:1: behind the colon of n:number" },
         { DATA_CSV, "email,n:number\na,0x10\n", "f:2: n is no number" },
         { DATA_CSV, "email,n:number\na,\"5,1\"\n", "f:2: n is no number" },
         { DATA_CSV, "email\na\n\nb\nA\n", "f:5: email a stands in row 1, too" },
