@@ -225,15 +225,40 @@ static void add_page(struct authz_foreign *f, unsigned status, struct sv code, s
     }
 }
 
+/* In the form of the client's protocol. To one of gRPC Envoy hands the body on as the message of the
+ * status. */
 static void add_object(struct authz_foreign *f, unsigned status, struct sv code, struct options *o,
                        struct buf *body)
 {
-    http_problem_json(&(struct http_problem){ .status = status,
-                                              .code = code,
-                                              .request_id = sv_of(f->check.request_id.data,
-                                                                  f->check.request_id.len) },
-                      body);
-    set_header(o, SV("content-type"), SV("application/json"));
+    const struct http_problem problem = { .status = status,
+                                          .code = code,
+                                          .request_id = sv_of(f->check.request_id.data,
+                                                              f->check.request_id.len) };
+    struct sv type = SV("application/json");
+
+    switch (http_accept_media(&f->head)) {
+    case HTTP_MEDIA_KUBERNETES:
+        http_problem_kubernetes(&problem, body);
+        break;
+    case HTTP_MEDIA_MCP:
+        http_problem_mcp(&problem, body);
+        break;
+    case HTTP_MEDIA_TEXT:
+    case HTTP_MEDIA_GRPC:
+    case HTTP_MEDIA_GRPC_WEB:
+    case HTTP_MEDIA_GRPC_WEB_TEXT:
+        http_problem_sentence(&problem, body);
+        type = SV("text/plain; charset=utf-8");
+        break;
+    case HTTP_MEDIA_JSON:
+    case HTTP_MEDIA_HTML:
+    case HTTP_MEDIA_CONNECT:
+    case HTTP_MEDIA_CONNECT_STREAM:
+    case HTTP_MEDIA_CONNECT_STREAM_JSON:
+        http_problem_json(&problem, body);
+        break;
+    }
+    set_header(o, SV("content-type"), type);
     set_header(o, SV("cache-control"), SV("no-store"));
 }
 

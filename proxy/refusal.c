@@ -60,55 +60,13 @@ static void page(const struct proxy_refusal *r, struct arena *arena, struct buf 
     proxy_fields_add_page(fields, arena);
 }
 
-static void json(const struct proxy_refusal *r, struct buf *body)
+static struct http_problem problem_of(const struct proxy_refusal *r)
 {
-    http_problem_json(&(struct http_problem){ .status = r->status,
-                                              .code = r->code,
-                                              .request_id = r->request_id,
-                                              .login_url = r->login_url },
-                      body);
-}
-
-/* For programs whose error has room for one text. */
-static void sentence(const struct proxy_refusal *r, struct buf *out)
-{
-    buf_add_str(out, http_problem_words(r->status, r->code, r->allowed).what);
-    buf_add_str(out, " Code: ");
-    buf_add_sv(out, r->code);
-    buf_add_str(out, ", request id: ");
-    buf_add_sv(out, r->request_id);
-}
-
-/* ---- Kubernetes ------------------------------------------------------------------------------ */
-
-static const char *kubernetes_reason(unsigned status)
-{
-    switch (status) {
-    case 401:
-    case 450:
-    case 495:
-        return "Unauthorized";
-    case 403:
-        return "Forbidden";
-    case 404:
-        return "NotFound";
-    case 503:
-        return "ServiceUnavailable";
-    default:
-        return "";
-    }
-}
-
-static void kubernetes(const struct proxy_refusal *r, struct buf *body)
-{
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-
-    buf_init(&text, TEXT_MAX);
-    sentence(r, &text);
-    buf_add_str(body, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":"
-                      "\"Failure\",\"message\":");
-    buf_add_json(body, buf_sv(&text));
-    buf_printf(body, ",\"reason\":\"%s\",\"code\":%u}\n", kubernetes_reason(r->status), r->status);
+    return (struct http_problem){ .status = r->status,
+                                  .code = r->code,
+                                  .request_id = r->request_id,
+                                  .login_url = r->login_url,
+                                  .allowed = r->allowed };
 }
 
 /* ---- gRPC, gRPC-Web, Connect ----------------------------------------------------------------- */
@@ -193,10 +151,11 @@ static void grpc(const struct proxy_refusal *r, struct arena *arena, struct buf 
 
 static void connect_error(const struct proxy_refusal *r, struct buf *out)
 {
+    const struct http_problem problem = problem_of(r);
     CLEANUP(buf_deinit) struct buf text = { 0 };
 
     buf_init(&text, TEXT_MAX);
-    sentence(r, &text);
+    http_problem_sentence(&problem, &text);
     buf_printf(out, "{\"code\":\"%s\",\"message\":", rpc_code_of(r->status).name);
     buf_add_json(out, buf_sv(&text));
     buf_add_str(out, "}");
@@ -213,26 +172,6 @@ static void connect_stream(const struct proxy_refusal *r, struct buf *body)
     add_frame(body, FRAME_END_STREAM, buf_sv(&text));
 }
 
-/* ---- MCP ------------------------------------------------------------------------------------- */
-
-enum { RPC_REFUSED = -32001 }; /* of the codes that JSON-RPC 2.0 §5.1 leaves to servers */
-
-/* Without an id: the request's stands in a body that is not read before somebody may send one (Streamable
- * HTTP, "Sending Messages to the Server", 4). */
-static void mcp(const struct proxy_refusal *r, struct buf *body)
-{
-    CLEANUP(buf_deinit) struct buf text = { 0 };
-
-    buf_init(&text, TEXT_MAX);
-    sentence(r, &text);
-    buf_printf(body, "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":%d,\"message\":",
-               (int)RPC_REFUSED);
-    buf_add_json(body, buf_sv(&text));
-    buf_add_str(body, ",\"data\":");
-    json(r, body);
-    buf_add_str(body, "}}\n");
-}
-
 /* ---- all ------------------------------------------------------------------------------------- */
 
 struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusal,
@@ -240,6 +179,7 @@ struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusa
                                               struct proxy_fields *fields)
 {
     const struct proxy_refusal *r = refusal;
+    const struct http_problem problem = problem_of(r);
     struct proxy_refusal_form form = { .status = r->status, .type = SV("application/json") };
 
     proxy_fields_add(fields, SV("x-pomerium-intercepted-response"), SV("true"));
@@ -248,22 +188,22 @@ struct proxy_refusal_form proxy_refusal_write(const struct proxy_refusal *refusa
     }
     switch (r->media) {
     case HTTP_MEDIA_JSON:
-        json(r, body);
+        http_problem_json(&problem, body);
         break;
     case HTTP_MEDIA_TEXT:
         form.type = SV("text/plain; charset=utf-8");
-        sentence(r, body);
+        http_problem_sentence(&problem, body);
         buf_add_char(body, '\n');
         break;
     case HTTP_MEDIA_MCP:
-        mcp(r, body);
+        http_problem_mcp(&problem, body);
         break;
     case HTTP_MEDIA_HTML:
         form.type = HTTP_PAGE_TYPE;
         page(r, arena, body, fields);
         break;
     case HTTP_MEDIA_KUBERNETES:
-        kubernetes(r, body);
+        http_problem_kubernetes(&problem, body);
         break;
     case HTTP_MEDIA_GRPC:
         form = (struct proxy_refusal_form){ 200, SV("application/grpc") };

@@ -2,6 +2,8 @@
 
 #include "common/http/status.h"
 
+enum { TEXT_MAX = 8192 };
+
 static struct http_problem_words words_of_status(unsigned status, bool allowed)
 {
     switch (status) {
@@ -109,4 +111,63 @@ void http_problem_json(const struct http_problem *problem, struct buf *body)
         buf_add_json(body, problem->login_url);
     }
     buf_add_str(body, "}\n");
+}
+
+void http_problem_sentence(const struct http_problem *problem, struct buf *body)
+{
+    buf_add_str(body, http_problem_words(problem->status, problem->code, problem->allowed).what);
+    buf_add_str(body, " Code: ");
+    buf_add_sv(body, problem->code);
+    buf_add_str(body, ", request id: ");
+    buf_add_sv(body, problem->request_id);
+}
+
+static void add_sentence(const struct http_problem *problem, struct buf *body)
+{
+    CLEANUP(buf_deinit) struct buf text = { 0 };
+
+    buf_init(&text, TEXT_MAX);
+    http_problem_sentence(problem, &text);
+    buf_add_json(body, buf_sv(&text));
+}
+
+static const char *kubernetes_reason(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 450:
+    case 495:
+        return "Unauthorized";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "NotFound";
+    case 503:
+        return "ServiceUnavailable";
+    default:
+        return "";
+    }
+}
+
+void http_problem_kubernetes(const struct http_problem *problem, struct buf *body)
+{
+    buf_add_str(body, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":"
+                      "\"Failure\",\"message\":");
+    add_sentence(problem, body);
+    buf_printf(body, ",\"reason\":\"%s\",\"code\":%u}\n", kubernetes_reason(problem->status),
+               problem->status);
+}
+
+enum { RPC_REFUSED = -32001 }; /* of the codes that JSON-RPC 2.0 §5.1 leaves to servers */
+
+/* Without an id: the request's stands in a body that is not read before somebody may send one (Streamable
+ * HTTP, "Sending Messages to the Server", 4). */
+void http_problem_mcp(const struct http_problem *problem, struct buf *body)
+{
+    buf_printf(body, "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":%d,\"message\":",
+               (int)RPC_REFUSED);
+    add_sentence(problem, body);
+    buf_add_str(body, ",\"data\":");
+    http_problem_json(problem, body);
+    buf_add_str(body, "}}\n");
 }

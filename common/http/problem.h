@@ -19,7 +19,14 @@ struct http_problem {
     struct sv code;       /* stable cause code */
     struct sv request_id; /* "": none */
     struct sv login_url;  /* where a person can log in for this host; "": nowhere */
+    bool allowed;         /* as above */
 };
 
-/* Appends the object that programs get. */
+/* Each appends what programs get: an object of our own, */
 void http_problem_json(const struct http_problem *problem, struct buf *body);
+/* one text, where an error has room for no more, */
+void http_problem_sentence(const struct http_problem *problem, struct buf *body);
+/* what kubectl and other clients of Kubernetes print (meta/v1 Status), */
+void http_problem_kubernetes(const struct http_problem *problem, struct buf *body);
+/* a JSON-RPC 2.0 error for agents. */
+void http_problem_mcp(const struct http_problem *problem, struct buf *body);
