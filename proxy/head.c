@@ -284,14 +284,20 @@ bool proxy_head_request(struct proxy_exchange *x, const struct proxy_target *tar
     return proxy_emit_end(e);
 }
 
-/* An upstream must not plant a session of ours. */
+/* An upstream must not plant a session of ours; also not as the value of a cookie without a name, which
+ * some browsers send without its "=". */
 static bool sets_our_cookie(const struct proxy_exchange *x, const struct http_field *f,
                             struct sv value)
 {
-    struct sv name = sv_trim(sv_cut(&value, '='));
+    struct sv name = { 0 };
 
-    return f->id == HTTP_H_SET_COOKIE && x->service == PROXY_FOR_ROUTE &&
-           http_cookie_is_ours(&x->snapshot->cookies.names, name);
+    if (f->id != HTTP_H_SET_COOKIE) {
+        return false;
+    }
+    do {
+        name = sv_trim(sv_cut(&value, '='));
+    } while (name.n == 0 && value.n != 0);
+    return x->service == PROXY_FOR_ROUTE && http_cookie_is_ours(&x->snapshot->cookies.names, name);
 }
 
 /* On routes with a cors block the upstream says nothing about CORS, but to the preflights that the

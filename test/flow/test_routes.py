@@ -17,7 +17,8 @@ def answer(head, body):
     path = head.split(b" ")[1]
     if path.startswith(b"/headers"):
         return (b"HTTP/1.1 302 Found\r\nLocation: http://inner.example.com/x\r\nContent-Length: 0\r\n"
-                b"Set-Cookie: x_pomerium=planted\r\nSet-Cookie: a=b\r\n\r\n")
+                b"Set-Cookie: x_pomerium=planted\r\nSet-Cookie: a=b\r\nSet-Cookie: =__Host-_pomerium=planted\r\n"
+                b"Set-Cookie: == __Host-_pomerium = planted\r\nSet-Cookie: =c=d\r\nSet-Cookie: =\r\n\r\n")
     if path.startswith(b"/cors"):
         return (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAccess-Control-Allow-Origin: *\r\n"
                 b"Access-Control-Allow-Credentials: true\r\nAccess-Control-Allow-Methods: BREW\r\n\r\nok")
