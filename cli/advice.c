@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "common/policy/advise.h"
 #include "common/policy/central.h"
+#include "common/route/settle.h"
 #include "common/route/table.h"
 
 enum { SENTENCE_MAX = 1024 };
@@ -73,6 +74,15 @@ static bool is_hidden(const struct config_route *route, const struct config_rout
     return other->match == CONFIG_MATCH_PATH && route->match == CONFIG_MATCH_PATH;
 }
 
+/* Whether the proxy itself answers every request that fits route. */
+static bool is_own(const struct config_route *route)
+{
+    return route->match == CONFIG_MATCH_PATH
+               ? route_own_path(route->match_value)
+               : sv_starts(route->match_value, SV("/.pomerium/")) ||
+                     sv_starts(route->match_value, SV("/.well-known/pomerium/"));
+}
+
 void cli_advise_routes(const struct config *config, config_advice_fn fn, void *arg)
 {
     struct route_table *table = route_table_new(config->routes, config->n_routes);
@@ -87,6 +97,12 @@ void cli_advise_routes(const struct config *config, config_advice_fn fn, void *a
             continue;
         }
         about_route(&t, route);
+        if (is_own(route)) {
+            say(&t, (struct yaml_pos){ 0 },
+                "no request gets here: on every host the proxy answers %s itself",
+                route->match_value.p);
+            continue;
+        }
         /* A host with '*' is asked for as it is written: what fits that fits all its hosts. */
         other = route_table_find(table, route->host,
                                  route->port != 0 ? route->port : (route->from_https ? 443 : 80),

@@ -106,11 +106,27 @@ static void check_exclusive(struct config_reader *r, const struct config_value *
         config_error(r, v->place,
                      "prefix_rewrite has no meaning with regex; use regex_rewrite_pattern");
     }
-    for (size_t i = 0; i < route->n_upstreams && route->match == CONFIG_MATCH_REGEX; i++) {
-        if (route->upstreams[i].url.path.n != 0) {
+}
+
+/* What stands behind the host in "to" is a rewrite of paths, and a request has one path. */
+static void check_upstream_paths(struct config_reader *r, const struct config_value *v,
+                                 const struct config_route *route)
+{
+    bool rewritten = route->prefix_rewrite.n != 0 || route->rewrite != NULL;
+
+    for (size_t i = 0; i < route->n_upstreams; i++) {
+        struct sv path = route->upstreams[i].url.path;
+
+        if (path.n != 0 && route->match == CONFIG_MATCH_REGEX) {
             config_error(r, v->place,
                          "to: a path has no meaning with regex; use regex_rewrite_pattern");
-            break;
+            return;
+        }
+        if (!rewritten && !sv_eq(path, route->upstreams[0].url.path)) {
+            config_error(r, v->place,
+                         "to: all upstreams of a route have the same path, which takes the place "
+                         "of the route's prefix");
+            return;
         }
     }
 }
@@ -156,6 +172,7 @@ void config_check_rewrites(struct config_reader *r, const struct config_value *v
                      "host_rewrite_header: this is no header name");
     }
     check_exclusive(r, v, route);
+    check_upstream_paths(r, v, route);
     check_redirect(r, v, &route->redirect);
 }
 

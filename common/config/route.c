@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/config/reader.h"
+#include "common/http/canon.h"
 #include "common/http/url.h"
 #include "common/mem.h"
 
@@ -306,6 +307,12 @@ static void read_match(struct config_reader *r, const struct config_value *v,
             (void)config_read_pattern(r, &item, PATTERN_WHOLE, &route->regex);
         } else if (!sv_starts(route->match_value, SV("/"))) {
             config_error(r, item.place, "%s: expected a path that begins with /", kinds[i].key);
+        } else if (!http_canon_is_decoded(route->match_value)) {
+            config_error(
+                r, item.place,
+                "%s: paths are compared decoded, so this fits none: write the characters "
+                "themselves, a blank for %%20; only slashes stay escaped, as %%2F and %%5C",
+                kinds[i].key);
         }
         if (found > 1) {
             config_error(r, item.place, "prefix, path and regex exclude each other");

@@ -278,6 +278,19 @@ enum http_fault http_canon_path(struct sv raw, const struct http_canon_rules *ru
     return HTTP_FAULT_NONE;
 }
 
+bool http_canon_is_decoded(struct sv text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        struct sv rest = sv_from_at(text, i);
+
+        if (text.p[i] == '%' && is_escape(text, i) && !sv_starts(rest, SV("%2F")) &&
+            !sv_starts(rest, SV("%5C"))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 struct sv http_canon_decode(struct sv path, struct arena *arena)
 {
     char *p = NULL;

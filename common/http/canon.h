@@ -58,6 +58,9 @@ void http_canon_set_path(struct http_request *req, struct sv path, struct arena 
 MUST_CHECK enum http_fault http_canon_path(struct sv raw, const struct http_canon_rules *rules,
                                            struct arena *arena, struct sv *path_out,
                                            bool *unescaped_out);
+/* Whether text is a path, or a part of one, as http_request.decoded spells it: nothing is escaped there
+ * but slashes, as %2F and %5C. A rule with another escape in it would never fit what it is about. */
+bool http_canon_is_decoded(struct sv text);
 /* Decodes a canonical path as in http_request.decoded; path itself where nothing is escaped. */
 struct sv http_canon_decode(struct sv path, struct arena *arena);
 /* Routes and policies match `decoded`: "/%40admin" must meet the route "/@admin", as it does at the

@@ -4,6 +4,7 @@
 
 #include "common/b64.h"
 #include "common/duration.h"
+#include "common/http/canon.h"
 #include "common/mem.h"
 #include "common/policy/sshkey.h"
 
@@ -27,6 +28,41 @@ static enum err fail_data(struct policy_scan *scan, const char *what)
 static enum err compile_text(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
 {
     return policy_match_text_compile(scan, data, &pred->match);
+}
+
+/* An operand: a text or a list of them; what else it may be is the matcher's to say. */
+static bool is_decoded(const json_t *operand)
+{
+    bool list = json_is_array(operand);
+    size_t n = list ? json_array_size(operand) : 1;
+
+    for (size_t i = 0; i < n; i++) {
+        const json_t *text = list ? json_array_get(operand, i) : operand;
+
+        if (json_is_string(text) &&
+            !http_canon_is_decoded(sv_of(json_string_value(text), json_string_length(text)))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum err compile_path(struct policy_scan *scan, const json_t *data, struct policy_pred *pred)
+{
+    bool decoded = is_decoded(data);
+    const char *key = NULL;
+    json_t *operand = NULL;
+
+    json_object_foreach(policy_scan_tree(data), key, operand)
+    {
+        decoded = decoded && is_decoded(operand);
+    }
+    if (!decoded) {
+        return fail_data(scan, "paths are compared decoded, so this fits none: write the "
+                               "characters themselves, a blank for %20; only slashes stay "
+                               "escaped, as %2F and %5C");
+    }
+    return compile_text(scan, data, pred);
 }
 
 /* Of a header's name: RFC 9110 5.6.2. */
@@ -590,7 +626,7 @@ static const struct row rows[] = {
     { "groups", POLICY_CRITERION_GROUPS, true, PAIR(GROUPS), compile_groups },
     { "claim", POLICY_CRITERION_CLAIM, true, PAIR(CLAIM), compile_claim },
     { "http_method", POLICY_CRITERION_HTTP_METHOD, false, PAIR(HTTP_METHOD), compile_text },
-    { "http_path", POLICY_CRITERION_HTTP_PATH, false, PAIR(HTTP_PATH), compile_text },
+    { "http_path", POLICY_CRITERION_HTTP_PATH, false, PAIR(HTTP_PATH), compile_path },
     { "cors_preflight", POLICY_CRITERION_CORS_PREFLIGHT, false, POLICY_REASON_CORS_REQUEST,
       POLICY_REASON_NON_CORS_REQUEST, NULL },
     { "source_ip", POLICY_CRITERION_SOURCE_IP, false, PAIR(SOURCE_IP), compile_ip },

@@ -81,6 +81,13 @@ def test_routes_that_nobody_reaches(stand):
            f"{stand.config_line('https://admin')} takes all of https://admin.localhost:{stand.port}/apple; put this" in said
 
 
+def test_routes_whose_paths_are_the_proxys_own(stand):
+    said = validate(stand, "".join(route("[{allow: {or: [{accept: true}]}}]", f"    {path}\n") for path in (
+        "path: /ping", "prefix: /.pomerium/x", "prefix: /pin", "path: /pings")))
+    assert "the proxy answers /ping itself" in said and "the proxy answers /.pomerium/x itself" in said, said
+    assert said.count("no request gets here: on every host") == 2, said
+
+
 def test_routes_of_many_hosts_that_nobody_reaches(stand):
     said = validate(stand, "".join(route("[{allow: {or: [{accept: true}]}}]", f"    prefix: {prefix}\n", host) for host, prefix in (
         ("*.a.b", "/app/"), ("*.b", "/app"), ("*.a.b", "/app/x"), ("*.c.b", "/app/x"), ("*", "/"), ("x*.c", "/late"))))

@@ -165,6 +165,9 @@ static void kept_escaped_slashes_are_ordinary_characters(void **state)
     assert_true(
         sv_eq(http_canon_decode(SV("/%C3%A4%20x%2Fy%5Cz"), &arena), SV("/\xc3\xa4 x%2Fy%5Cz")));
     arena_deinit(&arena);
+    assert_true(http_canon_is_decoded(SV("/\xc3\xa4 x%2Fy%5Cz/100%/%zz%")));
+    assert_false(http_canon_is_decoded(SV("/%C3%A4")));
+    assert_false(http_canon_is_decoded(SV("/a%2fb")));
 }
 
 static void other_settings_do_what_they_say(void **state)
