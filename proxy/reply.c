@@ -10,13 +10,48 @@
 #include "proxy/cors.h"
 #include "proxy/refusal.h"
 
+static const struct proxy_answer_rules *rules_of(const struct proxy_exchange *x)
+{
+    return x->route != NULL && x->route->config != NULL ? x->route->answers : x->snapshot->answers;
+}
+
+static void add_request_id(const struct proxy_exchange *x, struct proxy_emit *e)
+{
+    if (!http_name_set_has(rules_of(x)->drop, SV("x-request-id"))) {
+        proxy_emit_unique(e, SV("x-request-id"), sv_from(x->request_id));
+    }
+}
+
 void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e)
 {
-    const struct proxy_answer_rules *answers =
-        x->route != NULL && x->route->config != NULL ? x->route->answers : x->snapshot->answers;
+    const struct proxy_answer_rules *answers = rules_of(x);
 
     proxy_emit_pairs(e, answers->set, buf_sv(&answers->lines));
-    proxy_emit_unique(e, SV("x-request-id"), sv_from(x->request_id));
+    add_request_id(x, e);
+}
+
+static bool says(const struct proxy_reply *reply, struct sv name)
+{
+    for (size_t i = 0; reply->fields != NULL && i < reply->fields->n; i++) {
+        if (sv_ieq(reply->fields->v[i].name, name)) {
+            return true;
+        }
+    }
+    return sv_ieq(name, SV("Date")) || (reply->type.n != 0 && sv_ieq(name, SV("Content-Type")));
+}
+
+/* A page to log in at must not be cached, or framed, because an application's may. */
+static void add_common(struct proxy_exchange *x, struct proxy_emit *e,
+                       const struct proxy_reply *reply)
+{
+    const struct config_pairs *set = rules_of(x)->set;
+
+    for (size_t i = 0; i < set->n; i++) {
+        if (!says(reply, set->v[i].name)) {
+            proxy_emit_field(e, set->v[i].name, set->v[i].value);
+        }
+    }
+    add_request_id(x, e);
 }
 
 void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e)
@@ -62,7 +97,7 @@ void proxy_reply(struct proxy_exchange *x, const struct proxy_reply *reply)
     for (i = 0; reply->fields != NULL && i < reply->fields->n; i++) {
         proxy_emit_field(&e, reply->fields->v[i].name, reply->fields->v[i].value);
     }
-    proxy_reply_common(x, &e);
+    add_common(x, &e, reply);
     proxy_reply_cors(x, &e);
     if (status != 204 && status != 304) { /* RFC 9110 §8.6 */
         proxy_emit_u64(&e, SV("Content-Length"), reply->body.n);

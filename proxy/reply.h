@@ -26,5 +26,6 @@ void proxy_reply_redirect(struct proxy_exchange *x, unsigned status, struct sv l
 void proxy_reply_canonical(struct proxy_exchange *x);
 /* What the route's cors block has answers say. */
 void proxy_reply_cors(struct proxy_exchange *x, struct proxy_emit *e);
-/* Fields that every answer through us gets: set_response_headers, x-request-id. */
+/* Fields that every answer of an upstream gets: set_response_headers, x-request-id. In answers of our own
+ * they give way to ours. */
 void proxy_reply_common(struct proxy_exchange *x, struct proxy_emit *e);

@@ -41,6 +41,37 @@ static struct config_pairs overlay(struct config_reader *r, struct config_pairs 
     return list;
 }
 
+/* The name "disable" turns off what is below. */
+static struct config_pairs overlay_headers(struct config_reader *r, struct config_pairs under,
+                                           struct config_pairs over)
+{
+    struct config_pairs rest = { 0 };
+
+    rest.v = arena_zalloc(r->arena, (over.n + 1) * sizeof(struct config_pair));
+    for (size_t i = 0; i < over.n; i++) {
+        if (sv_eq(over.v[i].name, SV("disable"))) {
+            under = (struct config_pairs){ 0 };
+        } else {
+            rest.v[rest.n++] = over.v[i];
+        }
+    }
+    return overlay(r, under, rest);
+}
+
+/* A route with a cors block speaks about CORS alone, whatever all answers say. */
+static struct config_pairs without_cors(struct config_reader *r, struct config_pairs all)
+{
+    struct config_pairs rest = { 0 };
+
+    rest.v = arena_zalloc(r->arena, (all.n + 1) * sizeof(struct config_pair));
+    for (size_t i = 0; i < all.n; i++) {
+        if (!sv_istarts(all.v[i].name, SV("access-control-"))) {
+            rest.v[rest.n++] = all.v[i];
+        }
+    }
+    return rest.n == all.n ? all : rest;
+}
+
 static void finish_response_headers(struct config_reader *r)
 {
     static struct config_pair defaults[] = {
@@ -51,18 +82,8 @@ static void finish_response_headers(struct config_reader *r)
     };
     struct config_pairs under = { defaults,
                                   r->c->insecure_server || r->c->autocert_use_staging ? 2 : 3 };
-    struct config_pairs over = r->c->set_response_headers;
-    struct config_pairs rest = { 0 };
 
-    rest.v = arena_zalloc(r->arena, (over.n + 1) * sizeof(struct config_pair));
-    for (size_t i = 0; i < over.n; i++) {
-        if (sv_eq(over.v[i].name, SV("disable"))) {
-            under.n = 0;
-        } else {
-            rest.v[rest.n++] = over.v[i];
-        }
-    }
-    r->c->set_response_headers = overlay(r, under, rest);
+    r->c->set_response_headers = overlay_headers(r, under, r->c->set_response_headers);
 }
 
 /* --- ids ----------------------------------------------------------------------------------------- */
@@ -265,7 +286,11 @@ static void finish_route(struct config_reader *r, size_t i)
     config_finish_bearer(r, i);
     finish_session(r, i);
     route->jwt_groups_filter = join(r, c->jwt_groups_filter, route->jwt_groups_filter);
-    route->set_response_headers = overlay(r, c->set_response_headers, route->set_response_headers);
+    route->set_response_headers =
+        overlay_headers(r, c->set_response_headers, route->set_response_headers);
+    if (route->cors.on) {
+        route->set_response_headers = without_cors(r, route->set_response_headers);
+    }
     if (route->prefix_rewrite.n == 0 && route->rewrite == NULL &&
         route->match != CONFIG_MATCH_REGEX && route->n_upstreams != 0 &&
         route->upstreams[0].url.path.n != 0) {

@@ -548,7 +548,8 @@ static const struct config_row route_rows[] = {
     { "remove_request_headers", CFG_TOKENS, 0, R(remove_request_headers),
       .doc = "Headers to remove on the way to the upstream." },
     { "set_response_headers", CFG_HEADERS, 0, R(set_response_headers),
-      .doc = "Headers of this route's responses, over the global ones." },
+      .doc = "Headers of this route's responses, over the global ones, which the name `disable` "
+             "turns off." },
     { "rewrite_response_headers", CFG_OBJECT, 0, SIZE_MAX, .read = config_read_header_rewrites,
       .doc = "List of `header`, `prefix`, `value`: where the upstream's header begins with the "
              "prefix, the value stands in its place." },

@@ -104,6 +104,8 @@ def stand(upstream, api, tmp_path_factory):
 """,
         route("prefix: /private-cors", p, "    cors: {allow_origins: ['https://spa.example.com'], allow_credentials: true}\n",
               public=False),
+        route("prefix: /cached/", p, "    set_response_headers: {Cache-Control: 'public, max-age=99', Date: x, X-Shown: '1',"
+                                    " x-request-id: theirs}\n", public=False),
         route("prefix: /templates", p, """    set_request_headers:
       Authorization: Bearer ${pomerium.jwt}
       X-Mixed: 'pre-${pomerium.request.headers["X-Given"]}-$$'
@@ -217,6 +219,16 @@ def test_a_route_has_the_last_word_about_the_headers_it_names(stand, upstream):
         assert header(upstream.heads[-1], name) == want, name
     assert ask(stand, "/no-cookies/", fields=fields)[0] == 200
     assert header(upstream.heads[-1], "Cookie") == []
+
+
+def test_answers_of_the_proxy_say_nothing_twice(stand, upstream):
+    status, got = ask(stand, "/cached/", fields="Accept: text/html\r\nSec-Fetch-Mode: navigate\r\n", host="app")
+    assert status == 302
+    head = got.split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    assert header(head, "Cache-Control") == ["no-store"] and header(head, "X-Shown") == ["1"], head
+    assert len(header(head, "Date")) == 1 and header(head, "X-Request-Id") == ["theirs"], head
+    status, got = ask(stand, "/nowhere", fields="Accept: text/html\r\n")
+    assert status == 404 and got.lower().count(b"x-frame-options: ") == 1 and got.lower().count(b"x-request-id: ") == 1
 
 
 def test_a_redirect_to_the_one_spelling_leads_to_no_other_host(upstream):

@@ -481,6 +481,26 @@ static const char routes_text[] =
           "    regex: ^/(a|b)$\n"
           "    allow_upgrades: []\n";
 
+static void a_route_has_the_last_word_about_headers_of_answers(void **state)
+{
+    struct config *c = good(
+        HEAD2
+        "set_response_headers: {access-control-allow-origin: '*'}\n"
+        "routes:\n"
+        "  - {from: https://a.b, to: http://c, set_response_headers: {disable: true}}\n"
+        "  - {from: https://b.b, to: http://c, set_response_headers: {disable: true, X: '1'}}\n"
+        "  - {from: https://c.b, to: http://c, cors: {allow_origins: ['https://a.b']}}\n"
+        "  - {from: https://d.b, to: http://c}\n");
+
+    (void)state;
+    assert_int_equal(c->routes[0].set_response_headers.n, 0);
+    assert_ptr_not_equal(c->routes[0].set_response_headers.v, c->set_response_headers.v);
+    assert_int_equal(c->routes[1].set_response_headers.n, 1);
+    assert_int_equal(c->routes[2].set_response_headers.n, 2);
+    assert_int_equal(c->routes[3].set_response_headers.n, 3);
+    config_unref(&c);
+}
+
 static void routes_are_read(void **state)
 {
     struct config *c = good(routes_text);
@@ -754,6 +774,7 @@ int main(void)
         cmocka_unit_test(defaults_are_those_of_the_manual),
         cmocka_unit_test(globals_are_read),
         cmocka_unit_test(routes_are_read),
+        cmocka_unit_test(a_route_has_the_last_word_about_headers_of_answers),
         cmocka_unit_test(route_ids_follow_from_and_path_alone),
         cmocka_unit_test(wildcards_fit_any_text_in_the_host),
         cmocka_unit_test(the_environment_wins),
