@@ -1,5 +1,5 @@
 /* yaml_scalar: what a scalar of YAML means as JSON. Source: YAML 1.2 core schema as Go's yaml.v3
- * reads it (reference/policy-language.md 1). Pure functions; any thread. */
+ * reads it. Pure functions; any thread. */
 #pragma once
 
 #include <jansson.h>

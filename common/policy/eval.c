@@ -584,8 +584,8 @@ static void ask_first(struct policy_verdict *v, enum policy_outcome outcome,
     v->reasons = (v->allow_reasons & wanted) != 0 ? v->allow_reasons : v->deny_reasons;
 }
 
-/* The ladder of reference/policy-language.md 2.1: certificate, login, device, deny, allow; each
- * step stands before what follows, whatever the values of the sides. */
+/* The ladder: certificate, login, device, deny, allow; each step stands before what follows, whatever the
+ * values of the sides. */
 static void decide_http(const struct policy *policy, const struct policy_input *in,
                         struct policy_verdict *v)
 {

@@ -1,6 +1,6 @@
 /* policy_match: the string matcher and the list matcher of the policy language. Compiled into the
  * policy's arena; evaluation is pure. Internal to common/policy; any thread.
- * Source: reference/policy-language.md 3. */
+ * What they take: docs/policy.md, Values. */
 #pragma once
 
 #include <jansson.h>

@@ -52,7 +52,7 @@ int policy_status(const struct policy_verdict *v, bool navigates);
 
 /* --- compile ---------------------------------------------------------------------------------- */
 
-/* Which kind of mistake; names as in reference/policy-language.md 7. */
+/* Which kind of mistake. */
 enum policy_fault {
     POLICY_FAULT_NONE = 0,
     POLICY_FAULT_YAML,
@@ -153,5 +153,5 @@ void policy_eval_internal(const struct policy_input *in, bool needs_session,
 /* Verdicts without a policy. */
 struct policy_verdict policy_verdict_unavailable(enum policy_reason reason); /* 503 */
 struct policy_verdict policy_verdict_not_found(void);                        /* 404 */
-/* Whether one of our own paths needs a session (reference/policy-language.md 5). */
+/* Whether one of our own paths needs a session. */
 bool policy_path_needs_session(struct sv path);

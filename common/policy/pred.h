@@ -1,5 +1,5 @@
 /* policy_pred: one criterion with its data, ready to be asked. Lives in the policy's arena.
- * Internal to common/policy. Source: reference/policy-language.md 4. */
+ * Internal to common/policy. What there is: docs/policy.md, Criteria. */
 #pragma once
 
 #include <jansson.h>

@@ -1,7 +1,6 @@
 /* policy_reason: why a check ended as it did. The numbers are on the wire between authorize and the
  * proxy and never change; the names are Pomerium's where Pomerium has the reason. A set of reasons
- * is a 128-bit word with bit n for reason n. Pure functions; any thread.
- * Source: reference/policy-language.md 6. */
+ * is a 128-bit word with bit n for reason n. Pure functions; any thread. */
 #pragma once
 
 #include "common/base.h"

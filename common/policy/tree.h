@@ -1,5 +1,5 @@
 /* policy_tree: the shape of a policy document, checked: blocks of criteria under an operator. It
- * borrows the JSON tree. Internal to common/policy. Source: reference/policy-language.md 1. */
+ * borrows the JSON tree. Internal to common/policy. The language: docs/policy.md. */
 #pragma once
 
 #include <jansson.h>
