@@ -1,6 +1,7 @@
 #include "common/data/set.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "google/protobuf/struct.pb-c.h"
@@ -225,29 +226,43 @@ static void forget_rows(struct set *set)
     }
 }
 
+/* Records are written in the order of their ids, in which a store keeps them: 500 that lie side by side are on
+ * a few pages of it, 500 others on a page each. */
+static int by_id(const void *a, const void *b)
+{
+    return sv_cmp(*(const struct sv *)a, *(const struct sv *)b);
+}
+
 struct ending {
-    struct batch *batch;
-    enum err err;
+    struct sv *ids;
+    size_t n;
 };
 
-static void end_record(struct sv id, void *value, void *arg)
+static void end_id(struct sv id, void *value, void *arg)
 {
     struct ending *e = arg;
 
     (void)value;
-    if (e->err == ERR_OK && id.n <= DATA_ID_MAX) {
-        batch_add(e->batch, id, (struct sv){ .p = NULL });
-        e->err = batch_is_full(e->batch) ? batch_flush(e->batch) : ERR_OK;
+    if (id.n <= DATA_ID_MAX) {
+        e->ids[e->n++] = id;
     }
 }
 
 /* Ends every record that is left in the map, and writes what the batch still has. */
 static enum err end_rest(struct batch *batch)
 {
-    struct ending e = { .batch = batch, .err = ERR_OK };
+    const struct map *records = batch->set->records;
+    CLEANUP(mem_free) struct sv *ids = mem_array(map_count(records) + 1, sizeof(*ids));
+    struct ending e = { .ids = ids };
+    enum err err = ERR_OK;
 
-    map_each(batch->set->records, end_record, &e);
-    return e.err == ERR_OK ? batch_flush(batch) : e.err;
+    map_each(records, end_id, &e);
+    qsort(ids, e.n, sizeof(*ids), by_id);
+    for (size_t i = 0; i < e.n && err == ERR_OK; i++) {
+        batch_add(batch, ids[i], (struct sv){ .p = NULL });
+        err = batch_is_full(batch) ? batch_flush(batch) : ERR_OK;
+    }
+    return err == ERR_OK ? batch_flush(batch) : err;
 }
 
 /* One transaction: all of it or nothing. */
@@ -270,17 +285,38 @@ static enum err write_in_place(struct batch *batch)
     return end_rest(batch);
 }
 
-static enum err write_beside(struct batch *batch)
+static int by_key(const void *a, const void *b)
+{
+    return strcmp((*(const struct data_row *const *)a)->key,
+                  (*(const struct data_row *const *)b)->key);
+}
+
+/* Writes the rows of a generation. A key's order is that of its id. */
+static enum err write_rows(struct batch *batch, const char *generation)
 {
     const struct data_rows *rows = batch->set->change->rows;
+    CLEANUP(mem_free)
+    const struct data_row **order = mem_array(rows->count + 1, sizeof(struct data_row *));
+    enum err err = ERR_OK;
+
+    for (size_t i = 0; i < rows->count; i++) {
+        order[i] = &rows->items[i];
+    }
+    qsort(order, rows->count, sizeof(struct data_row *), by_key);
+    for (size_t i = 0; i < rows->count && err == ERR_OK; i++) {
+        row_add(batch, generation, order[i]);
+        err = batch_is_full(batch) ? batch_flush(batch) : ERR_OK;
+    }
+    return err;
+}
+
+static enum err write_beside(struct batch *batch)
+{
     char generation[DATA_GENERATION_MAX + 1];
     enum err err = ERR_OK;
 
     (void)snprintf(generation, sizeof(generation), "%016llx", (unsigned long long)rand_u64());
-    for (size_t i = 0; i < rows->count && err == ERR_OK; i++) {
-        row_add(batch, generation, &rows->items[i]);
-        err = batch_is_full(batch) ? batch_flush(batch) : ERR_OK;
-    }
+    err = write_rows(batch, generation);
     if (err != ERR_OK) {
         return err;
     }
