@@ -186,6 +186,28 @@ static void confirm_next(struct authz_sync *s)
 
 /* --- follow ----------------------------------------------------------------------------------- */
 
+static void changes_take(struct authz_sync *s, Databroker__Record *const *records, size_t n)
+{
+    const struct authz_data *data = authz_replica_data(s->serving);
+    uint64_t epoch = authz_data_epoch(data);
+
+    for (size_t i = 0; i < n; i++) {
+        authz_replica_apply(s->serving, records[i]);
+        if (records[i]->deleted_at != NULL) {
+            s->confirm_wanted = records[i]->version;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    if (authz_data_epoch(data) != epoch) {
+        s->opts.ops.on_data(s->opts.arg);
+    }
+    check_goal(s);
+    s->opts.ops.on_progress(s->opts.arg);
+    confirm_next(s);
+}
+
 static void on_follow_message(void *arg, struct sv bytes)
 {
     struct authz_sync *s = arg;
@@ -200,20 +222,9 @@ static void on_follow_message(void *arg, struct sv bytes)
         const Databroker__SyncResponse *response = (const Databroker__SyncResponse *)(void *)m;
 
         if (response->response_case == DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD) {
-            const struct authz_data *data = authz_replica_data(s->serving);
-            uint64_t epoch = authz_data_epoch(data);
-
-            authz_replica_apply(s->serving, response->record);
-            if (authz_data_epoch(data) != epoch) {
-                s->opts.ops.on_data(s->opts.arg);
-            }
-            check_goal(s);
-            s->opts.ops.on_progress(s->opts.arg);
-            if (response->record->deleted_at != NULL) {
-                s->confirm_wanted = response->record->version;
-                confirm_next(s);
-            }
+            changes_take(s, &response->record, 1);
         }
+        changes_take(s, response->records, response->n_records);
     } else {
         /* Without this message the replica has a hole. */
         log_error("replica.message-invalid", KV_U64("bytes", bytes.n));
@@ -232,6 +243,7 @@ static void follow_begin(struct authz_sync *s)
     s->confirm_wanted = 0; /* the request says how far we are */
     rand_uuid(s->confirms);
     request.confirms = s->confirms;
+    request.batches = true;
     request.server_version = s->server_version;
     request.record_version = authz_replica_version(s->serving);
     s->stream = rpc_client_follow(s->opts.client, BROKER "Sync", &request.base, &ops, s);

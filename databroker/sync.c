@@ -16,8 +16,12 @@
 #include "databroker/service_int.h"
 #include "databroker/session_filter.h"
 
-/* Of data in a message. The last record may go beyond it: a message stays under gRPC's usual 4 MiB. */
-enum { BATCH_BYTES = 512 * 1024 };
+enum {
+    /* Of data in a message. The last record may go beyond it: a message stays under gRPC's usual 4 MiB. */
+    BATCH_BYTES = 512 * 1024,
+    CHANGES_MAX =
+        64 /* records in a message of Sync: a replica takes it in at one go, between two checks */
+};
 
 enum phase {
     PHASE_END = 0,
@@ -217,6 +221,12 @@ static void send_message(struct follower *f, const ProtobufCMessage *message)
     mem_free(&bytes);
 }
 
+static void note_sent(struct follower *f, const struct broker_record *change)
+{
+    f->sent = change->version;
+    f->deleted = change->deleted_us != 0 ? change->version : f->deleted;
+}
+
 static void send_record(struct follower *f, struct arena *arena, const struct broker_record *record)
 {
     Databroker__SyncResponse change = DATABROKER__SYNC_RESPONSE__INIT;
@@ -233,8 +243,7 @@ static void send_record(struct follower *f, struct arena *arena, const struct br
     change.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD;
     change.record = &message;
     send_message(f, &change.base);
-    f->sent = record->version;
-    f->deleted = record->deleted_us != 0 ? record->version : f->deleted;
+    note_sent(f, record);
 }
 
 static void send_options(struct follower *f, struct arena *arena,
@@ -258,22 +267,42 @@ static void send_options(struct follower *f, struct arena *arena,
 }
 
 /* As many records of the page as fit a message; one at least. */
-static void send_batch(struct follower *f, struct arena *arena)
+static size_t take_batch(struct follower *f, struct arena *arena, Databroker__Record ***records_out)
 {
-    Databroker__SyncLatestResponse response = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    size_t left = f->page.count - f->next;
+    size_t most = f->latest ? left : MIN(left, (size_t)CHANGES_MAX);
     size_t bytes = 0;
+    size_t n = 0;
 
-    response.records = arena_alloc(arena, (f->page.count - f->next) * sizeof(Databroker__Record *));
-    while (f->next < f->page.count && bytes < BATCH_BYTES) {
+    *records_out = arena_alloc(arena, most * sizeof(Databroker__Record *));
+    while (n < most && bytes < BATCH_BYTES) {
         const struct broker_record *record = &f->page.items[f->next];
-        Databroker__Record *message = arena_alloc(arena, sizeof(*message));
 
-        broker_wire_record(arena, record, message);
-        response.records[response.n_records++] = message;
+        (*records_out)[n] = arena_alloc(arena, sizeof(Databroker__Record));
+        broker_wire_record(arena, record, (*records_out)[n]);
+        n++;
         bytes += record->data.n;
         f->next++;
     }
-    send_message(f, &response.base);
+    return n;
+}
+
+static void send_batch(struct follower *f, struct arena *arena)
+{
+    Databroker__SyncResponse changes = DATABROKER__SYNC_RESPONSE__INIT;
+    Databroker__SyncLatestResponse state = DATABROKER__SYNC_LATEST_RESPONSE__INIT;
+    size_t first = f->next;
+
+    if (f->latest) {
+        state.n_records = take_batch(f, arena, &state.records);
+        send_message(f, &state.base);
+        return;
+    }
+    changes.n_records = take_batch(f, arena, &changes.records);
+    send_message(f, &changes.base);
+    for (size_t i = first; i < f->next; i++) {
+        note_sent(f, &f->page.items[i]);
+    }
 }
 
 /* False: the watcher does not want to know. */
@@ -625,6 +654,7 @@ void broker_on_sync(struct rpc_call *call, const ProtobufCMessage *request, void
     f->wait = in->has_wait_case != DATABROKER__SYNC_REQUEST__HAS_WAIT_WAIT || in->wait;
     f->server_version = in->server_version;
     f->position = in->record_version;
+    f->batches = in->batches;
     if (rpc_call_role(call) == RPC_AUTHORIZE) { /* nobody else may hold up answers to others */
         f->confirms = arena_sv(&f->texts, sv_from(in->confirms));
         f->confirmed = in->record_version;

@@ -229,6 +229,19 @@ def test_a_snapshot_then_its_changes(broker, pb, api):
     follow.cancel()
 
 
+def test_who_asks_for_batches_gets_the_same_changes_in_few_messages(pb, api):
+    kind, info = f"acme.test/{uuid.uuid4()}", api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    records = [pb.Record(type=kind, id=f"{i:04}", data=session().data) for i in range(450)]
+    api.Put(pb.PutRequest(records=records), timeout=ANSWER_S)
+    api.Put(pb.PutRequest(records=[deletion(r) for r in records]), timeout=ANSWER_S)
+    request = {"server_version": info.server_version, "record_version": info.latest_record_version, "type": kind, "wait": False}
+    one_by_one = [m.record for m in api.Sync(pb.SyncRequest(**request), timeout=ANSWER_S) if m.HasField("record")]
+    messages = [m for m in api.Sync(pb.SyncRequest(**request, batches=True), timeout=ANSWER_S) if m.records]
+    together = [r for m in messages for r in m.records]
+    assert together == one_by_one and len(together) == 900
+    assert max(len(m.records) for m in messages) <= 64 and len(messages) < 900 / 40  # a page's end may cut one short
+
+
 # --- an acknowledged deletion is in every replica -------------------------------------------------
 
 

@@ -10,6 +10,8 @@
 
 enum { RECORDS_MAX = 4096 };
 
+enum { BATCH = 8 };
+
 struct record {
     uint64_t version;
     char *type;
@@ -37,9 +39,10 @@ struct follow {
     struct list in_broker;
     struct fake_broker *broker;
     struct rpc_call *call;
-    bool latest; /* SyncLatest */
-    size_t next; /* index of the record to send */
-    size_t end;  /* latest: where the snapshot ends */
+    bool latest;  /* SyncLatest */
+    bool batches; /* Sync: what is there goes in one message */
+    size_t next;  /* index of the record to send */
+    size_t end;   /* latest: where the snapshot ends */
 };
 
 /* --- streams, on the broker's thread with the mutex held ---------------------------------------- */
@@ -116,22 +119,39 @@ static void step_latest(struct follow *f)
     }
 }
 
-static void step(struct follow *f)
+/* One record as the old message has it, more in a batch: who follows knows both. */
+static void step_changes(struct follow *f)
 {
     struct fake_broker *b = f->broker;
     Databroker__SyncResponse m = DATABROKER__SYNC_RESPONSE__INIT;
-    struct wire_record w;
+    struct wire_record w[BATCH];
+    Databroker__Record *list[BATCH];
+    size_t most = f->batches ? BATCH : 1;
+    size_t n = 0;
 
+    for (; n < most && f->next < b->n; n++) {
+        to_wire(&b->records[f->next++], &w[n]);
+        list[n] = &w[n].record;
+    }
+    if (n == 1) {
+        m.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD;
+        m.record = list[0];
+    } else {
+        m.records = list;
+        m.n_records = n;
+    }
+    send_message(f->call, &m.base);
+}
+
+static void step(struct follow *f)
+{
     if (!rpc_call_can_send(f->call)) {
         return;
     }
     if (f->latest) {
         step_latest(f);
-    } else if (!b->held && f->next < b->n) {
-        to_wire(&b->records[f->next++], &w);
-        m.response_case = DATABROKER__SYNC_RESPONSE__RESPONSE_RECORD;
-        m.record = &w.record;
-        send_message(f->call, &m.base);
+    } else if (!f->broker->held && f->next < f->broker->n) {
+        step_changes(f);
     }
 }
 
@@ -155,19 +175,18 @@ static void on_closed(void *arg)
     mem_free(&f);
 }
 
-static void follow(struct fake_broker *b, struct rpc_call *call, bool latest, uint64_t after)
+static struct follow *follow_new(struct fake_broker *b, struct rpc_call *call, uint64_t after)
 {
     static const struct rpc_stream_ops ops = { .on_writable = on_writable, .on_closed = on_closed };
     struct follow *f = MEM_NEW(struct follow);
 
     f->broker = b;
     f->call = call;
-    f->latest = latest;
     f->next = after;
     f->end = b->n;
     list_push_back(&b->follows, &f->in_broker);
     rpc_call_stream(call, &ops, f);
-    step(f);
+    return f;
 }
 
 /* --- methods ------------------------------------------------------------------------------------ */
@@ -188,8 +207,11 @@ static void on_sync_latest(struct rpc_call *call, const ProtobufCMessage *reques
     (void)request;
     (void)pthread_mutex_lock(&b->mutex);
     if (!refused(b, call)) {
+        struct follow *f = follow_new(b, call, 0);
+
         b->snapshots++;
-        follow(b, call, true, 0);
+        f->latest = true;
+        step(f);
     }
     (void)pthread_mutex_unlock(&b->mutex);
 }
@@ -204,7 +226,10 @@ static void on_sync(struct rpc_call *call, const ProtobufCMessage *request, void
         if (r->server_version != 7 || r->record_version > b->n) {
             rpc_call_fail(call, RPC_ABORTED, "another server");
         } else {
-            follow(b, call, false, r->record_version);
+            struct follow *f = follow_new(b, call, r->record_version);
+
+            f->batches = r->batches;
+            step(f);
         }
     }
     (void)pthread_mutex_unlock(&b->mutex);

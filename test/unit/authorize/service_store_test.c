@@ -34,6 +34,35 @@ static void a_session_deleted_ahead_of_the_stream_is_none(void **state)
 
 /* Decisions of checks 1 and 2 in whatever order they come: on a slow machine the one that waits may be
  * answered before the other was even read. */
+static void changes_that_come_together_are_all_taken_in(void **state)
+{
+    enum { SESSIONS = 20 };
+    struct stand *s = stand_new("30s", true);
+    uint64_t versions[SESSIONS];
+    char id[16];
+
+    (void)state;
+    for (size_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(id, sizeof(id), "s-%zu", i);
+        versions[i] = put_session(s, id, "ann", 600);
+        assert_int_equal(check(s, "app", id, versions[i]).decision, POSTERN__DECISION__ALLOW);
+    }
+    fake_broker_hold(s->broker, true);
+    for (size_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(id, sizeof(id), "s-%zu", i);
+        (void)fake_broker_put(s->broker, AUTHZ_TYPE_SESSION, id, NULL);
+        versions[i] = i % 3 == 0 ? put_session(s, id, "ann", 600) : versions[i];
+    }
+    fake_broker_hold(s->broker, false);
+    assert_true(changed_comes(s, "s-19"));
+    for (size_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(id, sizeof(id), "s-%zu", i);
+        assert_int_equal(check(s, "app", id, versions[i]).decision,
+                         i % 3 == 0 ? POSTERN__DECISION__ALLOW : POSTERN__DECISION__LOGIN);
+    }
+    stand_free(s);
+}
+
 static void receive_two(struct stand *s, int decisions[3])
 {
     int n = 0;
@@ -164,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_ahead_of_the_stream_is_fetched),
         cmocka_unit_test(a_session_deleted_ahead_of_the_stream_is_none),
+        cmocka_unit_test(changes_that_come_together_are_all_taken_in),
         cmocka_unit_test(a_waiting_check_holds_nobody_up),
         cmocka_unit_test(without_a_store_only_public_routes_answer),
         cmocka_unit_test(a_stale_replica_stops_answering_and_recovers),
