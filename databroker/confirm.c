@@ -1,7 +1,8 @@
 /* Acknowledged deletions: the answer waits until every replica that confirms has taken them in, this
  * databroker's and those of others of the store, so that after a revoke the very next request is refused
  * everywhere. It waits BROKER_CONFIRM_MS at most: a replica that hangs, or a databroker that is gone, decides
- * nothing meanwhile, and must not keep others from revoking. */
+ * nothing meanwhile, and must not keep others from revoking. That a databroker is gone is believed only when
+ * it has long been silent, however sure its end: what followed it still has what it had (docs/postgresql.md). */
 #include "replica.pb-c.h"
 
 #include "common/clock.h"
