@@ -154,13 +154,6 @@ void authn_claims_to_user(json_t *flat, struct arena *arena, User__User *user)
     }
 }
 
-struct sv authn_claims_first(const json_t *flat, const char *name)
-{
-    const json_t *first = json_array_get(json_object_get(flat, name), 0);
-
-    return sv_of(json_string_value(first), json_string_length(first));
-}
-
 static struct sv text_of(const json_t *object, const char *name)
 {
     const json_t *v = json_object_get(object, name);

@@ -75,5 +75,3 @@ void authn_claims_identity(json_t *claims, struct arena *arena, struct authn_ide
  * the login and the token itself: then they can stand in their place. */
 bool authn_claims_cover(json_t *claims, const Session__Session *session);
 void authn_identity_deinit(struct authn_identity *who);
-/* First text of a flat claim, "" where there is none. */
-struct sv authn_claims_first(const json_t *flat, const char *name);

@@ -26,7 +26,9 @@ struct authn_graph {
     int64_t until_ms;
 };
 
-struct sv authn_graph_url(const struct config *config)
+/* Where Graph is, "https://…" without a slash at the end: idp_graph_url, else what belongs to the issuer;
+ * "": nowhere. */
+static struct sv graph_url(const struct config *config)
 {
     static const struct {
         const char *issuers;
@@ -227,7 +229,7 @@ static bool is_token(struct sv token)
 
 const char *authn_graph_start(const struct authn_graph_ask *ask_for, struct authn_graph **graph_out)
 {
-    struct sv url = authn_graph_url(ask_for->config);
+    struct sv url = graph_url(ask_for->config);
 
     if (!authn_claims_groups_elsewhere(ask_for->claims)) {
         return "";

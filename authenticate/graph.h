@@ -31,10 +31,6 @@ struct authn_graph_ask {
     void *arg;
 };
 
-/* Where Graph is, "https://…" without a slash at the end: idp_graph_url, else what belongs to the issuer;
- * "": nowhere. */
-struct sv authn_graph_url(const struct config *config);
-
 /* NULL: *graph_out is under way. Else there is nothing to be asked, and done is not called: "": the claims have
  * all groups; or why it cannot be. */
 const char *authn_graph_start(const struct authn_graph_ask *ask, struct authn_graph **graph_out);

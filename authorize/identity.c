@@ -38,7 +38,6 @@ struct authz_identities {
     size_t hand; /* where the next sweep begins */
     uint64_t tick;
     uint64_t serial;
-    uint64_t n_signed;
 };
 
 /* --- claims ----------------------------------------------------------------------------------- */
@@ -379,7 +378,6 @@ static void entry_fill(struct authz_identities *ids, struct entry *e,
     buf_add_sv(&draft->text, ask->host);
     draft_who(draft, ask->effective->person);
     draft_make(draft, ask);
-    ids->n_signed++;
     if (draft->reason != POLICY_REASON_NONE) {
         draft->n = 0;
         draft->n_headers = 0;
@@ -493,9 +491,4 @@ void authz_identities_free(struct authz_identities **identities)
     authz_identities_clear(ids);
     mem_free(&ids->entries);
     mem_free(&ids);
-}
-
-uint64_t authz_identities_signed(const struct authz_identities *ids)
-{
-    return ids->n_signed;
 }

@@ -52,5 +52,3 @@ void authz_identities_clear(struct authz_identities *ids);
 /* Valid until the next call. Never NULL. */
 const struct authz_identity *authz_identity_get(struct authz_identities *ids,
                                                 const struct authz_identity_ask *ask);
-/* How many assertions were signed, for metrics and tests. */
-uint64_t authz_identities_signed(const struct authz_identities *ids);

@@ -781,11 +781,6 @@ enum err authz_service_new(const struct authz_service_opts *opts,
     return ERR_OK;
 }
 
-int authz_service_port(const struct authz_service *svc)
-{
-    return rpc_server_port(svc->server);
-}
-
 void authz_service_free(struct authz_service **service)
 {
     struct authz_service *svc = TAKE(*service);

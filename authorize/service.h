@@ -26,8 +26,6 @@ struct authz_service_opts {
  * address cannot be had; rules are then the caller's still. */
 MUST_CHECK enum err authz_service_new(const struct authz_service_opts *opts,
                                       struct authz_service **service_out, struct diag *d);
-/* The port, where listen named 0. */
-int authz_service_port(const struct authz_service *svc);
 /* Takes rules over: from the next batch on they decide, and every stream hears Changed{all}. ERR_IO
  * and a sentence: their audit cannot be written; rules are the caller's still. */
 MUST_CHECK enum err authz_service_set_rules(struct authz_service *svc, struct authz_rules *rules,

@@ -29,19 +29,6 @@ bool log_wants(enum log_level level)
     return (int)level <= __atomic_load_n(&log_level_now, __ATOMIC_RELAXED);
 }
 
-enum err log_level_parse(struct sv name, enum log_level *level_out)
-{
-    size_t i = 0;
-
-    for (i = 0; i < ARRAY_LEN(level_names); i++) {
-        if (sv_eq(name, sv_from(level_names[i]))) {
-            *level_out = (enum log_level)i;
-            return ERR_OK;
-        }
-    }
-    return ERR_INVALID;
-}
-
 static void add_i64(struct buf *line, int64_t v)
 {
     if (v < 0) {

@@ -35,8 +35,6 @@ struct log_kv {
 void log_init(const char *service, enum log_level level);
 void log_set_level(enum log_level level);
 bool log_wants(enum log_level level);
-/* "error" … "trace"; ERR_INVALID. */
-MUST_CHECK enum err log_level_parse(struct sv name, enum log_level *level_out);
 
 void log_event(enum log_level level, const char *event, const struct log_kv *kv, size_t n);
 

@@ -63,11 +63,6 @@ struct loop *service_loop(struct service *service)
     return service->loop;
 }
 
-const struct config *service_config(const struct service *service)
-{
-    return service->config;
-}
-
 struct service_part *service_part_new(struct service *service, const char *name)
 {
     struct service_part *part = &service->parts[service->n_parts];

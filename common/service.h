@@ -47,7 +47,6 @@ int service_main(int argc, char **argv, const struct service_app *app);
 
 /* For app's callbacks, on the loop's thread. */
 struct loop *service_loop(struct service *service);
-const struct config *service_config(const struct service *service); /* the one in use; borrowed */
 void service_stopped(struct service *service);
 /* Ends the process as SIGTERM would, with exit code 1 and why in the log; any thread. */
 void service_fail(struct service *service, const char *why);

@@ -128,7 +128,9 @@ void broker_conn_free(struct broker_conn **conn)
     mem_free(&c);
 }
 
-enum err broker_conn_err(struct broker_conn *conn)
+/* What the connection's last failure means: ERR_LIMIT disk full, ERR_TIMEOUT, ERR_UNAVAILABLE
+ * locked, ERR_IO anything else. Logs it, at most five times a second. */
+static enum err last_err(struct broker_conn *conn)
 {
     int code = sqlite3_extended_errcode(conn->db);
     enum err err = ERR_IO;
@@ -237,7 +239,7 @@ enum err broker_conn_step(struct broker_conn *conn, sqlite3_stmt *stmt, bool *ro
         return ERR_OK;
     }
     if (rc != SQLITE_DONE) {
-        err = broker_conn_err(conn);
+        err = last_err(conn);
     }
     if (stmt != NULL) {
         broker_conn_done(stmt);
@@ -324,7 +326,7 @@ enum err broker_conn_checkpoint(struct broker_conn *conn, bool whole)
     if ((rc & 0xff) == SQLITE_BUSY) {
         return ERR_UNAVAILABLE;
     }
-    return broker_conn_err(conn);
+    return last_err(conn);
 }
 
 void broker_conn_distrust(struct broker_conn *conn)
@@ -341,7 +343,5 @@ enum err broker_conn_alone(struct broker_conn *conn)
     rc = sqlite3_exec(conn->db,
                       "PRAGMA locking_mode = EXCLUSIVE; SELECT count(*) FROM sqlite_schema", NULL,
                       NULL, NULL);
-    return rc == SQLITE_OK              ? ERR_OK
-           : (rc & 0xff) == SQLITE_BUSY ? ERR_UNAVAILABLE
-                                        : broker_conn_err(conn);
+    return rc == SQLITE_OK ? ERR_OK : (rc & 0xff) == SQLITE_BUSY ? ERR_UNAVAILABLE : last_err(conn);
 }

@@ -80,9 +80,6 @@ MUST_CHECK enum err broker_conn_exec(struct broker_conn *conn, const char *sql, 
 /* The first column of the first row as a number; 0 where there is none. */
 MUST_CHECK enum err broker_conn_number(struct broker_conn *conn, const char *sql,
                                        int64_t *number_out, struct diag *d);
-/* What the connection's last failure means: ERR_LIMIT disk full, ERR_TIMEOUT, ERR_UNAVAILABLE
- * locked, ERR_IO anything else. Logs it, at most five times a second. */
-enum err broker_conn_err(struct broker_conn *conn);
 
 /* A statement, ready for its parameters. Bind what it takes, then step; broker_conn_done when a
  * statement's rows are not read to the end. A failure to prepare shows in the first step. */

@@ -63,8 +63,9 @@ Databroker__Record **broker_wire_records(struct arena *arena, const struct broke
     return all;
 }
 
-enum err broker_wire_read(const Databroker__Record *message, struct broker_record *record_out,
-                          struct diag *d)
+/* Borrows from message; checked. ERR_INVALID, ERR_LIMIT. */
+static enum err record_read(const Databroker__Record *message, struct broker_record *record_out,
+                            struct diag *d)
 {
     *record_out = (struct broker_record){
         .type = sv_from(message->type),
@@ -89,7 +90,7 @@ enum err broker_wire_read_all(Databroker__Record *const *messages, size_t n,
     }
     for (i = 0; i < n; i++) {
         struct broker_record record = { .version = 0 };
-        enum err err = broker_wire_read(messages[i], &record, d);
+        enum err err = record_read(messages[i], &record, d);
 
         if (err != ERR_OK) {
             return err;

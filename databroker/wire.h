@@ -15,9 +15,6 @@ void broker_wire_record(struct arena *arena, const struct broker_record *record,
                         Databroker__Record *message_out);
 /* All of a list: list->count of them. */
 Databroker__Record **broker_wire_records(struct arena *arena, const struct broker_records *list);
-/* Borrows from message; checked. ERR_INVALID, ERR_LIMIT. */
-MUST_CHECK enum err broker_wire_read(const Databroker__Record *message,
-                                     struct broker_record *record_out, struct diag *d);
 /* Checks and copies n messages to list. ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err broker_wire_read_all(Databroker__Record *const *messages, size_t n,
                                          struct broker_records *list, struct diag *d);

@@ -19,7 +19,7 @@ enum { REDEEM_MS = 5000 };
 
 /* ---- codes ----------------------------------------------------------------------------------- */
 
-void proxy_redeem_free(struct proxy_redeem **redeem)
+static void redeem_free(struct proxy_redeem **redeem)
 {
     struct proxy_redeem *r = TAKE(*redeem);
 
@@ -44,7 +44,7 @@ static void redeem_back(void *arg)
     } else if (r->exchange != NULL) {
         proxy_login_redeemed(r->exchange, r);
     }
-    proxy_redeem_free(&r);
+    redeem_free(&r);
 }
 
 static void on_redeemed(void *arg, enum rpc_status status, const char *text,

@@ -61,4 +61,3 @@ struct proxy_redeem {
 void proxy_app_redeem(struct proxy_app *app, struct proxy_redeem *redeem);
 /* Worker's thread; the answer comes to proxy_bearer_answered there. */
 void proxy_app_ask(struct proxy_app *app, struct proxy_asking *asking);
-void proxy_redeem_free(struct proxy_redeem **redeem);

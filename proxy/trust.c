@@ -22,7 +22,6 @@ struct name_rule {
 
 struct proxy_trust {
     int refs; /* atomic */
-    uint64_t id;
     X509_STORE *store;
     STACK_OF(X509_NAME) * names;
     int64_t *list_ends_s;
@@ -114,17 +113,6 @@ static void set_rules_of_chains(struct proxy_trust *t, bool lists)
     X509_VERIFY_PARAM_set_depth(param, PROXY_TRUST_DEPTH_MAX);
 }
 
-static uint64_t id_of(const struct config_mtls *mtls, struct sv ca)
-{
-    uint64_t id = map_hash(ca) ^ (map_hash(mtls->crl) * 3) ^ mtls->max_verify_depth;
-    size_t i = 0;
-
-    for (i = 0; i < mtls->n_names; i++) {
-        id = id * 31 + map_hash(mtls->names[i].pattern) + (uint64_t)mtls->names[i].kind;
-    }
-    return id;
-}
-
 enum err proxy_trust_new(const struct config_mtls *mtls, struct sv ca,
                          struct proxy_trust **trust_out, struct diag *d)
 {
@@ -132,7 +120,6 @@ enum err proxy_trust_new(const struct config_mtls *mtls, struct sv ca,
     enum err err = ERR_OK;
 
     t->refs = 1;
-    t->id = id_of(mtls, ca);
     t->store = X509_STORE_new();
     t->names = sk_X509_NAME_new_null();
     CHECK(t->store != NULL && t->names != NULL);
@@ -181,11 +168,6 @@ void proxy_trust_add_names(const struct proxy_trust *trust, STACK_OF(X509_NAME) 
     for (i = 0; i < sk_X509_NAME_num(trust->names); i++) {
         CHECK(sk_X509_NAME_push(names, X509_NAME_dup(sk_X509_NAME_value(trust->names, i))) > 0);
     }
-}
-
-uint64_t proxy_trust_id(const struct proxy_trust *trust)
-{
-    return trust->id;
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */

@@ -29,5 +29,3 @@ void proxy_trust_judge(const struct proxy_trust *trust, X509 *leaf, STACK_OF(X50
                        struct proxy_trust_verdict *verdict_out);
 /* Adds the CAs' names to names, which a server sends to help the client choose. */
 void proxy_trust_add_names(const struct proxy_trust *trust, STACK_OF(X509_NAME) * names);
-/* Equal for equal settings, whatever the snapshot. */
-uint64_t proxy_trust_id(const struct proxy_trust *trust);

@@ -212,16 +212,6 @@ size_t jose_keys_count(const struct jose_keys *keys)
     return keys->n;
 }
 
-bool jose_keys_has_kid(const struct jose_keys *keys, struct sv kid)
-{
-    for (size_t i = 0; i < keys->n; i++) {
-        if (sv_eq(keys->key[i].kid, kid)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 struct token_parts {
     struct sv header;
     struct sv payload;

@@ -28,7 +28,6 @@ struct jose_keys;
 MUST_CHECK enum err jose_keys_parse(struct sv json, struct jose_keys **keys_out, struct diag *d);
 void jose_keys_free(struct jose_keys **keys);
 size_t jose_keys_count(const struct jose_keys *keys);
-bool jose_keys_has_kid(const struct jose_keys *keys, struct sv kid);
 
 /* Verifies token and appends its payload. *header_out (may be NULL): the protected header, one
  * reference. ERR_INVALID: no compact JWS of ours, or a "crit" header; ERR_UNSUPPORTED: its alg;

@@ -147,7 +147,7 @@ static enum http_media rpc_media(const struct http_head *head)
     return is_mcp(head, type) ? HTTP_MEDIA_MCP : HTTP_MEDIA_JSON;
 }
 
-bool http_accept_is_grpc(const struct http_head *head)
+static bool is_grpc(const struct http_head *head)
 {
     return rpc_media(head) == HTTP_MEDIA_GRPC;
 }
@@ -216,7 +216,7 @@ enum http_client http_accept_client(const struct http_head *head)
 {
     struct sv mode = http_head_value(head, HTTP_H_SEC_FETCH_MODE);
 
-    if (http_accept_is_grpc(head)) {
+    if (is_grpc(head)) {
         return HTTP_CLIENT_GRPC;
     }
     if (rpc_media(head) != HTTP_MEDIA_JSON) {

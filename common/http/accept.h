@@ -35,8 +35,6 @@ enum http_media {
  * JSON where not, also without Accept; text where only that is named; the form of their own protocol
  * for those who speak one. */
 enum http_media http_accept_media(const struct http_head *head);
-/* application/grpc, with or without +proto, ;parameters; not grpc-web. */
-bool http_accept_is_grpc(const struct http_head *head);
 /* Quality of type/subtype in an Accept value, 0 to 1000; the most specific range counts
  * (RFC 9110 §12.5.1). An empty value gives 1000. named_out (may be NULL): the exact type was
  * named, not a wildcard. */

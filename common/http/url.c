@@ -447,7 +447,7 @@ enum err http_url_set_add(struct http_url_set *set, struct sv authority)
     return ERR_OK;
 }
 
-bool http_url_set_has(const struct http_url_set *set, const struct http_url *url)
+static bool set_has(const struct http_url_set *set, const struct http_url *url)
 {
     char key_text[KEY_MAX];
 
@@ -472,7 +472,7 @@ enum err http_url_redirect_check(const struct http_url_set *set, struct sv text,
     if (https_only && u->scheme != HTTP_SCHEME_HTTPS) {
         return ERR_DENIED;
     }
-    return http_url_set_has(set, u) ? ERR_OK : ERR_DENIED;
+    return set_has(set, u) ? ERR_OK : ERR_DENIED;
 }
 
 bool http_url_is_local_path(struct sv text)

@@ -73,7 +73,6 @@ struct http_url_set *http_url_set_new(void);
 void http_url_set_free(struct http_url_set **set);
 /* "host" (default ports only) or "host:port". ERR_INVALID. */
 MUST_CHECK enum err http_url_set_add(struct http_url_set *set, struct sv authority);
-bool http_url_set_has(const struct http_url_set *set, const struct http_url *url);
 /* Parses and tests in one; ERR_INVALID: not one clear URL; ERR_DENIED: not in the set, or plain
  * http where https_only. url may be NULL. */
 MUST_CHECK enum err http_url_redirect_check(const struct http_url_set *set, struct sv text,

@@ -320,12 +320,6 @@ void rpc_run(struct rpc *rpc, int64_t delay_ms, rpc_fn fn, void *arg)
     (void)pthread_mutex_unlock(&rpc->mutex);
 }
 
-bool rpc_is_mine(const struct rpc *rpc)
-{
-    return rpc->loop == NULL ? pthread_equal(rpc->thread, pthread_self()) != 0
-                             : loop_is_mine(rpc->loop);
-}
-
 struct sv rpc_message_bytes(grpc_byte_buffer *message, char **room)
 {
     grpc_byte_buffer_reader reader;
@@ -392,39 +386,4 @@ enum rpc_status rpc_status_of(enum err err)
         return RPC_INTERNAL;
     }
     return RPC_UNKNOWN;
-}
-
-enum err rpc_status_err(enum rpc_status status)
-{
-    switch (status) {
-    case RPC_OK:
-        return ERR_OK;
-    case RPC_CANCELLED:
-        return ERR_CANCELLED;
-    case RPC_INVALID_ARGUMENT:
-    case RPC_FAILED_PRECONDITION:
-        return ERR_INVALID;
-    case RPC_DEADLINE_EXCEEDED:
-        return ERR_TIMEOUT;
-    case RPC_NOT_FOUND:
-        return ERR_NOT_FOUND;
-    case RPC_ALREADY_EXISTS:
-        return ERR_EXISTS;
-    case RPC_PERMISSION_DENIED:
-        return ERR_DENIED;
-    case RPC_RESOURCE_EXHAUSTED:
-        return ERR_LIMIT;
-    case RPC_ABORTED:
-        return ERR_ABORTED;
-    case RPC_UNIMPLEMENTED:
-        return ERR_UNSUPPORTED;
-    case RPC_UNAVAILABLE:
-        return ERR_UNAVAILABLE;
-    case RPC_UNAUTHENTICATED:
-        return ERR_CRYPTO;
-    case RPC_UNKNOWN:
-    case RPC_INTERNAL:
-        break;
-    }
-    return ERR_INTERNAL;
 }

@@ -24,7 +24,6 @@ typedef void (*rpc_fn)(void *arg);
 /* Runs fn on the callbacks' thread after delay_ms; any thread. Every fn runs, at the latest when
  * the rpc is freed (then early). */
 void rpc_run(struct rpc *rpc, int64_t delay_ms, rpc_fn fn, void *arg);
-bool rpc_is_mine(const struct rpc *rpc);
 
 /* gRPC's status codes, as far as we give or understand them. */
 enum rpc_status {
@@ -46,4 +45,3 @@ enum rpc_status {
 };
 
 enum rpc_status rpc_status_of(enum err err);
-enum err rpc_status_err(enum rpc_status status);

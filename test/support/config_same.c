@@ -65,7 +65,8 @@ static void dump_action(const struct config_route *r, struct buf *out)
     text(out, "host_rewrite", r->host_rewrite);
 }
 
-void config_route_dump(const struct config_route *r, struct buf *out)
+/* All that a route says and where it stands, one fact a line. */
+static void dump_route(const struct config_route *r, struct buf *out)
 {
     dump_place(r, out);
     dump_action(r, out);
@@ -96,7 +97,8 @@ void config_route_dump(const struct config_route *r, struct buf *out)
     number(out, "any_user", r->allow_any_authenticated_user);
 }
 
-void config_dump(const struct config *c, struct buf *out)
+/* Of a configuration: its sum, files, a few global settings and all routes. */
+static void dump(const struct config *c, struct buf *out)
 {
     text(out, "checksum", sv_from(c->checksum));
     texts(out, "file", &c->files);
@@ -108,7 +110,7 @@ void config_dump(const struct config *c, struct buf *out)
         const struct config_route *found = config_route_by_id(c, c->routes[i].id);
 
         number(out, "found", found == &c->routes[i]);
-        config_route_dump(&c->routes[i], out);
+        dump_route(&c->routes[i], out);
     }
 }
 
@@ -133,7 +135,7 @@ bool config_outcome_same(const struct config *a, const struct config_errors *a_e
     }
     buf_init(&x, SIZE_MAX / 2);
     buf_init(&y, SIZE_MAX / 2);
-    config_dump(a, &x);
-    config_dump(b, &y);
+    dump(a, &x);
+    dump(b, &y);
     return sv_eq(buf_sv(&x), buf_sv(&y));
 }
