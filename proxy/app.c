@@ -148,6 +148,7 @@ static void app_free(void *state)
     proxy_authz_names_free(&app->authorizes);
     proxy_acme_watch_free(&app->acme);
     proxy_advice_free(&app->advice);
+    rpc_server_free(&app->server);
     rpc_client_free(&app->authenticate);
     rpc_free(&app->rpc); /* its last answers go to the workers' loops */
     proxy_clusters_free(&app->clusters);
@@ -208,6 +209,40 @@ static void follow_challenges(struct proxy_app *app, const struct config *config
     proxy_acme_watch_set(app->acme, config->autocert ? config->autocert_dir : (struct sv){ 0 });
 }
 
+/* Main thread: fit is who can ask for verdicts. */
+static void tell_health(void *arg)
+{
+    struct proxy_app *app = arg;
+
+    if (app->server != NULL) {
+        rpc_server_set_serving(
+            app->server, !app->stopping && __atomic_load_n(&app->authz_up, __ATOMIC_RELAXED) != 0);
+    }
+}
+
+/* Nothing but the standard services: what the proxy is asked otherwise comes by HTTP. */
+static enum err serve_health(struct proxy_app *app, const struct config *config, struct diag *d)
+{
+    const struct rpc_server_opts opts = { .address = config->grpc_address.p,
+                                          .identity = app->identity,
+                                          .arg = app };
+
+    return config->grpc_address.n == 0 ? ERR_OK : rpc_server_new(app->rpc, &opts, &app->server, d);
+}
+
+/* What a start that failed had. */
+static void start_undo(struct proxy_app **app)
+{
+    rpc_server_free(&(*app)->server);
+    rpc_free(&(*app)->rpc);
+    proxy_clusters_free(&(*app)->clusters);
+    free_workers(*app);
+    proxy_crowd_free(&(*app)->crowd);
+    rpc_identity_free(&(*app)->identity);
+    config_unref(&(*app)->boot);
+    mem_free(app);
+}
+
 static enum err app_start(struct service *service, const struct config *config, void **state_out,
                           struct diag *d)
 {
@@ -222,6 +257,10 @@ static enum err app_start(struct service *service, const struct config *config, 
     app->crowd = proxy_crowd_new();
     app->boot = config_ref(config);
     app->identity = rpc_identity_new(app->boot->keys, RPC_PROXY);
+    app->rpc = rpc_new(service_loop(service));
+    if (err == ERR_OK) {
+        err = serve_health(app, config, d);
+    }
     if (err == ERR_OK) {
         snapshot->home = service_loop(service);
         err = start_workers(app, snapshot, d);
@@ -232,15 +271,9 @@ static enum err app_start(struct service *service, const struct config *config, 
     }
     proxy_snapshot_unref(&snapshot);
     if (err != ERR_OK) {
-        proxy_clusters_free(&app->clusters);
-        free_workers(app);
-        proxy_crowd_free(&app->crowd);
-        rpc_identity_free(&app->identity);
-        config_unref(&app->boot);
-        mem_free(&app);
+        start_undo(&app);
         return err;
     }
-    app->rpc = rpc_new(service_loop(service));
     if (config->authenticate_service_url.scheme != CONFIG_SCHEME_NONE) {
         app->authenticate = rpc_client_new(
             app->rpc, &(struct rpc_client_opts){ .target = config->authenticate_grpc.text.p,
@@ -291,6 +324,7 @@ void proxy_app_authz(struct proxy_app *app, bool up)
     if (app->authorize_part != NULL) {
         service_part_set(app->authorize_part, n != 0, n != 0 ? NULL : "authorize is not reached");
     }
+    loop_post(service_loop(app->service), tell_health, app);
 }
 
 static void all_stopped(void *arg)
@@ -313,6 +347,8 @@ static void app_stop(void *state)
     struct proxy_app *app = state;
     unsigned i = 0;
 
+    app->stopping = true;
+    tell_health(app);
     for (i = 0; i < app->n_workers; i++) {
         proxy_worker_stop(app->workers[i]);
     }

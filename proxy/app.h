@@ -1,9 +1,11 @@
-/* proxy_app: the main thread's side of the proxy: configuration, gRPC to authenticate, workers. */
+/* proxy_app: the main thread's side of the proxy: configuration, gRPC to authenticate and for who asks for
+ * the proxy's health, workers. */
 #pragma once
 
 #include "common/base.h"
 #include "common/rpc/client.h"
 #include "common/rpc/identity.h"
+#include "common/rpc/server.h"
 #include "common/service.h"
 #include "proxy/acme.h"
 #include "proxy/advice.h"
@@ -22,10 +24,12 @@ struct proxy_app {
     struct rpc_identity *identity;
     struct config *boot;             /* its keys are the identity's, through every reload */
     struct rpc_client *authenticate; /* NULL: no login is configured */
+    struct rpc_server *server;       /* health and reflection; NULL: no grpc_address */
     struct proxy_clusters *clusters;
     struct proxy_worker *workers[PROXY_WORKERS_MAX];
     unsigned n_workers;
     unsigned n_stopped;
+    bool stopping;
     struct proxy_authz_names *authorizes;
     struct proxy_acme_watch *acme;
     uint32_t n_conns;          /* of all workers; atomic */

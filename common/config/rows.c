@@ -235,8 +235,10 @@ static const struct config_row global_rows[] = {
     /* --- the parts --- */
     { "services", CFG_IGNORED, 0, SIZE_MAX, .doc = "Each part is a program of its own here." },
     { "grpc_address", CFG_LISTEN, 0, G(grpc_address),
-      .doc = "Where this part serves gRPC: `host:port`, `:port` or `unix:/path`. Usually set by "
-             "`GRPC_ADDRESS` for each part. Default: `unix:sock/<part>.sock`." },
+      .doc =
+          "Where this part serves gRPC: `host:port`, `:port` or `unix:/path`. Usually set by "
+          "`GRPC_ADDRESS` for each part. Default: `unix:sock/<part>.sock`; the proxy's: none, and "
+          "what it serves there is health and reflection alone." },
     { "grpc_insecure", CFG_BOOL, 0, G(grpc_insecure),
       .doc = "Only `false`: gRPC between the parts is mutual TLS over TCP; see security.md." },
     { "grpc_client_timeout", CFG_DURATION, CFG_RELOAD, G(grpc_client_timeout_ms), 100, 5 * MINUTE,

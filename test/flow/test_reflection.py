@@ -8,19 +8,24 @@ import grpc
 import pytest
 from foreign import channel, token
 from sanitize import ANSWER_S
-from stand import Stand, simple_stand
+from stand import Stand
 from trial import ROOT, wait_for
 
 SERVICES = {"authorize": ["postern.Authorize"], "databroker": ["databroker.DataBrokerService", "postern.Replica", "postern.SessionService", "postern.Maintenance"],
-            "authenticate": ["postern.Login"]}
+            "authenticate": ["postern.Login"], "proxy": []}
 STANDARD = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]
 SAME = dict(request_serializer=lambda b: b, response_deserializer=lambda b: b)
 
 
 @pytest.fixture(scope="module")
 def stand(upstream):
-    s = simple_stand(upstream)
-    yield s
+    s = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_any_authenticated_user: true
+""")
+    s.env["proxy"] = {"GRPC_ADDRESS": f"unix:{s.folder}/proxy.sock"}
+    yield s.start()
     s.stop()
 
 
@@ -129,6 +134,26 @@ def test_health_is_told_of_each_service_to_anyone(stand, stubs, daemon):
     unknown = api.Watch(pb.HealthCheckRequest(service="postern.No"), timeout=ANSWER_S)
     assert next(iter(unknown)).status == pb.HealthCheckResponse.SERVICE_UNKNOWN
     unknown.cancel()
+
+
+def test_the_proxy_is_fit_as_long_as_it_can_ask(upstream, stubs):
+    s = Stand(f"""
+  - from: https://app.localhost:PORT
+    to: http://127.0.0.1:{upstream.port}
+    allow_any_authenticated_user: true
+""")
+    s.env["proxy"] = {"GRPC_ADDRESS": f"unix:{s.folder}/proxy.sock"}
+    s.start()
+    try:
+        pb, api = health(s, stubs, "proxy")
+        watch = iter(api.Watch(pb.HealthCheckRequest(), timeout=6 * ANSWER_S))
+        assert next(watch).status == pb.HealthCheckResponse.SERVING
+        s.kill("authorize")
+        assert next(watch).status == pb.HealthCheckResponse.NOT_SERVING
+        s.start_one("authorize")
+        assert next(watch).status == pb.HealthCheckResponse.SERVING
+    finally:
+        s.stop()
 
 
 def test_authorize_is_fit_as_long_as_it_knows_its_sessions(upstream, stubs):
