@@ -152,6 +152,20 @@ static void look_at_side(const struct advice *a, const struct policy_side *side,
     }
 }
 
+/* There is no page to register one at, and no record of one is read. */
+static void look_for_devices(const struct advice *a, const struct policy_side *side)
+{
+    for (size_t i = 0; i < side->count; i++) {
+        for (size_t k = 0; k < side->blocks[i].count; k++) {
+            if (side->blocks[i].preds[k].kind == POLICY_CRITERION_DEVICE) {
+                say(a, side->blocks[i].sayings[k].at,
+                    "nobody has a device that \"device\" would take: none can be registered yet, and "
+                    "whoever is asked for one is refused (450)");
+            }
+        }
+    }
+}
+
 static bool allows_any(const struct policy *policy)
 {
     size_t rules = policy->allow.count;
@@ -168,6 +182,8 @@ void policy_advise(const struct policy *policy, policy_advice_fn fn, void *arg)
 
     look_at_side(&a, &policy->allow, false);
     look_at_side(&a, &policy->deny, true);
+    look_for_devices(&a, &policy->allow);
+    look_for_devices(&a, &policy->deny);
     if (!policy->enforced && policy->name.n == 0 && !allows_any(policy)) {
         say(&a, (struct yaml_pos){ 0 },
             "no rule allows anybody: nobody may enter; write a policy, or "

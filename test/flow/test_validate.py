@@ -49,6 +49,7 @@ def test_a_sound_configuration_has_nothing_to_see_to(stand):
     ("[{allow: {or: [{email: a@b.example}]}}, {deny: {or: [{accept: true}]}}]", "always holds: nobody may enter"),
     ("[{allow: {or: [{email: a@b.example}]}}, {deny: {and: [{user: x}, {user: y}]}}]", "it keeps out nobody"),
     ("[{deny: {or: [{email: a@b.example}]}}]", "no rule allows anybody"),
+    ("[{allow: {or: [{email: a@b.example}, {device: {type: any}}]}}]", 'nobody has a device that "device" would take'),
 ])
 def test_rules_that_have_no_effect(stand, policy, words):
     said = validate(stand, route(policy))
