@@ -132,6 +132,15 @@ enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d)
     return ERR_OK;
 }
 
+enum err broker_access_options(struct sv type, struct diag *d)
+{
+    if (sv_eq(type, own_type)) {
+        diag_set(d, "records of the store itself take no options");
+        return ERR_DENIED;
+    }
+    return ERR_OK;
+}
+
 enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d)
 {
     if (role == RPC_TOKEN_RECORD_WRITER &&

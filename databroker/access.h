@@ -21,5 +21,7 @@
 /* ERR_DENIED; type "": all types. */
 MUST_CHECK enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d);
 MUST_CHECK enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d);
+/* Options of a type: they say when its records are deleted. */
+MUST_CHECK enum err broker_access_options(struct sv type, struct diag *d);
 MUST_CHECK enum err broker_access_put(enum rpc_role role, const struct broker_records *records,
                                       struct diag *d);

@@ -210,6 +210,9 @@ static enum err options_check(struct broker_op *op, const Databroker__SetOptions
     uint8_t *bytes = NULL;
     enum err err = broker_name_check(op->type, "type", &op->d);
 
+    if (err == ERR_OK) {
+        err = broker_access_options(op->type, &op->d);
+    }
     if (err != ERR_OK || in->options == NULL) {
         return err;
     }

@@ -454,6 +454,8 @@ def test_options_are_kept_and_told(broker, pb, api):
     snapshot = list(api.SyncLatest(pb.SyncLatestRequest(type="with-options"), timeout=ANSWER_S))
     assert [m.WhichOneof("response") for m in snapshot] == ["options", "versions"]
     assert api.GetOptions(pb.GetOptionsRequest(type="without"), timeout=ANSWER_S).options == pb.Options()
+    own = pb.SetOptionsRequest(type="postern.io/DataKey", options=pb.Options(capacity=1))  # would delete keys of what is sealed
+    assert status(lambda: api.SetOptions(own, timeout=ANSWER_S)) == Code.PERMISSION_DENIED
 
 
 # --- what else Pomerium's services ask for --------------------------------------------------------
