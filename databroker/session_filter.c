@@ -1,11 +1,25 @@
 #include "databroker/session_filter.h"
 
+#include <string.h>
+
 #include "user.pb-c.h"
 
 #include "common/clock.h"
 #include "common/rpc/scan.h"
 #include "databroker/access.h"
-#include "databroker/search.h"
+
+enum { USERS_FIRST = 8 };
+
+static struct broker_moment moment_of(const Google__Protobuf__Timestamp *t)
+{
+    return t == NULL ? (struct broker_moment){ .s = 0 }
+                     : (struct broker_moment){ .s = t->seconds, .ns = t->nanos };
+}
+
+static bool is_earlier(struct broker_moment a, struct broker_moment b)
+{
+    return a.s < b.s || (a.s == b.s && a.ns < b.ns);
+}
 
 static enum err text_read(const char *text, const char *what, struct arena *arena,
                           struct sv *text_out, struct diag *d)
@@ -46,9 +60,9 @@ enum err broker_session_filter_read(const Postern__SessionFilter *message, struc
         err = ERR_INVALID;
     }
     f->has_before = message->issued_before != NULL;
-    f->before_s = f->has_before ? message->issued_before->seconds : 0;
+    f->before = moment_of(message->issued_before);
     f->has_after = message->issued_after != NULL;
-    f->after_s = f->has_after ? message->issued_after->seconds : 0;
+    f->after = moment_of(message->issued_after);
     return err;
 }
 
@@ -62,55 +76,58 @@ bool broker_session_filter_is_set(const struct broker_session_filter *filter)
 
 /* ---- people ----------------------------------------------------------------------------------- */
 
-static enum err is_person(const struct broker_record *record, void *arg, bool *match_out)
+static bool is_person(const struct broker_record *record, struct sv user)
 {
     CLEANUP(arena_deinit) struct arena arena = { 0 };
-    const struct sv *user = arg;
     ProtobufCMessage *m = NULL;
 
     arena_init(&arena);
-    *match_out = sv_eq(record->id, *user);
-    if (!*match_out && rpc_unpack(&user__user__descriptor, record->data, &arena, &m) == ERR_OK) {
-        *match_out = sv_ieq(sv_from(((const User__User *)(const void *)m)->email), *user);
-    }
-    return ERR_OK;
+    return sv_eq(record->id, user) ||
+           (rpc_unpack(&user__user__descriptor, record->data, &arena, &m) == ERR_OK &&
+            sv_ieq(sv_from(((const User__User *)(const void *)m)->email), user));
 }
 
-enum err broker_session_filter_people(struct broker_session_filter *filter,
-                                      const struct broker_store_ops *ops,
-                                      struct broker_store *store, struct arena *arena,
-                                      int64_t deadline_ms)
+enum err broker_session_filter_person(struct broker_session_filter *filter,
+                                      const struct broker_record *record, struct arena *arena)
 {
-    CLEANUP(broker_records_deinit) struct broker_records found = { .items = NULL };
-    const struct broker_search search = { .type = SV(BROKER_TYPE_USER),
-                                          .match = is_person,
-                                          .arg = &filter->user,
-                                          .limit = BROKER_FILTER_USERS,
-                                          .deadline_ms = deadline_ms };
-    enum err err = ERR_OK;
-
-    filter->n_user_ids = 0;
-    if (filter->user.n == 0) {
+    if (record->deleted_us != 0 || !is_person(record, filter->user)) {
         return ERR_OK;
     }
-    broker_records_init(&found);
-    err = broker_search(ops, store, &search, &found);
-    for (size_t i = 0; i < found.count && err == ERR_OK; i++) {
-        filter->user_ids[i] = arena_sv(arena, found.items[i].id);
-        filter->n_user_ids++;
+    if (filter->n_user_ids == BROKER_FILTER_USERS) {
+        return ERR_LIMIT;
     }
-    return err;
+    if (filter->n_user_ids == filter->room) {
+        size_t room = MAX(filter->room * 2, (size_t)USERS_FIRST);
+        struct sv *more = arena_alloc(arena, room * sizeof(*more));
+
+        if (filter->n_user_ids != 0) {
+            memcpy(more, filter->user_ids, filter->n_user_ids * sizeof(*more));
+        }
+        filter->user_ids = more;
+        filter->room = room;
+    }
+    filter->user_ids[filter->n_user_ids] = arena_sv(arena, record->id);
+    filter->n_user_ids++;
+    return ERR_OK;
 }
 
 static bool is_meant(const struct broker_session_filter *f, struct sv user_id)
 {
+    size_t low = 0;
+    size_t high = f->n_user_ids;
+
     if (f->user.n == 0 || sv_eq(f->user, user_id)) {
         return true;
     }
-    for (size_t i = 0; i < f->n_user_ids; i++) {
-        if (sv_eq(f->user_ids[i], user_id)) {
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int c = sv_cmp(f->user_ids[middle], user_id);
+
+        if (c == 0) {
             return true;
         }
+        low = c < 0 ? middle + 1 : low;
+        high = c < 0 ? high : middle;
     }
     return false;
 }
@@ -141,13 +158,13 @@ static bool is_from(const struct broker_session_filter *f, const char *address)
 
 static bool fits(const struct broker_session_filter *f, const Session__Session *s)
 {
-    int64_t issued_s = s->issued_at == NULL ? 0 : s->issued_at->seconds;
+    struct broker_moment issued = moment_of(s->issued_at);
 
     return (f->idp_id.n == 0 || sv_eq(f->idp_id, sv_from(s->idp_id))) &&
            is_meant(f, sv_from(s->user_id)) &&
            (f->provider_session_id.n == 0 || sv_eq(f->provider_session_id, provider_session(s))) &&
-           is_from(f, s->login_address) && (!f->has_before || issued_s < f->before_s) &&
-           (!f->has_after || issued_s > f->after_s);
+           is_from(f, s->login_address) && (!f->has_before || is_earlier(issued, f->before)) &&
+           (!f->has_after || is_earlier(f->after, issued));
 }
 
 const Session__Session *broker_session_fit(const struct broker_session_filter *filter,

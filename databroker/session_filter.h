@@ -8,9 +8,14 @@
 #include "common/base.h"
 #include "common/cidr.h"
 #include "common/diag.h"
-#include "databroker/store.h"
+#include "databroker/record.h"
 
-enum { BROKER_FILTER_USERS = 100 };
+enum { BROKER_FILTER_USERS = 10000 };
+
+struct broker_moment {
+    int64_t s;
+    int32_t ns;
+};
 
 struct broker_session_filter {
     struct sv session_id;
@@ -20,11 +25,12 @@ struct broker_session_filter {
     struct cidr address;
     bool has_address;
     bool has_before;
-    int64_t before_s;
     bool has_after;
-    int64_t after_s;
-    struct sv user_ids[BROKER_FILTER_USERS]; /* whom user means; by broker_session_filter_people */
+    struct broker_moment before;
+    struct broker_moment after;
+    struct sv *user_ids; /* whom user means, in order; by broker_session_filter_person */
     size_t n_user_ids;
+    size_t room;
 };
 
 /* Checks and copies to arena; message NULL: all sessions. ERR_INVALID, ERR_LIMIT. */
@@ -34,11 +40,11 @@ MUST_CHECK enum err broker_session_filter_read(const Postern__SessionFilter *mes
                                                struct diag *d);
 /* Whether anything is set. */
 bool broker_session_filter_is_set(const struct broker_session_filter *filter);
-/* Looks up whom filter.user means. Blocks: a job. Errors: broker_search. */
-MUST_CHECK enum err broker_session_filter_people(struct broker_session_filter *filter,
-                                                 const struct broker_store_ops *ops,
-                                                 struct broker_store *store, struct arena *arena,
-                                                 int64_t deadline_ms);
+/* Notes a user's record if filter.user means that person; the records come in order of their ids. What is
+ * noted is in arena. ERR_LIMIT: they are more than BROKER_FILTER_USERS. */
+MUST_CHECK enum err broker_session_filter_person(struct broker_session_filter *filter,
+                                                 const struct broker_record *record,
+                                                 struct arena *arena);
 
 /* The session of a record that lives, is not past its end and fits; NULL: none. In arena. */
 const Session__Session *broker_session_fit(const struct broker_session_filter *filter,

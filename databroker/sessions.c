@@ -1,4 +1,5 @@
-/* SessionService: List, Get and Revoke; Watch is a follower (sync.c). */
+/* SessionService: List, Get and Revoke; Watch is a follower (sync.c). A look goes from page to page of the
+ * store, each a job of its own: others have their turn between. */
 #include "access.pb-c.h"
 #include "session_service.pb-c.h"
 #include "user.pb-c.h"
@@ -19,9 +20,11 @@ enum {
 /* In the op's arena. */
 struct sessions_call {
     struct broker_session_filter filter;
-    struct sv after; /* the last session that was looked at */
-    bool more;       /* there are sessions behind it */
-    bool resolved;
+    struct sv person; /* the last user that was looked at */
+    bool resolved;    /* filter knows whom it means */
+    struct sv after;  /* the last session that was looked at */
+    bool more;        /* there are sessions behind it */
+    int64_t until_ms; /* of this look; 0: it has not come to sessions */
     size_t limit;
     Postern__SessionInfo **infos; /* List, Get */
     size_t n_infos;
@@ -49,6 +52,7 @@ static struct broker_op *begin(struct rpc_call *call, void *arg,
     op->own = own;
     op->type = SV(BROKER_TYPE_SESSION);
     op->err = broker_session_filter_read(filter, &op->arena, &own->filter, &op->d);
+    own->resolved = own->filter.user.n == 0;
     return op;
 }
 
@@ -87,10 +91,15 @@ static void add_access(struct broker_op *op, Postern__SessionInfo *info)
 
 static void take_info(struct broker_op *op, const struct broker_record *record)
 {
+    CLEANUP(arena_deinit) struct arena scratch = { 0 };
     struct sessions_call *own = call_of(op);
-    const Session__Session *session = broker_session_fit(&own->filter, record, &op->arena);
+    const Session__Session *session = NULL;
 
-    if (session != NULL) {
+    arena_init(&scratch); /* what does not fit leaves nothing behind */
+    if (broker_session_fit(&own->filter, record, &scratch) != NULL) {
+        session = broker_session_fit(&own->filter, record, &op->arena);
+    }
+    if (session != NULL) { /* its end may have come between the two */
         own->infos[own->n_infos] = broker_session_info(session, record->version, &op->arena);
         add_person(op, own->infos[own->n_infos]);
         add_access(op, own->infos[own->n_infos]);
@@ -112,52 +121,69 @@ static void take_victim(struct broker_op *op, const struct broker_record *record
     }
 }
 
-/* Looks at the sessions behind own->after until limit of them were taken or LOOK_MS are over. */
-static enum err look(struct broker_op *op,
-                     void (*take)(struct broker_op *op, const struct broker_record *record))
+typedef void (*take_fn)(struct broker_op *op, const struct broker_record *record);
+
+static enum err read_page(struct broker_op *op, struct sv type, struct sv id,
+                          struct broker_records *page)
 {
+    const struct broker_record after = { .type = type, .id = id };
+
+    return op->service->ops->page(op->service->store, type, &after,
+                                  clock_mono_ms() + BROKER_READ_MS, page);
+}
+
+/* A page of users: whom does the filter mean? */
+static enum err look_at_users(struct broker_op *op)
+{
+    CLEANUP(broker_records_deinit) struct broker_records page = { .items = NULL };
     struct sessions_call *own = call_of(op);
-    int64_t until_ms = clock_mono_ms() + LOOK_MS;
     enum err err = ERR_OK;
 
-    while (own->more && own->n_infos + op->in.count < own->limit && clock_mono_ms() < until_ms) {
-        CLEANUP(broker_records_deinit) struct broker_records page = { .items = NULL };
-        const struct broker_record after = { .type = SV(BROKER_TYPE_SESSION), .id = own->after };
-        size_t i = 0;
-
-        broker_records_init(&page);
-        err = op->service->ops->page(op->service->store, after.type, &after,
-                                     clock_mono_ms() + BROKER_READ_MS, &page);
+    broker_records_init(&page);
+    err = read_page(op, SV(BROKER_TYPE_USER), own->person, &page);
+    for (size_t i = 0; i < page.count && err == ERR_OK; i++) {
+        err = broker_session_filter_person(&own->filter, &page.items[i], &op->arena);
         if (err != ERR_OK) {
-            return err;
+            diag_set(&op->d, "filter.user: more than %d users have that e-mail address",
+                     BROKER_FILTER_USERS);
         }
-        while (i < page.count && own->n_infos + op->in.count < own->limit) {
-            take(op, &page.items[i]);
-            i++;
-        }
-        own->more = page.more || i < page.count;
-        if (i > 0) {
-            own->after = arena_sv(&op->arena, page.items[i - 1].id);
-        }
+    }
+    own->resolved = !page.more || page.count == 0;
+    if (!own->resolved) {
+        own->person = arena_sv(&op->arena, page.items[page.count - 1].id);
+    }
+    return err;
+}
+
+/* A page of sessions behind own->after, until limit of them were taken. */
+static enum err look_at_sessions(struct broker_op *op, take_fn take)
+{
+    CLEANUP(broker_records_deinit) struct broker_records page = { .items = NULL };
+    struct sessions_call *own = call_of(op);
+    size_t i = 0;
+    enum err err = ERR_OK;
+
+    if (own->until_ms == 0) {
+        own->until_ms = clock_mono_ms() + LOOK_MS;
+    }
+    broker_records_init(&page);
+    err = read_page(op, op->type, own->after, &page);
+    if (err != ERR_OK) {
+        return err;
+    }
+    while (i < page.count && own->n_infos + op->in.count < own->limit) {
+        take(op, &page.items[i]);
+        i++;
+    }
+    own->more = page.more || i < page.count;
+    if (i > 0) {
+        own->after = arena_sv(&op->arena, page.items[i - 1].id);
     }
     return ERR_OK;
 }
 
-static enum err resolve(struct broker_op *op)
-{
-    struct sessions_call *own = call_of(op);
-
-    if (own->resolved) {
-        return ERR_OK;
-    }
-    own->resolved = true;
-    return broker_session_filter_people(&own->filter, op->service->ops, op->service->store,
-                                        &op->arena, clock_mono_ms() + BROKER_READ_MS);
-}
-
 /* One session is read, not looked for. */
-static enum err look_at_one(struct broker_op *op,
-                            void (*take)(struct broker_op *op, const struct broker_record *record))
+static enum err look_at_one(struct broker_op *op, take_fn take)
 {
     CLEANUP(broker_records_deinit) struct broker_records found = { .items = NULL };
     enum err err = ERR_OK;
@@ -172,22 +198,31 @@ static enum err look_at_one(struct broker_op *op,
     return err == ERR_NOT_FOUND ? ERR_OK : err;
 }
 
-static enum err find(struct broker_op *op,
-                     void (*take)(struct broker_op *op, const struct broker_record *record))
+/* The next page of a look. */
+static enum err look(struct broker_op *op, take_fn take)
 {
-    enum err err = resolve(op);
-
-    if (err != ERR_OK) {
-        return err;
+    if (!call_of(op)->resolved) {
+        return look_at_users(op);
     }
-    return call_of(op)->filter.session_id.n > 0 ? look_at_one(op, take) : look(op, take);
+    return call_of(op)->filter.session_id.n > 0 ? look_at_one(op, take)
+                                                : look_at_sessions(op, take);
+}
+
+/* Whether it goes on: there is more to look at, room for it and time. */
+static bool goes_on(struct broker_op *op)
+{
+    const struct sessions_call *own = call_of(op);
+
+    return op->err == ERR_OK &&
+           (!own->resolved || (own->more && own->n_infos + op->in.count < own->limit &&
+                               (own->until_ms == 0 || clock_mono_ms() < own->until_ms)));
 }
 
 /* ---- List, Get -------------------------------------------------------------------------------- */
 
 static void read_infos(struct broker_op *op)
 {
-    op->err = find(op, take_info);
+    op->err = look(op, take_info);
 }
 
 static void reply_list(struct broker_op *op)
@@ -195,6 +230,10 @@ static void reply_list(struct broker_op *op)
     Postern__ListSessionsResponse response = POSTERN__LIST_SESSIONS_RESPONSE__INIT;
     struct sessions_call *own = call_of(op);
 
+    if (goes_on(op)) {
+        broker_op_search(op, read_infos, reply_list);
+        return;
+    }
     if (op->err != ERR_OK) {
         broker_op_fail(op);
         return;
@@ -229,7 +268,7 @@ void broker_on_list_sessions(struct rpc_call *call, const ProtobufCMessage *requ
     }
     own->limit = in->page_size == 0 ? LIST_DEFAULT : (size_t)in->page_size;
     own->infos = arena_alloc(&op->arena, own->limit * sizeof(Postern__SessionInfo *));
-    broker_op_read(op, read_infos, reply_list);
+    broker_op_search(op, read_infos, reply_list);
 }
 
 static void reply_session(struct broker_op *op)
@@ -276,10 +315,8 @@ static void read_revoke(struct broker_op *op)
 {
     struct broker_info info = { .latest_version = 0 };
 
-    broker_records_deinit(&op->in);
-    broker_records_init(&op->in);
-    op->err = find(op, take_victim);
-    if (op->err == ERR_OK && op->in.count == 0 && !call_of(op)->more) {
+    op->err = look(op, take_victim);
+    if (op->err == ERR_OK && call_of(op)->resolved && op->in.count == 0 && !call_of(op)->more) {
         op->err =
             op->service->ops->info(op->service->store, clock_mono_ms() + BROKER_READ_MS, &info);
         call_of(op)->seen = info.latest_version;
@@ -305,6 +342,9 @@ static void go_on(struct broker_op *op)
 {
     call_of(op)->unconfirmed = call_of(op)->unconfirmed || !op->confirmed;
     if (op->err == ERR_OK && call_of(op)->more) {
+        broker_records_deinit(&op->in);
+        broker_records_init(&op->in);
+        call_of(op)->until_ms = 0;
         broker_op_read(op, read_revoke, write_revoke);
     } else {
         reply_revoke(op);
@@ -324,6 +364,10 @@ static void revoked(struct broker_op *op)
 
 static void write_revoke(struct broker_op *op)
 {
+    if (goes_on(op)) {
+        broker_op_read(op, read_revoke, write_revoke);
+        return;
+    }
     if (op->err == ERR_OK && call_of(op)->seen != 0) {
         op->reply = go_on;
         broker_confirm_wait_for(op, call_of(op)->seen);

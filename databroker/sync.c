@@ -2,7 +2,7 @@
  *
  *   Sync:        OPTIONS --> CHANGES --(nothing new)--> wait for a commit --> CHANGES …
  *   SyncLatest:  SNAPSHOT --> TAIL --> OPTIONS --> VERSIONS
- *   Watch:       SNAPSHOT --> TAIL --> READY --> CHANGES …   (SessionService)
+ *   Watch:       [PEOPLE -->] SNAPSHOT --> TAIL --> READY --> CHANGES …   (SessionService)
  *
  * No transaction outlives a page, so a slow reader holds up nobody. A snapshot's pages therefore
  * show the store at different times; TAIL then sends every change since the first page, deletions
@@ -25,6 +25,7 @@ enum {
 
 enum phase {
     PHASE_END = 0,
+    PHASE_PEOPLE,
     PHASE_SNAPSHOT,
     PHASE_TAIL,
     PHASE_OPTIONS,
@@ -40,7 +41,6 @@ struct follower {
     bool latest;                         /* SyncLatest */
     bool batches;                        /* many records a message */
     struct broker_session_filter *watch; /* Watch, in texts; else NULL */
-    bool resolved;                       /* whom it means */
     bool wait;
     struct sv type; /* in texts */
     enum phase phase;
@@ -63,7 +63,7 @@ struct follower {
     uint64_t tail_until;
     uint64_t options_seen;
     struct arena texts;
-    struct arena after; /* SNAPSHOT: type and id of the last record */
+    struct arena after; /* PEOPLE, SNAPSHOT: type and id of the last record */
     struct broker_record last;
     enum err err;
 };
@@ -95,24 +95,41 @@ static void finish(struct follower *f, enum rpc_status status, const char *text)
 
 /* ---- reading: on a job's thread -------------------------------------------------------------- */
 
-static enum err resolve(struct follower *f, int64_t deadline_ms)
+/* The next page begins behind page. */
+static void set_last(struct follower *f, const struct broker_records *page)
 {
-    if (f->watch == NULL || f->resolved) {
-        return ERR_OK;
+    if (page->count > 0) {
+        const struct broker_record *last = &page->items[page->count - 1];
+
+        arena_reset(&f->after);
+        f->last.type = arena_sv(&f->after, last->type);
+        f->last.id = arena_sv(&f->after, last->id);
+        f->last.place = last->place;
     }
-    f->resolved = true;
-    return broker_session_filter_people(f->watch, f->service->ops, f->service->store, &f->texts,
-                                        deadline_ms);
+}
+
+/* Whom does it mean? A page of users, of which nothing is sent. */
+static enum err read_people(struct follower *f, int64_t deadline_ms)
+{
+    CLEANUP(broker_records_deinit) struct broker_records page = { .items = NULL };
+    enum err err = ERR_OK;
+
+    broker_records_init(&page);
+    err = f->service->ops->page(f->service->store, SV(BROKER_TYPE_USER), &f->last, deadline_ms,
+                                &page);
+    for (size_t i = 0; i < page.count && err == ERR_OK; i++) {
+        err = broker_session_filter_person(f->watch, &page.items[i], &f->texts);
+    }
+    f->ahead.more = page.more && page.count > 0;
+    set_last(f, &page);
+    return err;
 }
 
 static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
 {
-    const struct broker_store_ops *ops = f->service->ops;
-    enum err err = resolve(f, deadline_ms);
+    enum err err =
+        f->service->ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->ahead);
 
-    if (err == ERR_OK) {
-        err = ops->page(f->service->store, f->type, &f->last, deadline_ms, &f->ahead);
-    }
     if (err != ERR_OK) {
         return err;
     }
@@ -123,14 +140,7 @@ static enum err read_snapshot(struct follower *f, int64_t deadline_ms)
     if (f->server_version != f->ahead.server_version) {
         return ERR_ABORTED;
     }
-    if (f->ahead.count > 0) {
-        const struct broker_record *last = &f->ahead.items[f->ahead.count - 1];
-
-        arena_reset(&f->after);
-        f->last.type = arena_sv(&f->after, last->type);
-        f->last.id = arena_sv(&f->after, last->id);
-        f->last.place = last->place;
-    }
+    set_last(f, &f->ahead);
     return ERR_OK;
 }
 
@@ -156,6 +166,9 @@ static void read_page(void *arg)
     broker_records_deinit(&f->ahead);
     broker_records_init(&f->ahead);
     switch (f->phase) {
+    case PHASE_PEOPLE:
+        f->err = read_people(f, deadline_ms);
+        break;
     case PHASE_SNAPSHOT:
         f->err = read_snapshot(f, deadline_ms);
         break;
@@ -387,6 +400,12 @@ static void send_versions(struct follower *f)
 static bool go_on(struct follower *f)
 {
     switch (f->phase) {
+    case PHASE_PEOPLE:
+        if (!f->page.more) {
+            f->phase = PHASE_SNAPSHOT;
+            f->last = (struct broker_record){ .id = SV("") };
+        }
+        return true;
     case PHASE_SNAPSHOT:
         if (!f->page.more) {
             f->phase = PHASE_TAIL;
@@ -707,6 +726,6 @@ void broker_on_watch_sessions(struct rpc_call *call, const ProtobufCMessage *req
     f->wait = true;
     f->watch = arena_alloc(&f->texts, sizeof(*f->watch));
     CHECK(broker_session_filter_read(in->filter, &f->texts, f->watch, &d) == ERR_OK);
-    f->phase = PHASE_SNAPSHOT;
+    f->phase = f->watch->user.n > 0 ? PHASE_PEOPLE : PHASE_SNAPSHOT;
     step(f);
 }

@@ -17,7 +17,7 @@ from broker import Broker, status
 from broker import stubs as broker_stubs
 from foreign import token
 from google.protobuf import struct_pb2, timestamp_pb2
-from sanitize import ANSWER_S
+from sanitize import ANSWER_S, SAN
 from stand import Stand
 from trial import BIN, ROOT, wait_for
 
@@ -174,6 +174,51 @@ def test_watch_tells_what_is_there_and_what_comes(broker, ss, world):
     assert there >= {world[k] for k in ("a1", "a2", "b1", "b2", "c1")} and world["over"] not in there
     everything.cancel()
     assert status(lambda: next(call("Watch", pb.WatchSessionsRequest(filter=pb.SessionFilter(address="x"))))) == Code.INVALID_ARGUMENT
+
+
+def test_within_a_second_there_is_a_before_and_an_after(broker, ss, world):
+    """A login is noted to the second, whoever revokes says now to the nanosecond."""
+    pb, call = ss[0], client(broker, ss)
+    moment = int(time.time()) - 600
+    put(broker, session("idp/d", moment))
+    late, early = [dict(seconds=moment, nanos=n) for n in (1, 0)]
+    for fields, n in ((dict(issued_before=early), 0), (dict(issued_after=late), 0), (dict(issued_after=early), 0), (dict(issued_before=late), 1)):
+        fields = pb.SessionFilter(user="idp/d", **fields)
+        assert call("Revoke", pb.RevokeSessionsRequest(filter=fields)).revoked == n, fields
+
+
+def test_all_who_have_an_address_are_meant(broker, ss, world):
+    pb, call, user = ss[0], client(broker, ss), broker_stubs()["user"].User
+    people = [user(id=f"idp/{i:04}", email="all@example.com") for i in range(120)]
+    put(broker, *[session(u.id) for u in people], session("idp/x"), users=people)
+    everybody = pb.SessionFilter(user="all@example.com")
+    stream = call("Watch", pb.WatchSessionsRequest(filter=everybody))
+    assert {next(stream).session.user_id for _ in people} == {u.id for u in people} and next(stream).ready
+    stream.cancel()
+    assert call("Revoke", pb.RevokeSessionsRequest(filter=everybody)).revoked == len(people)
+
+
+def test_who_looks_for_sessions_holds_up_nobody_and_takes_no_room(broker, ss, world):
+    """More lookers than threads that read, among so many sessions that one look takes far longer than one read."""
+    pb, api = ss[0], broker.client("cli")[0]
+    for _ in range(20):
+        put(broker, *[session("idp/many", login_address="10.0.0.1", audience=["a" * 100] * 5) for _ in range(1000)])
+    before = peak_kib(broker)
+    channel, metadata = broker.channel("reader")
+    nobody = pb.ListSessionsRequest(filter=pb.SessionFilter(idp_id="nobody"))
+    looks = [ss[1].SessionServiceStub(channel).List.future(nobody, metadata=metadata, timeout=10 * ANSWER_S) for _ in range(16)]
+    db = broker_stubs()["databroker"]
+    assert status(lambda: api.Get(db.GetRequest(type=SESSION, id="none"), timeout=ANSWER_S)) == Code.NOT_FOUND
+    done = sum(look.done() for look in looks)
+    assert not any(look.result().sessions for look in looks)
+    client(broker, ss)("Revoke", pb.RevokeSessionsRequest(filter=pb.SessionFilter(user="idp/many")))
+    assert done <= 8, "a read waited for looks that were asked for before it"
+    assert SAN or peak_kib(broker) - before < 30000, "what was looked at was kept"
+
+
+def peak_kib(broker):
+    with open(f"/proc/{broker.process.pid}/status") as f:
+        return int(re.search(r"VmHWM:\s+(\d+)", f.read())[1])
 
 
 # --- with real logins ---------------------------------------------------------------------------
