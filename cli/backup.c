@@ -266,13 +266,19 @@ static enum err give_to_owner(const char *temp, const char *store, struct diag *
     return ERR_OK;
 }
 
-/* Moves the present store and its log away, the log last: a log without its store is ignored. */
+/* Moves the present store and its log away, the log last: a log without its store is ignored. That of an
+ * earlier restore goes first: what moves away may have none, and would be read with that one. */
 static enum err move_away(const char *store, struct diag *d)
 {
     static const char *const ends[] = { "", "-wal" };
     char from[PATH_ROOM];
     char to[PATH_ROOM];
 
+    name_of(to, store, ".before-restore-wal");
+    if (unlink(to) != 0 && errno != ENOENT) {
+        diag_set(d, "cannot remove %s: %s", to, strerrordesc_np(errno));
+        return ERR_IO;
+    }
     for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
         name_of(from, store, ends[i]);
         name_of(to, store, i == 0 ? ".before-restore" : ".before-restore-wal");

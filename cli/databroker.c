@@ -92,7 +92,8 @@ static int restore(struct cli_broker *b, const char *file, bool keep_sessions)
     (void)printf("%s holds %" PRId64 " records%s; what was there is %s.before-restore\n", store,
                  records, keep_sessions ? "" : " and no sessions", store);
     (void)printf(
-        "service accounts that were revoked since the backup are back: see postern token list\n");
+        "service accounts and tokens that were revoked since the backup are back: see postern token "
+        "list; tokens end by themselves, or are revoked again\n");
     return 0;
 }
 

@@ -2,6 +2,8 @@
 
 import base64
 import os
+import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -209,6 +211,28 @@ def test_a_backup_under_load_is_restored(pb):
     api, _ = b.client("cli")
     assert api.Query(pb.QueryRequest(type=SESSION), timeout=ANSWER_S).total_count == 0
     assert api.Get(pb.GetRequest(type=robot.type, id="robot"), timeout=ANSWER_S).record.data == robot.data
+    assert b.stop() == 0
+
+
+def test_what_a_restore_put_aside_is_what_was_there(pb):
+    """Also after an earlier one, which had put aside the log of a databroker that was killed."""
+    b = Broker().start()
+    file = b.folder + "/backup"
+    assert cli(b, "databroker", "backup", file).returncode == 0
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        late = session()
+        b.client("cli")[0].Put(pb.PutRequest(records=[late]), timeout=ANSWER_S)
+        b.stop(how)
+        assert cli(b, "databroker", "restore", file).returncode == 0
+        os.makedirs(b.folder + "/aside", exist_ok=True)
+        for end in ("", "-wal"):
+            if os.path.exists(b.file + ".before-restore" + end):
+                shutil.copy(b.file + ".before-restore" + end, b.folder + "/aside/db" + end)
+        db = sqlite3.connect(b.folder + "/aside/db")
+        assert db.execute("SELECT count(*) FROM records WHERE id = ?", (late.id,)).fetchone() == (1,), how
+        db.close()
+        shutil.rmtree(b.folder + "/aside")
+        b.start()
     assert b.stop() == 0
 
 
