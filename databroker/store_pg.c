@@ -62,7 +62,7 @@ static enum err connect_once(struct broker_store *store, struct broker_pg_conn *
     enum err err = broker_pg_open(store->conninfo, &conn, d);
 
     if (err == ERR_OK) {
-        err = broker_pg_prepare(conn);
+        err = broker_pg_prepare(conn, store->notify);
         if (err != ERR_OK) {
             diag_set(d, "a statement is refused: %s", conn->why);
         }

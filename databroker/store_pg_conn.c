@@ -549,7 +549,7 @@ enum err broker_pg_open(const char *conninfo, struct broker_pg_conn **conn_out, 
     return ERR_OK;
 }
 
-enum err broker_pg_prepare(struct broker_pg_conn *conn)
+enum err broker_pg_prepare(struct broker_pg_conn *conn, bool notify)
 {
     size_t i = 0;
 
@@ -560,6 +560,9 @@ enum err broker_pg_prepare(struct broker_pg_conn *conn)
         char name[16];
         size_t k = 0;
 
+        if (i == BROKER_PG_NOTIFY && !notify) {
+            continue;
+        }
         for (k = 0; kinds[k] != '\0'; k++) {
             types[k] = kinds[k] == 'i' ? OID_BIGINT : kinds[k] == 'b' ? OID_BYTEA : OID_TEXT;
         }

@@ -100,8 +100,9 @@ bool broker_pg_is_exposed(const char *conninfo);
  * let in. ERR_UNSUPPORTED: its texts are not UTF-8. d never holds a secret. */
 MUST_CHECK enum err broker_pg_open(const char *conninfo, struct broker_pg_conn **conn_out,
                                    struct diag *d);
-/* Prepares the statements; the tables must be there. */
-MUST_CHECK enum err broker_pg_prepare(struct broker_pg_conn *conn);
+/* Prepares the statements; the tables must be there. notify: the server knows NOTIFY; one that does not
+ * refuses to prepare it. */
+MUST_CHECK enum err broker_pg_prepare(struct broker_pg_conn *conn, bool notify);
 void broker_pg_free(struct broker_pg_conn **conn);
 
 /* SQL without parameters that is not prepared. */
