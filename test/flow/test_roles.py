@@ -26,7 +26,7 @@ HOME = {"authorize": "postern.io/SessionAccess", "record-writer": "acme.test/pos
 WATCH = {"authorize", "cli", "session-admin", "reader"}
 WRITERS = {"record-writer", "directory-writer", "config-writer"}
 READ = {"cli", "session-admin", "reader"}
-LEASE = {"authenticate", "cli", "record-writer"}
+LEASE = {"authenticate", "cli", "record-writer", "directory-writer"}
 D, S, R = "/databroker.DataBrokerService/", "/postern.SessionService/", "/registry.Registry/"
 MAY = {
     D + "Get": WATCH | WRITERS | {"authenticate"},
@@ -77,7 +77,7 @@ def request_of(pb, method, role, state):
         record.deleted_at.GetCurrentTime()
     patched = db.Record(type=SESSION, id=record.id)
     patched.data.Pack(pb["session"].Session(user_id="u"))
-    lease = "external-data/" + HOME["record-writer"] + str(uuid.uuid4())
+    lease = "external-data/" + ("postern.io/Directory" if role == "directory-writer" else HOME["record-writer"] + str(uuid.uuid4()))
     requests = {
         D + "Get": db.GetRequest(type=home, id="nobody"),
         D + "Query": db.QueryRequest(type=home, limit=1),
