@@ -103,6 +103,12 @@ static const struct scope scopes[] = {
                      "kin)" },
 };
 
+bool broker_access_is_daemon(enum rpc_role role)
+{
+    return role == RPC_PROXY || role == RPC_AUTHORIZE || role == RPC_AUTHENTICATE ||
+           role == RPC_DATABROKER;
+}
+
 static const struct scope *scope_of(enum rpc_role role)
 {
     for (size_t i = 0; i < ARRAY_LEN(scopes); i++) {

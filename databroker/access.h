@@ -18,6 +18,8 @@
 #define BROKER_TYPE_DIRECTORY_USER  "pomerium.io/DirectoryUser"
 #define BROKER_TYPE_DIRECTORY_GROUP "pomerium.io/DirectoryGroup"
 
+/* One of ours; false: somebody, with a token or the command line. */
+bool broker_access_is_daemon(enum rpc_role role);
 /* ERR_DENIED; type "": all types. */
 MUST_CHECK enum err broker_access_read(enum rpc_role role, struct sv type, struct diag *d);
 MUST_CHECK enum err broker_access_lease(enum rpc_role role, struct sv name, struct diag *d);

@@ -6,23 +6,18 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "databroker/access.h"
 #include "databroker/service_int.h"
 
 enum { TICK_MS = 100 };
-
-static bool is_daemon(enum rpc_role role)
-{
-    return role == RPC_PROXY || role == RPC_AUTHORIZE || role == RPC_AUTHENTICATE ||
-           role == RPC_DATABROKER;
-}
 
 static bool needs_line(const struct broker_op *op)
 {
     switch (op->service->audit_required) {
     case CONFIG_AUDIT_DENIALS:
-        return !is_daemon(op->role);
+        return !broker_access_is_daemon(op->role);
     case CONFIG_AUDIT_ALL:
-        return !is_daemon(op->role) || op->write.kind == BROKER_WRITE_PUT;
+        return !broker_access_is_daemon(op->role) || op->write.kind == BROKER_WRITE_PUT;
     case CONFIG_AUDIT_NONE:
         break;
     }
@@ -74,7 +69,7 @@ static void add_lines(const struct broker_op *op, const char *outcome,
 static bool is_worth_a_line(const struct broker_op *op)
 {
     /* All that an authorize may write is when sessions were used; its own lines tell that better. */
-    bool says_nothing = is_daemon(op->role) &&
+    bool says_nothing = broker_access_is_daemon(op->role) &&
                         (op->write.kind == BROKER_WRITE_LEASE_RENEW || op->role == RPC_AUTHORIZE);
 
     return op->service->audit != NULL && op->action != NULL && !says_nothing;

@@ -23,7 +23,8 @@ enum {
     BROKER_ALONE_MS = 6000,   /* out of reach of the store for so long: others may have written */
     BROKER_REGISTRY_TTL_MS = 60000,
     BROKER_AUDIT_MS = 3000, /* a change waits for its audit line no longer */
-    BROKER_FOLLOWERS_MAX = 256
+    BROKER_FOLLOWERS_MAX = 256,
+    BROKER_GUESTS_MAX = 192 /* of these, of whoever is no daemon: the others are for replicas */
 };
 
 struct broker_external;
@@ -59,6 +60,7 @@ struct broker_service {
 
     struct list followers;
     size_t n_followers;
+    size_t n_guests;             /* of these */
     uint64_t options_generation; /* grows when a type's options change */
     int options_news;            /* atomic: through another databroker */
     int wake_posted;             /* atomic: a wake of the followers is on its way */

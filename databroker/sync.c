@@ -38,6 +38,7 @@ struct follower {
     struct list in_service;
     struct broker_service *service;
     struct rpc_call *call;
+    bool guest;                          /* of somebody who is no daemon */
     bool latest;                         /* SyncLatest */
     bool batches;                        /* many records a message */
     struct broker_session_filter *watch; /* Watch, in texts; else NULL */
@@ -76,6 +77,7 @@ static void follower_free(struct follower *f)
 
     list_remove(&f->in_service);
     service->n_followers--;
+    service->n_guests -= f->guest ? 1 : 0;
     broker_records_deinit(&f->page);
     broker_records_deinit(&f->ahead);
     arena_deinit(&f->texts);
@@ -627,6 +629,7 @@ static struct follower *follower_new(struct broker_service *service, struct rpc_
                                      const char *type_text)
 {
     struct sv type = sv_from(type_text);
+    bool guest = !broker_access_is_daemon(rpc_call_role(call));
     struct diag d = { .text = "" };
     struct follower *f = NULL;
     enum err err = ERR_OK;
@@ -634,7 +637,8 @@ static struct follower *follower_new(struct broker_service *service, struct rpc_
     if (service->stopping) {
         err = ERR_UNAVAILABLE;
         diag_set(&d, "the databroker stops");
-    } else if (service->n_followers >= BROKER_FOLLOWERS_MAX) {
+    } else if (service->n_followers >= BROKER_FOLLOWERS_MAX ||
+               (guest && service->n_guests >= BROKER_GUESTS_MAX)) {
         err = ERR_LIMIT;
         diag_set(&d, "too many followers");
     } else if (type.n > 0) {
@@ -650,6 +654,7 @@ static struct follower *follower_new(struct broker_service *service, struct rpc_
     f = MEM_NEW(struct follower);
     f->service = service;
     f->call = call;
+    f->guest = guest;
     arena_init(&f->texts);
     arena_init(&f->after);
     broker_records_init(&f->page);
@@ -657,6 +662,7 @@ static struct follower *follower_new(struct broker_service *service, struct rpc_
     f->type = arena_sv(&f->texts, type);
     list_push_back(&service->followers, &f->in_service);
     service->n_followers++;
+    service->n_guests += guest ? 1 : 0;
     service->open_calls++;
     rpc_call_stream(call, &stream_ops, f);
     return f;

@@ -13,7 +13,7 @@ import pytest
 from broker import Broker, status, stubs
 from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
-from sanitize import ANSWER_S
+from sanitize import ANSWER_S, PATIENCE
 from trial import BIN, wait_for
 
 SESSION = "type.googleapis.com/session.Session"
@@ -403,6 +403,22 @@ def test_a_follower_that_does_not_read_holds_up_nobody(broker, pb, api):
 
 
 # --- leases, options ----------------------------------------------------------------------------
+
+
+def test_tokens_leave_room_for_replicas(broker, pb, api):
+    """Whoever shows a token may follow, but not so often that no authorize can."""
+    info = api.ServerInfo(empty_pb2.Empty(), timeout=ANSWER_S)
+    here = pb.SyncRequest(server_version=info.server_version, record_version=info.latest_record_version)
+    reader, shown = broker.client("reader")
+    streams = [reader.Sync(here, metadata=shown, timeout=10 * ANSWER_S) for _ in range(300)]
+    try:
+        wait_for("some to be refused", lambda: sum(not s.is_active() for s in streams) > 40, 30 * PATIENCE)
+        here.wait = False
+        assert status(lambda: list(broker.client("authorize")[0].Sync(here, timeout=ANSWER_S))) == Code.OK
+        assert status(lambda: list(api.Sync(here, timeout=ANSWER_S))) == Code.RESOURCE_EXHAUSTED
+    finally:
+        [s.cancel() for s in streams]
+    wait_for("room again", lambda: status(lambda: list(api.Sync(here, timeout=ANSWER_S))) == Code.OK, 30 * PATIENCE)
 
 
 def test_of_many_who_want_a_lease_one_gets_it(broker, pb):
