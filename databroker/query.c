@@ -117,13 +117,14 @@ static enum err query_read(struct broker_op *op, const Databroker__QueryRequest 
     return err;
 }
 
-/* What reads a page or some ids goes with all other reads, what looks at a whole type behind its like. */
+/* What reads some ids goes with all other reads, what looks at a whole type (a page: to count it) behind its
+ * like. */
 static void query_run(struct broker_op *op)
 {
     struct query_call *call = call_of(op);
 
     if (call->query.type.n > 0 && call->text.n == 0 && call->filter == NULL) {
-        broker_op_read(op, read_all, reply_query);
+        broker_op_search(op, read_all, reply_query);
         return;
     }
     if (call->query.type.n > 0 && call->filter != NULL &&
