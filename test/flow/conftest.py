@@ -40,6 +40,12 @@ def pb():
 
 
 @pytest.fixture(scope="module")
+def api(broker):
+    """The databroker as the command line sees it, in a module that has one."""
+    return broker.client("cli")[0]
+
+
+@pytest.fixture(scope="module")
 def postgres():
     p = Postgres().create()
     yield p

@@ -10,7 +10,7 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker, status, stubs
+from broker import Broker, of_each_storage, status, stubs
 from foreign import messages
 from google.protobuf import duration_pb2, empty_pb2, field_mask_pb2, struct_pb2
 from sanitize import ANSWER_S, PATIENCE
@@ -25,16 +25,7 @@ Code = grpc.StatusCode
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def broker(request):
-    target = request.getfixturevalue("postgres").target if request.param == "postgres" else None
-    b = Broker(storage=request.param, target=target).start()
-    yield b
-    code = b.stop()
-    assert code == 0, b.log()[-2000:]
-
-
-@pytest.fixture(scope="module")
-def api(broker):
-    return broker.client("cli")[0]
+    yield from of_each_storage(request)
 
 
 def session(user="u1", **fields):

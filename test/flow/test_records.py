@@ -7,7 +7,7 @@ import uuid
 
 import grpc
 import pytest
-from broker import Broker, status, stubs
+from broker import of_each_storage, status, stubs
 from google.protobuf import field_mask_pb2, struct_pb2, timestamp_pb2
 from sanitize import ANSWER_S
 
@@ -18,16 +18,7 @@ Code = grpc.StatusCode
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", "postgres"])
 def broker(request):
-    target = request.getfixturevalue("postgres").target if request.param == "postgres" else None
-    b = Broker(storage=request.param, target=target).start()
-    yield b
-    code = b.stop()
-    assert code == 0, b.log()[-2000:]
-
-
-@pytest.fixture(scope="module")
-def api(broker):
-    return broker.client("cli")[0]
+    yield from of_each_storage(request)
 
 
 @pytest.fixture()

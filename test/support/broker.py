@@ -12,12 +12,14 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import tempfile
 import time
 import uuid
+import weakref
 
 import grpc
 from cryptography import x509
@@ -117,6 +119,8 @@ class Broker:
         """target: a connection string, for postgres. secret: of another databroker on the same database. address: "unix" for a
         socket; certificates are there over TCP alone. node: where it lives, else on loopback (namespaces.py)."""
         self.folder = folder or tempfile.mkdtemp(prefix="postern-broker-")
+        if folder is None:  # ours: it goes with the last one who may want to look at it
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.secret = secret or os.urandom(32)
         self.identity = Identity(self.secret)
         self.argv = node.argv if node else lambda *argv: list(argv)
@@ -176,6 +180,15 @@ class Broker:
                                       [("grpc.ssl_target_name_override", "databroker.postern.internal"),
                                        ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)])
         return channel, token
+
+
+def of_each_storage(request):
+    """What a fixture with storages as its params yields; it must end cleanly."""
+    target = request.getfixturevalue("postgres").target if request.param == "postgres" else None
+    b = Broker(storage=request.param, target=target).start()
+    yield b
+    code = b.stop()
+    assert code == 0, b.log()[-2000:]
 
 
 def age_sessions(stand, seconds):
