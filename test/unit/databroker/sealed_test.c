@@ -69,6 +69,12 @@ static void world_init(struct world *w)
     (void)snprintf(w->file, sizeof(w->file), "%s/db", w->folder);
 }
 
+static void world_new(struct world *w)
+{
+    world_init(w);
+    world_open(w);
+}
+
 static void world_end(struct world *w)
 {
     static const char *const ends[] = { "", "-wal", "-shm", ".lock" };
@@ -203,8 +209,7 @@ static void neither_file_nor_log_holds_what_was_written(void **state)
     char data[64];
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     for (int i = 0; i < 50; i++) {
         char id[16];
 
@@ -229,8 +234,7 @@ static void the_same_data_never_gives_the_same_bytes(void **state)
     struct world w;
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     put(&w, "a", TOKEN);
     put(&w, "b", TOKEN);
     put(&w, "c", "");
@@ -284,8 +288,7 @@ static void the_keys_are_not_seen_from_above(void **state)
     struct world w;
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     broker_records_init(&out);
     assert_int_equal(broker_store_sealed.page(w.store, SV(""), &start, soon(), &out), ERR_OK);
     assert_int_equal(broker_store_sealed.types(w.store, soon(), &out), ERR_OK);
@@ -306,8 +309,7 @@ static void a_wrong_secret_is_a_sentence_and_the_one_before_still_opens(void **s
     struct world w;
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     put(&w, "a", "one");
     broker_store_sealed.close(&w.store);
     assert_int_equal(world_try(&w, w.second, NULL, &d), ERR_CRYPTO);
@@ -332,8 +334,7 @@ static void a_store_that_lost_its_keys_is_not_opened(void **state)
     struct world w;
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     put(&w, "a", "one");
     broker_store_sealed.close(&w.store);
     tamper(&w, "DELETE FROM records WHERE type = '" BROKER_TYPE_KEY "'");
@@ -460,8 +461,7 @@ static void resealing_makes_no_versions(void **state)
     int64_t before = 0;
 
     (void)state;
-    world_init(&w);
-    world_open(&w);
+    world_new(&w);
     put(&w, "a", "one");
     put(&w, "b", "two");
     before = number(&w, "SELECT max(version) FROM records WHERE type = 'session'");

@@ -277,6 +277,18 @@ static void caller_deinit(struct caller *c)
     (void)close(c->fd);
 }
 
+static void both_up(struct world *w, struct caller *c)
+{
+    world_up(w);
+    caller_init(c, w);
+}
+
+static void both_down(struct world *w, struct caller *c)
+{
+    caller_deinit(c);
+    world_down(w);
+}
+
 static nghttp2_nv field(const char *name, const char *value)
 {
     return (nghttp2_nv){ .name = base_unconst(name),
@@ -398,8 +410,7 @@ static void a_proxy_is_answered_message_by_message(void **state)
     assert_string_equal(c.text, "as%20asked%3A%20100%25");
     assert_true(c.goaway);
     assert_int_equal(w.open, 0);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void a_client_that_says_its_last_gets_an_end(void **state)
@@ -408,16 +419,14 @@ static void a_client_that_says_its_last_gets_an_end(void **state)
     struct caller c;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     call_as(&c, w.proxy);
     comes_back(&c, SV("one"));
     c.done = true;
     (void)nghttp2_session_resume_data(c.h2, 1);
     TURN_UNTIL(&c, c.closed);
     assert_int_equal(c.status, RPC_OK);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 /* What the caller gets for these proofs; the server sees no stream. */
@@ -480,8 +489,7 @@ static void a_second_stream_is_none(void **state)
     struct caller c;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     call_as(&c, w.proxy);
     call_as(&c, w.proxy);
     push(&c); /* before the server has said that there is one */
@@ -491,8 +499,7 @@ static void a_second_stream_is_none(void **state)
     assert_int_equal(send(c.fd, raw, sizeof(raw), MSG_NOSIGNAL), sizeof(raw));
     TURN_UNTIL(&c, c.closed); /* afterwards it is a breach, which ends the connection */
     assert_int_equal(w.open, 0);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void a_message_has_a_size(void **state)
@@ -502,8 +509,7 @@ static void a_message_has_a_size(void **state)
     char *much = mem_zalloc(RPC_MESSAGE_MAX);
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     call_as(&c, w.proxy);
     say(&c, 0, RPC_MESSAGE_MAX, sv_of(much, RPC_MESSAGE_MAX));
     TURN_UNTIL(&c, w.messages == 1);
@@ -535,12 +541,10 @@ static void who_speaks_no_http2_is_sent_away(void **state)
     struct caller c;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     assert_int_equal(send(c.fd, text, sizeof(text) - 1, MSG_NOSIGNAL), sizeof(text) - 1);
     TURN_UNTIL(&c, c.closed);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void who_says_nothing_is_sent_away(void **state)
@@ -549,11 +553,9 @@ static void who_says_nothing_is_sent_away(void **state)
     struct caller c;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     TURN_UNTIL(&c, c.closed);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void a_head_has_a_size(void **state)
@@ -571,8 +573,7 @@ static void a_head_has_a_size(void **state)
     TURN_UNTIL(&c, c.closed);
     assert_int_equal(c.status, NO_STATUS);
     assert_int_equal(w.open, 0);
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void of_too_many_connections_the_last_is_closed(void **state)
@@ -596,8 +597,7 @@ static void of_too_many_connections_the_last_is_closed(void **state)
     caller_init(&c, &w);
     call_as(&c, w.proxy);
     comes_back(&c, SV("one")); /* there is room again */
-    caller_deinit(&c);
-    world_down(&w);
+    both_down(&w, &c);
 }
 
 static void a_server_that_goes_says_so(void **state)
@@ -606,8 +606,7 @@ static void a_server_that_goes_says_so(void **state)
     struct caller c;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     call_as(&c, w.proxy);
     comes_back(&c, SV("one"));
     assert_int_equal(w.open, 1);
@@ -625,8 +624,7 @@ static void a_caller_that_vanishes_ends_its_stream(void **state)
     struct caller other;
 
     (void)state;
-    world_up(&w);
-    caller_init(&c, &w);
+    both_up(&w, &c);
     caller_init(&other, &w);
     call_as(&c, w.proxy);
     call_as(&other, w.proxy);
