@@ -9,7 +9,7 @@ static const struct cli_command commands[] = {
     { "up", "run all parts and a demo app on this machine", cli_up_main },
     { "init", "make the folder of the trial and stop, for containers", cli_init_main },
     { "validate", "check a configuration file", cli_validate_main },
-    { "policy", "test policies on cases of your own", cli_policy_main },
+    { "policy", "test policies on cases of your own, compare two configurations", cli_policy_main },
     { "explain", "say why a request was allowed or denied", cli_explain_main },
     { "sessions", "list, show and revoke sessions", cli_sessions_main },
     { "users", "revoke all sessions of a user", cli_users_main },
