@@ -6,6 +6,7 @@ import ssl
 import struct
 
 import pytest
+from h2client import H2Client
 from stand import Stand, Upstream, header, raw_request, receive
 from trial import wait_for
 
@@ -82,7 +83,8 @@ def stand(upstream, api, tmp_path_factory):
         route("prefix: /own-words/", p, "    set_request_headers: {X-Forwarded-Proto: gopher, Cookie: own=1, x-request-id: mine}\n"
                                         "    remove_request_headers: [X-Forwarded-Host, X-Envoy-External-Address]\n"),
         route("prefix: /no-cookies/", p, "    remove_request_headers: [cookie]\n"),
-        route("prefix: /names-allow/", p, "    headers_with_underscores_action: allow\n"),
+        route("prefix: /names-allow/", p, "    headers_with_underscores_action: allow\n    allow_websockets: true\n"
+              "    cors_allow_preflight: true\n    set_request_headers: {X-Tenant: ours}\n    remove_request_headers: [X-Gone]\n"),
         route("prefix: /names-drop/", p, "    headers_with_underscores_action: drop_header\n"),
         route("prefix: /headers", p, "    rewrite_response_headers:\n"
               "      - {header: Location, prefix: 'http://inner.example.com/', value: 'https://outer.example.com/'}\n"
@@ -243,6 +245,38 @@ def test_a_redirect_to_the_one_spelling_leads_to_no_other_host(upstream):
         got = raw_request(s.port, data.encode(), None, "")
         assert got.startswith(b"HTTP/1.1 308 ") and header(got, "Location") == [want]
     s.stop()
+
+
+OURS = ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email", "X-Pomerium-Anything", "X-Forwarded-For", "X-Forwarded-Proto",
+        "X-Forwarded-Host", "X-Forwarded-User", "X-Real-Ip", "Forwarded", "X-Request-Id", "X-Original-Url", "X-Rewrite-Url",
+        "X-Envoy-External-Address", "Remote-User", "X-Remote-User", "True-Client-Ip", "Client-Ip", "Proxy", "X-Tenant", "X-Gone"]
+
+
+def spellings(name):
+    """As CGI, WSGI, PHP and their kin read the one name."""
+    odd = {name.replace("-", c) for c in "_.~!|^`"} | {name.replace("-", "_", 1)} if "-" in name else set()
+    return odd | {s.upper() for s in odd} | {s.lower() for s in odd} | {name, name.upper(), name.lower(), name.swapcase()}
+
+
+@pytest.mark.parametrize("kind", ["request", "preflight", "websocket", "stream"])
+def test_no_spelling_of_our_headers_passes_where_underscores_do(stand, upstream, kind):
+    seen = len(upstream.heads)
+    for name in OURS:
+        given = sorted({s.lower() for s in spellings(name)} if kind == "stream" else spellings(name))
+        if kind == "stream":
+            c = H2Client(stand.port)
+            assert c.get("/names-allow/", headers=[(s, "evil-value") for s in given]).status == 200
+            c.close()
+            continue
+        fields = "".join(f"{s}: evil-value\r\n" for s in given if name != "X-Pomerium-Jwt-Assertion" or s != s.lower())
+        more = {"request": f"Connection: {given[0]}, {given[-1]}\r\n", "websocket": "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+                "preflight": "Origin: https://x.example\r\nAccess-Control-Request-Method: PUT\r\n"}[kind]
+        for field in fields.split("\r\n")[:-1] if "Assertion" in name else [fields.removesuffix("\r\n")]:
+            assert ask(stand, "/names-allow/", fields=field + "\r\n" + more, method="OPTIONS" if kind == "preflight" else "GET")[0] == 200
+    assert len(upstream.heads) > seen
+    for head in upstream.heads[seen:]:
+        assert b"evil-value" not in head, head
+        assert header(head, "X-Tenant") == ["ours"] and header(head, "X-Forwarded-For") == ["127.0.0.1"]
 
 
 def test_redirects(stand):

@@ -237,6 +237,31 @@ def test_upgrades_only_where_the_route_allows_them():
         assert refused.value.status_code == 403 and len(u.heads) == seen
 
 
+def test_an_upgrade_may_have_a_body_and_switches_behind_it():
+    """Docker's exec: a POST of JSON that becomes a terminal."""
+    def talk(s):
+        data = receive(s)
+        if b"/early" not in data:
+            while b"{}" not in data:
+                data += receive(s)
+        s.sendall(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nfirst")
+        while data := receive(s):
+            s.sendall(data.upper())
+    u = Upstream(raw=talk)
+    with Running(public(u.port, "    allow_upgrades: [tcp]\n"), [u], tls=False) as stand:
+        head = "POST {} HTTP/1.1\r\nHost: public.localhost:%d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n{}\r\n\r\n" % stand.port
+        for framing, body in (("Content-Length: 2", b"{}"), ("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n")):
+            with socket.create_connection(("127.0.0.1", stand.port), ANSWER_S) as s:
+                s.sendall(head.format("/", framing).encode())
+                s.sendall(body + b"hello")  # who is sure of the answer says more at once
+                got = b""
+                while not got.endswith(b"firstHELLO"):
+                    got += receive(s)
+                assert got.startswith(b"HTTP/1.1 101 "), got
+            early = raw_request(stand.port, head.format("/early", framing).encode() + body[:1], seconds=ANSWER_S)
+            assert early.startswith(b"HTTP/1.1 502 ") and b"upgrade-without-request" in early
+
+
 def test_a_101_that_nobody_asked_for_is_502():
     u = Upstream(raw=lambda s: (s.recv(65536), s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")))
     with Running(public(u.port), [u]) as stand:
