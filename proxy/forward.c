@@ -30,7 +30,6 @@ static void leave_server(struct proxy_exchange *x)
     proxy_upstream_close(&x->up);
     if (x->server != NULL) {
         proxy_h2_release(&x->server, NGHTTP2_CANCEL);
-        proxy_upstream_freed(x->worker, x->claim.cluster);
     }
 }
 
@@ -640,6 +639,7 @@ static const struct proxy_h2_hooks h2_hooks = {
     .want = proxy_upstream_h2_want,
     .settled = proxy_upstream_h2_settled,
     .quiet = proxy_upstream_h2_quiet,
+    .freed = proxy_upstream_h2_freed,
     .broken = proxy_upstream_h2_broken,
 };
 

@@ -80,6 +80,9 @@ static void drop_stream(struct proxy_h2 *h2, struct proxy_h2_stream *s)
     list_remove(&s->in_due);
     list_remove(&s->in_h2);
     h2->n_streams--;
+    if (h2->hooks->freed != NULL) {
+        h2->hooks->freed(h2->owner);
+    }
     loop_defer(h2->worker->loop, free_stream, s);
 }
 

@@ -80,6 +80,7 @@ struct proxy_h2_hooks {
     void (*want)(void *h2_owner, bool write);
     void (*settled)(void *h2_owner); /* client: its first SETTINGS came; NULL: of no interest */
     void (*quiet)(void *h2_owner);   /* no stream is open */
+    void (*freed)(void *h2_owner);   /* client: there is room for one more; NULL: of no interest */
     void (*broken)(void *h2_owner);  /* the connection is over: free it */
 };
 

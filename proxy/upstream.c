@@ -314,6 +314,20 @@ static void on_connected(struct proxy_upstream *up)
     }
 }
 
+/* Kept under an earlier configuration of the same endpoint: it counts for the one in force. */
+static void move_to(struct proxy_upstream *up, struct proxy_cluster *cluster)
+{
+    if (up->cluster == cluster) {
+        return;
+    }
+    uncount(up);
+    proxy_cluster_unref(&up->cluster);
+    up->cluster = proxy_cluster_ref(cluster);
+    up->counted = true;
+    view_of(up)->n_connections++;
+    (void)__atomic_add_fetch(&cluster->n_connections, 1, __ATOMIC_RELAXED);
+}
+
 /* ---- HTTP/2 ---------------------------------------------------------------------------------- */
 
 void proxy_upstream_h2_want(void *up, bool write)
@@ -338,6 +352,11 @@ void proxy_upstream_h2_quiet(void *up)
     u->deadline_ms = clock_mono_ms() + (useless ? 0 : PROXY_IDLE_MS);
     list_remove(&u->in_view);
     list_push_front(&view_of(u)->idle, &u->in_view);
+}
+
+void proxy_upstream_h2_freed(void *up)
+{
+    wake_one(view_of(up));
 }
 
 void proxy_upstream_h2_broken(void *up)
@@ -374,6 +393,7 @@ struct proxy_h2 *proxy_upstream_shared(struct proxy_worker *worker, const struct
         if (proxy_h2_has_room(up->h2)) {
             up->deadline_ms = INT64_MAX;
             list_remove(&up->in_view); /* no longer idle */
+            move_to(up, claim->cluster);
             return up->h2;
         }
     }
@@ -388,13 +408,6 @@ struct proxy_h2 *proxy_upstream_share(struct proxy_upstream **up)
     u->claim = NULL;
     list_push_front(&slot_of(u)->shared, &u->in_slot);
     return u->h2;
-}
-
-void proxy_upstream_freed(struct proxy_worker *worker, struct proxy_cluster *cluster)
-{
-    if (cluster != NULL) {
-        wake_one(&cluster->views[worker->index]);
-    }
 }
 
 /* ---- sockets --------------------------------------------------------------------------------- */
@@ -534,20 +547,6 @@ static void tell_overflow(void *arg)
     if (up->owner != NULL) {
         fail(up, 503, "upstream-max-pending-requests");
     }
-}
-
-/* Kept under an earlier configuration of the same endpoint: it counts for the one in force. */
-static void move_to(struct proxy_upstream *up, struct proxy_cluster *cluster)
-{
-    if (up->cluster == cluster) {
-        return;
-    }
-    uncount(up);
-    proxy_cluster_unref(&up->cluster);
-    up->cluster = proxy_cluster_ref(cluster);
-    up->counted = true;
-    view_of(up)->n_connections++;
-    (void)__atomic_add_fetch(&cluster->n_connections, 1, __ATOMIC_RELAXED);
 }
 
 static struct proxy_upstream *take_idle(struct proxy_worker *worker, struct proxy_claim *claim)

@@ -87,8 +87,6 @@ struct proxy_h2 *proxy_upstream_shared(struct proxy_worker *worker,
                                        const struct proxy_claim *claim);
 /* A new connection turned out to speak HTTP/2: its first owner leaves it to everyone. */
 struct proxy_h2 *proxy_upstream_share(struct proxy_upstream **up);
-/* A stream to cluster has ended: who waits may have it. */
-void proxy_upstream_freed(struct proxy_worker *worker, struct proxy_cluster *cluster);
 /* To the next who waits or the idle ones, if it is clean and there is room. */
 void proxy_upstream_put(struct proxy_upstream **up);
 void proxy_upstream_close(struct proxy_upstream **up);
@@ -102,4 +100,5 @@ void proxy_upstream_changed(struct proxy_view *view);
 void proxy_upstream_h2_want(void *up, bool write);
 void proxy_upstream_h2_settled(void *up);
 void proxy_upstream_h2_quiet(void *up);
+void proxy_upstream_h2_freed(void *up);
 void proxy_upstream_h2_broken(void *up);

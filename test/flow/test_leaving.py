@@ -178,6 +178,34 @@ def test_an_upstream_of_http_2_is_told_to_stop():
         upstream.close()
 
 
+def test_the_stream_of_a_client_that_leaves_is_the_next_ones():
+    began = []
+    u = RawH2(lambda s, sid: began.append(sid), settings={3: 2})  # two streams at once, and no answers
+    s = Stand(f"""
+  - from: http://public.localhost:PORT
+    to: h2c://127.0.0.1:{u.port}
+    allow_public_unauthenticated_access: true
+    circuit_breaker_thresholds: {{max_connections: 1}}
+""", tls=False).start()
+    c = H2Client(s.port, tls=False)  # all by one worker
+    try:
+        first = c.request("GET", "/first")
+        wait_for("a connection that says how many streams it takes", lambda: began and u.acknowledged)
+        rest = [c.request("GET", f"/{i}") for i in range(3)]
+        wait_for("two streams", lambda: len(began) == 2)
+        for left in (first, rest[0]):
+            before = len(began)
+            time.sleep(0.2)
+            assert len(began) == before
+            c.h2.reset_stream(left, 8)
+            c.flush()
+            wait_for("the next stream", lambda n=before: len(began) == n + 1, 5)
+    finally:
+        c.close()
+        s.stop()
+        u.close()
+
+
 def test_who_waits_for_a_place_and_leaves_gives_it_up():
     upstream = Patient()
     s = Stand(f"""

@@ -14,6 +14,7 @@ class RawH2(Upstream):
 
     def __init__(self, answer, settings=None):
         self.head, self.settings, self.resets = answer, settings or {}, []
+        self.acknowledged = False  # our SETTINGS
         super().__init__(raw=self.talk)
 
     def greet(self, s):
@@ -26,7 +27,9 @@ class RawH2(Upstream):
             head, data = self.take(s, data, 9)
             size, kind, flags, sid = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
             _, data = self.take(s, data, size)
-            if kind == 4 and not flags & 1:
+            if kind == 4 and flags & 1:
+                self.acknowledged = True
+            elif kind == 4:
                 s.sendall(SettingsFrame(0, flags=["ACK"]).serialize())
             elif kind == 1:
                 self.head(s, sid)
