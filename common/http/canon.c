@@ -330,18 +330,20 @@ size_t http_canon_encoded_len(struct sv path, size_t decoded_n)
     return i;
 }
 
-bool http_canon_param_within(struct sv path, size_t prefix_n)
+struct sv http_canon_without_params(struct sv path, char *out)
 {
-    size_t end = MIN(prefix_n, path.n);
-    struct sv part = { 0 };
+    size_t n = 0;
+    bool skip = false;
 
-    if (end > 0 && path.p[end - 1] != '/') {
-        while (end < path.n && path.p[end] != '/') {
-            end++;
+    for (size_t i = 0; i < path.n; i++) {
+        if (path.p[i] == ';' || path.p[i] == '/') {
+            skip = path.p[i] == ';';
+        }
+        if (!skip && (path.p[i] != '/' || n == 0 || out[n - 1] != '/')) {
+            out[n++] = path.p[i];
         }
     }
-    part = sv_head(path, end);
-    return sv_find(part, ';') != SIZE_MAX || sv_search(part, SV("%3B")) != SIZE_MAX;
+    return sv_of(out, n);
 }
 
 /* ---- requests --------------------------------------------------------------------------------- */

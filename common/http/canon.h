@@ -67,6 +67,6 @@ struct sv http_canon_decode(struct sv path, struct arena *arena);
  * upstream. Rewrites then cut `path`: the number of its bytes that the first decoded_n bytes of the
  * decoded path stand for. */
 size_t http_canon_encoded_len(struct sv path, size_t decoded_n);
-/* True when a path parameter (';' or %3B) stands in a segment that the first prefix_n bytes of the
- * path (canonical or decoded) touch: Java servers cut it off, so a matched prefix may not hold one. */
-bool http_canon_param_within(struct sv path, size_t prefix_n);
+/* A decoded path as servers read it that cut ";parameters" off every segment, and skip those that were
+ * nothing else: "/;/admin" is "/admin" there. out: room for path.n bytes. */
+struct sv http_canon_without_params(struct sv path, char *out);

@@ -378,7 +378,7 @@ static bool ask_request(const struct policy_pred *p, const struct policy_input *
     case POLICY_CRITERION_HOST:
         return policy_match_text(&p->match, &POLICY_TEXT(in->host));
     case POLICY_CRITERION_HTTP_PATH:
-        return policy_match_text(&p->match, &POLICY_TEXT(in->path));
+        return policy_match_path(&p->match, in->path, against);
     case POLICY_CRITERION_CORS_PREFLIGHT:
         return in->cors_preflight;
     case POLICY_CRITERION_SOURCE_IP:

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/http/canon.h"
+
 struct op_row {
     const char *name;
     enum policy_op op;
@@ -392,4 +394,21 @@ bool policy_match_texts(const struct policy_match *match, const struct policy_te
         }
     }
     return true;
+}
+
+bool policy_match_path(const struct policy_match *match, struct sv path, bool against)
+{
+    enum { READ_MAX = 8192 };
+
+    bool holds = policy_match_text(match, &POLICY_TEXT(path));
+    char room[READ_MAX];
+
+    if (sv_find(path, ';') == SIZE_MAX) {
+        return holds;
+    }
+    if (path.n > sizeof(room)) {
+        return against;
+    }
+    path = http_canon_without_params(path, room);
+    return policy_match_text(match, &POLICY_TEXT(path)) == holds ? holds : against;
 }

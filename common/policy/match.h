@@ -54,6 +54,9 @@ MUST_CHECK enum err policy_match_test_compile(struct policy_scan *scan, const ch
 void policy_match_finish(struct policy_match *match, struct arena *arena);
 
 bool policy_match_text(const struct policy_match *match, const struct policy_text *text);
+/* A path with parameters is another one to servers that cut them off: where that makes a difference, the
+ * answer is the one against the visitor. */
+bool policy_match_path(const struct policy_match *match, struct sv path, bool against);
 bool policy_match_list(const struct policy_match *match, const struct policy_scalar *values,
                        size_t count);
 /* The same over texts alone (group ids). */

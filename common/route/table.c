@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/http/canon.h"
 #include "common/map.h"
 #include "common/mem.h"
 #include "common/pattern.h"
@@ -200,24 +201,6 @@ static struct entry *find(const struct route_table *r, struct question *q)
     return s.best;
 }
 
-/* The path as servers read it that cut ";parameters" off every segment, and skip those that were nothing
- * else: "/;/admin" is "/admin" there. */
-static struct sv without_params(struct sv path, char *out)
-{
-    size_t n = 0;
-    bool skip = false;
-
-    for (size_t i = 0; i < path.n; i++) {
-        if (path.p[i] == ';' || path.p[i] == '/') {
-            skip = path.p[i] == ';';
-        }
-        if (!skip && (path.p[i] != '/' || n == 0 || out[n - 1] != '/')) {
-            out[n++] = path.p[i];
-        }
-    }
-    return sv_of(out, n);
-}
-
 static const struct config_route *config_of(const struct entry *entry)
 {
     return entry == NULL ? NULL : entry->config;
@@ -233,7 +216,7 @@ const struct config_route *route_table_find(const struct route_table *table, str
     if (!q.gave_up && route != NULL && sv_find(path, ';') != SIZE_MAX) {
         char *room = mem_alloc(path.n);
 
-        q.path = without_params(path, room);
+        q.path = http_canon_without_params(path, room);
         *unclear_out = find(table, &q) != route || q.gave_up;
         mem_free(&room);
     }

@@ -309,6 +309,44 @@ static void a_route_is_read_as_in_the_configuration(void **state)
     assert_int_equal(v.outcome, POLICY_ALLOW);
 }
 
+/* "/;/secret" is "/secret" to a server that cuts parameters off: where that makes a difference, it is
+ * the one against the visitor. */
+static void a_path_that_servers_read_in_two_ways_counts_against_its_visitor(void **state)
+{
+    static const struct {
+        const char *policy;
+        const char *path;
+        enum policy_outcome outcome;
+    } rows[] = {
+        { "[{allow: {or: [{accept: 1}]}}, {deny: {or: [{http_path: {starts_with: /secret}}]}}]",
+          "/;/secret", POLICY_DENY },
+        { "[{allow: {or: [{accept: 1}]}}, {deny: {or: [{http_path: {starts_with: /secret/}}]}}]",
+          "/secret;x/y", POLICY_DENY },
+        { "[{allow: {or: [{accept: 1}]}}, {deny: {or: [{http_path: {starts_with: /secret}}]}}]",
+          "/page;jsessionid=1", POLICY_ALLOW },
+        { "[{allow: {or: [{http_path: {starts_with: /;/}}]}}]", "/;/secret", POLICY_DENY },
+        { "[{allow: {or: [{http_path: {starts_with: /open/}}]}}]", "/open/a;b", POLICY_ALLOW },
+        { "[{allow: {not: [{http_path: {starts_with: /secret}}]}}]", "/;x/secret", POLICY_DENY },
+        { "[{allow: {or: [{http_path: {not: /secret}}]}}]", "/secret;x", POLICY_DENY },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP(policy_unref) struct policy *policy = NULL;
+        struct policy_input in = person("ana@acme.test");
+        struct policy_verdict v = { 0 };
+
+        in.path = sv_from(rows[i].path);
+        assert_int_equal(
+            policy_compile_text(sv_from(rows[i].policy), "p.yaml", NULL, &policy, NULL, NULL),
+            ERR_OK);
+        policy_eval(policy, &in, &v);
+        if (v.outcome != rows[i].outcome) {
+            fail_msg("%s is wrong about %s", rows[i].policy, rows[i].path);
+        }
+    }
+}
+
 /* Nobody reads which tool is called: a deny rule about it would silently keep nobody out. */
 static void a_rule_that_no_request_can_be_asked_closes_the_route(void **state)
 {
@@ -463,6 +501,7 @@ int main(void)
         cmocka_unit_test(mistakes_have_class_place_and_hint),
         cmocka_unit_test(a_route_is_read_as_in_the_configuration),
         cmocka_unit_test(a_rule_that_no_request_can_be_asked_closes_the_route),
+        cmocka_unit_test(a_path_that_servers_read_in_two_ways_counts_against_its_visitor),
         cmocka_unit_test(a_route_key_of_the_wrong_type_is_refused),
         cmocka_unit_test(our_own_paths_need_a_session_or_nothing),
         cmocka_unit_test(references_keep_a_policy_alive),
