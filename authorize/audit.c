@@ -66,33 +66,11 @@ static void add_person(struct buf *out, struct sv session_id, const struct authz
     log_add_sv(out, LOG_KEY("email"), person != NULL ? authz_person_email(person) : SV(""));
 }
 
-/* The same for each line of a session until it changes: made once. */
-static void add_own(struct buf *out, const struct authz_replica *replica,
-                    const struct authz_session *session)
-{
-    struct sv kept = authz_session_kept(replica, session);
-
-    if (kept.n == 0) {
-        size_t from = out->n;
-
-        add_person(out, authz_session_id(session), session->person);
-        if (out->err == ERR_OK) {
-            authz_session_keep(replica, session, sv_of(out->p + from, out->n - from));
-        }
-        return;
-    }
-    buf_add_sv(out, kept);
-}
-
 static void add_who(struct buf *out, const Postern__CheckRequest *req,
                     const struct authz_outcome *o)
 {
-    if (o->effective != NULL && o->session == o->effective) {
-        add_own(out, o->replica, o->session);
-        return;
-    }
     add_person(out, sv_from(req->session), o->effective != NULL ? o->effective->person : NULL);
-    if (o->effective != NULL) {
+    if (o->effective != o->session) {
         log_add_sv(out, LOG_KEY("impersonate-session-id"), authz_session_id(o->effective));
     }
 }

@@ -401,7 +401,7 @@ static void evaluate_with_session(const struct authz_facts *facts, const Postern
         authz_who_input(&asked->who, in);
         authz_check_records(facts, out->effective->person, out->effective, &asked->records, in);
         /* Of the person at the keyboard, whoever they stand for. */
-        in->authenticated_ms = out->session->authenticated_at_s * 1000;
+        in->authenticated_ms = (int64_t)out->session->authenticated_at_s * 1000;
     }
     evaluate(facts, req, in, out);
     end_with_login(facts, in, out);

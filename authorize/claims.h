@@ -26,6 +26,7 @@ bool authz_claims_share(struct authz_texts *texts, struct authz_claims **claims,
 
 /* Where the bytes of text with a NUL behind them stand in claims; SIZE_MAX: nowhere. */
 size_t authz_claims_place(const struct authz_claims *claims, struct sv text);
+/* The bytes at a place that was found there; claims are not looked at. */
 const char *authz_claims_at(const struct authz_claims *claims, size_t place);
 
 /* Where a claim is unpacked to; kept from one to the next. */

@@ -184,7 +184,7 @@ static void add_who(struct explain *e, policy_reason_set reasons)
     add_member(e->out, "session", id);
     if (s != NULL) {
         add_time(e->out, "session_written", (int64_t)s->at_s * 1000);
-        add_time(e->out, "session_ends", s->expires_at_s * 1000);
+        add_time(e->out, "session_ends", (int64_t)s->expires_at_s * 1000);
         add_member(e->out, "impersonates", authz_session_impersonates(s));
     }
     if (e->person != NULL) {

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "common/mem.h"
 #include "common/rpc/wire.h"
 
 /* What n_text holds: the length of a text that stands behind; or, with the highest bit set, where the
@@ -53,6 +54,19 @@ struct sv authz_person_text(const struct authz_person *p, enum authz_person_text
         at += room_of(p->n_text[i]);
     }
     return sv_of(at, n);
+}
+
+void authz_person_expect(const struct authz_person *p)
+{
+    static const enum authz_person_text read[] = { AUTHZ_PERSON_ID, AUTHZ_PERSON_EMAIL };
+
+    for (size_t i = 0; i < ARRAY_LEN(read); i++) {
+        if ((p->n_text[read[i]] & IN_CLAIMS) != 0) {
+            struct sv text = authz_person_text(p, read[i]);
+
+            mem_bring(text.p, text.n);
+        }
+    }
 }
 
 struct authz_person_facts authz_person_facts(const struct authz_person *p)

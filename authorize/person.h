@@ -59,6 +59,9 @@ struct sv authz_person_id(const struct authz_person *person);
 struct sv authz_person_email(const struct authz_person *person);
 struct sv authz_person_name(const struct authz_person *person);
 
+/* Has those texts brought near that every check reads, where they stand in the claims. */
+void authz_person_expect(const struct authz_person *person);
+
 /* Appends a group to packed ones. */
 void authz_groups_pack(struct buf *packed, uint32_t text);
 /* The next one of what is left; *left becomes what is behind it. */

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/mem.h"
+#include "common/rand.h"
 #include "common/rpc/scan.h"
 
 static struct sv session_key(const void *item)
@@ -218,6 +219,9 @@ static void session_more(struct authz_replica *r, struct authz_session *s, struc
     word_set(r, &m->id_token, id_token);
 }
 
+_Static_assert(offsetof(struct authz_session, id) + RAND_UUID_SIZE == 128,
+               "two lines, as replica.h says");
+
 static struct authz_session *session_new(struct authz_replica *r, struct sv id)
 {
     struct authz_session *s = slab_take(r->slab, session_size(id.n));
@@ -251,10 +255,15 @@ static int64_t seconds_of(const Google__Protobuf__Timestamp *t)
     return t != NULL ? t->seconds : 0;
 }
 
-/* When a record was written; who reads it wants a date of our times. */
+/* As the replica keeps times: of our days. */
+static uint32_t kept_time(int64_t seconds)
+{
+    return (uint32_t)MIN(MAX(seconds, (int64_t)0), (int64_t)UINT32_MAX);
+}
+
 static uint32_t written_at(const Databroker__Record *record)
 {
-    return (uint32_t)MIN(MAX(seconds_of(record->modified_at), (int64_t)0), (int64_t)UINT32_MAX);
+    return kept_time(seconds_of(record->modified_at));
 }
 
 static void session_fill(struct authz_replica *r, struct authz_session *s,
@@ -276,10 +285,11 @@ static void session_fill(struct authz_replica *r, struct authz_session *s,
     (void)authz_claims_share(r->texts, &s->claims, p->claims); /* as a login writes them */
     authz_text_drop(r->texts, s->idp);
     s->idp = idp;
-    s->issued_at_s = (uint32_t)MIN(MAX(m->issued_at_s, (int64_t)0), (int64_t)UINT32_MAX);
-    s->authenticated_at_s = m->has_authenticated_at ? m->authenticated_at_s : m->issued_at_s;
-    s->expires_at_s = m->expires_at_s;
-    if (m->ends && s->expires_at_s <= 0) {
+    s->issued_at_s = kept_time(m->issued_at_s);
+    s->authenticated_at_s =
+        kept_time(m->has_authenticated_at ? m->authenticated_at_s : m->issued_at_s);
+    s->expires_at_s = kept_time(m->expires_at_s);
+    if (m->ends && s->expires_at_s == 0) {
         s->expires_at_s = 1; /* an end at or before 1970 is an end */
     }
 }
@@ -643,9 +653,6 @@ static void unpacked_free(struct unpacked **unpacked)
     authz_claim_room_deinit(&u->session);
     authz_claim_room_deinit(&u->user);
     mem_free(&u->groups);
-    for (size_t i = 0; i < KEPT_SLOTS; i++) {
-        mem_free(&u->kept[i]);
-    }
     mem_free(unpacked);
 }
 

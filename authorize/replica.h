@@ -21,7 +21,6 @@
 
 enum {
     AUTHZ_GROUPS_MAX = 16384,
-    AUTHZ_KEPT_MAX = 512,
     AUTHZ_EXPECT_MAX = 16,
     AUTHZ_SESSION_ID_MAX = 1024,
     AUTHZ_ACCESS_EVERY_MS = 60000 /* how often a use of one session is told of */
@@ -33,7 +32,8 @@ struct authz_replica;
 struct authz_session_more;
 
 /* A login, or a service account, which is a session without one: its id is TOKEN_ACCOUNT and the
- * record's. */
+ * record's. With an id as we make them (RAND_UUID_SIZE) it fills two lines of the processor's caches to the
+ * byte. Times are seconds since 1970; what is later than 2106 counts as then. */
 struct authz_session {
     struct authz_person *person; /* never NULL; its id may be "" */
     struct authz_session *prev;  /* of the person's */
@@ -42,18 +42,20 @@ struct authz_session {
     struct authz_session_more *more; /* NULL: nothing */
     uint64_t version;                /* of the session record */
     uint64_t digest;
-    uint64_t epoch;       /* grows, replica-wide, when anything about the session or its person
+    uint64_t epoch;        /* grows, replica-wide, when anything about the session or its person
                                    changes: what was made from it is then stale */
-    int64_t expires_at_s; /* 0: no end */
-    int64_t authenticated_at_s; /* 0: not known */
-    uint32_t at_s;              /* when the record was written; 0: unknown */
-    uint32_t issued_at_s;       /* 0: not known */
+    uint32_t expires_at_s; /* 0: no end */
+    uint32_t authenticated_at_s; /* 0: not known */
+    uint32_t at_s;               /* when the record was written; 0: unknown */
+    uint32_t issued_at_s;        /* 0: not known */
     /* When it was used, here or anywhere, in seconds on this process's monotonic clock: a jump of the
-     * wall clock makes no session idle. Of that, what the databroker knows. */
+     * wall clock makes no session idle. */
     int32_t used_s;
-    int32_t told_s;
     uint32_t idp; /* the number of a text: issuer of its provider, "local"; 0: not known */
     uint16_t n_id;
+    uint8_t
+        untold_s; /* how long before used_s the last use was of which the databroker knows; UINT8_MAX: so
+                         long, or longer */
     char id[]; /* a NUL follows */
 };
 
@@ -149,13 +151,6 @@ struct authz_who {
  * session of the person's that holds no claims of its own. */
 void authz_who_input(struct authz_who *who, struct policy_input *in);
 const struct authz_data *authz_replica_data(const struct authz_replica *replica);
-/* A text that was made from session and its person, while it is remembered and neither has changed;
- * empty: there is none. A text is remembered when it is made for the second time, and has not more than
- * AUTHZ_KEPT_MAX. For one user: audit.c. */
-struct sv authz_session_kept(const struct authz_replica *replica,
-                             const struct authz_session *session);
-void authz_session_keep(const struct authz_replica *replica, const struct authz_session *session,
-                        struct sv text);
 
 struct authz_replica_counts {
     size_t sessions;

@@ -6,15 +6,6 @@
 #include "common/keyed.h"
 #include "common/list.h"
 
-/* Texts of sessions that were looked at lately, by epoch: each state of a session has its own. */
-enum { KEPT_SLOTS = 4096 };
-
-struct kept {
-    uint64_t epoch;
-    size_t n;
-    char text[AUTHZ_KEPT_MAX];
-};
-
 /* Where claims and groups are unpacked to; and what is remembered of the last reading. */
 struct unpacked {
     struct authz_claim_room session;
@@ -24,8 +15,6 @@ struct unpacked {
     struct policy_text *groups;
     size_t n_groups;
     size_t cap;
-    uint64_t wanted[KEPT_SLOTS]; /* the epoch of whose text was wanted last */
-    struct kept *kept[KEPT_SLOTS];
 };
 
 struct authz_session_more {

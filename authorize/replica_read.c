@@ -1,7 +1,9 @@
 /* What others read of the replica: claims and groups are unpacked on the way. */
+#include <stddef.h>
 #include <string.h>
 
 #include "authorize/replica_int.h"
+#include "common/map.h"
 #include "common/mem.h"
 
 struct sv authz_session_id(const struct authz_session *s)
@@ -154,21 +156,9 @@ void authz_who_input(struct authz_who *who, struct policy_input *in)
     }
 }
 
-/* Asks for the lines of n bytes from p. */
-static void bring(const void *p, size_t n)
-{
-    enum { LINE = 64 };
-
-    const char *from = (const char *)p - ((uintptr_t)p & (LINE - 1));
-
-    for (const char *at = from; at < (const char *)p + n; at += LINE) {
-        __builtin_prefetch(at);
-    }
-}
-
 void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, size_t n)
 {
-    enum { FEW = 1024, ID = 36, PERSON = 64, CLAIMS = 256 }; /* bytes, but for FEW */
+    enum { FEW = 1024, ID = 36, GROUPS = 40 }; /* bytes, but for FEW */
 
     uint64_t hashes[AUTHZ_EXPECT_MAX];
     const struct authz_session *sessions[AUTHZ_EXPECT_MAX];
@@ -177,44 +167,26 @@ void authz_replica_expect(const struct authz_replica *r, const struct sv *ids, s
     if (keyed_count(r->sessions) < FEW) {
         return; /* they are near */
     }
+    /* Each loop is short: the processor comes by no more than some hundred steps while it waits for the first
+     * memory of a loop, and asks only for what it meets among them. */
     for (size_t i = 0; i < n; i++) {
-        hashes[i] = keyed_expect(r->sessions, ids[i]);
+        hashes[i] = map_hash(ids[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        keyed_expect(r->sessions, hashes[i]);
     }
     for (size_t i = 0; i < n; i++) {
         sessions[i] = keyed_guess(r->sessions, hashes[i]);
-        bring(sessions[i], sizeof(struct authz_session) + ID);
+        mem_bring(sessions[i], offsetof(struct authz_session, id) + ID);
     }
     for (size_t i = 0; i < n; i++) {
         if (sessions[i] != NULL) {
-            bring(sessions[i]->person, sizeof(struct authz_person) + PERSON);
-            bring(sessions[i]->claims, CLAIMS);
+            mem_bring(sessions[i]->person, offsetof(struct authz_person, bytes) + GROUPS);
         }
     }
-}
-
-struct sv authz_session_kept(const struct authz_replica *r, const struct authz_session *s)
-{
-    const struct unpacked *u = r->unpacked;
-    size_t slot = s->epoch % KEPT_SLOTS;
-    const struct kept *kept = u->wanted[slot] == s->epoch ? u->kept[slot] : NULL;
-
-    return kept != NULL && kept->epoch == s->epoch ? sv_of(kept->text, kept->n) : SV("");
-}
-
-void authz_session_keep(const struct authz_replica *r, const struct authz_session *s,
-                        struct sv text)
-{
-    struct unpacked *u = r->unpacked;
-    size_t slot = s->epoch % KEPT_SLOTS;
-    struct kept **at = &u->kept[slot];
-
-    /* What is wanted once may not be wanted again, and would push others out of the cache. */
-    if (u->wanted[slot] != s->epoch) {
-        u->wanted[slot] = s->epoch;
-    } else if (text.n <= AUTHZ_KEPT_MAX) {
-        *at = *at != NULL ? *at : MEM_NEW(struct kept);
-        (*at)->epoch = s->epoch;
-        (*at)->n = text.n;
-        memcpy((*at)->text, text.p, text.n);
+    for (size_t i = 0; i < n; i++) {
+        if (sessions[i] != NULL) {
+            authz_person_expect(sessions[i]->person);
+        }
     }
 }

@@ -20,10 +20,21 @@ static int32_t mono_of(int64_t wall_s)
     return (int32_t)(clock_mono_ms() / 1000 - MIN(ago_s, (int64_t)INT32_MAX));
 }
 
+/* The last use of which the databroker knows. */
+static int64_t told_of(const struct authz_session *s)
+{
+    return (int64_t)s->used_s - s->untold_s;
+}
+
+static void set_used(struct authz_session *s, int32_t used_s, int64_t told)
+{
+    s->used_s = used_s;
+    s->untold_s = (uint8_t)MIN(used_s - told, (int64_t)UINT8_MAX);
+}
+
 static void used_at(struct authz_session *s, int32_t mono_s)
 {
-    s->used_s = MAX(s->used_s, mono_s);
-    s->told_s = MAX(s->told_s, mono_s);
+    set_used(s, MAX(s->used_s, mono_s), MAX(told_of(s), (int64_t)mono_s));
 }
 
 void authz_uses_begin(struct authz_uses *uses, struct authz_session *s, int64_t issued_at_s)
@@ -32,7 +43,7 @@ void authz_uses_begin(struct authz_uses *uses, struct authz_session *s, int64_t 
 
     s->used_s = mono_of(issued_at_s);
     /* a login is a use; a token that was made may lie in a drawer */
-    s->told_s = sv_starts(authz_session_id(s), SV(TOKEN_ACCOUNT)) ? mono_of(0) : s->used_s;
+    s->untold_s = sv_starts(authz_session_id(s), SV(TOKEN_ACCOUNT)) ? UINT8_MAX : 0;
     if (before != NULL) {
         used_at(s, *before);
     }
@@ -96,16 +107,16 @@ void authz_uses_free(struct authz_uses **uses)
     mem_free(uses);
 }
 
+_Static_assert(AUTHZ_ACCESS_EVERY_MS / 1000 < UINT8_MAX, "untold_s says when it is time to tell");
+
 bool authz_session_used(const struct authz_session *s, int64_t mono_ms)
 {
     struct authz_session *mine = base_unconst(s); /* when it is used is no part of what it says */
+    int32_t used_s = MAX(s->used_s, (int32_t)(mono_ms / 1000));
+    bool due = mono_ms / 1000 - told_of(s) >= AUTHZ_ACCESS_EVERY_MS / 1000;
 
-    mine->used_s = MAX(s->used_s, (int32_t)(mono_ms / 1000));
-    if (mono_ms / 1000 - s->told_s < AUTHZ_ACCESS_EVERY_MS / 1000) {
-        return false;
-    }
-    mine->told_s = s->used_s;
-    return true;
+    set_used(mine, used_s, due ? used_s : told_of(s));
+    return due;
 }
 
 int64_t authz_session_unused_ms(const struct authz_session *s, int64_t mono_ms)

@@ -128,9 +128,8 @@ void *keyed_get(const struct keyed *k, struct sv key)
     return s->live == 0 ? NULL : s->places[find(k, s, (uint32_t)hash, key)].item;
 }
 
-uint64_t keyed_expect(const struct keyed *k, struct sv key)
+void keyed_expect(const struct keyed *k, uint64_t hash)
 {
-    uint64_t hash = map_hash(key);
     const struct shard *s = shard_of(k, hash);
 
     if (s->live != 0) {
@@ -139,7 +138,6 @@ uint64_t keyed_expect(const struct keyed *k, struct sv key)
         __builtin_prefetch(at);
         __builtin_prefetch(at + FAR * sizeof(struct place)); /* it may be in the next line */
     }
-    return hash;
 }
 
 const void *keyed_guess(const struct keyed *k, uint64_t hash)

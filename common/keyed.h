@@ -16,10 +16,10 @@ typedef struct sv (*keyed_key_fn)(const void *item);
 struct keyed *keyed_new(keyed_key_fn key_of, struct slab *slab);
 void keyed_free(struct keyed **keyed);                     /* items are the caller's */
 void *keyed_get(const struct keyed *keyed, struct sv key); /* NULL: not there */
-/* Where many things are wanted at once: keyed_expect, for each, has the place of key brought near and
- * returns its hash; keyed_guess then tells which item is there, most likely the one, without a look into
- * it; NULL: surely none. By the time of keyed_get what one asked for is at hand. */
-uint64_t keyed_expect(const struct keyed *keyed, struct sv key);
+/* Where many things are wanted at once: keyed_expect, for each, has the place of a key of that hash
+ * (map_hash) brought near; keyed_guess then tells which item is there, most likely the one, without a look
+ * into it; NULL: surely none. By the time of keyed_get what one asked for is at hand. */
+void keyed_expect(const struct keyed *keyed, uint64_t hash);
 const void *keyed_guess(const struct keyed *keyed, uint64_t hash);
 /* Returns the item of the same key that it replaces, or NULL. */
 void *keyed_set(struct keyed *keyed, void *item);

@@ -24,3 +24,15 @@ void mem_free(void *p);
 void mem_release(void *p);
 
 #define MEM_NEW(type) ((type *)mem_zalloc(sizeof(type)))
+
+/* Asks for n bytes from p to be brought into the processor's caches; nobody waits for them. */
+static inline void mem_bring(const void *p, size_t n)
+{
+    enum { LINE = 64 };
+
+    const char *from = (const char *)p - ((uintptr_t)p & (LINE - 1));
+
+    for (const char *at = from; at < (const char *)p + n; at += LINE) {
+        __builtin_prefetch(at);
+    }
+}

@@ -14,6 +14,7 @@ enum { SMALL_MAX = 1024, MIDDLE_MAX = 32 * 1024 };
 
 enum {
     GRAIN = 8,
+    LINE = 64,          /* of the processor's caches */
     MIDDLE_GRAIN = 512, /* of what is larger than SMALL_MAX */
     SMALL_CLASSES = SMALL_MAX / GRAIN + 1,
     CLASSES = SMALL_CLASSES + (MIDDLE_MAX - SMALL_MAX) / MIDDLE_GRAIN,
@@ -35,7 +36,8 @@ struct region {
     bool huge;     /* it goes back as a whole: a huge page that loses a part becomes small ones */
 };
 
-/* At the beginning of CHUNK bytes that begin at a multiple of CHUNK: things of one size. */
+/* At the beginning of CHUNK bytes that begin at a multiple of CHUNK: things of one size. It takes a LINE, so
+ * that things of so many lines lie in no more of them. */
 struct chunk {
     struct region *region;
     struct list in_class; /* of slab.open where it has room */
@@ -44,6 +46,8 @@ struct chunk {
     uint32_t live;
     uint32_t size;
 };
+
+_Static_assert(sizeof(struct chunk) <= LINE, "a chunk's things begin behind it");
 
 /* Before a thing that is too large for a chunk. */
 struct large {
@@ -120,7 +124,7 @@ static struct chunk *chunk_new(struct slab *slab, size_t size)
     if (r->used == (1U << CHUNKS) - 1) {
         list_remove(&r->in_free);
     }
-    *c = (struct chunk){ .region = r, .bumped = sizeof(*c), .size = (uint32_t)size };
+    *c = (struct chunk){ .region = r, .bumped = LINE, .size = (uint32_t)size };
     list_push_back(&slab->open[class_of(size)], &c->in_class);
     slab->bytes += r->huge ? 0 : CHUNK;
     return c;

@@ -455,23 +455,6 @@ static void a_record_that_says_the_same_again_changes_nothing(void **state)
     world_end(&w);
 }
 
-static void what_was_made_twice_from_a_session_is_kept_until_it_changes(void **state)
-{
-    struct claims c = { .n = 0 };
-    struct world w;
-
-    (void)state;
-    world_init(&w);
-    put_session(&w, "s", "ann", &c);
-    authz_session_keep(w.replica, who_of(&w, "s").session, SV("text"));
-    assert_int_equal(authz_session_kept(w.replica, who_of(&w, "s").session).n, 0); /* only once */
-    authz_session_keep(w.replica, who_of(&w, "s").session, SV("text"));
-    assert_true(sv_eq(authz_session_kept(w.replica, who_of(&w, "s").session), SV("text")));
-    put_user(&w, "ann", "Ann", "", &c);
-    assert_int_equal(authz_session_kept(w.replica, who_of(&w, "s").session).n, 0);
-    world_end(&w);
-}
-
 static void put_login(struct world *w, const char *id, int64_t ago_s)
 {
     Session__Session m = SESSION__SESSION__INIT;
@@ -554,6 +537,23 @@ static void a_use_is_told_of_once_a_minute(void **state)
     authz_replica_free(&w.replica);
 }
 
+static void an_end_outside_of_the_times_that_are_kept_is_the_nearest_one(void **state)
+{
+    enum { YEAR_S = 365 * 86400 };
+
+    struct world w;
+
+    (void)state;
+    world_init(&w);
+    put_account(&w, "late", "u", (int64_t)200 * YEAR_S);
+    assert_true(lives(&w, "service-account/late"));
+    assert_false(authz_session_live(authz_replica_session(w.replica, SV("service-account/late")),
+                                    (int64_t)UINT32_MAX));
+    put_account(&w, "early", "u", (int64_t)-100 * YEAR_S);
+    assert_false(lives(&w, "service-account/early"));
+    world_end(&w);
+}
+
 static void a_jump_of_the_wall_clock_makes_no_session_idle(void **state)
 {
     struct world w;
@@ -581,9 +581,9 @@ int main(void)
         cmocka_unit_test(what_many_share_outlives_each_of_them),
         cmocka_unit_test(a_value_that_many_have_becomes_a_text_and_reads_the_same),
         cmocka_unit_test(a_record_that_says_the_same_again_changes_nothing),
-        cmocka_unit_test(what_was_made_twice_from_a_session_is_kept_until_it_changes),
         cmocka_unit_test(the_latest_use_of_a_session_counts_in_whatever_order_it_is_told),
         cmocka_unit_test(a_use_is_told_of_once_a_minute),
+        cmocka_unit_test(an_end_outside_of_the_times_that_are_kept_is_the_nearest_one),
         cmocka_unit_test(a_jump_of_the_wall_clock_makes_no_session_idle),
     };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/keyed.h"
+#include "common/map.h"
 #include "common/mem.h"
 #include "test/support/cmocka.h"
 
@@ -48,6 +49,23 @@ static void things_do_not_overlap_and_are_given_back(void **state)
     slab_give(slab, NULL, 8);
     slab_free(&slab);
     mem_free(&things);
+}
+
+/* The sanitizer's malloc places things as it likes. */
+static void a_thing_of_so_many_lines_lies_in_no_more(void **state)
+{
+#ifndef __SANITIZE_ADDRESS__
+    enum { LINE = 64 };
+
+    struct slab *slab = slab_new();
+
+    for (size_t i = 0; i < MANY; i++) {
+        assert_true((uintptr_t)slab_take(slab, (i % 3 + 1) * LINE) % LINE == 0);
+        (void)slab_take(slab, 40);
+    }
+    slab_free(&slab);
+#endif
+    (void)state;
 }
 
 static void memory_for_many_goes_back_as_well(void **state)
@@ -130,7 +148,7 @@ static void a_thing_is_found_by_its_key_until_it_is_taken(void **state)
     size_t guessed = 0;
 
     (void)state;
-    assert_null(keyed_guess(k, keyed_expect(k, SV("thing-1"))));
+    assert_null(keyed_guess(k, map_hash(SV("thing-1"))));
     for (size_t i = 0; i < MANY; i++) {
         assert_null(keyed_get(k, key_of(&things[i])));
         assert_null(keyed_set(k, &things[i]));
@@ -141,7 +159,8 @@ static void a_thing_is_found_by_its_key_until_it_is_taken(void **state)
     }
     for (size_t i = 0; i < MANY; i++) {
         assert_ptr_equal(keyed_get(k, key_of(&things[i])), i % 3 == 0 ? NULL : &things[i]);
-        guessed += keyed_guess(k, keyed_expect(k, key_of(&things[i]))) == &things[i];
+        keyed_expect(k, map_hash(key_of(&things[i])));
+        guessed += keyed_guess(k, map_hash(key_of(&things[i]))) == &things[i];
         sum += i % 3 == 0 ? 0 : i;
     }
     assert_in_range(guessed, MANY - MANY / 3 - 2, MANY - MANY / 3); /* hashes may be the same */
@@ -179,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(things_do_not_overlap_and_are_given_back),
+        cmocka_unit_test(a_thing_of_so_many_lines_lies_in_no_more),
         cmocka_unit_test(memory_for_many_goes_back_as_well),
         cmocka_unit_test(what_was_not_given_back_goes_with_the_slab),
         cmocka_unit_test(a_thing_is_found_by_its_key_until_it_is_taken),
