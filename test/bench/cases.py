@@ -35,7 +35,8 @@ class Plan:
     changes: int = 3
     floods: int = len(FLOODS)
     people: int = 1000000
-    checks: int = 20000
+    checks: int = 60000
+    turns: int = 300
     fleet_people: int = 100000
     revoked: int = 210
     followed: int = 2000
@@ -43,7 +44,7 @@ class Plan:
 
 
 QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, people=100000,
-             checks=5000, fleet_people=5000, revoked=10, followed=300, warm=False)
+             checks=10000, turns=50, fleet_people=5000, revoked=10, followed=300, warm=False)
 
 
 class Bench:
@@ -347,15 +348,13 @@ def many_people(case, bench):
         small.start()
         large.start()
         each = (large.memory() - small.memory()) / (many - few)
-        asked = ((small, few), (large, few), (large, many))
-        runs = [[] for _ in asked]
-        for _ in range(bench.plan.rounds + 1):
-            for (system, among), run_of in zip(asked, runs):
-                run_of.append(system.checks(pb, bench.plan.checks, among))
-        runs = [run_of[1:] for run_of in runs]  # the first ones warm up
-        for (system, among), run_of in zip(asked, runs):
-            result.add(system.name, cpu_us=statistics.median(run_of), seconds=round(system.seconds, 3),
-                       rss_kib=system.peak_kib(), note=f"CPU of authorize for a check of one of {among} people")
+        with contextlib.ExitStack() as stack:
+            asked = [stack.enter_context(sessions.Asking(system, pb, bench.plan.checks, among))
+                     for system, among in ((small, few), (large, few), (large, many))]
+            sessions.take_turns(asked, bench.plan.turns)
+        for one in asked:
+            result.add(one.replica.name, cpu_us=statistics.median(one.runs), seconds=round(one.replica.seconds, 3),
+                       rss_kib=one.replica.peak_kib(), note=f"CPU of authorize for a check of one of {one.among} people")
         result.add("postern", bytes_per_session=round(each), seconds=round(large.seconds, 3))
         result.add("postern", requests_per_s=round(sessions.RECORDS * many / large.seconds), rss_kib=large.broker_peak_kib,
                    note=f"records a second of SyncLatest, {sessions.RECORDS * many} of them; peak memory of the databroker")
@@ -363,8 +362,8 @@ def many_people(case, bench):
                             large.broker_peak_kib / small.broker_peak_kib, 1.5),
                         Bar("bytes of memory a session", each, 600),
                         Bar(f"seconds until {many} people are served", large.seconds, 20 * many / 1e6)]
-        result.bars += [Bar(f"CPU of a check of {among} among {many} people vs {few} among {few}", statistics.median(
-            a / b for a, b in zip(run_of, runs[0])), 1.2) for (_, among), run_of in zip(asked[1:], runs[1:])]
+        result.bars += [Bar(f"CPU of a check of {one.among} among {many} people vs {few} among {few}", statistics.median(
+            a / b for a, b in zip(one.runs, asked[0].runs)), 1.2) for one in asked[1:]]
     return result
 
 

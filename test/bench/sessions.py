@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import os
+import queue
 import random
 import subprocess
 import sys
@@ -17,8 +18,12 @@ from bench.process import BenchError, System, run
 
 SECRET = b"\x07" * 32
 BATCH = 250
+TURN = 8  # messages
 RECORDS = 3  # a person's
 MASK = (1 << 64) - 1
+TOLD_S = 60  # AUTHZ_ACCESS_EVERY_MS
+GATHERED_S = 6  # AUTHZ_ACCESS_GATHER_MS and a little
+REST_S = 60
 CONFIG = """insecure_server: true
 shared_secret: {secret}
 authenticate_service_url: https://authenticate.localhost
@@ -100,42 +105,78 @@ class Replica(System):
         with open(f"/proc/{self.parts['authorize']}/smaps_rollup") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("Pss:")) * 1024
 
-    def checks(self, pb, count, among):
-        """CPU us of authorize for one check of a session, of so many people spread over all n. The same ones each
-        time: that somebody was seen is noted and told once a minute, and is no part of a check."""
+    def rest(self):
+        """Until the daemons have nothing to do: what earlier checks have left to be told is told."""
+        used, calm = self.cpu_ns(), 0
+        for _ in range(REST_S * 4):
+            time.sleep(0.25)
+            before, used = used, self.cpu_ns()
+            calm = calm + 1 if used - before < 5e6 else 0
+            if calm == 4:
+                return
+        raise BenchError(f"{self.name}: still busy {REST_S} s after the last check")
+
+
+class Asking:
+    """Checks of sessions of so many people, spread over all of a replica, on a stream of their own: the same ones
+    again when all were asked. One message is on its way at a time, as a busy worker of the proxy sends them."""
+
+    def __init__(self, replica, pb, count, among):
+        self.replica, self.pb, self.among, self.runs, self.at = replica, pb, among, [], 0
         people = random.Random(among)
         route = int.from_bytes(hashlib.sha256(b"id\0bench\0").digest()[:8], "big")
-        batches = [pb.CheckBatch(checks=[
+        self.messages = [pb.CheckBatch(checks=[
             pb.CheckRequest(id=i, route=route, request_id=b"bench", session=person_id(
-                2 * people.randrange(among) * (self.n // among) + 1),
+                2 * people.randrange(among) * (replica.n // among) + 1),
                             method=b"GET", host=b"bench.localhost", path=b"/", client_ip=b"\x7f\0\0\1")
             for i in range(BATCH)]).SerializeToString() for _ in range(count // BATCH)]
-        with grpc.insecure_channel(f"unix:{self.home}/authorize.sock") as channel:
-            stream = channel.stream_stream("/postern.Authorize/CheckStream")
-            begun = self.part_ns()["authorize"]
-            allowed = ask(stream, batches, self.identity.proof("proxy", "authorize"), pb)
-            used = self.part_ns()["authorize"] - begun
-        if allowed != len(batches) * BATCH:
-            raise BenchError(f"{self.name}: {allowed} of {len(batches) * BATCH} checks were allowed")
-        return used / 1000 / allowed
+        self.channel = grpc.insecure_channel(f"unix:{replica.home}/authorize.sock")
+        self.questions = queue.SimpleQueue()
+        self.answers = self.channel.stream_stream("/postern.Authorize/CheckStream")(
+            iter(self.questions.get, None), metadata=replica.identity.proof("proxy", "authorize"), timeout=600)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.questions.put(None)
+        self.channel.close()
+
+    def ask(self):
+        """The next message; all of it must be allowed."""
+        self.questions.put(self.messages[self.at])
+        self.at = (self.at + 1) % len(self.messages)
+        got = 0
+        while got < BATCH:
+            for item in self.pb.ReplyBatch.FromString(next(self.answers)).items:
+                if item.HasField("reply"):
+                    got += 1
+                    if item.reply.decision != self.pb.ALLOW:
+                        raise BenchError(f"{self.replica.name}: a check was refused")
+
+    def ask_all(self):
+        for _ in self.messages:
+            self.ask()
+
+    def measure(self):
+        begun = self.replica.part_ns()["authorize"]
+        for _ in range(TURN):
+            self.ask()
+        self.runs.append((self.replica.part_ns()["authorize"] - begun) / 1000 / TURN / BATCH)
 
 
-def ask(stream, batches, metadata, pb):
-    """One message on its way at a time, as a busy worker of the proxy sends them. Returns how many were allowed."""
-    got, allowed, sent = 0, 0, 0
-
-    def requests():
-        nonlocal sent
-        for batch in batches:
-            while got < sent:
-                time.sleep(0)
-            sent += BATCH
-            yield batch
-    for reply in stream(requests(), metadata=metadata, timeout=120):
-        for item in pb.ReplyBatch.FromString(reply).items:
-            if item.HasField("reply"):
-                got += 1
-                allowed += item.reply.decision == pb.ALLOW
-        if got == len(batches) * BATCH:
-            break
-    return allowed
+def take_turns(askings, turns):
+    """Each takes a short turn, every other time backwards: their runs become CPU us of authorize for one check in each
+    turn. That somebody was seen is noted and told once a minute, and is no part of a check: before a minute is over
+    everybody is asked beside the measurement, and what follows of that is waited for."""
+    until = 0
+    for i in range(turns):
+        if time.monotonic() > until:
+            until = time.monotonic() + TOLD_S * 2 / 3
+            for asking in askings:
+                asking.ask_all()
+            time.sleep(GATHERED_S)
+            for replica in {asking.replica for asking in askings}:
+                replica.rest()
+        for asking in askings if i % 2 == 0 else reversed(askings):
+            asking.measure()
