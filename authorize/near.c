@@ -20,3 +20,8 @@ void authz_near_note(struct authz_near *near, const void *asker, size_t n_checks
         home_look(&near->home, place);
     }
 }
+
+void authz_near_deinit(struct authz_near *near)
+{
+    pace_deinit(&near->pace);
+}

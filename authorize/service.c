@@ -246,6 +246,7 @@ static struct authz_rules *service_end(struct authz_service *svc)
     authz_answers_free(&svc->answers);
     authz_recent_free(&svc->recent);
     authz_sync_free(&svc->sync);
+    authz_near_deinit(&svc->near);
     authz_access_free(&svc->access);
     authz_identities_free(&svc->identities);
     authz_shadow_free(&svc->shadow, svc->rules);

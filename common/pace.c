@@ -43,20 +43,30 @@ void pace_judge(struct pace *pace, uint64_t wait_ns, uint64_t slices)
     set_eager(pace, true);
 }
 
-/* "run wait slices", in nanoseconds: Linux' Documentation/scheduler/sched-stats. */
-static bool read_waits(uint64_t *wait_ns_out, uint64_t *slices_out)
+/* "run wait slices", in nanoseconds: Linux' Documentation/scheduler/sched-stats. Kept open: to find the
+ * file costs more than to read it. */
+static bool read_waits(struct pace *pace, uint64_t *wait_ns_out, uint64_t *slices_out)
 {
     char text[96];
-    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+    ssize_t n = -1;
+
+    if (pace->waits_file == 0) {
+        pace->waits_file = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) + 1;
+    }
+    n = pread(pace->waits_file - 1, text, sizeof(text), 0);
     struct sv rest = sv_of(text, n < 0 ? 0 : (size_t)n);
 
-    if (fd >= 0) {
-        (void)close(fd);
-    }
     (void)sv_cut(&rest, ' ');
     return sv_u64(sv_cut(&rest, ' '), UINT64_MAX, wait_ns_out) == ERR_OK &&
            sv_u64(sv_cut(&rest, '\n'), UINT64_MAX, slices_out) == ERR_OK;
+}
+
+void pace_deinit(struct pace *pace)
+{
+    if (pace->waits_file != 0) {
+        (void)close(pace->waits_file - 1);
+        pace->waits_file = 0;
+    }
 }
 
 void pace_look(struct pace *pace)
@@ -68,7 +78,7 @@ void pace_look(struct pace *pace)
         if (pace->calm >= pace->respite) {
             set_eager(pace, false);
         }
-    } else if (read_waits(&wait_ns, &slices)) { /* a kernel without it: as ever */
+    } else if (read_waits(pace, &wait_ns, &slices)) { /* a kernel without it: as ever */
         pace_judge(pace, wait_ns, slices);
     }
 }

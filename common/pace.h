@@ -3,7 +3,7 @@
  * is nothing to gather, and if something else keeps the processors busy, each wait is a whole slice of
  * its time, milliseconds. A thread that is made to wait like that, and is in no crowd, runs under the
  * default policy, and tries from time to time whether it is still needed. Zero: it never waited; for one
- * thread alone. */
+ * thread alone, until pace_deinit. */
 #pragma once
 
 #include "common/base.h"
@@ -15,6 +15,7 @@ struct pace {
     bool eager;       /* under the default policy, by our doing */
     uint64_t wait_ns; /* of the thread in queues for a processor, when last looked at */
     uint64_t slices;
+    int waits_file; /* the descriptor that tells, and 1; 0: none yet */
 };
 
 enum {
@@ -24,6 +25,8 @@ enum {
     PACE_RESPITE_MAX = 65536
 };
 
+/* Any thread, when the pace's own has ended. */
+void pace_deinit(struct pace *pace);
 void pace_crowd(struct pace *pace);
 void pace_look(struct pace *pace);
 /* What pace_look decides by: how long the thread waited until now, in how many slices. */

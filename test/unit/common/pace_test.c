@@ -128,9 +128,16 @@ static void a_policy_that_somebody_set_stays(void **state)
 static void looks(void)
 {
     struct pace p = { 0 };
+    uint64_t slices = 0;
 
     note(&p, false, PACE_LOOK);
-    assert_true(p.slices > 0 || access("/proc/thread-self/schedstat", R_OK) != 0);
+    slices = p.slices;
+    assert_true(slices > 0 || access("/proc/thread-self/schedstat", R_OK) != 0);
+    (void)usleep(1000);
+    note(&p, false, PACE_LOOK);
+    assert_true(p.slices > slices || slices == 0); /* not what it told before */
+    pace_deinit(&p);
+    pace_deinit(&p);
 }
 
 static void what_the_kernel_tells_of_waits_is_read(void **state)
