@@ -1,5 +1,7 @@
 #include "common/home.h"
 
+#include <unistd.h>
+
 unsigned home_judge(struct home *home, unsigned where)
 {
     unsigned fit = home->fit;
@@ -35,10 +37,26 @@ static bool is_ours(const struct home *home)
            CPU_ISSET(home->place - 1, &now);
 }
 
+/* As it was; but who binds the whole process meanwhile, and may do so to this very place, is seen at its
+ * first thread, which has no home. */
+static void give_back(const struct home *home)
+{
+    cpu_set_t set = home->before;
+    cpu_set_t first;
+
+    if (sched_getaffinity(getpid(), sizeof(first), &first) == 0 &&
+        !CPU_EQUAL(&first, &home->first)) {
+        CPU_AND(&set, &set, &first);
+    }
+    if (CPU_COUNT(&set) != 0) {
+        (void)sched_setaffinity(0, sizeof(set), &set);
+    }
+}
+
 void home_leave(struct home *home)
 {
     if (home->place != 0 && is_ours(home)) {
-        (void)sched_setaffinity(0, sizeof(home->before), &home->before);
+        give_back(home);
     }
     home->place = 0;
 }
@@ -48,6 +66,7 @@ static bool take(struct home *home, unsigned place)
     cpu_set_t one;
 
     if (sched_getaffinity(0, sizeof(home->before), &home->before) != 0 ||
+        sched_getaffinity(getpid(), sizeof(home->first), &home->first) != 0 ||
         CPU_COUNT(&home->before) < 2 || place > CPU_SETSIZE ||
         !CPU_ISSET(place - 1, &home->before)) {
         return false;

@@ -20,7 +20,9 @@ struct home {
     unsigned respite; /* what the next rest is made of */
     bool used;        /* since the last home_idle */
     bool led;         /* to where somebody is who rests himself: goes at once */
-    cpu_set_t before; /* while there is a place: what the thread was allowed */
+    /* While there is a place: what the thread was allowed, and what the process's first thread was. */
+    cpu_set_t before;
+    cpu_set_t first;
 };
 
 enum {

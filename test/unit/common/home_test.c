@@ -2,6 +2,8 @@
  * nor in vain, nor against somebody's will. */
 #include "common/home.h"
 
+#include <unistd.h>
+
 #include "test/support/cmocka.h"
 #include "test/support/wander.h"
 
@@ -175,6 +177,24 @@ static void what_somebody_allows_stays(void **state)
     wander(be_bound);
 }
 
+static void be_bound_there(unsigned place, const cpu_set_t *before)
+{
+    const cpu_set_t one = only(place);
+    struct home h = { 0 };
+
+    look(&h, HOME_LOOK, place);
+    assert_int_equal(sched_setaffinity(getpid(), sizeof(one), &one), 0);
+    home_leave(&h);
+    assert_int_equal(sched_setaffinity(getpid(), sizeof(*before), before), 0);
+    assert_allowed(&one);
+}
+
+static void a_process_that_is_bound_to_that_very_place_stays_bound(void **state)
+{
+    (void)state;
+    wander(be_bound_there);
+}
+
 static void be_told_nonsense(unsigned place, const cpu_set_t *before)
 {
     const unsigned nonsense[] = { CPU_SETSIZE, CPU_SETSIZE + 1, INT32_MAX, UINT32_MAX };
@@ -223,6 +243,7 @@ int main(void)
         cmocka_unit_test(it_stays_there_and_leaves_as_it_was),
         cmocka_unit_test(who_has_no_work_leaves),
         cmocka_unit_test(what_somebody_allows_stays),
+        cmocka_unit_test(a_process_that_is_bound_to_that_very_place_stays_bound),
         cmocka_unit_test(a_place_that_is_not_there_is_none),
         cmocka_unit_test(with_one_processor_there_is_nothing_to_do),
     };
