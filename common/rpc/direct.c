@@ -44,6 +44,7 @@ struct conn {
     bool sent;      /* a message is on its way: on_writable follows */
     bool is_full;   /* the socket */
     bool told_done; /* that the client said its last */
+    bool reading;   /* settled as soon as that is done */
     const struct rpc_stream_ops *ops;
     void *arg;
 };
@@ -57,7 +58,9 @@ static struct conn *conn_of(struct rpc_call *call)
 
 static void conn_raise(struct conn *c)
 {
-    event_active(c->settle, EV_WRITE, 0);
+    if (!c->reading) {
+        event_active(c->settle, EV_WRITE, 0);
+    }
 }
 
 static void conn_stream(struct rpc_call *call, const struct rpc_stream_ops *ops, void *arg)
@@ -202,11 +205,10 @@ static void conn_lose(struct conn *c)
 
 /* Edge-triggered, which saves a look at the socket before each wait: one tells of what comes, none of
  * what was left. */
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+static void read_socket(struct conn *c, short what)
 {
-    struct conn *c = arg;
     char room[ROOM];
-    ssize_t n = recv(fd, room, sizeof(room), 0);
+    ssize_t n = recv(c->fd, room, sizeof(room), 0);
     struct sv path;
     struct sv shown;
 
@@ -236,7 +238,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         admit(c, path, shown);
     }
     take_messages(c);
-    conn_raise(c); /* acknowledgements and windows */
 }
 
 /* Gives the socket what there is, until one of them has enough. False: the connection is lost. */
@@ -285,14 +286,12 @@ static void part(struct conn *c)
     (void)event_add(c->limit, &limit);
 }
 
-static void on_settle(evutil_socket_t fd, short what, void *arg)
+/* Writes what there is, tells who may write more, and closes what is over: c may be gone then. */
+static void settle(struct conn *c)
 {
-    struct conn *c = arg;
     bool was_full = c->is_full;
     bool more = true;
 
-    (void)fd;
-    (void)what;
     while (more && !c->lost && c->state != CONN_PARTING) {
         c->lost = !push(c);
         more = c->sent && !c->lost && rpc_duplex_can_send(c->duplex);
@@ -312,6 +311,24 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
     if (c->lost) {
         conn_free(c);
     }
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    settle(arg);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *c = arg;
+
+    (void)fd;
+    c->reading = true;
+    read_socket(c, what);
+    c->reading = false;
+    settle(c); /* answers, acknowledgements and windows */
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
