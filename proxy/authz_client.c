@@ -286,6 +286,19 @@ void proxy_authz_flush(struct proxy_authz *authz)
     }
 }
 
+bool proxy_authz_is_awaited(const struct proxy_authz *authz)
+{
+    return proxy_authz_is_near(authz) && proxy_authz_link_is_up(authz->peers[0]->link) &&
+           proxy_authz_link_silent_since_us(authz->peers[0]->link) != 0;
+}
+
+void proxy_authz_look(struct proxy_authz *authz)
+{
+    if (proxy_authz_is_awaited(authz)) {
+        proxy_authz_link_look(authz->peers[0]->link);
+    }
+}
+
 static void on_hold(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;

@@ -72,3 +72,7 @@ bool proxy_authz_is_near(const struct proxy_authz *authz);
 void proxy_authz_place(struct proxy_authz *authz, unsigned place);
 /* Sends what has gathered: the loop's flush. */
 void proxy_authz_flush(struct proxy_authz *authz);
+/* The one authorize, on this machine, has not answered what it was asked. */
+bool proxy_authz_is_awaited(const struct proxy_authz *authz);
+/* Takes in what has come from it, where no event has told of it yet. */
+void proxy_authz_look(struct proxy_authz *authz);

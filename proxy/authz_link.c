@@ -359,6 +359,13 @@ static void pull_wire(struct proxy_authz_link *a)
     }
 }
 
+void proxy_authz_link_look(struct proxy_authz_link *link)
+{
+    if (link->state == LINK_UP) {
+        pull_wire(link);
+    }
+}
+
 static void go_on_with_handshake(struct proxy_authz_link *a)
 {
     enum proxy_io_result result = PROXY_IO_DONE;

@@ -46,6 +46,8 @@ int64_t proxy_authz_link_heard_ms(const struct proxy_authz_link *link);
 int64_t proxy_authz_link_sent_at_us(const struct proxy_authz_link *link);
 /* One message; it can_send. The link may be down afterwards. */
 void proxy_authz_link_send(struct proxy_authz_link *link, struct sv message);
+/* Reads, if it is up, before an event tells that there is something. The link may be down afterwards. */
+void proxy_authz_link_look(struct proxy_authz_link *link);
 /* Gives the stream up; it is opened again. */
 void proxy_authz_link_drop(struct proxy_authz_link *link, const char *why);
 /* Within on_reply: one reference to the identity of that number. NULL: it is not there, which is a

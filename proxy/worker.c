@@ -1,5 +1,6 @@
 #include "proxy/worker.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,6 +128,17 @@ static void on_tick(void *arg)
     end_if_drained(w, now);
 }
 
+/* A check that is alone is answered within microseconds by a thread that shares our processor
+ * (common/home.h), as soon as we step aside. Its answer is looked for at once: to wait for an event, and to
+ * be woken, would cost more than the check. Where it is not there yet, the event tells as ever. */
+static void step_aside(struct proxy_worker *w)
+{
+    if (proxy_worker_is_alone(w) && !w->pace.eager && proxy_authz_is_awaited(w->authz)) {
+        (void)sched_yield();
+        proxy_authz_look(w->authz);
+    }
+}
+
 static void on_flush(void *arg)
 {
     struct proxy_worker *w = arg;
@@ -137,6 +149,7 @@ static void on_flush(void *arg)
         proxy_access_flush(w); /* else there will soon be more of them */
     }
     proxy_exchange_pool_turn(w);
+    step_aside(w);
 }
 
 static void on_late(void *arg)
@@ -417,6 +430,7 @@ void proxy_worker_free(struct proxy_worker **worker)
     proxy_authz_free(&w->authz);
     proxy_listeners_deinit(&w->listeners);
     loop_tick_free(&w->tick);
+    pace_deinit(&w->pace);
     loop_free(&w->loop);
     proxy_handles_free(&w->handles);
     proxy_bearers_free(&w->bearers);

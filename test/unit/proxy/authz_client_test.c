@@ -517,6 +517,51 @@ static void checks_outlive_a_time_without_any_authorize(void **state)
     world_deinit(&w);
 }
 
+static bool is_asked(struct world *w)
+{
+    return w->fakes[0].n_asked == w->n_sent;
+}
+
+/* Direct: the answer has left when the turn ends in which the question came. */
+static void an_answer_that_is_there_needs_no_event(void **state)
+{
+    struct world w;
+
+    (void)state;
+    if (direct == NULL) {
+        skip();
+    }
+    two_up(&w, 60000);
+    ask(&w, 0, 2);
+    proxy_authz_flush(w.authz);
+    assert_false(proxy_authz_is_awaited(w.authz)); /* there are two */
+    proxy_authz_look(w.authz);
+    run_until(&w, all_so_far_answered);
+    proxy_authz_set(w.authz, &w.at[0], 1);
+    assert_false(proxy_authz_is_awaited(w.authz));
+    w.fakes[0].n_asked = 0;
+    w.n_sent = 0;
+    w.n_answered = 0;
+    ask(&w, 2, 1);
+    assert_false(proxy_authz_is_awaited(w.authz)); /* it has not left */
+    proxy_authz_flush(w.authz);
+    assert_true(proxy_authz_is_awaited(w.authz));
+    proxy_authz_look(w.authz);
+    assert_int_equal(w.n_answered, 0);
+    assert_int_equal(w.checks[2].verdict, PROXY_VERDICT_NONE);
+    run_until(&w, is_asked);
+    assert_int_equal(w.n_answered, 0);
+    proxy_authz_look(w.authz);
+    assert_int_equal(w.n_answered, 1);
+    assert_int_equal(w.checks[2].verdict, PROXY_VERDICT_ALLOW);
+    assert_false(proxy_authz_is_awaited(w.authz));
+    proxy_authz_look(w.authz);
+    (void)event_base_loop(loop_base(w.loop), EVLOOP_ONCE); /* the event tells of nothing new */
+    assert_int_equal(w.n_answered, 1);
+    assert_true(w.up);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -528,6 +573,7 @@ int main(void)
         cmocka_unit_test(for_one_that_knows_no_store_another_answers),
         cmocka_unit_test(where_none_knows_the_store_nobody_gets_in),
         cmocka_unit_test(one_that_is_no_longer_named_hands_its_checks_over),
+        cmocka_unit_test(an_answer_that_is_there_needs_no_event),
         cmocka_unit_test(of_too_many_the_first_ones_count),
         cmocka_unit_test(checks_outlive_a_time_without_any_authorize),
     };
