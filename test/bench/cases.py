@@ -13,7 +13,7 @@ from floods import FLOODS
 from trial import BIN
 
 from bench import haproxy, load, measure, nginx, postern, revoke, sessions, writes
-from bench.lab import BODY, BULK, SINK
+from bench.lab import BODY, BULK, SINK, Lab
 from bench.process import BenchError, System, on_one_cpu
 from bench.report import Bar, Result
 from bench.visit import ask, speaks_h2
@@ -40,11 +40,12 @@ class Plan:
     fleet_people: int = 100000
     revoked: int = 210
     followed: int = 2000
+    starts: int = 4
     warm: bool = True
 
 
 QUICK = Plan(rounds=2, seconds=1, bulk_rounds=2, bulk_bytes=GIB // 8, idle=1000, changes=1, floods=1, people=100000,
-             checks=10000, turns=50, fleet_people=5000, revoked=10, followed=300, warm=False)
+             checks=10000, turns=50, fleet_people=5000, revoked=10, followed=300, starts=1, warm=False)
 
 
 class Bench:
@@ -87,13 +88,20 @@ def must_answer(system):
         raise BenchError(f"{system.name}: {status} and {len(body)} bytes, not the upstream's answer")
 
 
-def compare(result, systems, one, rounds, base="nginx"):
-    """Rounds of one load over all systems, as rows of result. The figures of each round are returned."""
+def rounds_of(systems, one, rounds):
+    """Rounds of one load over all systems: {name: [figures of a round, …]}."""
     for system in systems:
         must_answer(system)
     runs = measure.rounds(systems, one, rounds)
     for system in systems:
         must_answer(system)
+    return runs
+
+
+def compare(result, systems, one, rounds, base="nginx"):
+    """Rounds of one load over all systems, as rows of result. The figures of each round are returned."""
+    runs = rounds_of(systems, one, rounds)
+    for system in systems:
         mid = measure.middle(runs[system.name])
         row = {"requests_per_s": round(mid["requests_per_s"]), "cpu_us": round(mid["cpu_us"], 2)}
         if base in runs and system.roots:
@@ -108,8 +116,8 @@ def cpu_bars(result, runs, limits):
         result.bars.append(Bar(f"CPU vs {name}", measure.ratio(runs["postern"], runs[name]), limit))
 
 
-def wrk_of(bench, connections=None):
-    return lambda system: load.wrk(system, connections or bench.plan.connections, bench.plan.seconds, len(BODY))
+def wrk_of(bench):
+    return lambda system: load.wrk(system, bench.plan.connections, bench.plan.seconds, len(BODY))
 
 
 ALL = ("nginx", "nginx-auth-request", "haproxy", "haproxy-jwt", "postern")
@@ -164,21 +172,44 @@ def public(case, bench):
     return result
 
 
-def latency(case, one_cpu, bench):
-    where = ", all on one processor" if one_cpu else ""
-    result = Result(case, f"authorized GET 1 KiB, HTTP/1.1, one connection{where}; what each adds to the upstream's own")
-    direct = System("direct", port=bench.lab.upstream_port)
-    systems = [direct, *(bench.get(name, False) for name in ("nginx", "nginx-auth-request", "haproxy-jwt", "postern"))]
-    with on_one_cpu(systems, *bench.lab.processes) if one_cpu else contextlib.nullcontext():
-        runs = compare(result, systems, wrk_of(bench, 1), bench.plan.rounds)
-    added = {name: [mine["p50_us"] - own["p50_us"] for mine, own in zip(run, runs["direct"])]
-             for name, run in runs.items()}
-    for row in result.rows:
-        row["added_p50_us"] = round(statistics.median(added[row["system"]]), 1)
-    if min(added["nginx"]) <= 0:
+def one_by_one(system):
+    return load.wrk(system, 1, 1, len(BODY))
+
+
+def started_anew(bench, names):
+    """Rounds with all processes, the upstream's too, started anew several times, as the kernel puts them elsewhere then."""
+    runs = {}
+    for _ in range(bench.plan.starts):
+        with contextlib.ExitStack() as stack:
+            lab = stack.enter_context(contextlib.closing(Lab(1)))
+            systems = [System("direct", port=lab.upstream_port),
+                       *(stack.enter_context(Bench.MAKERS[name](lab, False)) for name in names)]
+            for name, got in rounds_of(systems, one_by_one, bench.plan.rounds).items():
+                runs.setdefault(name, []).extend(got)
+    return runs
+
+
+def on_one(bench, names):
+    systems = [System("direct", port=bench.lab.upstream_port), *(bench.get(name, False) for name in names)]
+    with on_one_cpu(systems, *bench.lab.processes):
+        return rounds_of(systems, one_by_one, bench.plan.rounds)
+
+
+def latency(case, where, runs_of, middle, bench):
+    """middle: of the rounds; the mean where there are several placements, for a median jumps from one to the other."""
+    result = Result(case, f"authorized GET 1 KiB, HTTP/1.1, one connection, {where}; what each adds to the upstream's own p50")
+    runs = runs_of(bench, ("nginx", "nginx-auth-request", "haproxy-jwt", "postern"))
+    mid = {name: {key: middle(run[key] for run in got) for key in got[0]} for name, got in runs.items()}
+    added = {name: figures["p50_us"] - mid["direct"]["p50_us"] for name, figures in mid.items()}
+    for name, got in runs.items():
+        seen = sorted(round(run["p50_us"]) for run in got)
+        ratio = {"cpu_ratio_to_nginx": round(measure.ratio(got, runs["nginx"]), 3)} if name != "direct" else {}
+        result.add(name, requests_per_s=round(mid[name]["requests_per_s"]), cpu_us=round(mid[name]["cpu_us"], 2),
+                   **ratio, p50_us=round(mid[name]["p50_us"]), p99_us=round(mid[name]["p99_us"]),
+                   added_p50_us=round(added[name], 1), note=f"p50 of a round from {seen[0]} to {seen[-1]} us")
+    if added["nginx"] <= 0:
         raise BenchError(f"nginx adds nothing to the upstream's own p50: {added['nginx']} us")
-    result.bars.append(Bar("added p50 vs nginx's own addition", statistics.median(
-        mine / base for mine, base in zip(added["postern"], added["nginx"])), 1.6))
+    result.bars.append(Bar("added p50 vs nginx's own addition", added["postern"] / added["nginx"], 1.6))
     return result
 
 
@@ -440,8 +471,8 @@ CASES = {
     "h1-tls-log": functools.partial(get_1k_log, "h1-tls-log", True),
     "h2-tls": functools.partial(get_1k_h2, "h2-tls"),
     "public": functools.partial(public, "public"),
-    "latency": functools.partial(latency, "latency", False),
-    "latency-one-cpu": functools.partial(latency, "latency-one-cpu", True),
+    "latency": functools.partial(latency, "latency", "wherever the kernel puts them", started_anew, measure.trimmed_mean),
+    "latency-one-cpu": functools.partial(latency, "latency-one-cpu", "all on one processor", on_one, statistics.median),
     "handshake": functools.partial(handshake, "handshake"),
     "down": functools.partial(bulk, "down", False, False),
     "up": functools.partial(bulk, "up", True, False),

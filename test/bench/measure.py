@@ -23,6 +23,13 @@ def rounds(systems, load, n):
     return runs
 
 
+def trimmed_mean(values):
+    """Without the tenth at either end: what something else did to a round or two counts for nothing."""
+    inner = sorted(values)
+    cut = len(inner) // 10
+    return statistics.mean(inner[cut:len(inner) - cut])
+
+
 def middle(runs):
     """The median of each figure."""
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
