@@ -110,12 +110,26 @@ bool cli_is_ready(const char *address)
     return memcmp(answer, yes, sizeof(yes) - 1) == 0;
 }
 
+static bool is_address(const char *text)
+{
+    struct sv host = sv_from(text);
+    size_t colon = sv_rfind(host, ':');
+    uint64_t port = 0;
+
+    return (sv_starts(host, SV("unix:")) && host.n > strlen("unix:")) ||
+           (colon != SIZE_MAX && sv_u64(sv_from(text + colon + 1), UINT16_MAX, &port) == ERR_OK &&
+            port != 0);
+}
+
 int cli_healthcheck_main(int argc, char **argv)
 {
     if (argc != 2 || argv[1][0] == '-') {
         (void)puts("usage: postern healthcheck ADDRESS\n\nExit code 0 when the part whose "
                    "health_check_addr is ADDRESS (host:port or unix:/path) is ready, else 1.");
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    if (!is_address(argv[1])) {
+        return cli_fail(2, "%s is no address: host:port or unix:/path", argv[1]);
     }
     return cli_is_ready(argv[1]) ? 0 : cli_fail(1, "%s is not ready", argv[1]);
 }

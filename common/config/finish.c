@@ -150,7 +150,7 @@ static void enter(struct config_reader *r, struct config_route *route)
 
 /* --- all ----------------------------------------------------------------------------------------- */
 
-static void finish_upgrades(struct config_route *route)
+static void finish_upgrades(struct config_reader *r, struct config_route *route)
 {
     struct config_strings *list = &route->allow_upgrades;
     size_t n = 0;
@@ -160,6 +160,11 @@ static void finish_upgrades(struct config_route *route)
             route->allow_websockets = true;
         } else if (sv_ieq(list->v[i], SV("spdy/3.1"))) {
             route->allow_spdy = true;
+        } else if (sv_ieq(list->v[i], SV("h2c"))) { /* RFC 9113 3.1 has given it up */
+            config_error(
+                r, (struct config_place){ route->file, route->line, route->column },
+                "allow_upgrades: nobody upgrades to h2c: clients begin with HTTP/2, and an "
+                "upstream gets it by h2c:// in \"to\"");
         } else {
             list->v[n++] = list->v[i];
         }
@@ -269,7 +274,7 @@ static void finish_route(struct config_reader *r, size_t i)
     route->tell |= route->pass_identity_headers ? CONFIG_TELL_HEADERS : 0;
     route->tell |= route->kubernetes ? CONFIG_TELL_PERSON : 0;
     lower_all(r, &route->allow_upgrades);
-    finish_upgrades(route);
+    finish_upgrades(r, route);
     upgrades = route->kind == CONFIG_ROUTE_TCP || route->kubernetes || route->allow_websockets ||
                route->allow_spdy || route->allow_upgrades.n != 0;
     if (!config_route_given(r, i, "timeout")) {

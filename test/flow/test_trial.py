@@ -27,6 +27,15 @@ def test_start_says_where_to_go_and_as_whom(trial):
     assert "ca.pem" in text
 
 
+def test_healthcheck_tells_ready_from_not_and_an_address_from_a_slip(trial):
+    health = f"unix:{trial.folder}/sock/health-proxy.sock"
+    assert trial.cli("healthcheck", health).stdout == ""
+    for address, code, words in ((health + "x", 1, "not ready"), (f"127.0.0.1:{free_port()}", 1, "not ready"),
+                                 ("8080", 2, "no address"), ("a:b", 2, "no address"), ("unix:", 2, "no address")):
+        asked = trial.cli("healthcheck", address, check=False)
+        assert (asked.returncode, words in asked.stderr) == (code, True), asked.stderr
+
+
 def test_a_stranger_is_sent_to_log_in_and_arrives_with_the_query_kept(trial):
     b = trial.browser()
     page = b.login(trial.url("demo", "/deep/link?a=1&b=%C3%A4%20x"), USER)

@@ -63,6 +63,8 @@ static const struct {
       "c.yaml:8:5: the tunnel to a.b:22 is the one of the route at line 6 already" },
     { HEAD2 "routes:\n  - from: https://a.b\n    to: tcp://c\n",
       "c.yaml:7:5: to: expected tcp://host:port" },
+    { HEAD2 "routes:\n  - from: https://a.b\n    to: http://c\n    allow_upgrades: [H2C]\n",
+      "c.yaml:6:5: allow_upgrades: nobody upgrades to h2c" },
     { HEAD2 "routes:\n  - from: https://a.b\n    to: tcp://c:1\n",
       "c.yaml:6:5: to: tcp:// belongs to a route whose \"from\" begins with" },
 };
