@@ -25,6 +25,13 @@ static void rotate(struct broker_op *op)
     char made[BROKER_KEY_ID_SIZE] = "";
 
     op->err = op->service->ops->rotate(op->service->store, made);
+    if (op->err == ERR_LIMIT) {
+        diag_set(
+            &op->d,
+            "there are %d data keys, which is the most: try again when the oldest are dropped, "
+            "ten minutes after nothing needs them",
+            BROKER_KEYS_MAX);
+    }
     op->id = arena_sv(&op->arena, sv_from(made));
 }
 

@@ -107,6 +107,16 @@ def test_files_hold_no_secret_and_keys_are_rotated_under_load(pb):
     assert b.stop() == 0
 
 
+def test_more_keys_than_there_may_be_are_refused_for_what_they_are():
+    b = Broker().start()
+    for _ in range(40):
+        done = cli(b, "databroker", "rotate-keys", "--databroker", b.address)
+        if done.returncode != 0:
+            break
+    assert "there are 32 data keys" in done.stderr
+    assert b.is_ready() and b.stop() == 0
+
+
 def test_a_moved_row_is_no_record_and_is_logged(pb):
     b = Broker().start()
     api, _ = b.client("cli")
