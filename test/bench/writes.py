@@ -21,17 +21,18 @@ databroker_storage_connection_string: {home}/store
 """
 
 
-def rate(*argv, slow=False):
+def rate(*argv, writers=WRITERS, slow=False):
     env = {**os.environ, "LD_PRELOAD": SLOW_SYNC} if slow else None
-    out = subprocess.run([os.path.join(BIN, "bench-writes"), *map(str, argv), str(WRITERS)], stdout=subprocess.PIPE, check=True,
+    out = subprocess.run([os.path.join(BIN, "bench-writes"), *map(str, argv), str(writers)], stdout=subprocess.PIPE, check=True,
                          text=True, stderr=subprocess.DEVNULL, env=env).stdout
     return float(out.split()[-1])
 
 
 def sqlite_round(seconds, slow=False):
-    """(ours, INSERT loop). slow: each fsync takes a millisecond more, of both."""
+    """(ours, INSERT loop, INSERTs as many in a transaction as there are writers). slow: each fsync takes a millisecond more."""
     with tempfile.TemporaryDirectory(prefix="postern-writes-") as folder:
-        return rate("sqlite", folder + "/store", seconds, slow=slow), rate("insert", folder + "/plain", seconds, slow=slow)
+        return (rate("sqlite", folder + "/store", seconds, slow=slow), rate("insert", folder + "/plain", seconds, writers=1, slow=slow),
+                rate("insert", folder + "/grouped", seconds, slow=slow))
 
 
 class Server:
