@@ -91,6 +91,22 @@ static double store_rate(const struct broker_store_ops *ops, const char *target,
     return (double)done * 1000 / (double)ms;
 }
 
+static void run(sqlite3 *db, const char *sql)
+{
+    CHECK(sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK);
+}
+
+static void insert(sqlite3_stmt *stmt)
+{
+    char id[RAND_UUID_SIZE];
+
+    rand_uuid(id);
+    (void)sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_blob(stmt, 2, data, sizeof(data), SQLITE_STATIC);
+    CHECK(sqlite3_step(stmt) == SQLITE_DONE);
+    (void)sqlite3_reset(stmt);
+}
+
 static double insert_rate(const char *file, int64_t ms, size_t group)
 {
     static const char schema[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
@@ -101,25 +117,17 @@ static double insert_rate(const char *file, int64_t ms, size_t group)
     uint64_t done = 0;
 
     CHECK(sqlite3_open(file, &db) == SQLITE_OK);
-    CHECK(sqlite3_exec(db, schema, NULL, NULL, NULL) == SQLITE_OK);
+    run(db, schema);
     CHECK(sqlite3_prepare_v2(db, "INSERT INTO records VALUES (?1, ?2)", -1, &stmt, NULL) ==
           SQLITE_OK);
     began_ms = clock_mono_ms();
     while (clock_mono_ms() < began_ms + ms) {
-        char id[RAND_UUID_SIZE];
-
-        if (group > 1 && done % group == 0) {
-            CHECK(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK);
+        run(db, "BEGIN");
+        for (size_t i = 0; i < group; i++) {
+            insert(stmt);
         }
-        rand_uuid(id);
-        (void)sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
-        (void)sqlite3_bind_blob(stmt, 2, data, sizeof(data), SQLITE_STATIC);
-        CHECK(sqlite3_step(stmt) == SQLITE_DONE);
-        (void)sqlite3_reset(stmt);
-        done++;
-        if (group > 1 && done % group == 0) {
-            CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK);
-        }
+        run(db, "COMMIT");
+        done += group;
     }
     ms = clock_mono_ms() - began_ms;
     (void)sqlite3_finalize(stmt);
