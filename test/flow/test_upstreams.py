@@ -181,16 +181,21 @@ def test_early_hints_and_trailers_pass():
     assert rest.startswith(b"HTTP/1.1 200") and rest.endswith(b"0\r\nX-Sum: 7\r\n\r\n")
 
 
-def test_request_trailers_reach_the_upstream():
-    seen = []
-
+def taker_of_chunks(seen, answer):
+    """An upstream that keeps a chunked request whole, says 200 with this behind it, and closes."""
     def talk(s):
         data = b""
         while b"0\r\n" not in data or not data.endswith(b"\r\n\r\n"):
             data += receive(s)
         seen.append(data)
-        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    u = Upstream(raw=talk)
+        s.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
+        s.close()
+    return Upstream(raw=talk)
+
+
+def test_request_trailers_reach_the_upstream():
+    seen = []
+    u = taker_of_chunks(seen, b"Content-Length: 0\r\n\r\n")
     with Running(public(u.port), [u]) as stand:
         context = ssl.create_default_context(cafile=stand.ca)
         data = (f"POST / HTTP/1.1\r\nHost: public.localhost:{stand.port}\r\nTransfer-Encoding: chunked\r\n"
@@ -201,15 +206,7 @@ def test_request_trailers_reach_the_upstream():
 
 def test_rules_about_headers_hold_for_trailers():
     seen = []
-
-    def talk(s):
-        data = b""
-        while b"0\r\n" not in data or not data.endswith(b"\r\n\r\n"):
-            data += receive(s)
-        seen.append(data)
-        s.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Shown: theirs\r\nX-Sum: 7\r\n\r\n")
-        s.close()
-    u = Upstream(raw=talk)
+    u = taker_of_chunks(seen, b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Shown: theirs\r\nX-Sum: 7\r\n\r\n")
     more = ("    set_request_headers: {X-Tenant: ours}\n    remove_request_headers: [X-Gone]\n"
             "    set_response_headers: {X-Shown: ours}\n")
     with Running(public(u.port, more), [u]) as stand:
